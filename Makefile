@@ -1,0 +1,55 @@
+# The project's commands; `make help` lists them. Each makes .venv and installs what it needs by itself.
+
+PYTHON ?= python3#   makes .venv; 3.11 or newer
+COUNT ?= 3000#       training galaxies of a synthetic demo
+TEST_COUNT ?= 500#   its test galaxies
+MEMBERS ?= 2#        networks in the demo's ensemble
+EPOCHS ?=#           passes over the samples; empty: the recipe's own number
+
+# A demo on DATA, a folder with the Kaggle download, has an output folder of its own; for other data name another OUT.
+OUT ?= $(if $(DATA),demo-kaggle,demo)
+SYNTHETIC = $(if $(DATA),,$(OUT)/data/synthetic_test_truth.csv)
+BIN = .venv/bin
+READY = .venv/.installed
+
+.PHONY: help demo test check format clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: $(READY) $(OUT)/shards/manifest.json  ## galaxies to a trained ensemble and a submission.csv; DATA=folder: Kaggle's
+	$(BIN)/python train.py $(OUT)/shards --recipe quick --members $(MEMBERS) --fold 0/10 \
+	    --out $(OUT)/run $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(wildcard $(OUT)/run/run.json),--resume)
+	$(BIN)/python predict.py $(OUT)/run $(OUT)/shards --views 4 --out $(OUT)/submission.csv
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## all a change must pass: format, lint, types, Dockerfile, tests with coverage
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m pytest --cov
+
+format: $(READY)  ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove caches and build leftovers; .venv, demo output and runs stay
+	rm -rf build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# The tables of votes are written after the images, the manifest after the shards: each stands for its whole folder.
+$(OUT)/data/synthetic_test_truth.csv: | $(READY)
+	$(BIN)/shard_tool synth $(OUT)/data --count $(COUNT) --test $(TEST_COUNT) --seed 1 --overwrite
+
+$(OUT)/shards/manifest.json: $(SYNTHETIC) | $(READY)
+	$(BIN)/shard_tool pack "$(or $(DATA),$(OUT)/data)" $(OUT)/shards --resume
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	@test -x $(BIN)/pip || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo >&2 'Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ...'; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -c constraints.txt -e '.[dev]'
+	@touch $@

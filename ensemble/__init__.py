@@ -1,0 +1,13 @@
+"""Recipes, networks and their training state. Batches come from outside: `pipeline` is never imported here.
+
+recipe.py      a recipe: one strict TOML file a published system (recipes/*.toml)
+strict.py      tables of TOML to dataclasses: an unknown key is an error that names the nearest known one
+networks.py    images -> logits
+heads.py       logits -> votes
+losses.py      predicted and true votes -> a number
+optimisers.py  optimisers and learning-rate schedules
+member.py      one model of an ensemble and all its training state
+checkpoint.py  that state as a safetensors file
+run.py         the folder of a run
+logbook.py     metrics.jsonl and TensorBoard
+"""

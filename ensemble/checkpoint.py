@@ -1,0 +1,105 @@
+"""Training state as one safetensors file: tensors as they are, everything else as JSON in its header.
+
+Nothing in such a file can run code, and it is written whole or not at all.
+
+A member's newest checkpoints are `last-<epoch>-<step>.safetensors`, named by the step that comes next. The one
+before the newest is kept too: members are saved one after the other, so after a kill in between, all of them can
+go back to the newest step they have in common.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from galaxy_zoo.errors import RunError
+from galaxy_zoo.files import atomic_write
+
+_STATE = "state"
+_TENSOR = "tensor:"
+KEPT = 2
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write nested dicts and lists of tensors and JSON values.
+
+    Raises:
+        TypeError: something is neither a tensor nor JSON.
+        OSError: `path` cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    rest = _take_tensors(state, "", tensors)
+    with atomic_write(path) as file:
+        file.write(save(tensors, metadata={_STATE: json.dumps(rest)}))
+
+
+def load_state(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read what `save_state` wrote.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            rest = json.loads((file.metadata() or {})[_STATE])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it cannot be iterated)
+            state: dict[str, Any] = _put_tensors(rest, tensors)
+            return state
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: there is no such checkpoint") from error
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise RunError(f"{path}: the checkpoint is damaged: {error}; use another one, or train again") from error
+
+
+class Position(NamedTuple):
+    """The step that comes next: the epoch, and the step in it."""
+
+    epoch: int
+    step: int
+
+
+def checkpoint_path(folder: Path, position: Position) -> Path:
+    """The path of a member's checkpoint."""
+    return folder / f"last-{position.epoch:05d}-{position.step:07d}.safetensors"
+
+
+def positions(folder: Path) -> list[Position]:
+    """The positions of a member's checkpoints, oldest first."""
+    names = (re.fullmatch(r"last-(\d+)-(\d+)\.safetensors", path.name) for path in folder.iterdir())
+    return sorted(Position(int(name[1]), int(name[2])) for name in names if name)
+
+
+def save_checkpoint(folder: Path, position: Position, state: Mapping[str, Any]) -> None:
+    """Save a member's state, and remove all but the newest `KEPT` checkpoints."""
+    save_state(checkpoint_path(folder, position), state)
+    for old in positions(folder)[:-KEPT]:
+        checkpoint_path(folder, old).unlink()
+
+
+def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Copy `value` with each tensor moved to `tensors` and its name left in its place."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().contiguous()
+        return _TENSOR + name
+    if isinstance(value, Mapping):
+        # pairs, not an object: JSON would turn the optimiser's whole-number keys into texts
+        return {"pairs": [[key, _take_tensors(each, f"{name}/{key}", tensors)] for key, each in value.items()]}
+    if isinstance(value, list | tuple):
+        return [_take_tensors(each, f"{name}/{at}", tensors) for at, each in enumerate(value)]
+    return value
+
+
+def _put_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, str) and value.startswith(_TENSOR):
+        return tensors[value.removeprefix(_TENSOR)]
+    if isinstance(value, dict):
+        return {key: _put_tensors(each, tensors) for key, each in value["pairs"]}
+    if isinstance(value, list):
+        return [_put_tensors(each, tensors) for each in value]
+    return value

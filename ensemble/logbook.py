@@ -1,0 +1,35 @@
+"""What a member's training leaves to read: metrics.jsonl and TensorBoard events, a line and a step an epoch."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+METRICS_NAME = "metrics.jsonl"
+
+
+class Logbook:
+    """Appends to the logs in a member's folder.
+
+    Args:
+        epochs_done: epochs that count; lines beyond them, of epochs that are trained again, are removed.
+    """
+
+    def __init__(self, folder: Path, *, epochs_done: int) -> None:
+        self._path = folder / METRICS_NAME
+        kept = self._path.read_text().splitlines(keepends=True)[:epochs_done] if self._path.exists() else []
+        self._path.write_text("".join(kept))
+        self._events = SummaryWriter(folder, purge_step=epochs_done)
+
+    def add(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of an epoch."""
+        with self._path.open("a") as file:
+            file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
+        for name, value in metrics.items():
+            self._events.add_scalar(name, value, epoch)
+        self._events.flush()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._events.close()

@@ -1,0 +1,132 @@
+"""Optimisers and learning-rate schedules: torch's own, described in a recipe."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """One of torch's optimisers. momentum and nesterov are SGD's only."""
+
+    kind: Literal["adam", "adamw", "adamax", "sgd"]
+    lr: float
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a value makes no optimiser."""
+        if self.lr <= 0:
+            raise ValueError(f"lr must be above 0, not {self.lr}")
+        if self.kind != "sgd" and (self.momentum or self.nesterov):
+            raise ValueError(f"momentum and nesterov are for kind 'sgd', not {self.kind!r}")
+
+    def build(self, parameters: Iterable[nn.Parameter], *, fused: bool) -> torch.optim.Optimizer:
+        """Make the optimiser; `fused` for parameters on a GPU, where the optimiser has it."""
+        shared: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
+        match self.kind:
+            case "adam":
+                return torch.optim.Adam(parameters, fused=fused, **shared)
+            case "adamw":
+                return torch.optim.AdamW(parameters, fused=fused, **shared)
+            case "adamax":
+                return torch.optim.Adamax(parameters, **shared)
+            case "sgd":
+                return torch.optim.SGD(
+                    parameters, momentum=self.momentum, nesterov=self.nesterov, fused=fused, **shared
+                )
+
+
+class Schedule(Protocol):
+    """The description of a schedule in a recipe. It moves on by one after every step of the optimiser."""
+
+    def build(
+        self, optimiser: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int
+    ) -> lr_scheduler.LRScheduler:
+        """Make the schedule for a training of that length."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The learning rate of the optimiser, always."""
+
+    def build(
+        self,
+        optimiser: torch.optim.Optimizer,
+        *,
+        epochs: int,  # noqa: ARG002
+        steps_per_epoch: int,  # noqa: ARG002
+    ) -> lr_scheduler.LRScheduler:
+        """See `Schedule`."""
+        return lr_scheduler.ConstantLR(optimiser, factor=1.0, total_iters=0)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """From the optimiser's learning rate down to `eta_min` over the whole training."""
+
+    eta_min: float = 0.0
+
+    def build(
+        self, optimiser: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int
+    ) -> lr_scheduler.LRScheduler:
+        """See `Schedule`."""
+        return lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs * steps_per_epoch, eta_min=self.eta_min)
+
+
+@dataclass(frozen=True)
+class WarmRestarts:
+    """Cosine from the optimiser's learning rate to `eta_min`, starting again after t_0, t_0 * t_mult, ... epochs.
+
+    Source: Loshchilov & Hutter 2017, SGDR.
+    """
+
+    t_0: int
+    t_mult: int = 1
+    eta_min: float = 0.0
+
+    def build(
+        self,
+        optimiser: torch.optim.Optimizer,
+        *,
+        epochs: int,  # noqa: ARG002
+        steps_per_epoch: int,
+    ) -> lr_scheduler.LRScheduler:
+        """See `Schedule`."""
+        return lr_scheduler.CosineAnnealingWarmRestarts(
+            optimiser, T_0=self.t_0 * steps_per_epoch, T_mult=self.t_mult, eta_min=self.eta_min
+        )
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Up to the optimiser's learning rate over the first `warmup` share of the training, then down to nearly 0.
+
+    Source: Smith & Topin 2018, "Super-Convergence".
+    """
+
+    warmup: float = 0.3
+
+    def build(
+        self, optimiser: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int
+    ) -> lr_scheduler.LRScheduler:
+        """See `Schedule`."""
+        return lr_scheduler.OneCycleLR(
+            optimiser,
+            max_lr=optimiser.param_groups[0]["lr"],
+            total_steps=epochs * steps_per_epoch + 1,  # it is also stepped after the last step of the optimiser
+            pct_start=self.warmup,
+        )
+
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    "constant": Constant,
+    "cosine": Cosine,
+    "warm_restarts": WarmRestarts,
+    "one_cycle": OneCycle,
+}

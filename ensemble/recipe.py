@@ -1,0 +1,125 @@
+"""A recipe: everything that defines a system but its data and its seed. One TOML file, read strictly."""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ensemble.heads import HEADS, Head
+from ensemble.losses import LOSSES, Loss
+from ensemble.networks import NETWORKS, Network
+from ensemble.optimisers import SCHEDULES, Optimiser, Schedule
+from ensemble.strict import nearest, parse, parse_kind
+from galaxy_zoo.errors import RecipeError
+from galaxy_zoo.view import View
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and on what batches.
+
+    batch_size: samples a step over all ranks. ema_decay: of the running average of the weights that is scored and
+    predicted with, warmed up from 0; 0 switches it off. gradient_clip: largest norm of the gradients; 0 is none.
+    """
+
+    epochs: int
+    batch_size: int
+    ema_decay: float = 0.0
+    gradient_clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a value makes no training."""
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError("epochs and batch_size must be at least 1")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
+
+
+@dataclass(frozen=True)
+class About:
+    """Where a recipe comes from. published_rmse: on Kaggle's private test set, 0 where none was published."""
+
+    source: str
+    published_rmse: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A system to train; `table` is what it was read from."""
+
+    name: str
+    about: About
+    view: View
+    network: Network
+    head: Head
+    loss: Loss
+    optimiser: Optimiser
+    schedule: Schedule
+    training: Training
+    table: Mapping[str, Any]
+
+    def with_epochs(self, epochs: int) -> "Recipe":
+        """The same recipe for another number of epochs."""
+        table = {**self.table, "training": {**self.table["training"], "epochs": epochs}}
+        return recipe_from_table(table, self.name, where=self.name)
+
+
+TABLES = [field.name for field in dataclasses.fields(Recipe) if field.name not in {"name", "table"}]
+
+
+def recipe_from_table(table: Mapping[str, Any], name: str, *, where: str) -> Recipe:
+    """Build a recipe from the data of its TOML file; `where` names it in errors.
+
+    Raises:
+        RecipeError: a key is unknown, missing or of the wrong type, or a value makes no sense.
+    """
+    for key in table:
+        if key not in TABLES:
+            raise RecipeError(f"{where}: unknown table [{key}]{nearest(key, TABLES)}")
+    for key in TABLES:
+        if key not in table:
+            raise RecipeError(f"{where}: table [{key}] is missing")
+    at = {key: f"{where}: [{key}]" for key in TABLES}
+    return Recipe(
+        name=name,
+        about=parse(About, table["about"], at["about"]),
+        view=parse(View, table["view"], at["view"]),
+        network=parse_kind(NETWORKS, table["network"], at["network"]),
+        head=parse_kind(HEADS, table["head"], at["head"]),
+        loss=parse_kind(LOSSES, table["loss"], at["loss"]),
+        optimiser=parse(Optimiser, table["optimiser"], at["optimiser"]),
+        schedule=parse_kind(SCHEDULES, table["schedule"], at["schedule"]),
+        training=parse(Training, table["training"], at["training"]),
+        table=table,
+    )
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Load a recipe that comes with the project by its name, or a user's own by the path of its TOML file.
+
+    Raises:
+        RecipeError: there is no such recipe (names the nearest one), or it is not a recipe.
+    """
+    own = resources.files("ensemble.recipes").joinpath(f"{name_or_path}.toml")
+    is_path = name_or_path.endswith(".toml")
+    if not is_path and not own.is_file():
+        raise RecipeError(
+            f"no recipe {name_or_path!r}{nearest(name_or_path, known_recipes())}, or give a .toml file"
+        )
+    try:
+        text = Path(name_or_path).read_text() if is_path else own.read_text()
+        table = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {name_or_path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {name_or_path}: not a TOML file: {error}") from error
+    return recipe_from_table(table, Path(name_or_path).stem, where=f"recipe {name_or_path}")
+
+
+def known_recipes() -> list[str]:
+    """Names of the recipes that come with the project."""
+    files = resources.files("ensemble.recipes").iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))

@@ -1,0 +1,155 @@
+"""The folder of a run: what was trained on what, and the checkpoints of each member.
+
+RUN/run.json                     recipe, seed, fold, data, versions, commit
+RUN/member-00/last-*.safetensors everything needed to go on (see checkpoint.py)
+RUN/member-00/best.safetensors   the weights with the best score on the fold (without a fold: the newest)
+RUN/member-00/metrics.jsonl      a line an epoch
+RUN/member-00/events...          the same for TensorBoard
+"""
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ensemble.recipe import Recipe, recipe_from_table
+from galaxy_zoo.errors import OutputError, RunError
+from galaxy_zoo.files import write_text
+from galaxy_zoo.tree import DecisionTree, tree_from_dict
+from galaxy_zoo.version import __version__
+
+RUN_NAME = "run.json"
+BEST_NAME = "best.safetensors"
+PACKAGES = ("torch", "nvidia-dali-cuda120", "timm", "numpy")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run was trained on. manifest_sha256: of the manifest of the shards, so of all of them."""
+
+    tree: DecisionTree
+    image_px: tuple[int, int]
+    manifest_sha256: str
+    vote_mean: tuple[float | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run and its folder. fold: "k/K" or "none"; versions: of the packages, and the commit, when it began."""
+
+    folder: Path
+    recipe: Recipe
+    members: int
+    seed: int
+    fold: str
+    pretrained: bool
+    data: Data
+    versions: Mapping[str, str]
+
+    def member_folder(self, member: int) -> Path:
+        """The folder of a member."""
+        return self.folder / f"member-{member:02d}"
+
+    def check_free(self) -> None:
+        """Check that a new run can be made in the folder.
+
+        Raises:
+            OutputError: the folder is not empty.
+        """
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise OutputError(f"{self.folder} is not empty; go on with --resume, or give another --out")
+
+    def create(self) -> None:
+        """Make the folders and write run.json, where they are not there yet."""
+        for member in range(self.members):
+            self.member_folder(member).mkdir(parents=True, exist_ok=True)
+        if not (self.folder / RUN_NAME).exists():
+            write_text(self.folder / RUN_NAME, json.dumps(self._to_dict(), indent=1) + "\n")
+
+    def check_same(self, saved: "Run") -> None:
+        """Check that this run, as asked for, is the one saved in its folder.
+
+        Raises:
+            RunError: it differs; says in what.
+        """
+        asked = replace(self, versions=saved.versions)._to_dict()
+        kept = saved._to_dict()
+        for key in asked:
+            if asked[key] != kept[key]:
+                raise RunError(
+                    f"{self.folder} was started with {key} {_short(kept[key])}, not {_short(asked[key])}; "
+                    "resume with the same options and shards, or give another --out"
+                )
+
+    def _to_dict(self) -> dict[str, Any]:
+        return {
+            "recipe_name": self.recipe.name,
+            "recipe": self.recipe.table,
+            "members": self.members,
+            "seed": self.seed,
+            "fold": self.fold,
+            "pretrained": self.pretrained,
+            "data": {**asdict(self.data), "image_px": list(self.data.image_px), "tree": self.data.tree.to_dict()},
+            "versions": dict(self.versions),
+        }
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run.
+
+    Raises:
+        RunError: there is none, or its run.json is damaged.
+    """
+    path = folder / RUN_NAME
+    try:
+        saved = json.loads(path.read_text())
+        data = saved["data"]
+        return Run(
+            folder=folder,
+            recipe=recipe_from_table(saved["recipe"], saved["recipe_name"], where=str(path)),
+            members=int(saved["members"]),
+            seed=int(saved["seed"]),
+            fold=saved["fold"],
+            pretrained=saved["pretrained"],
+            data=Data(
+                tree=tree_from_dict(data["tree"], where=str(path)),
+                image_px=(data["image_px"][0], data["image_px"][1]),
+                manifest_sha256=data["manifest_sha256"],
+                vote_mean=None if data["vote_mean"] is None else tuple(data["vote_mean"]),
+            ),
+            versions=saved["versions"],
+        )
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RunError(f"{folder}: no {RUN_NAME}, so not a run; make one with: python train.py SHARDS") from error
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise RunError(f"{path}: damaged: {type(error).__name__} {error}; train again") from error
+
+
+def current_versions() -> dict[str, str]:
+    """Versions of Python, of the packages that decide a result, and the commit of this project."""
+    found = {name: _version(name) for name in PACKAGES}
+    return {"galaxy-zoo-pipeline": __version__, "commit": _commit(), "python": platform.python_version(), **found}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # on the path without its metadata
+        return "unknown"
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

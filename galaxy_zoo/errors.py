@@ -1,0 +1,58 @@
+"""The exception tree. Every message says what is wrong, where, and what to do next.
+
+GalaxyZooError
+├── InputError           something the user gave is wrong
+│   ├── TreeError        a decision tree is not a tree
+│   ├── LabelError       a table of votes does not hold what the tree needs
+│   ├── SourceError      a folder or archive of images cannot be read
+│   ├── ImageError       one image is not a whole JPEG of the right kind
+│   ├── ShardError       a shard, index or manifest is missing, damaged or of another kind
+│   ├── RecipeError      a recipe is unknown or says something it may not
+│   ├── RunError         a run or a checkpoint is missing, damaged or does not fit
+│   └── SubmissionError  a submission is not in Kaggle's format
+└── OutputError          the place to write to is taken, read-only or full
+"""
+
+
+class GalaxyZooError(Exception):
+    """Base of every error this project raises on purpose."""
+
+
+class InputError(GalaxyZooError):
+    """Something the user gave is wrong."""
+
+
+class TreeError(InputError):
+    """A decision tree is not a tree."""
+
+
+class LabelError(InputError):
+    """A table of votes does not hold what the tree needs."""
+
+
+class SourceError(InputError):
+    """A folder or archive of images cannot be read."""
+
+
+class ImageError(InputError):
+    """One image is not a whole JPEG of the right kind."""
+
+
+class ShardError(InputError):
+    """A shard, index or manifest is missing, damaged or of another kind."""
+
+
+class RecipeError(InputError):
+    """A recipe is unknown or says something it may not."""
+
+
+class RunError(InputError):
+    """A run or a checkpoint is missing, damaged or does not fit."""
+
+
+class SubmissionError(InputError):
+    """A submission is not in Kaggle's format."""
+
+
+class OutputError(GalaxyZooError):
+    """The place to write to is taken, read-only or full."""

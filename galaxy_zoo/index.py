@@ -1,0 +1,83 @@
+"""The index beside a shard: where each component of each sample lies in the tar.
+
+The format is DALI's `wds2idx` v1.2: a line `v1.2 <samples>`, then a line a sample holding
+`<extension> <offset of the data> <size> <member name>` for each component.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from galaxy_zoo.errors import ShardError
+
+VERSION = "v1.2"
+
+
+@dataclass(frozen=True)
+class Component:
+    """One file of a sample: `data` of the tar is `tar[offset : offset + size]`."""
+
+    extension: str
+    offset: int
+    size: int
+    name: str
+
+
+Sample = tuple[Component, ...]
+
+
+def key_of(sample: Sample) -> str:
+    """The key of a sample: its members' common name without the extension."""
+    return sample[0].name.removesuffix("." + sample[0].extension)
+
+
+def index_path(shard: Path) -> Path:
+    """The path of the index that belongs to a shard."""
+    return shard.with_suffix(".idx")
+
+
+def format_index(samples: Iterable[Sample]) -> str:
+    """The text of an index file."""
+    lines = [" ".join(f"{c.extension} {c.offset} {c.size} {c.name}" for c in sample) for sample in samples]
+    return "".join(f"{line}\n" for line in [f"{VERSION} {len(lines)}", *lines])
+
+
+def read_index(path: Path) -> list[Sample]:
+    """Read an index file.
+
+    Raises:
+        ShardError: it is missing or not a v1.2 index.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError as error:
+        raise ShardError(
+            f"{path}: the index is missing; pack again, or copy it from where the shards came"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ShardError(f"{path}: not an index: {error}") from error
+    first, *lines = text.splitlines() or [""]
+    if first != f"{VERSION} {len(lines)}" or not text.endswith("\n"):
+        raise ShardError(
+            f"{path}: not a whole {VERSION} index: the first line is {first[:40]!r}, {len(lines)} lines follow "
+            "(or the last one is cut off); pack again"
+        )
+    return [_parse(line, path, number) for number, line in enumerate(lines, 2)]
+
+
+def _parse(line: str, path: Path, number: int) -> Sample:
+    words = line.split()
+    try:
+        if not words or len(words) % 4:
+            raise ValueError(f"{len(words)} words")
+        return tuple(_component(*words[at : at + 4]) for at in range(0, len(words), 4))
+    except ValueError as error:
+        raise ShardError(f"{path}, line {number}: not a line of an index: {error}; pack again") from error
+
+
+def _component(extension: str, offset: str, size: str, name: str) -> Component:
+    if not (offset.isdecimal() and size.isdecimal()):
+        raise ValueError(f"offset {offset}, size {size}")
+    if not name.endswith(f".{extension}"):
+        raise ValueError(f"member {name!r} does not end in .{extension}")
+    return Component(extension, int(offset), int(size), name)

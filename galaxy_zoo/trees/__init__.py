@@ -1,0 +1,1 @@
+"""Decision trees that come with the project, one TOML file each."""

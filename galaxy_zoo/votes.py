@@ -1,0 +1,117 @@
+"""Rules of vote fractions over a decision tree, and the score.
+
+A table of votes has one row a galaxy and one column an answer of the tree; a missing vote is NaN.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from galaxy_zoo.tree import DecisionTree
+
+TOLERANCE = 0.005
+"""How far a question's answers may be from the votes of its parent: eight values rounded to three decimals
+are off by 0.004 at most. Kaggle's own rows are within 2e-6."""
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A question of one row whose answers do not sum to what its parent got."""
+
+    row: int
+    question: str
+    total: float
+    expected: float
+
+    def __str__(self) -> str:
+        return f"question {self.question!r}: answers sum to {self.total:.6g}, expected {self.expected:.6g}"
+
+
+def parent_votes(votes: Floats, tree: DecisionTree) -> Floats:
+    """For each question the votes of the answer it hangs from, 1 where it hangs from none.
+
+    Args:
+        votes: shape (rows, answers).
+
+    Returns:
+        Shape (rows, questions); NaN where the parent's vote is missing.
+    """
+    ones = np.ones(len(votes), dtype=votes.dtype)
+    return np.stack([ones if p is None else votes[:, p] for p in tree.parents], axis=1)
+
+
+def question_totals(votes: Floats, tree: DecisionTree) -> Floats:
+    """The sum of the answers of each question, shape (rows, questions); NaN where one is missing."""
+    return np.stack([votes[:, columns].sum(axis=1) for columns in tree.slices], axis=1)
+
+
+def check_votes(votes: Floats, tree: DecisionTree, *, tolerance: float = TOLERANCE) -> list[Violation]:
+    """Find the questions whose answers do not sum to the votes of their parent, row by row.
+
+    Questions with a missing answer or parent are not checked.
+
+    Args:
+        votes: shape (rows, answers), fractions in [0, 1] or NaN.
+    """
+    totals, expected = question_totals(votes, tree), parent_votes(votes, tree)
+    off = np.abs(totals - expected) > tolerance  # NaN compares false
+    return [
+        Violation(int(row), tree.questions[q].name, float(totals[row, q]), float(expected[row, q]))
+        for row, q in zip(*np.nonzero(off), strict=True)
+    ]
+
+
+def normalise_votes(votes: Floats, tree: DecisionTree) -> Floats:
+    """Make votes obey the tree: each question to a sum of 1, then times the votes of its parent.
+
+    Questions are taken parents first, so each factor is itself already rescaled. A question whose answers are
+    all zero stays zero. Missing votes stay missing and make the questions under them missing.
+
+    Source: Dieleman, Willett & Dambre 2015, MNRAS 450, 1441 (their output constraints).
+    """
+    result = np.array(votes, dtype=np.float64)
+    for index in tree.order:
+        columns, parent = tree.slices[index], tree.parents[index]
+        total = result[:, columns].sum(axis=1, keepdims=True)
+        result[:, columns] /= np.where(total == 0, 1.0, total)
+        if parent is not None:
+            result[:, columns] *= result[:, parent, None]
+    return result
+
+
+def rmse(predicted: ArrayLike, votes: ArrayLike) -> float:
+    """Kaggle's score: the square root of the mean over all galaxies and all answers of the squared error.
+
+    It is neither the mean of the answers' RMSEs nor the mean of the batches' RMSEs. Missing votes (NaN) in
+    `votes` are left out of the mean.
+
+    Args:
+        predicted: shape (galaxies, answers).
+        votes: the same shape.
+
+    Raises:
+        ValueError: the shapes differ, no vote is present, or a prediction is missing.
+
+    Source: the challenge's "Evaluation" page.
+    """
+    got, true = np.asarray(predicted, np.float64), np.asarray(votes, np.float64)
+    if got.shape != true.shape:
+        raise ValueError(f"predictions of shape {got.shape} do not fit votes of shape {true.shape}")
+    present = ~np.isnan(true)
+    if not present.any():
+        raise ValueError("no vote is present; nothing to score")
+    if np.isnan(got).any():
+        raise ValueError("a prediction is NaN")
+    return float(np.sqrt(np.mean((got[present] - true[present]) ** 2)))
+
+
+def mean_votes(votes: Floats) -> Floats:
+    """The mean of each answer over the rows where it is present, shape (answers,); NaN where it never is."""
+    present = ~np.isnan(votes)
+    count = present.sum(axis=0)
+    total = np.where(present, votes, 0).sum(axis=0, dtype=np.float64)
+    means: Floats = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+    return means

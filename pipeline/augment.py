@@ -1,0 +1,220 @@
+"""What a view is: the parameters of one affine warp and of one affine change of colours, drawn or fixed.
+
+Coordinates are continuous: pixel i covers [i, i + 1), the middle of an image of `size` pixels is `size / 2`.
+A warp maps a point of the view to the point of the stamp it shows:
+
+    stamp = middle(stamp) + reduction * (shift + scale * rotation @ shear @ flip @ (view - middle(view))),
+    scale = crop / zoom / size
+
+Every parameter is a function of (seed, epoch, position in the epoch's order), so that views do not depend on the
+number of ranks, of threads or of members, nor on the step an epoch is entered at.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxy_zoo.view import Stamp, View
+
+Floats = NDArray[np.float64]
+
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green, blue in luma. Source: ITU-R BT.601."""
+
+COLOUR_COMPONENT = np.array([-0.0148366, -0.01253134, -0.01040762])
+"""The principal colour component of the challenge's images, times its spread. Source: Dieleman 2014,
+kaggle-galaxies (realtime_augmentation.py)."""
+
+UNIFORMS = 12
+"""Uniform numbers a view takes; a multiple of 4, which is what one step of Philox yields."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The parameters of the views of some samples.
+
+    warps: float32, shape (samples, 2, 3), from view to stamp coordinates.
+    colours: float32, shape (samples, 3, 4): [matrix | offset] for pixels in [0, 1]; the result is clipped.
+        None leaves colours as they are, exactly where `View.changes_colour` is false.
+    """
+
+    warps: NDArray[np.float32]
+    colours: NDArray[np.float32] | None
+
+
+class Views(Protocol):
+    """A source of views: how many of each sample, and their parameters."""
+
+    @property
+    def view(self) -> View:
+        """The recipe's view, which gives the stamp, the size and the normalisation."""
+
+    def __len__(self) -> int:
+        """The number of views of each sample."""
+
+    def parameters(self, stamp: Stamp, epoch: int, positions: range) -> list[Parameters]:
+        """For each view, its parameters for the samples at `positions` of the epoch's order."""
+
+
+@dataclass(frozen=True)
+class RandomViews:
+    """Views drawn from the ranges of `view`, one of each sample for every seed (of a member)."""
+
+    view: View
+    seeds: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def parameters(self, stamp: Stamp, epoch: int, positions: range) -> list[Parameters]:
+        """See `Views`."""
+        drawn = (draw_uniforms(seed, epoch, positions) for seed in self.seeds)
+        return [Parameters(random_warps(self.view, stamp, u), random_colours(self.view, u)) for u in drawn]
+
+
+@dataclass(frozen=True)
+class FixedView:
+    """One view for testing: an angle, a zoom, and whether mirrored."""
+
+    rotation_deg: float = 0.0
+    zoom: float = 1.0
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class FixedViews:
+    """The same views of every sample, without random changes."""
+
+    view: View
+    views: tuple[FixedView, ...] = (FixedView(),)
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def parameters(self, stamp: Stamp, epoch: int, positions: range) -> list[Parameters]:  # noqa: ARG002
+        """See `Views`."""
+        count = len(positions)
+        colours = _fixed_colours(self.view, count)
+        return [
+            Parameters(
+                warp_matrices(
+                    self.view,
+                    stamp,
+                    angle=np.full(count, math.radians(each.rotation_deg)),
+                    zoom=np.full(count, each.zoom),
+                    flip=np.full(count, each.flip),
+                ),
+                colours,
+            )
+            for each in self.views
+        ]
+
+
+def rotations_and_flips(count: int) -> tuple[FixedView, ...]:
+    """`count` views of rotations x flip: evenly spaced angles, each plain and mirrored.
+
+    One view is the plain one; otherwise `count` is even.
+
+    Raises:
+        ValueError: `count` is neither 1 nor even and positive.
+    """
+    if count == 1:
+        return (FixedView(),)
+    if count < 1 or count % 2:
+        raise ValueError(f"{count} views: give 1 or an even number, each rotation is seen plain and mirrored")
+    angles = [360.0 * i / (count // 2) for i in range(count // 2)]
+    return tuple(FixedView(angle, flip=flip) for angle in angles for flip in (False, True))
+
+
+def draw_uniforms(seed: int, epoch: int, positions: range) -> Floats:
+    """Uniform numbers in [0, 1), shape (positions, UNIFORMS), the same for a position whatever else is drawn."""
+    key = np.random.SeedSequence([seed, epoch]).generate_state(2, np.uint64)
+    generator = np.random.Philox(key=key).advance(positions.start * (UNIFORMS // 4))
+    return np.random.Generator(generator).random((len(positions), UNIFORMS))
+
+
+def random_warps(view: View, stamp: Stamp, uniforms: Floats) -> NDArray[np.float32]:
+    """Warps drawn from the ranges of `view`, shape (samples, 2, 3)."""
+    angle, zoom, shift_x, shift_y, shear, flip = uniforms.T[:6]
+    low, high = np.log(view.zoom)
+    return warp_matrices(
+        view,
+        stamp,
+        angle=np.radians(_symmetric(angle, view.rotation_deg)),
+        zoom=np.exp(low + (high - low) * zoom),
+        shift=np.stack([_symmetric(shift_x, view.shift_px), _symmetric(shift_y, view.shift_px)], axis=1),
+        shear=np.radians(_symmetric(shear, view.shear_deg)),
+        flip=view.flip & (flip < 0.5),
+    )
+
+
+def warp_matrices(
+    view: View,
+    stamp: Stamp,
+    *,
+    angle: Floats,
+    zoom: Floats,
+    shift: Floats | None = None,
+    shear: Floats | None = None,
+    flip: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """Build warps, shape (samples, 2, 3): see the formula at the top of this file.
+
+    Args:
+        angle, shear: radians, shape (samples,).
+        shift: pixels of the image, (x, y), shape (samples, 2).
+    """
+    mirror = np.where(flip, -1.0, 1.0)
+    slant = np.tan(shear) if shear is not None else np.zeros_like(angle)
+    cos, sin = np.cos(angle), np.sin(angle)
+    # rotation @ [[1, slant], [0, 1]] @ [[mirror, 0], [0, 1]]
+    linear = np.stack([cos * mirror, cos * slant - sin, sin * mirror, sin * slant + cos], axis=1).reshape(-1, 2, 2)
+    linear *= (view.crop_px / view.size_px / zoom)[:, None, None]
+    reduction = np.array(stamp.size_px[::-1]) / np.array(stamp.window_px[::-1])  # x, y
+    linear *= reduction[:, None]
+    middle = np.array(stamp.size_px[::-1]) / 2 - linear @ np.full(2, view.size_px / 2)
+    if shift is not None:
+        middle += reduction * shift
+    return np.concatenate([linear, middle[:, :, None]], axis=2).astype(np.float32)
+
+
+def random_colours(view: View, uniforms: Floats) -> NDArray[np.float32] | None:
+    """Changes of colour drawn from the ranges of `view`, shape (samples, 3, 4); None where it changes none.
+
+    In this order: brightness, contrast about mid-grey, saturation (all as DALI's brightness_contrast and
+    saturation), and Dieleman's noise along one colour component.
+    """
+    if not view.changes_colour:
+        return None
+    brightness, contrast, saturation, radius, angle = uniforms.T[6:11]
+    gain = (1 + _symmetric(brightness, view.brightness)) * (1 + _symmetric(contrast, view.contrast))
+    offset = 0.5 - 0.5 * (1 + _symmetric(contrast, view.contrast))
+    colourful = np.zeros_like(gain) if view.grey else 1 + _symmetric(saturation, view.saturation)
+    normal = np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)  # Box-Muller
+    saturate = (
+        colourful[:, None, None] * np.eye(3) + (1 - colourful)[:, None, None] * LUMA
+    )  # rows: red, green, blue
+    noise = view.colour_noise * normal[:, None] * COLOUR_COMPONENT
+    matrix = gain[:, None, None] * saturate
+    return np.concatenate([matrix, (offset[:, None] + noise)[:, :, None]], axis=2).astype(np.float32)
+
+
+def _fixed_colours(view: View, count: int) -> NDArray[np.float32] | None:
+    if not view.changes_colour:
+        return None
+    matrix = np.tile(LUMA, (3, 1)) if view.grey else np.eye(3)
+    return np.tile(np.concatenate([matrix, np.zeros((3, 1))], axis=1), (count, 1, 1)).astype(np.float32)
+
+
+def _symmetric(uniform: Floats, limit: float) -> Floats:
+    """From [0, 1) to [-limit, limit)."""
+    return (2 * uniform - 1) * limit
+
+
+def member_seeds(seed: int, members: Sequence[int]) -> tuple[int, ...]:
+    """A seed of its own for each member of an ensemble, whichever members train together."""
+    return tuple(int(np.random.SeedSequence([seed, member]).generate_state(1)[0]) for member in members)

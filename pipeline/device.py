@@ -1,0 +1,16 @@
+"""Which device to work on."""
+
+import click
+import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of an option that is "auto" (CUDA if there is one), "cpu" or "cuda".
+
+    Raises:
+        click.BadParameter: CUDA was asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise click.BadParameter("there is no CUDA device that torch can use", param_hint="--device")
+    return torch.device("cuda" if name != "cpu" and available else "cpu")

@@ -1,0 +1,175 @@
+"""Which samples there are: the shards of a folder, memory-mapped, with their votes.
+
+A shard is read through its index, never unpacked: a sample's JPEG is a view of the mapped file.
+"""
+
+import io
+import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxy_zoo.errors import ShardError
+from galaxy_zoo.files import sha256_of
+from galaxy_zoo.index import Component, index_path, key_of, read_index
+from galaxy_zoo.manifest import Manifest, Shard, read_manifest
+
+Bytes = NDArray[np.uint8]
+JPEG, VOTES = "jpg", "votes.npy"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Fold `index` of `count`: of the shards of a split, each `count`-th from `index` on is held out.
+
+    Samples were shuffled when packed, so a set of shards is a random sample.
+    """
+
+    index: int
+    count: int
+
+    def split(self, shards: Sequence[Shard]) -> tuple[list[Shard], list[Shard]]:
+        """The shards to train on and the shards held out.
+
+        Raises:
+            ShardError: there are fewer shards than folds, so a fold would be empty.
+        """
+        if len(shards) < self.count:
+            raise ShardError(
+                f"{self.count} folds of {len(shards)} shards: a fold is a set of shards; "
+                f"ask for at most {len(shards)} folds, or pack with --shards {self.count} or more"
+            )
+        held_out = shards[self.index :: self.count]
+        return [shard for shard in shards if shard not in held_out], list(held_out)
+
+
+class Samples:
+    """The samples of some shards, in the order they were packed.
+
+    keys: their ids, text, shape (samples,).
+    votes: float32, shape (samples, answers); NaN where missing or unlabelled.
+
+    Raises:
+        ShardError: a shard or its index is missing, truncated, or not what the manifest says.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, shards: Sequence[Shard]) -> None:
+        self.shards = tuple(shards)
+        self.image_px = manifest.image_px
+        parts = [_MappedShard(folder, shard, len(manifest.tree.columns)) for shard in shards]
+        self._maps = [part.data for part in parts]
+        self._shard = np.repeat(np.arange(len(parts)), [len(part.keys) for part in parts])
+        self._offset = np.concatenate([part.offsets for part in parts], dtype=np.int64)
+        self._size = np.concatenate([part.sizes for part in parts], dtype=np.int64)
+        self.keys = np.array([key for part in parts for key in part.keys], dtype=np.str_)
+        self.votes = np.concatenate([part.votes for part in parts])
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def jpegs(self, samples: NDArray[np.int64]) -> list[Bytes]:
+        """The JPEG bytes of samples, as views of the mapped shards."""
+        where = zip(
+            self._shard[samples].tolist(),
+            self._offset[samples].tolist(),
+            self._size[samples].tolist(),
+            strict=True,
+        )
+        return [self._maps[shard][offset : offset + size] for shard, offset, size in where]
+
+    def describe(self, sample: int) -> str:
+        """Where a sample lies, for an error."""
+        shard = self.shards[self._shard[sample]].name
+        return f"{shard}: sample {self.keys[sample]} at offset {self._offset[sample]}"
+
+
+def open_split(folder: Path, split: str, *, fold: Fold | None = None) -> tuple[Samples, Samples | None]:
+    """The samples of a split, without and (where a fold is given) those of the held-out shards.
+
+    Raises:
+        ShardError: there is no such split, or a shard is not what the manifest says.
+    """
+    manifest = read_manifest(folder)
+    shards = manifest.splits.get(split, ())
+    if not shards:
+        known = ", ".join(manifest.splits) or "none"
+        raise ShardError(f"{folder}: no {split} shards; its splits are: {known}")
+    if fold is None:
+        return Samples(folder, manifest, shards), None
+    kept, held_out = fold.split(shards)
+    return Samples(folder, manifest, kept), Samples(folder, manifest, held_out)
+
+
+class _MappedShard:
+    """One shard mapped into memory: keys, offsets and sizes of the JPEGs, and the votes."""
+
+    def __init__(self, folder: Path, shard: Shard, num_answers: int) -> None:
+        self.path = folder / shard.name
+        self.data = self._map(shard)
+        samples = self._read_index(shard)
+        self.keys = [key_of(sample) for sample in samples]
+        components = [{c.extension: c for c in sample} for sample in samples]
+        self._check(components)
+        self.offsets = np.array([each[JPEG].offset for each in components], dtype=np.int64)
+        self.sizes = np.array([each[JPEG].size for each in components], dtype=np.int64)
+        labelled = np.array([VOTES in each for each in components], dtype=bool)
+        at = np.array([each[VOTES].offset for each in components if VOTES in each], dtype=np.int64)
+        self.votes = np.full((len(samples), num_answers), np.nan, dtype=np.float32)
+        if len(at):
+            self.votes[labelled] = self._read_votes(at, num_answers)
+
+    def _map(self, shard: Shard) -> Bytes:
+        try:
+            with self.path.open("rb") as file:
+                data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
+        except FileNotFoundError as error:
+            raise ShardError(f"{self.path}: the shard is missing; copy it again, or pack again") from error
+        except ValueError as error:  # an empty file cannot be mapped
+            raise ShardError(f"{self.path}: the shard is empty; copy it again, or pack again") from error
+        if len(data) != shard.bytes:
+            raise ShardError(
+                f"{self.path}: {len(data)} bytes, the manifest says {shard.bytes}; copy it again, or pack again"
+            )
+        return data
+
+    def _read_index(self, shard: Shard) -> list[tuple[Component, ...]]:
+        path = index_path(self.path)
+        samples = read_index(path)
+        if sha256_of(path) != shard.index_sha256 or len(samples) != shard.samples:
+            raise ShardError(f"{path}: not the index the manifest was written with; see: shard_tool lint")
+        return samples
+
+    def _check(self, components: list[dict[str, Component]]) -> None:
+        for each in components:
+            if JPEG not in each:
+                name = next(iter(each.values())).name
+                raise ShardError(f"{self.path}: the sample of {name} has no .{JPEG}; see: shard_tool lint")
+            if max(c.offset + c.size for c in each.values()) > len(self.data):
+                raise ShardError(f"{self.path}: {each[JPEG].name} ends after the shard; see: shard_tool lint")
+
+    def _read_votes(self, at: NDArray[np.int64], num_answers: int) -> NDArray[np.float32]:
+        """The votes whose .npy files start at `at`, all at once: they are of one shape, so of one header."""
+        header = _npy_header(num_answers)
+        size = len(header) + 4 * num_answers
+        if at.max() + size > len(self.data):
+            raise ShardError(f"{self.path}: votes end after the shard; see: shard_tool lint")
+        files = self.data[at[:, None] + np.arange(size)]
+        if (files[:, : len(header)] != header).any():
+            raise ShardError(
+                f"{self.path}: votes are not float32 arrays of {num_answers} answers, as the tree says; "
+                "see: shard_tool lint"
+            )
+        return np.ascontiguousarray(files[:, len(header) :]).view("<f4")
+
+
+def _npy_header(num_answers: int) -> Bytes:
+    """The header numpy writes before `num_answers` float32 values.
+
+    Source: numpy.lib.format, version 1.0.
+    """
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(num_answers, dtype="<f4"), allow_pickle=False)
+    return np.frombuffer(buffer.getvalue()[: -4 * num_answers], dtype=np.uint8)

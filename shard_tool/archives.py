@@ -1,0 +1,205 @@
+"""Read the members of a zip, or of a zip inside a zip, in any order and without unpacking anything to the disk.
+
+An archive may come from anywhere, so its table of contents is checked before it is used. Members are read by
+their offset: a worker needs no table of contents, only the few numbers in a `Member`.
+"""
+
+import io
+import os
+import stat
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from galaxy_zoo.errors import ImageError, SourceError
+from shard_tool.seekable_deflate import ReadAt, SeekableDeflate
+
+LARGEST_MEMBER_BYTES = 64 * 2**20
+"""No JPEG of a galaxy comes near (Kaggle's mean is 13 kB); what says it is larger is a mistake or a bomb."""
+LARGEST_TABLE_BYTES = 2**30
+LARGEST_RATIO = 200
+"""How far an inner zip may shrink in the outer one; JPEGs hardly shrink, a bomb shrinks a thousandfold."""
+
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+"""Signature, and the lengths of the name and of the extra field. Source: PKWARE APPNOTE 6.3.10, section 4.3.7."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in a zip: `offset` is that of its local header, `stored_bytes` its size in the zip."""
+
+    name: str
+    offset: int
+    stored_bytes: int
+    size: int
+    crc: int
+    deflated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A zip file, or with `inner` the zip that is this member of the zip file.
+
+    `num_bytes` and `changed_ns` are those of the zip file and tell whether it is still the same one.
+    """
+
+    path: str
+    num_bytes: int
+    changed_ns: int
+    inner: Member | None = None
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return self.path if self.inner is None else f"{self.path}/{self.inner.name}"
+
+
+def archive_at(path: str) -> Archive:
+    """The zip file at `path`."""
+    status = Path(path).stat()
+    return Archive(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def open_archive(archive: Archive) -> ReadAt:
+    """How to read slices of an archive. Kept open, as the snapshots of a deflated inner zip are worth keeping."""
+    whole = _OpenFile(archive.path).read_at
+    inner = archive.inner
+    if inner is None:
+        return whole
+    try:
+        start = _data_offset(whole, inner)
+    except ImageError as error:
+        raise SourceError(f"{archive.name}: {error}; download it again") from error
+
+    def stored(offset: int, size: int) -> bytes:
+        return whole(start + offset, max(0, min(size, inner.stored_bytes - offset)))
+
+    return SeekableDeflate(stored, inner.size, name=archive.name).read_at if inner.deflated else stored
+
+
+def list_members(archive: Archive) -> list[Member]:
+    """The files of an archive, in its order.
+
+    Raises:
+        SourceError: it is no whole zip, or a member is encrypted, a link, leads out of the archive, is far too
+            large for an image or is packed in a way that is not read here.
+    """
+    size = archive.num_bytes if archive.inner is None else archive.inner.size
+    try:
+        with zipfile.ZipFile(io.BufferedReader(_Window(open_archive(archive), size))) as file:
+            infos = [info for info in file.infolist() if not info.is_dir()]
+    except (zipfile.BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError) as error:
+        raise SourceError(f"{archive.name}: not a whole zip file ({error}); download it again") from error
+    return [_checked(info, archive.name) for info in infos]
+
+
+def read_member(archive: Archive, member: Member) -> bytes:
+    """The bytes of a member, proven by its checksum.
+
+    Raises:
+        ImageError: the member is damaged; the message is the reason alone, without a file name.
+        SourceError: the archive around it is damaged.
+    """
+    read_at = open_archive(archive)
+    try:
+        data = read_at(_data_offset(read_at, member), member.stored_bytes)
+        if member.deflated:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1)
+    except zlib.error as error:
+        raise ImageError(f"damaged in its zip: {error}") from error
+    if len(data) != member.size or zlib.crc32(data) != member.crc:
+        raise ImageError("damaged in its zip: its checksum differs")
+    return data
+
+
+def _checked(info: zipfile.ZipInfo, archive: str) -> Member:
+    where = f"{archive}: member {info.filename!r}"
+    parts = info.filename.replace("\\", "/").split("/")
+    if not parts[0] or parts[0].endswith(":") or ".." in parts:  # "/x", "C:/x" or "../x"
+        raise SourceError(f"{where} leads out of the archive; do not trust this file")
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise SourceError(f"{where} is a symbolic link; zip the files themselves")
+    if info.flag_bits & 1:
+        raise SourceError(f"{where} is encrypted; unzip it with its password and pack the folder")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise SourceError(
+            f"{where} is packed by method {info.compress_type}, only stored and deflated members are read; "
+            "unzip it and pack the folder"
+        )
+    _check_size(info, where)
+    deflated = info.compress_type == zipfile.ZIP_DEFLATED
+    return Member(info.filename, info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
+
+
+def _check_size(info: zipfile.ZipInfo, where: str) -> None:
+    suffix = info.filename[-4:].lower()
+    if suffix == ".zip":
+        too_large = info.file_size > LARGEST_RATIO * max(info.compress_size, 1024)
+    else:
+        too_large = info.file_size > (LARGEST_TABLE_BYTES if suffix == ".csv" else LARGEST_MEMBER_BYTES)
+    if too_large:
+        raise SourceError(
+            f"{where} says it holds {info.file_size:,} bytes in {info.compress_size:,}, far too large for what "
+            "belongs here; take it out of the archive"
+        )
+
+
+def _data_offset(read_at: ReadAt, member: Member) -> int:
+    header = read_at(member.offset, LOCAL_HEADER.size)
+    if len(header) < LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
+        raise ImageError(f"damaged in its zip: no header at byte {member.offset}")
+    _, name_bytes, extra_bytes = LOCAL_HEADER.unpack(header)
+    return int(member.offset + LOCAL_HEADER.size + name_bytes + extra_bytes)
+
+
+class _OpenFile:
+    """A file open for reading slices; closed when nothing refers to it any more."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        try:
+            return os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise SourceError(f"{self._path}: cannot be read at byte {offset} ({error.strerror})") from error
+
+
+class _Window(io.RawIOBase):
+    """`size` bytes behind a `ReadAt` as a file, for `zipfile`."""
+
+    def __init__(self, read_at: ReadAt, size: int) -> None:
+        self._read_at = read_at
+        self._size = size
+        self._offset = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._offset, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise OSError(f"seek to {base + offset}")
+        self._offset = base + offset
+        return self._offset
+
+    def tell(self) -> int:
+        return self._offset
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._read_at(self._offset, min(len(buffer), max(0, self._size - self._offset)))
+        buffer[: len(data)] = data
+        self._offset += len(data)
+        return len(data)

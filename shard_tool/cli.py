@@ -1,0 +1,27 @@
+"""The `shard_tool` command: one click command a file."""
+
+import click
+
+from galaxy_zoo.version import __version__
+from shard_tool.info import info
+from shard_tool.lint import lint
+from shard_tool.pack import pack
+from shard_tool.synth import synth
+
+
+@click.group()
+@click.version_option(__version__, prog_name="shard_tool")
+def main() -> None:
+    """Galaxy images and votes to shards: proven, shuffled once and the same byte for byte every time.
+
+    \b
+    Example:
+      shard_tool synth demo --count 1000 --test 200
+      shard_tool pack demo shards
+      shard_tool info shards
+      shard_tool lint shards
+    """
+
+
+for command in (synth, pack, info, lint):
+    main.add_command(command)

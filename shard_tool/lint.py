@@ -1,0 +1,33 @@
+"""`shard_tool lint`: prove that a folder of shards is what its manifest says."""
+
+from pathlib import Path
+
+import click
+
+from galaxy_zoo.console import Command
+from galaxy_zoo.manifest import read_manifest
+from shard_tool.linting import lint_folder
+from shard_tool.parallel import num_cores
+
+
+@click.command(cls=Command)
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
+@click.pass_context
+def lint(ctx: click.Context, out: Path, *, workers: int | None) -> None:
+    """Check every byte, image and vote of the folder of shards OUT; list whatever fails and exit 1.
+
+    \b
+    Example:
+      shard_tool lint shards
+    """
+    manifest = read_manifest(out)
+    failures = lint_folder(out, manifest, workers=workers or num_cores())
+    for failure in failures:
+        click.echo(" ".join(filter(None, (failure.file, failure.sample, failure.reason))))
+    num_shards = sum(len(shards) for shards in manifest.splits.values())
+    num_samples = sum(manifest.samples(split) for split in manifest.splits)
+    if failures:
+        click.echo(f"Error: {len(failures)} failures in {out}; pack it again", err=True)
+        ctx.exit(1)
+    click.echo(f"{out}: good: {num_samples:,} samples in {num_shards:,} shards")

@@ -1,0 +1,32 @@
+"""The one shuffle: samples in the order of a seeded hash of their ids, cut into shards of equal length.
+
+The order depends on the ids and the seed alone: not on the file system, the zip or the number of workers. A set
+of shards is therefore a random sample, and a fold of a validation is a set of shards.
+"""
+
+from hashlib import blake2b
+
+SHARD_BYTES = 64_000_000
+SHARDS_STEP = 10
+"""Folds of 5 or 10 are equal sets of shards where the number of shards is a multiple of 10."""
+
+
+def shuffle_key(sample_id: str, seed: int) -> bytes:
+    """Where a sample comes in the order: 16 bytes, to be sorted by."""
+    return blake2b(sample_id.encode(), digest_size=16, key=seed.to_bytes(8, "little")).digest()
+
+
+def default_shards(image_bytes: int) -> int:
+    """The multiple of 10, at least 10, that brings shards of `image_bytes` in all nearest to 64 MB."""
+    return max(1, round(image_bytes / SHARD_BYTES / SHARDS_STEP)) * SHARDS_STEP
+
+
+def shard_slices(samples: int, shards: int) -> list[slice]:
+    """The half-open slice of the order that each shard holds; never more shards than samples."""
+    shards = min(shards, samples)
+    return [slice(i * samples // shards, (i + 1) * samples // shards) for i in range(shards)]
+
+
+def spread(samples: int, most: int) -> list[int]:
+    """At most `most` indices, evenly spread over `range(samples)`."""
+    return sorted({i * samples // most for i in range(most)}) if samples else []

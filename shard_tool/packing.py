@@ -1,0 +1,156 @@
+"""Pack a source into shards: plan, write the shards in parallel, then the list of rejects and the manifest."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from galaxy_zoo.errors import OutputError, SourceError
+from galaxy_zoo.files import write_text
+from galaxy_zoo.manifest import Manifest, read_manifest
+from galaxy_zoo.version import __version__
+from galaxy_zoo.votes import mean_votes
+from shard_tool.journal import REJECTED_NAME, Journal, PackedShard, check_out, is_finished, output_errors
+from shard_tool.parallel import run_tasks
+from shard_tool.plan import PackOptions, Plan, Rejected, make_plan
+from shard_tool.shard_packer import ShardTask, pack_shard
+from shard_tool.sources import SPLITS
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class OutOptions:
+    """Where to write, and what to do with what is there."""
+
+    folder: Path
+    overwrite: bool = False
+    resume: bool = False
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A finished pack; `rejected` is sorted."""
+
+    manifest: Manifest
+    rejected: tuple[Rejected, ...]
+
+
+def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
+    """On resuming, the manifest of a pack that is finished already; also checks whether OUT may be written to.
+
+    Raises:
+        OutputError: OUT may not be written to, or it was finished with another tree or seed.
+    """
+    if out.resume and is_finished(out.folder):
+        manifest = read_manifest(out.folder)
+        if (manifest.tree, manifest.seed) != (options.tree, options.seed):
+            raise OutputError(
+                f"{out.folder}: finished with tree {manifest.tree.name} and seed {manifest.seed}; "
+                "pass --overwrite to pack again"
+            )
+        return manifest
+    check_out(out.folder, overwrite=out.overwrite, resume=out.resume)
+    return None
+
+
+def pack(options: PackOptions, out: OutOptions, plan: Plan | None = None) -> Packed:
+    """Write all shards of a source.
+
+    The output is the same, byte for byte, for any number of workers and after any interruption.
+
+    Args:
+        plan: of the same options, if the caller has made it already.
+
+    Raises:
+        InputError: the source, the labels or the tree cannot be used; nothing was written.
+        OutputError: the folder is taken, read-only or full; finished shards are kept for --resume.
+    """
+    plan = plan or make_plan(options)
+    journal = Journal(out.folder)
+    with journal.locked(overwrite=out.overwrite, resume=out.resume):
+        journal.begin(plan.identity, resume=out.resume)
+        shards = _pack_shards(plan, out)
+        rejected = tuple(sorted([*plan.rejected, *(r for shard in shards for r in shard.rejected)]))
+        with output_errors(out.folder):
+            write_text(out.folder / REJECTED_NAME, _rejected_csv(rejected))
+            if not any(packed.shard.samples for packed in _of_split(plan.main_split, plan, shards)):
+                raise SourceError(
+                    f"{options.source}: every {plan.main_split} image was rejected; "
+                    f"the reasons are in {out.folder / REJECTED_NAME}"
+                )
+            manifest = _manifest(options, plan, shards, num_rejected=len(rejected))
+            manifest.write(out.folder)
+        journal.end()
+    return Packed(manifest, rejected)
+
+
+def _pack_shards(plan: Plan, out: OutOptions) -> list[PackedShard]:
+    """The shards in the order of the plan. The largest begin first, so that the workers end together."""
+    tasks = [
+        ShardTask(out.folder, shard, plan.image_px, shard.split == plan.main_split, out.resume)
+        for shard in plan.shards
+    ]
+    tasks.sort(key=lambda task: len(task.plan.samples), reverse=True)
+    results = run_tasks(pack_shard, tasks, workers=out.workers, total=plan.num_samples, description="pack")
+    by_name = {packed.shard.name: packed for packed in results}
+    return [by_name[shard.name] for shard in plan.shards]
+
+
+def _manifest(options: PackOptions, plan: Plan, shards: Sequence[PackedShard], *, num_rejected: int) -> Manifest:
+    by_split = {split: _of_split(split, plan, shards) for split in SPLITS}
+    mean, std = _channel_statistics(by_split[plan.main_split], plan.image_px)
+    return Manifest(
+        tree=options.tree,
+        seed=options.seed,
+        tool_version=__version__,
+        image_px=plan.image_px,
+        channel_mean=mean,
+        channel_std=std,
+        vote_mean=_vote_mean(plan, shards),
+        rejected=num_rejected,
+        splits={split: tuple(p.shard for p in packed) for split, packed in by_split.items() if packed},
+    )
+
+
+def _of_split(split: str, plan: Plan, shards: Sequence[PackedShard]) -> list[PackedShard]:
+    return [packed for planned, packed in zip(plan.shards, shards, strict=True) if planned.split == split]
+
+
+def _channel_statistics(shards: Sequence[PackedShard], image_px: tuple[int, int]) -> tuple[Triple, Triple]:
+    """Mean and standard deviation of each channel over all pixels, in [0, 1]."""
+    pixels = image_px[0] * image_px[1] * sum(packed.shard.samples for packed in shards)
+    means, stds = [], []
+    for channel in range(3):
+        total = sum(packed.channel_sums[channel] for packed in shards)
+        squares = sum(packed.channel_squares[channel] for packed in shards)
+        means.append(total / pixels / 255)
+        # in integers up to the root: no cancellation, the same on every machine
+        stds.append(math.sqrt((squares * pixels - total * total) / pixels**2) / 255)
+    return (means[0], means[1], means[2]), (stds[0], stds[1], stds[2])
+
+
+def _vote_mean(plan: Plan, shards: Sequence[PackedShard]) -> tuple[float | None, ...] | None:
+    """The mean vote of each answer over the samples that were written."""
+    kept = []
+    for planned, packed in zip(plan.shards, shards, strict=True):
+        if planned.votes is not None:
+            rejected = {each.id for each in packed.rejected}
+            kept.append(planned.votes[[sample.id not in rejected for sample in planned.samples]])
+    if not kept:
+        return None
+    return tuple(None if math.isnan(mean) else float(mean) for mean in mean_votes(np.concatenate(kept)))
+
+
+def _rejected_csv(rejected: Sequence[Rejected]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("split", "id", "file", "reason"))
+    writer.writerows((each.split, each.id, each.file, each.reason) for each in rejected)
+    # a file name may hold bytes that are no UTF-8, which Python keeps as lone surrogates
+    return text.getvalue().encode(errors="backslashreplace").decode()

@@ -1,0 +1,117 @@
+"""Shards in parallel: each is one task of one process; the images done are counted while the tasks run.
+
+A task is `function(task, tick)`; it calls `tick()` after every image, which counts it and raises `Stopped` when
+the run is to end. Nothing is inherited by the processes: they work the same however they are started.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from galaxy_zoo.errors import OutputError
+
+T = TypeVar("T")
+R = TypeVar("R")
+Tick = Callable[[], None]
+
+POLL_S = 0.1
+
+_counter: Any = None
+_is_stopping: Any = None
+
+
+class Stopped(Exception):  # noqa: N818 - no error: the run was asked to end
+    """The run is to end; raised by `tick`."""
+
+
+def num_cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_tasks(
+    function: Callable[[T, Tick], R], tasks: Sequence[T], *, workers: int, total: int, description: str
+) -> Iterator[R]:
+    """Yield the results as they come, in any order, behind a progress bar over `total` images on stderr.
+
+    When a task fails the others end at their next image, and the error of the first one is raised.
+    """
+    seconds = 0.2 if sys.stderr.isatty() else 10
+    with tqdm(
+        total=total, desc=description, unit="image", unit_scale=True, mininterval=seconds, file=sys.stderr
+    ) as bar:
+        if min(workers, len(tasks)) > 1:
+            yield from _in_processes(function, tasks, min(workers, len(tasks)), bar)
+        else:
+            for task in tasks:
+                yield function(task, lambda: _update(bar, 1))
+
+
+def _in_processes(
+    function: Callable[[T, Tick], R], tasks: Sequence[T], workers: int, bar: "tqdm[Any]"
+) -> Iterator[R]:
+    context = _context()
+    counter, is_stopping = context.Value("q", 0), context.RawValue("b", 0)
+    with ProcessPoolExecutor(workers, context, _start_worker, (counter, is_stopping)) as pool:
+        waiting: set[Future[R]] = {pool.submit(_run, function, task) for task in tasks}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, POLL_S, FIRST_COMPLETED)
+                _update(bar, counter.value - bar.n)
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise OutputError(
+                "a worker process was killed, perhaps for want of memory; what is finished is kept: "
+                "run again with fewer --workers (and --resume)"
+            ) from error
+        finally:
+            is_stopping.value = 1
+            pool.shutdown(cancel_futures=True)
+
+
+def _update(bar: "tqdm[Any]", images: int) -> None:
+    bar.update(images)
+
+
+def _context() -> Any:
+    """Start processes from a clean server: quick, and safe whatever threads this process has."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["shard_tool.shard_packer", "shard_tool.linting"])
+    return context
+
+
+def _start_worker(counter: Any, is_stopping: Any) -> None:
+    global _counter, _is_stopping
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too and asks the workers to stop
+    _counter, _is_stopping = counter, is_stopping
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Leave at once when the parent was killed, so that a resumed run has the folder for itself."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _run(function: Callable[[T, Tick], R], task: T) -> R:
+    return function(task, _tick)
+
+
+def _tick() -> None:
+    with _counter.get_lock():
+        _counter.value += 1
+    if _is_stopping.value:
+        raise Stopped

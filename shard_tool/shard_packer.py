@@ -1,0 +1,102 @@
+"""Pack one shard: read, prove and write its samples one by one. Runs in a worker process."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxy_zoo.errors import ImageError
+from galaxy_zoo.files import atomic_write
+from galaxy_zoo.index import index_path
+from galaxy_zoo.manifest import Shard
+from shard_tool.journal import Journal, PackedShard, output_errors
+from shard_tool.jpeg import decode_strictly
+from shard_tool.parallel import Tick
+from shard_tool.plan import Rejected, ShardPlan
+from shard_tool.shard_writer import ShardWriter, encode_votes
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """A shard to write into `out`; with `resume` a finished one is kept if its checksums hold.
+
+    Only the images of the split that the manifest's channel statistics are of are `measured`.
+    """
+
+    out: Path
+    plan: ShardPlan
+    image_px: tuple[int, int]
+    is_measured: bool
+    resume: bool
+
+
+class ChannelSums:
+    """Sums over pixels of each channel, and of their squares: exact integers.
+
+    Takes 30-50 us for an image of 424 x 424, against 310 us for its decoding (a `numpy.bincount` takes 880 us).
+    """
+
+    def __init__(self, image_px: tuple[int, int]) -> None:
+        self._planes = [np.empty(image_px, np.uint8) for _ in range(3)]
+        self.sums = [0, 0, 0]
+        self.squares = [0, 0, 0]
+
+    def add(self, image: NDArray[np.uint8]) -> None:
+        """Add a uint8 image of shape (height, width, 3)."""
+        cv2.split(image, self._planes)
+        totals = cv2.sumElems(image)
+        for channel, plane in enumerate(self._planes):
+            self.sums[channel] += int(totals[channel])
+            self.squares[channel] += int(cv2.norm(plane, cv2.NORM_L2SQR))
+
+
+def pack_shard(task: ShardTask, tick: Tick) -> PackedShard:
+    """Write a shard, its index and its entry in the journal.
+
+    Raises:
+        OutputError: it cannot be written.
+        SourceError: the source cannot be read any more.
+    """
+    journal = Journal(task.out)
+    if task.resume and (finished := journal.finished_shard(task.plan.name)):
+        for _ in task.plan.samples:
+            tick()
+        return finished
+    path = task.out / task.plan.name
+    with output_errors(path):
+        packed = _write(task, path, tick)
+        journal.finish_shard(packed)
+    return packed
+
+
+def _write(task: ShardTask, path: Path, tick: Tick) -> PackedShard:
+    sums = ChannelSums(task.image_px)
+    rejected = []
+    with atomic_write(path) as file:
+        writer = ShardWriter(file)
+        for number, sample in enumerate(task.plan.samples):
+            try:
+                data = sample.file.read()
+                image = decode_strictly(data, task.image_px)
+            except ImageError as error:
+                rejected.append(Rejected(task.plan.split, sample.id, sample.file.name, str(error)))
+            else:
+                votes = None if task.plan.votes is None else encode_votes(task.plan.votes[number])
+                writer.add(sample.id, data, votes)
+                if task.is_measured:
+                    sums.add(image)
+            tick()
+        writer.finish()
+    index = writer.index.encode()
+    with atomic_write(index_path(path)) as file:
+        file.write(index)
+    shard = Shard(path.name, writer.num_samples, writer.num_bytes, writer.sha256, sha256(index).hexdigest())
+    return PackedShard(shard, tuple(rejected), _triple(sums.sums), _triple(sums.squares))
+
+
+def _triple(values: list[int]) -> tuple[int, int, int]:
+    red, green, blue = values
+    return red, green, blue

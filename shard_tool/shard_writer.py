@@ -1,0 +1,113 @@
+"""Write one shard: a plain WebDataset tar and its index, byte for byte the same whenever the samples are.
+
+USTAR, owner 0, mode 0444 and time 0 for every file, `<id>.jpg` with the bytes of the JPEG untouched, then, where
+there are votes, `<id>.votes.npy` (float32, one value an answer, behind numpy's header of 128 bytes).
+"""
+
+import hashlib
+import io
+import tarfile
+from functools import cache
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxy_zoo.index import Component, Sample, format_index
+
+IMAGE_EXTENSION = "jpg"
+VOTES_EXTENSION = "votes.npy"
+NPY_HEADER_BYTES = 128
+"""The loader slices it off without parsing it; numpy's header is that long for any one-dimensional array."""
+
+
+def encode_votes(votes: NDArray[np.float32]) -> bytes:
+    """Votes of shape (answers,) as the bytes of a `.npy` file."""
+    return _npy_header(len(votes)) + votes.astype("<f4", copy=False).tobytes()
+
+
+@cache
+def _npy_header(answers: int) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(answers, "<f4"))
+    header = file.getvalue()[: -4 * answers]
+    assert len(header) == NPY_HEADER_BYTES
+    return header
+
+
+def tar_header(name: str, size: int) -> bytes:
+    """The 512 bytes before a file in a tar: those of `tarfile`, ten times as fast.
+
+    Source: POSIX.1-1988 (ustar): name at 0:100, size at 124:135 and checksum at 148:155, both octal.
+    """
+    encoded = name.encode()
+    if len(encoded) > 100:
+        raise ValueError(f"{name!r} is longer than the 100 bytes of a USTAR name")
+    octal = b"%011o" % size
+    checksum = b"%06o" % (_EMPTY_CHECKSUM + sum(encoded) + sum(octal))
+    filled = encoded.ljust(100, b"\0") + _EMPTY_HEADER[100:124] + octal + _EMPTY_HEADER[135:148] + checksum
+    return filled + _EMPTY_HEADER[154:]
+
+
+def _empty_header() -> tuple[bytes, int]:
+    """The header of a file without name and size, and what its checksum is without these."""
+    info = tarfile.TarInfo("")
+    info.mode = 0o444
+    header = info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
+    checksum_counted_as_spaces = sum(header[:148]) + 8 * ord(" ") + sum(header[156:])
+    return header, checksum_counted_as_spaces - sum(header[124:135])
+
+
+_EMPTY_HEADER, _EMPTY_CHECKSUM = _empty_header()
+
+
+class ShardWriter:
+    """Writes samples to an open file and keeps its checksum and its index."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._sha256 = hashlib.sha256()
+        self._samples: list[Sample] = []
+        self._offset = 0
+
+    @property
+    def num_samples(self) -> int:
+        """The samples written so far."""
+        return len(self._samples)
+
+    @property
+    def num_bytes(self) -> int:
+        """The bytes written so far."""
+        return self._offset
+
+    @property
+    def sha256(self) -> str:
+        """The checksum of the bytes written so far."""
+        return self._sha256.hexdigest()
+
+    @property
+    def index(self) -> str:
+        """The text of the index of the samples written so far."""
+        return format_index(self._samples)
+
+    def add(self, sample_id: str, jpeg: bytes, votes: bytes | None) -> None:
+        """Append a sample; `votes` as from `encode_votes`."""
+        parts = [(IMAGE_EXTENSION, jpeg)] if votes is None else [(IMAGE_EXTENSION, jpeg), (VOTES_EXTENSION, votes)]
+        blocks, components, offset = [], [], self._offset
+        for extension, data in parts:
+            name = f"{sample_id}.{extension}"
+            components.append(Component(extension, offset + tarfile.BLOCKSIZE, len(data), name))
+            blocks += [tar_header(name, len(data)), data, bytes(-len(data) % tarfile.BLOCKSIZE)]
+            offset += sum(map(len, blocks[-3:]))
+        self._write(b"".join(blocks))
+        self._samples.append(tuple(components))
+
+    def finish(self) -> None:
+        """Append the end of the archive, filled up to tar's record size."""
+        end = 2 * tarfile.BLOCKSIZE
+        self._write(bytes(end + -(self._offset + end) % tarfile.RECORDSIZE))
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._sha256.update(data)
+        self._offset += len(data)

@@ -1,0 +1,23 @@
+"""What several tests share, made once: no test needs real data."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from making import NUM_TEST, NUM_TRAIN, pack, write_kaggle_folder
+
+
+@pytest.fixture(scope="session")
+def kaggle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_kaggle_folder(tmp_path_factory.mktemp("kaggle"), num_train=NUM_TRAIN, num_test=NUM_TEST)
+
+
+@pytest.fixture(scope="session")
+def labels(kaggle_folder: Path) -> pd.DataFrame:
+    path = kaggle_folder / "training_solutions_rev1.csv"
+    return pd.read_csv(path, dtype={"GalaxyID": str}).set_index("GalaxyID")
+
+
+@pytest.fixture(scope="session")
+def shards(kaggle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack(kaggle_folder, tmp_path_factory.mktemp("packed") / "shards", "--shards", "10")

@@ -1,0 +1,54 @@
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+
+from ensemble.heads import Sigmoid, Tree
+from galaxy_zoo.tree import DecisionTree, Question, load_tree
+from galaxy_zoo.votes import check_votes, normalise_votes
+
+FORMS: list[Literal["softmax", "divisive"]] = ["softmax", "divisive"]
+UPSIDE_DOWN = DecisionTree(
+    "upside-down",
+    "id",
+    (
+        Question("arms", ("two", "many"), ("two", "many"), parent="disk"),
+        Question("shape", ("smooth", "disk"), ("smooth", "disk")),
+    ),
+)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "tree", [load_tree("gz2-kaggle"), load_tree("galaxy10"), UPSIDE_DOWN], ids=lambda t: t.name
+)
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0])
+def test_the_tree_head_obeys_every_constraint(
+    tree: DecisionTree, form: Literal["softmax", "divisive"], scale: float
+) -> None:
+    torch.manual_seed(0)
+    votes = Tree(form).build(tree)(scale * torch.randn(500, len(tree.columns)))
+    assert votes.min() >= 0
+    assert check_votes(votes.double().numpy(), tree, tolerance=1e-6) == []
+
+
+def test_the_divisive_form_is_normalised_rectified_logits() -> None:
+    tree = load_tree("gz2-kaggle")
+    logits = torch.rand(20, 37)
+    votes = Tree("divisive").build(tree)(logits).numpy()
+    assert np.allclose(votes, normalise_votes(logits.numpy(), tree), atol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_tree_head_passes_gradients(form: Literal["softmax", "divisive"]) -> None:
+    logits = torch.rand(4, 37, requires_grad=True)
+    Tree(form).build(load_tree("gz2-kaggle"))(logits)[:, 36].sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    assert logits.grad.abs().sum() > 0
+
+
+def test_the_sigmoid_head_treats_answers_on_their_own() -> None:
+    logits = torch.randn(4, 37)
+    assert torch.equal(Sigmoid().build(load_tree("gz2-kaggle"))(logits), torch.sigmoid(logits))

@@ -1,0 +1,82 @@
+import tomllib
+from importlib import resources
+
+import pytest
+import torch
+
+from ensemble.member import Member
+from ensemble.recipe import Recipe, recipe_from_table
+from galaxy_zoo.tree import load_tree
+from galaxy_zoo.votes import normalise_votes
+
+TREE = load_tree("gz2-kaggle")
+CPU = torch.device("cpu")
+
+
+def recipe(**network: object) -> Recipe:
+    """`quick`, smaller."""
+    table = tomllib.loads(resources.files("ensemble.recipes").joinpath("quick.toml").read_text())
+    table["network"] |= {"channels": [8, 16], "kernels": [3, 3], **network}
+    table["view"]["size_px"] = 16
+    return recipe_from_table(table, "small", where="small")
+
+
+def make(seed: int = 0, **network: object) -> Member:
+    return Member(recipe(**network), TREE, seed=seed, steps_per_epoch=4, device=CPU)
+
+
+def batches(count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    votes = [torch.rand(8, 37, generator=generator) for _ in range(count)]
+    return [(torch.rand(8, 3, 16, 16, generator=generator), vote) for vote in votes]
+
+
+def equal(a: Member, b: Member) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.weights().values(), b.weights().values(), strict=True))
+
+
+def test_a_member_learns_a_batch_by_heart() -> None:
+    member = make()
+    images, votes = batches(1)[0]
+    votes = torch.from_numpy(normalise_votes(votes.numpy() ** 3, TREE)).float()
+    losses = [member.step(images, votes).item() for _ in range(40)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_member_taken_up_from_its_state_ends_with_the_same_weights(dropout: float) -> None:
+    unbroken = make(dropout=dropout)
+    for images, votes in batches(6):
+        unbroken.step(images, votes)
+    first = make(dropout=dropout)
+    for images, votes in batches(6)[:3]:
+        first.step(images, votes)
+    second = make(seed=9, dropout=dropout)
+    second._seed = 0
+    second.load_state(first.state())
+    for images, votes in batches(6)[3:]:
+        second.step(images, votes)
+    assert equal(unbroken, second)
+    assert second.steps == 6
+
+
+def test_a_member_is_the_same_alone_and_in_company() -> None:
+    alone, first, second = make(1, dropout=0.5), make(1, dropout=0.5), make(2, dropout=0.5)
+    for images, votes in batches(4):
+        alone.step(images, votes)
+    for images, votes in batches(4):
+        second.step(images, votes)
+        first.step(images, votes)
+    assert equal(alone, first)
+    assert not equal(first, second)
+
+
+def test_predictions_come_from_the_running_average_and_are_not_random() -> None:
+    member = make(dropout=0.5)
+    images, votes = batches(1)[0]
+    for _ in range(3):
+        member.step(images, votes)
+    predicted = member.predict(images)
+    assert torch.equal(predicted, member.predict(images))
+    assert not predicted.requires_grad
+    assert not torch.equal(member.weights()["0.0.weight"], member.state()["network"]["0.0.weight"])

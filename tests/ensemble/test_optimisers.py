@@ -1,0 +1,63 @@
+import pytest
+import torch
+from torch import nn
+
+from ensemble.optimisers import SCHEDULES, Constant, Cosine, OneCycle, Optimiser, Schedule, WarmRestarts
+
+EPOCHS, STEPS = 4, 10
+
+
+def rates(schedule: Schedule, lr: float = 0.1) -> list[float]:
+    """The learning rate of every step of a training."""
+    optimiser = Optimiser("sgd", lr).build(nn.Linear(1, 1).parameters(), fused=False)
+    moving = schedule.build(optimiser, epochs=EPOCHS, steps_per_epoch=STEPS)
+    seen = []
+    for _ in range(EPOCHS * STEPS):
+        seen.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        moving.step()
+    return seen
+
+
+def test_constant_stays() -> None:
+    assert set(rates(Constant())) == {0.1}
+
+
+def test_cosine_falls_from_the_first_to_the_last_step() -> None:
+    seen = rates(Cosine(eta_min=0.01))
+    assert seen[0] == 0.1
+    assert seen == sorted(seen, reverse=True)
+    assert 0.01 <= seen[-1] < 0.011
+
+
+def test_warm_restarts_start_again_after_whole_epochs() -> None:
+    seen = rates(WarmRestarts(t_0=1, t_mult=2))
+    assert [step for step, rate in enumerate(seen) if rate == 0.1] == [0, STEPS, 3 * STEPS]
+
+
+def test_one_cycle_peaks_after_its_warm_up_and_ends_near_zero() -> None:
+    seen = rates(OneCycle(warmup=0.25))
+    assert max(seen) == pytest.approx(0.1, rel=0.02)
+    assert seen.index(max(seen)) == pytest.approx(0.25 * len(seen), abs=1)
+    assert seen[-1] < 0.001
+
+
+@pytest.mark.parametrize("kind", [k for k in SCHEDULES.values() if k is not WarmRestarts])
+def test_a_schedule_survives_its_last_step(kind: type[Schedule]) -> None:
+    assert len(rates(kind())) == EPOCHS * STEPS
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("adam", torch.optim.Adam),
+        ("adamw", torch.optim.AdamW),
+        ("adamax", torch.optim.Adamax),
+        ("sgd", torch.optim.SGD),
+    ],
+)
+def test_optimisers_are_torchs_own(kind: str, expected: type) -> None:
+    optimiser = Optimiser(kind, 0.2, weight_decay=0.3).build(nn.Linear(1, 1).parameters(), fused=False)
+    assert type(optimiser) is expected
+    assert optimiser.param_groups[0]["lr"] == 0.2
+    assert optimiser.param_groups[0]["weight_decay"] == 0.3

@@ -1,0 +1,101 @@
+import tomllib
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ensemble.member import build_network
+from ensemble.recipe import Recipe, known_recipes, load_recipe, recipe_from_table
+from galaxy_zoo.errors import RecipeError
+from galaxy_zoo.tree import load_tree
+
+
+@pytest.fixture
+def table() -> dict[str, Any]:
+    return tomllib.loads(resources.files("ensemble.recipes").joinpath("quick.toml").read_text())
+
+
+def parse(table: dict[str, Any]) -> Recipe:
+    return recipe_from_table(table, "mine", where="mine.toml")
+
+
+@pytest.mark.parametrize("name", known_recipes())
+def test_every_recipe_makes_a_network_from_images_to_votes(name: str) -> None:
+    recipe, tree = load_recipe(name), load_tree("gz2-kaggle")
+    network = build_network(recipe, tree, pretrained=False).eval()
+    with torch.no_grad():
+        votes = network(torch.rand(2, 3, recipe.view.size_px, recipe.view.size_px))
+    assert votes.shape == (2, 37)
+    assert 0 <= votes.min() <= votes.max() <= 1
+    assert recipe.about.source
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("ng_cnn", 19_460_645)])
+def test_networks_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
+    network = build_network(load_recipe(name), load_tree("gz2-kaggle"), pretrained=False)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+def test_an_unknown_recipe_names_the_nearest_one() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe 'ng_cn'; did you mean 'ng_cnn'\?"):
+        load_recipe("ng_cn")
+
+
+def test_a_users_own_file_is_a_recipe(tmp_path: Path) -> None:
+    own = tmp_path / "mine.toml"
+    own.write_text(resources.files("ensemble.recipes").joinpath("quick.toml").read_text())
+    assert load_recipe(str(own)).name == "mine"
+
+
+@pytest.mark.parametrize(("text", "message"), [("a = [", "not a TOML file"), (None, "cannot be read")])
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(str(path))
+
+
+Change = Callable[[dict[str, Any]], Any]
+WRONG: list[tuple[Change, str]] = [
+    (lambda t: t["view"].update(crop_pix=3), r"\[view\]: unknown key 'crop_pix'; did you mean 'crop_px'\?"),
+    (lambda t: t.update(veiw={}), r"unknown table \[veiw\]; did you mean 'view'\?"),
+    (lambda t: t.pop("loss"), r"table \[loss\] is missing"),
+    (lambda t: t["optimiser"].pop("lr"), r"\[optimiser\]: key 'lr' is missing"),
+    (lambda t: t["optimiser"].update(lr="fast"), r"lr must be of type float, not 'fast'"),
+    (lambda t: t["optimiser"].update(lr=-1.0), r"lr must be above 0"),
+    (lambda t: t["optimiser"].update(kind="adan"), r"kind must be one of adam, adamw"),
+    (lambda t: t["optimiser"].update(momentum=0.9), r"momentum and nesterov are for kind 'sgd'"),
+    (lambda t: t["network"].update(kind="cn"), r"\[network\]: unknown kind 'cn'; did you mean 'cnn'\?"),
+    (lambda t: t["network"].pop("kind"), r"\[network\] must be a table with a key 'kind'"),
+    (lambda t: t["network"].update(channels=[1, 2]), r"2 channels for 4 kernels"),
+    (lambda t: t["network"].update(channels=[1, "2"]), r"channels must be of type int, not '2'"),
+    (lambda t: t["network"].update(pools=["max"]), r"pools must be"),
+    (lambda t: t.update(network={"kind": "timm", "model": "resnet5"}), r"timm has no model 'resnet5'"),
+    (lambda t: t["view"].update(zoom=[1.0]), r"zoom must have 2 values, not 1"),
+    (lambda t: t["view"].update(zoom=[2.0, 1.0]), r"zoom must be \[lowest, highest\]"),
+    (lambda t: t["view"].update(flip=1), r"flip must be of type bool, not 1"),
+    (lambda t: t["training"].update(epochs=0), r"at least 1"),
+    (lambda t: t["training"].update(ema_decay=1.0), r"ema_decay must be in \[0, 1\)"),
+    (lambda t: t.update(head=3), r"\[head\] must be a table"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG)
+def test_a_wrong_key_or_value_is_an_error_that_names_it(
+    table: dict[str, Any], change: Change, message: str
+) -> None:
+    change(table)
+    with pytest.raises(RecipeError, match=message):
+        parse(table)
+
+
+def test_epochs_can_be_changed_and_nothing_else_is(table: dict[str, Any]) -> None:
+    recipe = parse(table)
+    changed = recipe.with_epochs(3)
+    assert changed.training.epochs == 3
+    assert changed.view == recipe.view
+    assert recipe.training.epochs != 3

@@ -1,0 +1,79 @@
+"""How a command ends."""
+
+import errno
+import os
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from galaxy_zoo import errors
+from galaxy_zoo.console import Command
+
+
+def run(error: BaseException | None, *arguments: str) -> Result:
+    @click.command(cls=Command)
+    @click.option("--count", type=int)
+    def command(count: int | None) -> None:
+        if error is not None:
+            raise error
+        click.echo("done")
+
+    return CliRunner().invoke(command, list(arguments))
+
+
+ALL_ERRORS = [each for each in vars(errors).values() if isinstance(each, type)]
+
+
+@pytest.mark.parametrize("kind", ALL_ERRORS)
+def test_each_error_of_the_project_is_one_message_and_exit_code_1(kind: type[Exception]) -> None:
+    assert issubclass(kind, errors.GalaxyZooError)
+    result = run(kind("votes.csv, line 3: the id is empty"))
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == "Error: votes.csv, line 3: the id is empty\n"
+
+
+def test_an_error_of_the_file_system_names_the_file_and_what_to_do() -> None:
+    result = run(PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/shards"))
+    assert result.exit_code == 1
+    assert result.stderr == "Error: /shards: Permission denied; mend that and run the same command again\n"
+
+
+def test_a_full_disk_without_a_file_name_is_still_a_message() -> None:
+    result = run(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: No space left on device;")
+
+
+def test_a_real_missing_file_shows_no_traceback(tmp_path: Path) -> None:
+    try:
+        (tmp_path / "none").read_bytes()
+    except OSError as error:
+        result = run(error)
+    assert result.exit_code == 1
+    assert "none: No such file or directory" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    assert isinstance(run(ZeroDivisionError()).exception, ZeroDivisionError)
+
+
+def test_a_reader_that_closed_its_pipe_gets_no_message() -> None:
+    result = run(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+    assert result.exit_code == 1
+    assert result.output == ""
+
+
+def test_a_good_command_exits_0_and_wrong_usage_2() -> None:
+    assert run(None).exit_code == 0
+    result = run(None, "--count", "many")
+    assert result.exit_code == 2
+    assert "--count" in result.stderr
+
+
+def test_every_error_is_drawn_in_the_tree_of_the_docstring() -> None:
+    assert errors.__doc__ is not None
+    assert all(each.__name__ in errors.__doc__ for each in ALL_ERRORS)

@@ -1,0 +1,63 @@
+"""Files that are whole or not there."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galaxy_zoo.files import atomic_write, sha256_of, write_text
+
+
+def test_the_name_appears_only_when_the_file_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "out.bin"
+    with atomic_write(path) as file:
+        file.write(b"galaxy")
+        assert not path.exists()
+    assert path.read_bytes() == b"galaxy"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt])
+def test_an_error_while_writing_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), atomic_write(tmp_path / "out.bin") as file:
+        file.write(b"half")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_while_writing_leaves_the_older_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    write_text(path, "old")
+    with pytest.raises(ValueError), atomic_write(path) as file:
+        file.write(b"half")
+        raise ValueError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_taken_by_a_folder_is_an_os_error_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OSError):
+        write_text(tmp_path / "out", "text")
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("folder", ["none", "a_file"])
+def test_a_folder_that_is_not_there_is_an_os_error(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "a_file").write_text("")
+    with pytest.raises(OSError):
+        write_text(tmp_path / folder / "out", "text")
+
+
+def test_text_is_written_as_utf8(tmp_path: Path) -> None:
+    write_text(tmp_path / "out.txt", "├── Γαλαξίας\n")
+    assert (tmp_path / "out.txt").read_bytes() == "├── Γαλαξίας\n".encode()
+
+
+@given(st.binary(max_size=1000))
+def test_sha256_is_that_of_the_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.mktemp("sha") / "file"
+    path.write_bytes(data)
+    assert sha256_of(path) == hashlib.sha256(data).hexdigest()

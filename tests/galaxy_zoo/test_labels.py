@@ -1,0 +1,133 @@
+"""Tables of votes: what is read, and how a bad cell is named."""
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galaxy_zoo.errors import LabelError
+from galaxy_zoo.labels import read_votes
+from galaxy_zoo.tree import DecisionTree, load_tree
+
+SHAPES = """id,smooth,disk,two,more
+100008,0.25,0.75,0.5,0.25
+100023,1,0,0,0
+"""
+
+
+def read(text: str | bytes, tree: DecisionTree, *, allow_missing: bool = False) -> list[list[float]]:
+    data = text.encode() if isinstance(text, str) else text
+    return read_votes(io.BytesIO(data), tree, name="votes.csv", allow_missing=allow_missing).to_numpy().tolist()
+
+
+def test_the_table_is_float64_by_text_ids_in_the_order_of_the_file(shapes: DecisionTree, tmp_path: Path) -> None:
+    path = tmp_path / "votes.csv"
+    path.write_text(SHAPES.replace("100023", "007"))
+    votes = read_votes(path, shapes)
+    assert votes.index.tolist() == ["100008", "007"]
+    assert votes.columns.tolist() == list(shapes.columns)
+    assert votes.to_numpy().tolist() == [[0.25, 0.75, 0.5, 0.25], [1, 0, 0, 0]]
+    assert set(votes.dtypes) == {np.dtype(np.float64)}
+
+
+def test_columns_may_stand_in_any_order_beside_others(shapes: DecisionTree) -> None:
+    assert read("name,more,two,disk,smooth,id\nM31,0.4,0.3,0.7,0.3,7\n", shapes) == [[0.3, 0.7, 0.3, 0.4]]
+
+
+def test_a_byte_order_mark_before_the_header_does_no_harm(shapes: DecisionTree) -> None:
+    assert read(b"\xef\xbb\xbf" + SHAPES.encode(), shapes)[1] == [1, 0, 0, 0]
+
+
+def test_scientific_notation_is_a_number(shapes: DecisionTree) -> None:
+    assert read("id,smooth,disk,two,more\n1,2.5e-1,7.5E-01,0,1e-9\n", shapes) == [[0.25, 0.75, 0, 1e-9]]
+
+
+@given(st.lists(st.floats(0, 1), min_size=37, max_size=37))
+def test_every_float_comes_back_bit_for_bit(votes: list[float]) -> None:
+    tree = load_tree("gz2-kaggle")
+    assert read(f"GalaxyID,{','.join(tree.columns)}\n1,{','.join(map(repr, votes))}\n", tree) == [votes]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("id,", "ID,", "no column 'id' (the ids, by tree 'shapes'); the header is ID, smooth, disk"),
+        (
+            ",more",
+            ",mehr",
+            "1 of the 4 columns of tree 'shapes' are missing: more; mend the header, or pass --miss",
+        ),
+        ("two,more", "two,two", "column 'two' stands twice"),
+        ("100023", "100008", "line 3: id 100008 stands twice (first in line 2); keep one row an id"),
+        ("100023", " 100008 ", "line 3: id 100008 stands twice"),
+        ("100023", "", "line 3: the id is empty"),
+        ("100023", "  ", "line 3: the id is empty"),
+        ("100023", "\n100023", "line 3: the id is empty"),
+        ("0.5", "half", "line 2, column two: 'half' is not a number"),
+        ("100023,1,0", "100023,1,False", "line 3, column disk: 'False' is not a number"),
+        ("100023,1", "100023,1.0.0", "line 3, column smooth: '1.0.0' is not a number"),
+        ("0.5", "1.5", "line 2, column two: 1.5 is outside [0, 1]; votes are fractions (1 such cells)"),
+        ("0.5", "-1e-9", "line 2, column two: -1e-09 is outside [0, 1]"),
+        ("100023,1,0", "100023,1,inf", "line 3, column disk: inf is outside [0, 1]"),
+        ("0.5", "", "line 2, column two: the vote is missing (1 such cells); mend it, or pass --missing-votes"),
+        ("0,0,0\n", "0\n", "line 3, column two: the vote is missing (2 such cells)"),
+        ("0,0,0\n", "0,0,0,0,0\n", "not a CSV file"),
+        (SHAPES, "", "not a CSV file"),
+        (
+            SHAPES,
+            SHAPES.replace("\n", ",0.5\n").replace("more,0.5", "more"),
+            "not a CSV file: Error tokenizing data. C error: Expected 5 fields in line 2, saw 6",
+        ),
+    ],
+)
+def test_a_bad_table_is_refused_with_file_line_and_column(
+    shapes: DecisionTree, old: str, new: str, says: str
+) -> None:
+    assert old in SHAPES
+    with pytest.raises(LabelError) as caught:
+        read(SHAPES.replace(old, new, 1), shapes)
+    assert str(caught.value).startswith("votes.csv")
+    assert says in str(caught.value)
+
+
+def test_an_image_is_no_table(shapes: DecisionTree) -> None:
+    with pytest.raises(LabelError, match=r"^votes\.csv: not a CSV file"):
+        read(b"\xff\xd8\xff\xe0\x00\x10JFIF", shapes)
+
+
+def test_a_missing_file_is_named(shapes: DecisionTree, tmp_path: Path) -> None:
+    path = tmp_path / "none.csv"
+    with pytest.raises(LabelError, match=re.escape(f"{path}: there is no such file")):
+        read_votes(path, shapes)
+
+
+def test_absent_cells_and_columns_are_missing_votes_where_allowed(shapes: DecisionTree) -> None:
+    text = "id,smooth,disk,two\n1,0.25,0.75,\n2,0.5,0.5,0.5\n"
+    votes = np.array(read(text, shapes, allow_missing=True))
+    np.testing.assert_array_equal(votes, [[0.25, 0.75, np.nan, np.nan], [0.5, 0.5, 0.5, np.nan]])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("id,a,b\n1,0,1\n", "4 of the 4 columns of tree 'shapes' are missing: smooth, disk, two, more"),
+        ("id,smooth,disk,two,more\n1,0.5,x,,\n", "line 2, column disk: 'x' is not a number"),
+        ("id,smooth,disk,two,more\n1,0.5,2,,\n", "line 2, column disk: 2 is outside [0, 1]"),
+        ("id,smooth,disk,two,more\n,0.5,0.5,,\n", "line 2: the id is empty"),
+    ],
+)
+def test_allowing_missing_votes_forgives_nothing_else(shapes: DecisionTree, text: str, says: str) -> None:
+    with pytest.raises(LabelError) as caught:
+        read(text, shapes, allow_missing=True)
+    assert says in str(caught.value)
+
+
+def test_only_the_first_of_many_missing_columns_are_listed() -> None:
+    with pytest.raises(
+        LabelError, match=r"36 of the 37 .*: Class1\.2, Class1\.3, Class2\.1, Class2\.2, Class3\.1, \.\.\.;"
+    ):
+        read("GalaxyID,Class1.1\n1,0.5\n", load_tree("gz2-kaggle"))

@@ -1,0 +1,122 @@
+"""The manifest of a folder of shards: read back whole, or refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from galaxy_zoo.errors import ShardError, TreeError
+from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
+from galaxy_zoo.tree import DecisionTree
+
+
+@pytest.fixture
+def manifest(shapes: DecisionTree) -> Manifest:
+    train = tuple(Shard(f"train-00000{i}.tar", 500 + i, 2**23, "a" * 64, "b" * 64) for i in range(2))
+    return Manifest(
+        tree=shapes,
+        seed=42,
+        tool_version="0.1.0",
+        image_px=(424, 424),
+        channel_mean=(0.04, 0.05, 0.06),
+        channel_std=(0.1, 0.1, 0.1),
+        vote_mean=(0.25, 0.75, 0.125, None),
+        rejected=3,
+        splits={"train": train, "test": (Shard("test-000000.tar", 7, 2**20, "c" * 64, "d" * 64),)},
+    )
+
+
+def test_a_manifest_reads_back_as_written(manifest: Manifest, tmp_path: Path) -> None:
+    manifest.write(tmp_path)
+    assert read_manifest(tmp_path) == manifest
+
+
+def test_samples_are_counted_by_split(manifest: Manifest) -> None:
+    assert [manifest.samples(split) for split in ("train", "test", "validation")] == [1001, 7, 0]
+
+
+def test_a_folder_without_a_manifest_is_not_a_finished_one(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(ShardError, match=r"no manifest\.json.*shard_tool pack") as caught:
+            read_manifest(folder)
+        assert str(caught.value).startswith(str(folder))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"{}",
+        b"7",
+        b"\xff\xd8",
+        b'{"format_version": 1}',
+        b'{"format_version": 1, "image_px": [424, 424], "splits": []}',
+    ],
+)
+def test_a_file_that_is_no_manifest_is_called_damaged(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / MANIFEST_NAME).write_bytes(text)
+    with pytest.raises(ShardError, match=r"manifest\.json: damaged"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("image_px", [424]),
+        ("image_px", 424),
+        ("channel_mean", [0.04]),
+        ("channel_std", "grey"),
+        ("vote_mean", [0.5]),
+        ("vote_mean", ["many", 0, 0, 0]),
+        ("rejected", None),
+        ("seed", "one"),
+        ("splits", {"train": [{"name": "train-000000.tar"}]}),
+        ("splits", {"train": ["train-000000.tar"]}),
+    ],
+)
+def test_a_value_that_does_not_fit_is_called_damage(
+    manifest: Manifest, tmp_path: Path, key: str, value: Any
+) -> None:
+    rewrite(manifest, tmp_path, {key: value})
+    with pytest.raises(ShardError, match=r"manifest\.json: damaged"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "../train-000000.tar"),
+        ("name", "/etc/train.tar"),
+        ("name", "train-000000.zip"),
+        ("samples", "500"),
+    ],
+)
+def test_a_shard_outside_the_folder_or_of_another_kind_is_refused(
+    manifest: Manifest, tmp_path: Path, field: str, value: str
+) -> None:
+    shard = {"name": "train-000000.tar", "samples": 5, "bytes": 9, "sha256": "a", "index_sha256": "b"}
+    rewrite(manifest, tmp_path, {"splits": {"train": [shard | {field: value}]}})
+    with pytest.raises(ShardError, match=value):
+        read_manifest(tmp_path)
+
+
+def test_a_newer_manifest_says_to_update(manifest: Manifest, tmp_path: Path) -> None:
+    rewrite(manifest, tmp_path, {"format_version": 2})
+    with pytest.raises(ShardError, match="format version 2, this program reads 1; update it"):
+        read_manifest(tmp_path)
+
+
+def test_a_tree_that_is_none_is_named_with_the_manifest(manifest: Manifest, tmp_path: Path) -> None:
+    rewrite(manifest, tmp_path, {"tree": {"name": "bare", "question": []}})
+    with pytest.raises(TreeError, match=r"manifest\.json: tree 'bare' has no question"):
+        read_manifest(tmp_path)
+
+
+def rewrite(manifest: Manifest, folder: Path, changes: dict[str, Any]) -> None:
+    manifest.write(folder)
+    path = folder / MANIFEST_NAME
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))

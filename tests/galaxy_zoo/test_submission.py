@@ -1,0 +1,159 @@
+"""Kaggle's submission: written, read back, refused, and warned about."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galaxy_zoo.errors import SubmissionError
+from galaxy_zoo.submission import read_submission, sorted_ids, warnings_about, write_submission
+from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.votes import Floats
+
+RNG = np.random.default_rng(0)
+SHAPES = """id,smooth,disk,two,more
+99,0.25,0.75,0.5,0.25
+100,1,0,0,0
+"""
+
+
+def predictions(rows: int) -> Floats:
+    return RNG.random((rows, 37))
+
+
+def test_a_submission_reads_back_as_written_to_eight_decimals(gz2: DecisionTree, tmp_path: Path) -> None:
+    ids, predicted = ["100008", "100023", "999967"], predictions(3)
+    write_submission(tmp_path / "s.csv", ids, predicted, gz2)
+    table = read_submission(tmp_path / "s.csv", gz2, expected_ids=ids[::-1])
+    assert table.index.tolist() == ids
+    np.testing.assert_allclose(table.to_numpy(), predicted, rtol=0, atol=0.51e-8)
+
+
+def test_the_file_is_kaggles_to_the_letter(gz2: DecisionTree, tmp_path: Path) -> None:
+    predicted = np.full((2, 37), 1e-7, dtype=np.float32)
+    predicted[:, 0] = 1
+    write_submission(tmp_path / "s.csv", ["100", "99"], predicted, gz2)
+    header, *rows = (tmp_path / "s.csv").read_text().splitlines()
+    assert header == f"GalaxyID,{','.join(gz2.columns)}"
+    assert rows == [f"{each},1.00000000{',0.00000010' * 36}" for each in (99, 100)]
+
+
+def test_each_row_keeps_its_id_when_rows_are_sorted(gz2: DecisionTree, tmp_path: Path) -> None:
+    ids = [str(each) for each in RNG.permutation(np.arange(90, 110))]
+    predicted = predictions(len(ids))
+    write_submission(tmp_path / "s.csv", ids, predicted, gz2)
+    table = read_submission(tmp_path / "s.csv", gz2)
+    np.testing.assert_allclose(table.loc[ids].to_numpy(), predicted, atol=1e-8)
+
+
+@given(st.lists(st.integers(0, 10**7), unique=True))
+def test_ids_ascend_by_number(ids: list[int]) -> None:
+    assert sorted_ids([str(each) for each in ids]) == [str(each) for each in sorted(ids)]
+
+
+def test_ids_that_are_not_all_numbers_ascend_by_text() -> None:
+    assert sorted_ids(["J99", "99", "J100", "100"]) == ["100", "99", "J100", "J99"]
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.01, np.nan, np.inf])
+def test_a_prediction_outside_0_to_1_is_refused_and_nothing_is_written(
+    gz2: DecisionTree, tmp_path: Path, value: float
+) -> None:
+    predicted = predictions(2)
+    predicted[0, 3] = value
+    with pytest.raises(SubmissionError, match=rf"id 200, Class2\.1: predicted {value}, .*1 such values"):
+        write_submission(tmp_path / "s.csv", ["200", "100"], predicted, gz2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_rounding_errors_are_clipped(shapes: DecisionTree, tmp_path: Path) -> None:
+    write_submission(tmp_path / "s.csv", ["1"], np.array([[-5e-7, 1 + 5e-7, 0, 1]]), shapes)
+    assert read_submission(tmp_path / "s.csv", shapes).to_numpy().tolist() == [[0, 1, 0, 1]]
+
+
+def test_an_id_predicted_twice_is_refused(gz2: DecisionTree, tmp_path: Path) -> None:
+    with pytest.raises(SubmissionError, match="id 7 is predicted twice"):
+        write_submission(tmp_path / "s.csv", ["7", "8", "7"], predictions(3), gz2)
+
+
+def test_predictions_for_another_number_of_ids_are_refused(gz2: DecisionTree, tmp_path: Path) -> None:
+    with pytest.raises(SubmissionError, match=re.escape("shape (2, 37) for 3 ids")):
+        write_submission(tmp_path / "s.csv", ["1", "2", "3"], predictions(2), gz2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("id,smooth,disk", "id,disk,smooth", "column 2 of the header is not the tree's; write id,smooth,disk,two"),
+        ("more\n99,0.25", "more,extra\n99,0.25,1", "column 6 of the header is not the tree's"),
+        (SHAPES, "smooth,id,disk,two,more\n0.5,99,0.5,0,0\n", "column 1 of the header is not the tree's"),
+        (",more", "", "not a CSV file.*line 2, saw 5"),
+        ("99,", "101,", "ids are not ascending; sort the rows by id"),
+        ("99,", "100,", "id 100 stands twice"),
+        ("0.75", "1.75", "line 2, column disk: 1.75 is outside"),
+        ("0.75", "nan", "line 2, column disk: the vote is missing"),
+        ("99,", "98,", "1 ids are missing: 99"),
+        ("100,1,0,0,0\n", "100,1,0,0,0\n101,1,0,0,0\n", "1 ids are unknown: 101"),
+    ],
+)
+def test_a_submission_kaggle_would_refuse_is_refused_with_its_reason(
+    shapes: DecisionTree, tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    path = tmp_path / "s.csv"
+    assert old in SHAPES
+    path.write_text(SHAPES.replace(old, new, 1))
+    with pytest.raises(SubmissionError, match=says) as caught:
+        read_submission(path, shapes, expected_ids=["99", "100"])
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_missing_submission_is_named(shapes: DecisionTree, tmp_path: Path) -> None:
+    with pytest.raises(SubmissionError, match=r"none\.csv: there is no such file"):
+        read_submission(tmp_path / "none.csv", shapes)
+
+
+def test_many_missing_ids_are_counted_and_the_lowest_named(shapes: DecisionTree, tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text(SHAPES)
+    expected = [str(each) for each in range(95, 111)]
+    with pytest.raises(SubmissionError, match=r"14 ids are missing: 95, 96, 97, 98, 101, \.\.\. \(14 in all\)"):
+        read_submission(path, shapes, expected_ids=expected)
+
+
+def test_good_predictions_give_no_warning(gz2: DecisionTree) -> None:
+    predicted = predictions(500)
+    assert warnings_about(predicted, gz2, predicted.mean(axis=0) + 0.05) == []
+
+
+def test_predictions_near_zero_everywhere_give_both_warnings(gz2: DecisionTree) -> None:
+    """The published submission whose columns were all near 1e-4."""
+    constant, far = warnings_about(predictions(500) * 1e-4, gz2, np.full(37, 0.3))
+    assert constant.startswith("nearly the same for every galaxy")
+    assert constant.endswith("Class1.1, Class1.2, Class1.3, Class2.1, Class2.2, ... (37 in all)")
+    assert far.startswith("column means far from the training votes: Class1.1 0.000 (training 0.300), ")
+
+
+def test_one_broken_column_is_named_alone(gz2: DecisionTree) -> None:
+    predicted = predictions(500)
+    training_mean = predicted.mean(axis=0)
+    predicted[:, 9] = 0.9
+    constant, far = warnings_about(predicted, gz2, training_mean)
+    assert constant.endswith(": Class5.1")
+    assert re.fullmatch(r"column means .*: Class5\.1 0\.900 \(training 0\.\d{3}\)", far)
+
+
+def test_a_training_mean_that_is_unknown_warns_of_nothing(gz2: DecisionTree) -> None:
+    assert warnings_about(predictions(500), gz2, np.full(37, np.nan)) == []
+
+
+def test_one_galaxy_alone_is_not_called_constant(gz2: DecisionTree) -> None:
+    assert warnings_about(predictions(1), gz2) == []
+
+
+def test_pandas_reads_the_ids_as_integers(gz2: DecisionTree, tmp_path: Path) -> None:
+    write_submission(tmp_path / "s.csv", ["100", "99"], predictions(2), gz2)
+    assert pd.read_csv(tmp_path / "s.csv")["GalaxyID"].tolist() == [99, 100]

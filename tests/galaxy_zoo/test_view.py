@@ -1,0 +1,109 @@
+"""A view's range of warps, and the stamp that covers all of them."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galaxy_zoo.view import STAMP_OVERSAMPLING, Stamp, View
+
+IMAGE_PX = (2000, 2001)
+UNIT = st.floats(-1, 1)
+
+
+@st.composite
+def views(draw: st.DrawFn) -> View:
+    """Views whose widest warp fits the image."""
+    lowest = draw(st.floats(0.5, 1))
+    return View(
+        crop_px=draw(st.floats(32, 424)),
+        size_px=draw(st.integers(16, 256)),
+        rotation_deg=180,
+        zoom=(lowest, draw(st.floats(lowest, 2))),
+        shift_px=draw(st.floats(0, 40)),
+        shear_deg=draw(st.floats(0, 30)),
+        flip=True,
+    )
+
+
+def corners_of(view: View, data: st.DataObject) -> np.ndarray:
+    """Corners, as (x, y) from the image's centre, of one warp within the view's range: shape (2, 4)."""
+    angle = math.pi * data.draw(UNIT)
+    zoom = data.draw(st.floats(*view.zoom))
+    shear = math.tan(math.radians(view.shear_deg * data.draw(UNIT)))
+    shift = view.shift_px * np.array([[data.draw(UNIT)], [data.draw(UNIT)]])
+    square = np.array([[-1, 1, 1, -1], [-1, -1, 1, 1]]) * view.crop_px / zoom / 2
+    rotate = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return rotate @ np.array([[1, shear], [0, 1]]) @ square + shift
+
+
+@given(views(), st.data())
+def test_every_warp_lies_inside_the_stamps_window(view: View, data: st.DataObject) -> None:
+    window_y, window_x = view.stamp(IMAGE_PX).window_px
+    reach_x, reach_y = np.abs(corners_of(view, data)).max(axis=1)
+    assert reach_x <= window_x / 2 + 1e-9
+    assert reach_y <= window_y / 2 + 1e-9
+
+
+@given(views(), st.tuples(st.integers(16, 600), st.integers(16, 600)))
+def test_the_window_is_centred_to_the_pixel_and_inside_the_image(view: View, image_px: tuple[int, int]) -> None:
+    stamp = view.stamp(image_px)
+    for side, window in zip(image_px, stamp.window_px, strict=True):
+        assert 0 < window <= side
+        assert (side - window) % 2 == 0
+
+
+@given(views())
+def test_the_stamp_has_the_oversampled_resolution_of_the_view_but_is_never_enlarged(view: View) -> None:
+    stamp = view.stamp(IMAGE_PX)
+    wanted = STAMP_OVERSAMPLING * view.size_px / view.crop_px * math.sqrt(view.zoom[0] * view.zoom[1])
+    for size, window in zip(stamp.size_px, stamp.window_px, strict=True):
+        assert abs(size - window * min(1, wanted)) <= 0.5 + 1e-9
+
+
+@given(views())
+def test_training_and_test_time_views_are_cut_from_the_same_stamp(view: View) -> None:
+    assert replace(view, rotation_deg=0, flip=False).stamp(IMAGE_PX) == view.stamp(IMAGE_PX)
+
+
+def test_dielemans_stamp_by_hand() -> None:
+    view = View(crop_px=207, size_px=69, rotation_deg=180, zoom=(1 / 1.3, 1.3), shift_px=4)
+    side = math.ceil(207 * 1.3 * math.sqrt(2) + 8) + 1  # even, as 424 is
+    assert view.stamp((424, 424)) == Stamp((side, side), (side // 2, side // 2))
+
+
+def test_a_crop_wider_than_the_image_keeps_all_of_it() -> None:
+    assert View(crop_px=424, size_px=424).stamp((424, 256)) == Stamp((424, 256), (424, 256))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("crop_px", 0),
+        ("size_px", -1),
+        ("zoom", (0, 1)),
+        ("zoom", (1.3, 0.7)),
+        ("shear_deg", 90),
+        ("shear_deg", -1),
+        ("rotation_deg", -40),
+        ("shift_px", -4),
+        ("brightness", -0.1),
+        ("contrast", -0.1),
+        ("saturation", -0.1),
+        ("colour_noise", -0.5),
+        ("std", (0.5, 0, 0.5)),
+    ],
+)
+def test_a_value_that_makes_no_view_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=field):
+        replace(View(crop_px=207, size_px=69), **{field: value})
+
+
+@pytest.mark.parametrize("field", ["brightness", "contrast", "saturation", "colour_noise", "grey"])
+def test_a_view_knows_whether_it_changes_colours(field: str) -> None:
+    view = View(crop_px=207, size_px=69, rotation_deg=180, flip=True, mean=(0, 0, 0))
+    assert not view.changes_colour
+    assert replace(view, **{field: 0.5 if field != "grey" else True}).changes_colour

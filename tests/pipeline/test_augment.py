@@ -1,0 +1,147 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nvidia.dali import fn, pipeline_def, types
+
+from galaxy_zoo.view import Stamp, View
+from pipeline.augment import (
+    COLOUR_COMPONENT,
+    UNIFORMS,
+    FixedView,
+    FixedViews,
+    RandomViews,
+    draw_uniforms,
+    member_seeds,
+    random_colours,
+    random_warps,
+    rotations_and_flips,
+)
+
+VIEW = View(crop_px=64, size_px=32)
+STAMP = VIEW.stamp((96, 96))
+WILD = replace(VIEW, rotation_deg=180, zoom=(0.8, 1.3), shift_px=5, shear_deg=10, flip=True)
+
+
+def apply(warp: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return points @ warp[:, :2].T + warp[:, 2]
+
+
+def fixed_warp(view: View, fixed: FixedView, stamp: Stamp) -> np.ndarray:
+    return FixedViews(view, (fixed,)).parameters(stamp, 0, range(1))[0].warps[0]
+
+
+def test_the_plain_view_is_the_centre_crop() -> None:
+    stamp = Stamp((96, 96), (96, 96))
+    warp = fixed_warp(VIEW, FixedView(), stamp)
+    assert np.allclose(apply(warp, np.array([[0, 0], [32, 32], [16, 16]])), [[16, 16], [80, 80], [48, 48]])
+
+
+def test_a_reduced_stamp_shows_the_same_window() -> None:
+    whole, reduced = Stamp((96, 96), (96, 96)), Stamp((80, 80), (40, 40))
+    points = np.array([[0.0, 3.0], [31.0, 8.0]])
+    in_image = apply(fixed_warp(WILD, FixedView(30, 1.1, True), whole), points)
+    in_stamp = apply(fixed_warp(WILD, FixedView(30, 1.1, True), reduced), points)
+    assert np.allclose((in_stamp - 20) * 2, in_image - 48, atol=1e-4)
+
+
+def test_zoom_enlarges_and_flip_mirrors_left_to_right() -> None:
+    stamp = Stamp((96, 96), (96, 96))
+    corner = np.array([[0.0, 0.0]])
+    assert np.allclose(apply(fixed_warp(VIEW, FixedView(zoom=2), stamp), corner), [[32, 32]])
+    assert np.allclose(apply(fixed_warp(VIEW, FixedView(flip=True), stamp), corner), [[80, 16]])
+
+
+def test_views_for_testing_are_rotations_each_plain_and_mirrored() -> None:
+    assert rotations_and_flips(1) == (FixedView(),)
+    views = rotations_and_flips(16)
+    assert {v.rotation_deg for v in views} == {45.0 * i for i in range(8)}
+    assert len(set(views)) == 16
+    for wrong in (0, -2, 3):
+        with pytest.raises(ValueError, match="views"):
+            rotations_and_flips(wrong)
+
+
+@given(st.integers(0, 2**32), st.integers(0, 5), st.integers(0, 1000), st.integers(1, 40))
+def test_uniforms_of_a_position_do_not_depend_on_what_else_is_drawn(
+    seed: int, epoch: int, start: int, count: int
+) -> None:
+    whole = draw_uniforms(seed, epoch, range(start + count))
+    assert whole.shape == (start + count, UNIFORMS)
+    assert np.array_equal(whole[start:], draw_uniforms(seed, epoch, range(start, start + count)))
+
+
+def test_drawn_parameters_stay_in_their_ranges_and_fill_them() -> None:
+    uniforms = draw_uniforms(0, 0, range(4000))
+    warps = random_warps(WILD, Stamp((96, 96), (96, 96)), uniforms)
+    scale = np.sqrt(np.abs(np.linalg.det(warps[:, :, :2]))) / (64 / 32)
+    assert 1 / 1.3 - 1e-6 <= scale.min() < 1 / 1.28
+    assert 1 / 0.82 < scale.max() <= 1 / 0.8 + 1e-6
+    centre = np.array([apply(warp, np.array([[16.0, 16.0]]))[0] for warp in warps]) - 48
+    assert 4.9 < np.abs(centre).max() <= 5 + 1e-4
+    assert 0.45 < np.mean(np.linalg.det(warps[:, :, :2]) < 0) < 0.55
+
+
+@given(st.integers(0, 2**32))
+def test_every_drawn_view_stays_within_the_stamp(seed: int) -> None:
+    stamp = WILD.stamp((424, 424))
+    warps = random_warps(WILD, stamp, draw_uniforms(seed, 0, range(64)))
+    corners = np.array([[0, 0], [0, 32], [32, 0], [32, 32]])
+    for warp in warps:
+        points = apply(warp, corners)
+        assert points.min() >= 0
+        assert points.max() <= stamp.size_px[0]
+
+
+def test_a_member_gets_the_same_views_alone_and_in_company() -> None:
+    first, second = member_seeds(7, range(2))
+    together = RandomViews(WILD, (first, second)).parameters(STAMP, 3, range(5, 9))
+    (alone,) = RandomViews(WILD, member_seeds(7, [1])).parameters(STAMP, 3, range(5, 9))
+    assert np.array_equal(together[1].warps, alone.warps)
+    assert not np.array_equal(together[0].warps, alone.warps)
+
+
+def test_a_view_without_changes_of_colour_has_no_colour_parameters() -> None:
+    assert RandomViews(WILD, (0,)).parameters(STAMP, 0, range(2))[0].colours is None
+    assert random_colours(VIEW, draw_uniforms(0, 0, range(2))) is None
+
+
+def test_grey_is_luma_in_every_channel_for_random_and_fixed_views() -> None:
+    view = replace(VIEW, grey=True)
+    pixel = np.array([0.2, 0.5, 0.7, 1.0])
+    for views in (RandomViews(view, (0,)), FixedViews(view)):
+        colours = views.parameters(STAMP, 0, range(1))[0].colours
+        assert colours is not None
+        assert np.allclose(colours[0] @ pixel, 0.299 * 0.2 + 0.587 * 0.5 + 0.114 * 0.7)
+
+
+def test_colour_noise_moves_along_one_component_with_its_spread() -> None:
+    colours = random_colours(replace(VIEW, colour_noise=0.5), draw_uniforms(0, 0, range(20000)))
+    assert colours is not None
+    strength = colours[:, :, 3] / COLOUR_COMPONENT
+    assert np.allclose(strength, strength[:, :1], atol=1e-4)
+    assert abs(strength[:, 0].std() - 0.5) < 0.01
+    assert abs(strength[:, 0].mean()) < 0.02
+    assert np.allclose(colours[:, :, :3], np.eye(3))
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
+def test_jitter_is_what_dali_calls_by_the_same_name(name: str) -> None:
+    uniforms = draw_uniforms(0, 0, range(1))
+    colours = random_colours(replace(VIEW, **{name: 0.4}), uniforms)
+    assert colours is not None
+    factor = 1 + 0.4 * (2 * uniforms[0, ["brightness", "contrast", "saturation"].index(name) + 6] - 1)
+    pixels = np.random.default_rng(0).integers(100, 156, (8, 8, 3)).astype(np.uint8)
+
+    @pipeline_def(batch_size=1, num_threads=1, device_id=None)
+    def dali() -> object:
+        image = types.Constant(pixels, device="cpu")
+        if name == "saturation":
+            return fn.saturation(image, saturation=factor, dtype=types.FLOAT)
+        return fn.brightness_contrast(image, **{name: factor}, contrast_center=127.5, dtype=types.FLOAT)
+
+    (expected,) = dali().run()
+    got = (pixels / 255) @ colours[0, :, :3].T.astype(float) + colours[0, :, 3]
+    assert np.abs(255 * got - np.array(expected.at(0))).max() < 0.2

@@ -1,0 +1,217 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from making import NUM_TEST, NUM_TRAIN
+
+from galaxy_zoo.errors import ShardError
+from galaxy_zoo.index import index_path, read_index
+from galaxy_zoo.view import View
+from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
+from pipeline.loader import Backend, Batch, Loader
+from pipeline.shards import Samples, open_split
+
+VIEW = View(crop_px=64, size_px=32, rotation_deg=180, zoom=(0.9, 1.1), shift_px=2, flip=True)
+BACKENDS: list[Backend] = ["dali", "opencv"]
+
+
+@pytest.fixture(scope="module")
+def samples(shards: Path) -> Samples:
+    return open_split(shards, "train")[0]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return request.param
+
+
+def load(samples: Samples, **options) -> Loader:
+    options = {"batch_size": 16, "num_threads": 1, **options}
+    return Loader(samples, options.pop("views", RandomViews(VIEW, (1,))), **options)
+
+
+def collect(batches) -> tuple[list[str], torch.Tensor]:
+    kept: list[Batch] = list(batches)
+    return [i for b in kept for i in b.ids.tolist()], torch.cat([b.views[0] for b in kept])
+
+
+def test_each_sample_is_seen_once_an_epoch_and_the_last_batch_is_not_dropped(
+    samples: Samples, backend: Backend
+) -> None:
+    with load(samples, backend=backend) as loader:
+        for epoch in range(3):
+            sizes, ids = zip(*((len(b.ids), b.ids.tolist()) for b in loader.epoch(epoch)), strict=True)
+            assert sorted(i for some in ids for i in some) == sorted(samples.keys.tolist())
+            assert sizes == (16, 16, 16, 16, 16, 3)
+            assert len(loader) == 6
+
+
+def test_batches_hold_the_votes_and_images_of_their_ids(
+    samples: Samples, labels: pd.DataFrame, kaggle_folder: Path, backend: Backend
+) -> None:
+    whole = View(crop_px=96, size_px=96, mean=(0, 0, 0), std=(1, 1, 1))
+    with load(samples, backend=backend, views=FixedViews(whole), shuffle=True) as loader:
+        batch = next(iter(loader.epoch(0)))
+    assert np.allclose(batch.votes.numpy(), labels.loc[batch.ids.tolist()], atol=1e-6)
+    import simplejpeg
+
+    for image, each in zip(batch.views[0], batch.ids, strict=True):
+        jpeg = (kaggle_folder / "images_training_rev1" / f"{each}.jpg").read_bytes()
+        original = simplejpeg.decode_jpeg(jpeg).astype(float)
+        assert np.abs(image.permute(1, 2, 0).numpy() * 255 - original).mean() < 0.5
+
+
+def test_unlabelled_samples_have_nan_votes(shards: Path) -> None:
+    test, _ = open_split(shards, "test")
+    with load(test) as loader:
+        batches = list(loader.epoch(0))
+    assert sum(len(batch.ids) for batch in batches) == NUM_TEST
+    assert all(batch.votes.isnan().all() for batch in batches)
+
+
+def test_images_are_float32_channels_last_on_the_device(samples: Samples, backend: Backend) -> None:
+    with load(samples, backend=backend) as loader:
+        images = next(iter(loader.epoch(0))).views[0]
+    assert images.shape == (16, 3, 32, 32)
+    assert images.dtype == torch.float32
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_batch_stays_as_it_was_while_later_ones_are_made(samples: Samples, backend: Backend) -> None:
+    with load(samples, backend=backend) as loader:
+        kept = [(batch.views[0], batch.views[0].clone()) for batch in loader.epoch(0)]
+    assert all(torch.equal(now, then) for now, then in kept)
+
+
+def test_the_same_seed_gives_the_same_batches_and_another_seed_another_order(
+    samples: Samples, backend: Backend
+) -> None:
+    def run(seed: int) -> tuple[list[str], torch.Tensor]:
+        with load(samples, backend=backend, seed=seed) as loader:
+            return collect(loader.epoch(1))
+
+    first, again, other = run(5), run(5), run(6)
+    assert first[0] == again[0]
+    assert torch.equal(first[1], again[1])
+    assert first[0] != other[0]
+
+
+@pytest.mark.parametrize("start", [0, 1, 4, 5, 6])
+def test_an_epoch_entered_at_a_step_goes_on_bit_identically(
+    samples: Samples, backend: Backend, start: int
+) -> None:
+    with load(samples, backend=backend) as loader:
+        whole = list(loader.epoch(2))
+    with load(samples, backend=backend) as loader:
+        rest = list(loader.epoch(2, start=start))
+        assert loader.samples_before(start) == sum(len(batch.ids) for batch in whole[:start])
+    assert len(rest) == len(whole) - start
+    for got, expected in zip(rest, whole[start:], strict=True):
+        assert got.ids.tolist() == expected.ids.tolist()
+        assert torch.equal(got.views[0], expected.views[0])
+
+
+@pytest.mark.parametrize(("ranks", "batch_size"), [(2, 16), (3, 16), (3, 40)])
+def test_ranks_share_the_batches_of_one_rank(samples: Samples, ranks: int, batch_size: int) -> None:
+    with load(samples, batch_size=batch_size * ranks) as loader:
+        single = list(loader.epoch(1))
+    parts = []
+    for rank in range(ranks):
+        with load(samples, batch_size=batch_size, rank=rank, world_size=ranks) as loader:
+            parts.append(list(loader.epoch(1)))
+    assert {len(part) for part in parts} == {len(single)}
+    for step, expected in enumerate(single):
+        assert [i for part in parts for i in part[step].ids] == expected.ids.tolist()
+        assert torch.equal(torch.cat([part[step].views[0] for part in parts]), expected.views[0])
+
+
+def test_a_rank_that_gets_nothing_of_the_last_step_still_makes_it(shards: Path) -> None:
+    test, _ = open_split(shards, "test")  # 21 samples: a full step of 2 x 10, then 1 sample for 2 ranks
+    sizes = []
+    for rank in range(2):
+        with load(test, batch_size=10, rank=rank, world_size=2) as loader:
+            sizes.append([len(batch.views[0]) for batch in loader.epoch(0)])
+    assert sizes == [[10, 1], [10, 0]]
+
+
+def test_members_get_their_own_views_of_the_same_samples_alone_and_in_company(
+    samples: Samples, backend: Backend
+) -> None:
+    with load(samples, backend=backend, views=RandomViews(VIEW, (1, 2))) as loader:
+        both = next(iter(loader.epoch(0)))
+    with load(samples, backend=backend, views=RandomViews(VIEW, (2,))) as loader:
+        alone = next(iter(loader.epoch(0)))
+    assert torch.equal(both.views[1], alone.views[0])
+    assert not torch.equal(both.views[0], both.views[1])
+
+
+def test_leaving_an_epoch_half_way_does_not_disturb_the_next(samples: Samples, backend: Backend) -> None:
+    with load(samples, backend=backend) as loader:
+        expected = collect(loader.epoch(1))
+        for batch in loader.epoch(0):
+            assert len(batch.ids)
+            break
+        got = collect(loader.epoch(1))
+    assert got[0] == expected[0]
+    assert torch.equal(got[1], expected[1])
+
+
+def test_an_exception_in_the_loop_leaves_a_loader_that_works(samples: Samples) -> None:
+    with load(samples) as loader:
+        with pytest.raises(RuntimeError, match="mine"):
+            for _ in loader.epoch(0):
+                raise RuntimeError("mine")
+        assert len(collect(loader.epoch(0))[0]) == NUM_TRAIN
+
+
+@pytest.mark.parametrize("jitter", [{}, {"brightness": 0.2, "contrast": 0.3, "saturation": 0.4}, {"grey": True}])
+def test_both_backends_give_the_same_pixels_for_the_same_parameters(samples: Samples, jitter: dict) -> None:
+    view = replace(VIEW, shear_deg=10, mean=(0, 0, 0), std=(1, 1, 1), **jitter)
+    images = {}
+    for backend in BACKENDS:
+        with load(samples, backend=backend, views=RandomViews(view, (3,)), batch_size=83) as loader:
+            images[backend] = next(iter(loader.epoch(0))).views[0] * 255
+    difference = (images["dali"] - images["opencv"]).abs()
+    assert difference.mean() < 0.5
+    assert difference.max() < 10
+
+
+def test_test_time_views_of_the_plain_view_are_turned_and_mirrored_images(samples: Samples) -> None:
+    with load(samples, views=FixedViews(VIEW, rotations_and_flips(8)), shuffle=False) as loader:
+        plain, mirrored, quarter, *_ = next(iter(loader.epoch(0))).views
+    assert (plain.flip(3) - mirrored).abs().mean() < 0.01
+    assert (torch.rot90(plain, 1, (2, 3)) - quarter).abs().mean() < 0.01
+
+
+def damage(shards: Path, tmp_path: Path, sample: int) -> tuple[Path, str, str]:
+    """Copy shards, overwrite the start of a JPEG; gives the folder, the shard and the id."""
+    broken = tmp_path / "broken"
+    shutil.copytree(shards, broken)
+    shard = broken / "train-000003.tar"
+    component = read_index(index_path(shard))[sample][0]
+    data = bytearray(shard.read_bytes())
+    data[component.offset : component.offset + 200] = bytes(200)
+    shard.write_bytes(data)
+    return broken, shard.name, component.name.removesuffix(".jpg")
+
+
+def test_an_image_that_breaks_at_load_time_is_named_with_shard_and_offset(
+    shards: Path, tmp_path: Path, backend: Backend
+) -> None:
+    broken, shard, key = damage(shards, tmp_path, 2)
+    samples, _ = open_split(broken, "train")
+    with load(samples, backend=backend) as loader, pytest.raises(ShardError) as caught:
+        list(loader.epoch(0))
+    assert shard in str(caught.value)
+    assert key in str(caught.value)
+    assert "offset" in str(caught.value)
+    assert "shard_tool lint" in str(caught.value)
+
+
+def test_the_opencv_backend_is_refused_on_a_gpu(samples: Samples) -> None:
+    with pytest.raises(ValueError, match="CPU only"):
+        load(samples, backend="opencv", device="cuda")

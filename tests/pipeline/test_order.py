@@ -1,0 +1,54 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.order import epoch_order, num_steps, rank_share
+
+sizes = st.tuples(st.integers(1, 200), st.integers(1, 20), st.integers(1, 5))  # samples, batch, ranks
+
+
+def shares(samples: int, batch: int, ranks: int) -> list[list[range]]:
+    """For each step, each rank's positions."""
+    steps = range(num_steps(samples, batch * ranks))
+    return [[rank_share(samples, s, batch, rank=r, world_size=ranks) for r in range(ranks)] for s in steps]
+
+
+@given(sizes)
+def test_each_position_is_taken_once_over_all_ranks_and_in_order(size: tuple[int, int, int]) -> None:
+    taken = [position for step in shares(*size) for share in step for position in share]
+    assert taken == list(range(size[0]))
+
+
+@given(sizes)
+def test_no_rank_gets_more_than_a_batch_and_ranks_differ_by_one_at_most(size: tuple[int, int, int]) -> None:
+    for step in shares(*size):
+        counts = [len(share) for share in step]
+        assert max(counts) <= size[1]
+        assert max(counts) - min(counts) <= 1
+
+
+@given(sizes)
+def test_only_the_last_step_is_short(size: tuple[int, int, int]) -> None:
+    _, batch, _ = size
+    for step in shares(*size)[:-1]:
+        assert all(len(share) == batch for share in step)
+
+
+@given(st.integers(0, 500), st.integers(0, 2**32), st.integers(0, 1000))
+def test_an_order_is_a_permutation(samples: int, seed: int, epoch: int) -> None:
+    assert sorted(epoch_order(samples, seed=seed, epoch=epoch)) == list(range(samples))
+
+
+def test_orders_repeat_for_a_seed_and_epoch_and_differ_otherwise() -> None:
+    order = epoch_order(1000, seed=1, epoch=2)
+    assert np.array_equal(order, epoch_order(1000, seed=1, epoch=2))
+    assert not np.array_equal(order, epoch_order(1000, seed=2, epoch=2))
+    assert not np.array_equal(order, epoch_order(1000, seed=1, epoch=3))
+
+
+def test_the_order_is_a_global_shuffle() -> None:
+    order = epoch_order(61578, seed=0, epoch=0)
+    assert abs(np.corrcoef(order, np.arange(len(order)))[0, 1]) < 0.02
+    shard_of = order // 6158  # ten shards
+    for start in range(0, 61578 - 256, 256 * 30):
+        assert len(set(shard_of[start : start + 256])) >= 9

@@ -1,0 +1,134 @@
+"""Imports go one way: galaxy_zoo <- shard_tool, galaxy_zoo <- pipeline, galaxy_zoo <- ensemble <- the scripts."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = {"galaxy_zoo", "shard_tool", "pipeline", "ensemble", "evaluation", "train", "predict", "evaluate"}
+MAY_IMPORT = {
+    "galaxy_zoo": set(),
+    "shard_tool": {"galaxy_zoo"},
+    "pipeline": {"galaxy_zoo"},
+    "ensemble": {"galaxy_zoo"},
+    "evaluation": {"galaxy_zoo", "ensemble"},
+}
+FOR_TESTS = {"tests", "benchmarks", "pytest", "hypothesis"}
+LOADS_TORCH = {"torch", "torchvision", "timm", "triton", "webdataset", "tensorboard"}
+
+
+def modules_of(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def modules() -> list[Path]:
+    return [path for package in MAY_IMPORT for path in modules_of(package)] + sorted(ROOT.glob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """The modules a file imports anywhere in it, also inside functions; relative ones with their package."""
+    for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = ".".join(path.relative_to(ROOT).parts[: -node.level]) if node.level else ""
+            base = ".".join(part for part in (package, node.module) if part)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def top(module: str) -> str:
+    return module.split(".", maxsplit=1)[0]
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_imports_of_ours_only_what_lies_below_it(package: str) -> None:
+    allowed = MAY_IMPORT[package] | {package}
+    wrong = {
+        f"{name_of(path)} imports {module}"
+        for path in modules_of(package)
+        for module in imports_of(path)
+        if top(module) in OURS - allowed
+    }
+    assert not wrong
+
+
+def test_the_data_needs_only_numpy_and_pandas_and_its_console_click_and_tqdm() -> None:
+    known = {"galaxy_zoo", "numpy", "pandas", *sys.stdlib_module_names}
+    others = {
+        (name_of(path), top(module))
+        for path in modules_of("galaxy_zoo")
+        for module in imports_of(path)
+        if top(module) not in known
+    }
+    assert others == {("galaxy_zoo.console", "click"), ("galaxy_zoo.console", "tqdm")}
+
+
+def test_dali_is_imported_in_the_pipeline_only() -> None:
+    users = {name_of(path) for path in modules() if any(top(module) == "nvidia" for module in imports_of(path))}
+    assert {name.split(".")[0] for name in users} <= {"pipeline"}
+
+
+@pytest.mark.parametrize("package", ["galaxy_zoo", "shard_tool"])
+def test_data_and_packing_import_nothing_that_loads_torch(package: str) -> None:
+    wrong = {
+        f"{name_of(path)} imports {module}"
+        for path in modules_of(package)
+        for module in imports_of(path)
+        if top(module) in LOADS_TORCH
+    }
+    assert not wrong
+
+
+def test_data_and_packing_run_without_torch_dali_or_webdataset_being_loaded() -> None:
+    names = [name_of(path) for package in ("galaxy_zoo", "shard_tool") for path in modules_of(package)]
+    imports = "\n".join(f"import {name}" for name in names if not name.endswith("__main__"))
+    report = "import sys; print(*sorted({'torch', 'nvidia.dali', 'webdataset'} & set(sys.modules)))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", f"{imports}\n{report}"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.split() == []
+
+
+def test_nothing_outside_the_tests_imports_tests_or_benchmarks() -> None:
+    wrong = {
+        f"{name_of(path)} imports {module}"
+        for path in modules()
+        for module in imports_of(path)
+        if top(module) in FOR_TESTS
+    }
+    assert not wrong
+
+
+def test_every_package_and_script_is_known_to_these_tests() -> None:
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    scripts = {path.stem for path in ROOT.glob("*.py")}
+    assert packages <= set(MAY_IMPORT) | {"tests", "benchmarks"}
+    assert scripts <= OURS
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("import torch.nn as nn, pandas", ["torch.nn", "pandas"]),
+        ("def f():\n    from pipeline.loader import Loader", ["pipeline.loader.Loader"]),
+        ("from . import view", ["folder.view"]),
+        ("from .view import View", ["folder.view.View"]),
+        ("from ..pipeline import loader", ["pipeline.loader"]),
+    ],
+)
+def test_every_form_of_import_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, found: list[str]
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    path = tmp_path / "folder" / "module.py"
+    path.parent.mkdir()
+    path.write_text(text)
+    assert list(imports_of(path)) == found

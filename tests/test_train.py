@@ -1,0 +1,368 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from making import pack, write_kaggle_folder
+
+import predict
+import train
+from ensemble.checkpoint import load_state, positions
+from galaxy_zoo.submission import read_submission
+from galaxy_zoo.tree import load_tree
+
+ROOT = Path(__file__).parents[1]
+
+RECIPE = """
+[about]
+source = "the tests"
+[view]
+crop_px = 64
+size_px = 16
+rotation_deg = 180
+flip = true
+[network]
+kind = "cnn"
+channels = [8, 16]
+kernels = [3, 3]
+batch_norm = true
+features = "mean"
+dropout = 0.1
+[head]
+kind = "tree"
+[loss]
+kind = "mse"
+[optimiser]
+kind = "adamw"
+lr = 0.003
+[schedule]
+kind = "one_cycle"
+[training]
+epochs = 4
+batch_size = 16
+ema_decay = 0.9
+"""
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(train.main, [str(arg) for arg in (*args, "--device", "cpu", "--threads", 1)])
+
+
+@pytest.fixture(scope="session")
+def finished(shards: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "run"
+    result = run(shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", out)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def weights(folder: Path, member: int = 0) -> dict[str, torch.Tensor]:
+    member_folder = folder / f"member-{member:02d}"
+    newest = sorted(member_folder.glob("last-*.safetensors"))[-1]
+    return load_state(newest)["member"]["network"]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def metrics(folder: Path, member: int = 0) -> list[dict[str, float]]:
+    lines = (folder / f"member-{member:02d}" / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_run_leaves_logs_and_checkpoints_for_every_member(finished: Path) -> None:
+    for member in range(2):
+        folder = finished / f"member-{member:02d}"
+        assert [line["epoch"] for line in metrics(finished, member)] == [0, 1, 2, 3]
+        assert {"loss", "rmse", "baseline_rmse", "learning_rate", "images_per_s", "data_wait"} < set(
+            metrics(finished, member)[0]
+        )
+        assert (folder / "best.safetensors").exists()
+        assert positions(folder)[-1] == (4, 0)
+        assert list(folder.glob("events.out.tfevents*"))
+    saved = json.loads((finished / "run.json").read_text())
+    assert torch.__version__.startswith(saved["versions"]["torch"])
+    assert saved["recipe"] == tomllib.loads(RECIPE)
+    assert saved["seed"] == 0
+    assert not same(weights(finished, 0), weights(finished, 1))
+
+
+def test_the_loss_falls(finished: Path) -> None:
+    losses = [line["loss"] for line in metrics(finished)]
+    assert losses[-1] < losses[0]
+
+
+def test_the_best_checkpoint_is_that_of_the_lowest_rmse(finished: Path) -> None:
+    scores = [line["rmse"] for line in metrics(finished)]
+    best = load_state(finished / "member-00" / "best.safetensors")
+    assert best["epoch"] == scores.index(min(scores))
+
+
+def test_a_run_repeats_bit_for_bit(finished: Path, shards: Path, recipe: Path, tmp_path: Path) -> None:
+    result = run(shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    for member in range(2):
+        assert same(weights(finished, member), weights(tmp_path / "run", member))
+        for ours, theirs in zip(metrics(finished, member), metrics(tmp_path / "run", member), strict=True):
+            assert (ours["loss"], ours["rmse"]) == (theirs["loss"], theirs["rmse"])
+
+
+def test_a_member_alone_is_the_same_as_in_company(
+    finished: Path, shards: Path, recipe: Path, tmp_path: Path
+) -> None:
+    result = run(shards, "--recipe", recipe, "--members", 1, "--fold", "1/5", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert same(weights(finished, 0), weights(tmp_path / "run", 0))
+
+
+@pytest.mark.parametrize("stop_after", [2, 5, 9])
+def test_a_run_interrupted_at_a_step_and_resumed_ends_with_the_same_weights(
+    finished: Path, shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    out = tmp_path / "run"
+    arguments = (shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", out)
+    add = train.Meter.add
+    steps = 0
+
+    def interrupting(self, *args) -> None:
+        nonlocal steps
+        steps += 1
+        add(self, *args)
+        if steps == stop_after:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Meter, "add", interrupting)
+        stopped = run(*arguments)
+    assert stopped.exit_code == 130
+    assert "--resume" in stopped.output
+    resumed = run(*arguments, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    for member in range(2):
+        assert same(weights(finished, member), weights(out, member))
+        assert [m["loss"] for m in metrics(out, member)] == [m["loss"] for m in metrics(finished, member)]
+
+
+@pytest.mark.slow
+def test_a_run_killed_and_resumed_ends_with_the_same_weights(
+    finished: Path, shards: Path, recipe: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    options = [
+        "--recipe",
+        recipe,
+        "--members",
+        "2",
+        "--fold",
+        "1/5",
+        "--out",
+        out,
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+    ]
+    process = subprocess.Popen([sys.executable, ROOT / "train.py", shards, *options], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("member-01/last-*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    resumed = run(shards, *options[:8], "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    for member in range(2):
+        assert same(weights(finished, member), weights(out, member))
+
+
+def test_members_saved_at_different_steps_go_back_to_the_newest_common_one(
+    finished: Path, shards: Path, recipe: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = (shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", out)
+    assert run(*arguments).exit_code == 0
+    (out / "member-01" / "last-00004-0000000.safetensors").unlink()  # as if killed between the two members
+    assert run(*arguments, "--resume").exit_code == 0
+    for member in range(2):
+        assert same(weights(finished, member), weights(out, member))
+
+
+def test_resuming_a_finished_run_changes_nothing(finished: Path, shards: Path, recipe: Path) -> None:
+    before = weights(finished)
+    result = run(shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", finished, "--resume")
+    assert result.exit_code == 0, result.output
+    assert same(before, weights(finished))
+    assert len(metrics(finished)) == 4
+
+
+def test_training_without_a_fold_uses_every_shard(shards: Path, recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = run(shards, "--recipe", recipe, "--fold", "none", "--epochs", 1, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "rmse" not in metrics(out)[0]
+    assert (out / "member-00" / "best.safetensors").exists()
+
+
+def test_partly_labelled_galaxies_are_trained_on_with_their_votes_only(tmp_path: Path, recipe: Path) -> None:
+    folder = write_kaggle_folder(tmp_path / "kaggle", num_train=40, num_test=1)
+    path = folder / "training_solutions_rev1.csv"
+    table = pd.read_csv(path).drop(columns=[f"Class11.{i}" for i in range(1, 7)])
+    table.iloc[3:9, 8:20] = float("nan")
+    table.to_csv(path, index=False)
+    partly = pack(folder, tmp_path / "shards", "--missing-votes")
+    out = tmp_path / "run"
+    result = run(partly, "--recipe", recipe, "--fold", "0/5", "--epochs", 2, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert all(0 < line["loss"] < 1 and 0 < line["rmse"] < 1 for line in metrics(out))
+
+
+def bad_arguments(shards: Path, recipe: Path, finished: Path, tmp_path: Path) -> dict[str, tuple[list, int, str]]:
+    shuffled = tmp_path / "bad.toml"
+    shuffled.write_text(RECIPE.replace("crop_px", "crop_pixels"))
+    return {
+        "no shards": ([tmp_path / "nothing", "--recipe", recipe], 1, "no manifest.json"),
+        "unknown recipe": ([shards, "--recipe", "quik"], 1, "did you mean 'quick'?"),
+        "unknown key": ([shards, "--recipe", shuffled], 1, "did you mean 'crop_px'?"),
+        "taken folder": ([shards, "--recipe", recipe, "--out", finished], 1, "is not empty; go on with --resume"),
+        "resume nothing": ([shards, "--recipe", recipe, "--out", tmp_path / "x", "--resume"], 1, "no run.json"),
+        "resume another": (
+            [shards, "--recipe", recipe, "--members", 3, "--fold", "1/5", "--out", finished, "--resume"],
+            1,
+            "was started with members 2, not 3",
+        ),
+        "bad fold": ([shards, "--fold", "5/5"], 2, "neither 'none' nor k/K"),
+        "too many folds": ([shards, "--fold", "1/50"], 1, "50 folds of 10 shards"),
+        "members": ([shards, "--members", 0], 2, "--members"),
+    }
+
+
+CASES = (
+    "no shards", "unknown recipe", "unknown key", "taken folder", "resume nothing", "resume another", "bad fold",
+    "too many folds", "members",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_one_message_and_a_bad_exit_code(
+    case: str, shards: Path, recipe: Path, finished: Path, tmp_path: Path
+) -> None:
+    arguments, code, message = bad_arguments(shards, recipe, finished, tmp_path)[case]
+    result = run(*arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_pretrained_weights_that_cannot_be_had_are_explained(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import timm
+
+    def offline(*args: object, **options: object) -> None:
+        raise OSError("no network here.\nmore")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    result = run(shards, "--recipe", "ng_resnet50", "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "--no-pretrained" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+class TestPredict:
+    def predict(self, *args: object) -> Result:
+        return CliRunner().invoke(predict.main, [str(arg) for arg in (*args, "--device", "cpu", "--threads", 1)])
+
+    def test_each_test_galaxy_is_predicted_once_in_kaggles_format(
+        self, finished: Path, shards: Path, kaggle_folder: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "s.csv"
+        result = self.predict(finished, shards, "--out", out, "--views", 4)
+        assert result.exit_code == 0, result.output
+        ids = [path.stem for path in (kaggle_folder / "images_test_rev1").iterdir()]
+        table = read_submission(out, load_tree("gz2-kaggle"), expected_ids=ids)
+        assert len(table) == len(ids)
+
+    def test_batches_do_not_change_the_prediction(self, finished: Path, shards: Path, tmp_path: Path) -> None:
+        tables = []
+        for size in (4, 128):
+            out = tmp_path / f"{size}.csv"
+            assert self.predict(finished, shards, "--out", out, "--views", 2, "--batch-size", size).exit_code == 0
+            tables.append(pd.read_csv(out))
+        pd.testing.assert_frame_equal(*tables, atol=1e-6, rtol=0)
+
+    def test_the_held_out_score_is_that_of_the_best_epoch(
+        self, finished: Path, shards: Path, labels: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        """Prediction sees what validation saw: the same plain view, the same weights."""
+        from galaxy_zoo.votes import rmse
+        from pipeline.shards import Fold, open_split
+
+        result = self.predict(finished, shards, "--split", "train", "--out", tmp_path / "s.csv")
+        assert result.exit_code == 0, result.output
+        table = pd.read_csv(tmp_path / "s.csv", dtype={"GalaxyID": str}).set_index("GalaxyID")
+        _, held_out = open_split(shards, "train", fold=Fold(1, 5))
+        assert held_out is not None
+        keys = held_out.keys.tolist()
+        blended = rmse(table.loc[keys], labels.loc[keys])
+        best = [min(line["rmse"] for line in metrics(finished, member)) for member in range(2)]
+        assert blended <= sum(best) / 2 + 1e-6  # the mean of members is at least as good as they are on average
+
+    def test_a_run_and_shards_that_do_not_fit_are_refused(self, finished: Path, tmp_path: Path) -> None:
+        import numpy as np
+        import simplejpeg
+        from making import make_image
+
+        folder = write_kaggle_folder(tmp_path / "kaggle", num_train=0, num_test=0)
+        for each in range(3):
+            jpeg = simplejpeg.encode_jpeg(make_image(np.random.default_rng(each), 64))
+            (folder / "images_test_rev1" / f"{each}.jpg").write_bytes(jpeg)
+        (folder / "training_solutions_rev1.csv").unlink()
+        (folder / "images_training_rev1").rmdir()
+        other = pack(folder, tmp_path / "shards")
+        result = self.predict(finished, other, "--out", tmp_path / "s.csv")
+        assert result.exit_code == 1
+        assert "was trained on images of (96, 96) px" in result.output
+        assert not (tmp_path / "s.csv").exists()
+
+    @pytest.mark.parametrize(
+        ("change", "code", "message"),
+        [
+            (lambda a: a | {"run": "nothing"}, 1, "no run.json"),
+            (lambda a: a | {"shards": "nothing"}, 1, "no manifest.json"),
+            (lambda a: a | {"views": 3}, 2, "give 1 or an even number"),
+            (lambda a: a | {"out": "nowhere/s.csv"}, 1, "nowhere"),
+        ],
+    )
+    def test_bad_input_is_one_message_and_a_bad_exit_code(
+        self, finished: Path, shards: Path, tmp_path: Path, change, code: int, message: str
+    ) -> None:
+        arguments = change({"run": finished, "shards": shards, "views": 1, "out": tmp_path / "s.csv"})
+        result = self.predict(
+            arguments["run"], arguments["shards"], "--views", arguments["views"], "--out", arguments["out"]
+        )
+        assert result.exit_code == code, result.output
+        assert message in result.output
+        assert "Traceback" not in result.output
+
+    def test_a_run_without_checkpoints_is_refused(self, finished: Path, shards: Path, tmp_path: Path) -> None:
+        import shutil
+
+        run_folder = shutil.copytree(finished, tmp_path / "run")
+        (run_folder / "member-01" / "best.safetensors").unlink()
+        result = self.predict(run_folder, shards, "--out", tmp_path / "s.csv")
+        assert result.exit_code == 1
+        assert "no checkpoint yet" in result.output
