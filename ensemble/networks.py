@@ -102,8 +102,8 @@ class Timm:
         except Exception as error:  # the hub's client raises errors of four libraries, by its version
             raise RunError(
                 f"the pretrained weights of {self.model} cannot be loaded: {type(error).__name__}: "
-                f"{str(error).partition(chr(10))[0].rstrip('.')}; connect to the internet once (they are then kept "
-                "in the Hugging Face cache), or start from random weights with --no-pretrained"
+                f"{str(error).partition(chr(10))[0].rstrip('.')}; connect to the internet once (they are then "
+                "kept in the Hugging Face cache), or start from random weights with --no-pretrained"
             ) from error
         return network
 

@@ -27,7 +27,16 @@ def decode_graph(feed: Feed, stamp: Stamp) -> Any:
 
 
 @pipeline_def
-def view_graph(feed: Feed, *, view: View, stamp: Stamp, num_views: int, dtype: torch.dtype, on_gpu: bool) -> Any:
+def view_graph(
+    feed: Feed,
+    *,
+    view: View,
+    stamp: Stamp,
+    num_views: int,
+    dtype: torch.dtype,
+    on_gpu: bool,
+    hw_decoder_load: float | None = None,
+) -> Any:
     """Decode, stamp, and for each view warp, change the colours and normalise.
 
     Inputs: JPEG bytes; then for each view the warps (2, 3) and, where the view changes colours, the colour
@@ -40,20 +49,23 @@ def view_graph(feed: Feed, *, view: View, stamp: Stamp, num_views: int, dtype: t
     jpegs, *parameters = fn.external_source(
         feed, num_outputs=len(kinds), batch=True, dtype=kinds, ndim=ndims, device="cpu"
     )
-    stamps = reduce_window(decode_window(jpegs, stamp, on_gpu=on_gpu), stamp, on_gpu=on_gpu)
+    images = decode_window(jpegs, stamp, on_gpu=on_gpu, hw_decoder_load=hw_decoder_load)
+    stamps = reduce_window(images, stamp, on_gpu=on_gpu)
     return tuple(
         _one_view(stamps, parameters[at : at + per_view], view, dtype)
         for at in range(0, len(parameters), per_view)
     )
 
 
-def decode_window(jpegs: Any, stamp: Stamp, *, on_gpu: bool) -> Any:
+def decode_window(jpegs: Any, stamp: Stamp, *, on_gpu: bool, hw_decoder_load: float | None = None) -> Any:
     """Decode JPEGs to RGB: on the CPU only the stamp's window, on the GPU the whole image.
 
     Decoding a region on the GPU is avoided: nvImageCodec 0.9 has open reports of crashes on Hopper and Blackwell.
     """
     options = {"output_type": types.RGB, "jpeg_fancy_upsampling": True}
     if on_gpu:
+        if hw_decoder_load is not None:
+            options["hw_decoder_load"] = hw_decoder_load
         return fn.decoders.image(jpegs, device="mixed", **options)
     return fn.decoders.image_crop(jpegs, device="cpu", crop=stamp.window_px, **options)
 

@@ -63,6 +63,7 @@ class Loader:
         num_threads: for decoding and warping; default: the cores this process may use.
         backend: "dali" for DALI's graph, "opencv" for DALI's decoder and the warp kernel (CPU only), "auto" for
             the faster one on `device`.
+        hw_decoder_load: share of the images that the hardware JPEG engine of a GPU decodes; default: DALI's.
     """
 
     def __init__(
@@ -78,11 +79,12 @@ class Loader:
         world_size: int = 1,
         num_threads: int | None = None,
         backend: Backend = "auto",
+        hw_decoder_load: float | None = None,
     ) -> None:
         self._samples, self._views = samples, views
         self._batch_size, self._shuffle, self._seed = batch_size, shuffle, seed
         self._rank, self._world_size = rank, world_size
-        self._device = torch.device(device)
+        self._device, self._hw_decoder_load = torch.device(device), hw_decoder_load
         self._num_threads = num_threads or len(os.sched_getaffinity(0))
         self._stamp = views.view.stamp(samples.image_px)
         self._kernel = self._make_kernel(backend)
@@ -165,6 +167,7 @@ class Loader:
             num_views=len(self._views),
             dtype=dtype,
             on_gpu=on_gpu,
+            hw_decoder_load=self._hw_decoder_load,
             **options,
         )
 

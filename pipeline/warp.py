@@ -6,6 +6,7 @@ DALI decodes and this does the rest. Tests hold both to the same pixels for the 
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,11 +77,20 @@ class WarpKernel:
 
 
 def reduce_window(window: Pixels, stamp: Stamp) -> Pixels:
-    """Reduce a decoded window with antialiasing to the stamp's size."""
-    if stamp.window_px == stamp.size_px:
-        return window
+    """Reduce a decoded window with antialiasing to the stamp's size.
+
+    Linearly to the largest multiple of the size that fits into the window, then by the mean over whole blocks.
+    Both are fast in OpenCV, and the result is as close to the supersampled reference as that of its area
+    interpolation, which is 2.5 to 4 times slower at such factors (docs/experiments.md, 2026-11-20).
+    """
     height, width = stamp.size_px
-    return np.asarray(cv2.resize(window, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    blocks = max(1, stamp.window_px[0] // height)
+    image: Any = window
+    if stamp.window_px != (height * blocks, width * blocks):
+        image = cv2.resize(image, (width * blocks, height * blocks), interpolation=cv2.INTER_LINEAR)
+    if blocks > 1:
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(image, dtype=np.uint8)
 
 
 def _to_opencv(warps: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ import io
 import os
 import stat
 import struct
+import weakref
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -162,10 +163,7 @@ class _OpenFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_descriptor"):
-            os.close(self._descriptor)
+        weakref.finalize(self, os.close, self._descriptor)
 
     def read_at(self, offset: int, size: int) -> bytes:
         try:

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError, ShardError
-from galaxy_zoo.files import sha256_of
+from galaxy_zoo.files import TEMPORARY_SUFFIX, sha256_of
 from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
-from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard
+from galaxy_zoo.manifest import Manifest, Shard
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import check_votes
 from shard_tool.info import is_labelled
 from shard_tool.journal import JOURNAL_NAME, REJECTED_NAME
-from shard_tool.jpeg import decode_strictly
+from shard_tool.jpeg import check_strictly
 from shard_tool.parallel import Tick, run_tasks
 from shard_tool.shard_writer import IMAGE_EXTENSION, NPY_HEADER_BYTES, VOTES_EXTENSION
 
@@ -93,14 +93,15 @@ def lint_shard(task: LintTask, tick: Tick) -> LintedShard:
 
 def _lint_files(folder: Path, manifest: Manifest) -> Iterator[Failure]:
     tars = {shard.name for shards in manifest.splits.values() for shard in shards}
-    known = tars | {index_path(Path(tar)).name for tar in tars} | {MANIFEST_NAME, REJECTED_NAME}
+    known = tars | {index_path(Path(tar)).name for tar in tars}
     for path in sorted(folder.iterdir()):
         if path.name == JOURNAL_NAME:
             yield Failure(path.name, "", "the journal of an unfinished pack: finish it with pack --resume")
-        elif path.name not in known:
+        elif path.suffix in (".tar", ".idx", TEMPORARY_SUFFIX) and path.name not in known:
             yield Failure(path.name, "", "not in the manifest: remove it")
     try:
-        rejects = len(list(csv.reader((folder / REJECTED_NAME).read_text().splitlines()))) - 1
+        with (folder / REJECTED_NAME).open(newline="") as file:
+            rejects = sum(1 for _ in csv.reader(file)) - 1
     except (OSError, ValueError, csv.Error) as error:
         yield Failure(REJECTED_NAME, "", f"missing or damaged: {error}")
         return
@@ -162,7 +163,7 @@ def _check_sample(sample: Sample, file: io.BufferedReader, task: LintTask) -> It
         yield f"holds {names}; expected {' and '.join(sorted(expected))}"
     if IMAGE_EXTENSION in data:
         try:
-            decode_strictly(data[IMAGE_EXTENSION], task.image_px)
+            check_strictly(data[IMAGE_EXTENSION], task.image_px)
         except ImageError as error:
             yield str(error)
     if VOTES_EXTENSION in data:

@@ -13,7 +13,7 @@ from shard_tool.info import describe
 from shard_tool.journal import REJECTED_NAME
 from shard_tool.packing import OutOptions, find_finished
 from shard_tool.packing import pack as pack_shards
-from shard_tool.parallel import num_cores
+from shard_tool.parallel import num_cores, prepare_workers
 from shard_tool.plan import PackOptions, Rejected, make_plan
 
 LINES_SHOWN = 20
@@ -101,6 +101,7 @@ def _run(options: PackOptions, out: OutOptions) -> int:
     if finished := find_finished(options, out):
         click.echo(f"{out.folder}: finished already, nothing to do", err=True)
         return finished.rejected
+    prepare_workers(out.workers)
     plan = make_plan(options)
     for name, why in plan.ignored[:LINES_SHOWN]:
         click.echo(f"ignored: {name}: {why}", err=True)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -82,12 +83,18 @@ def _update(bar: "tqdm[Any]", images: int) -> None:
     bar.update(images)
 
 
+def prepare_workers(workers: int) -> None:
+    """Begin to start what the workers are forked from, while the caller is still finding out what to do."""
+    if workers > 1 and _context().get_start_method() == "forkserver":
+        forkserver.ensure_running()
+
+
 def _context() -> Any:
-    """Start processes from a clean server: quick, and safe whatever threads this process has."""
+    """Fork processes from a clean server: quick, and safe whatever threads this process has."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["shard_tool.shard_packer", "shard_tool.linting"])
+    context.set_forkserver_preload(["shard_tool.cli"])
     return context
 
 

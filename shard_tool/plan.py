@@ -4,8 +4,10 @@ The plan depends on the source and the options alone, so every worker count and 
 same one. `Plan.identity` is what a resumed run compares.
 """
 
+import gc
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -108,6 +110,11 @@ def make_plan(options: PackOptions) -> Plan:
         InputError: the source, the labels or the tree cannot be used at all; single bad images and rows are
             rejected instead.
     """
+    with _collector_paused():
+        return _make_plan(options)
+
+
+def _make_plan(options: PackOptions) -> Plan:
     listing = list_source(options.source, options.labels)
     splits = [_Split(name, _samples(listing.images[name])) for name in SPLITS]
     votes = _read_labels(listing, options)
@@ -126,6 +133,18 @@ def make_plan(options: PackOptions) -> Plan:
         ignored=tuple(listing.ignored),
         identity=_identity(options, shards, votes, image_px),
     )
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Leave out the search for cycles, which takes a quarter of the time among some 100,000 new objects."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _samples(files: Iterable[StoredFile]) -> list[Sample]:

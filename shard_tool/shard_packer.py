@@ -13,7 +13,7 @@ from galaxy_zoo.files import atomic_write
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import Shard
 from shard_tool.journal import Journal, PackedShard, output_errors
-from shard_tool.jpeg import decode_strictly
+from shard_tool.jpeg import check_strictly, decode_strictly
 from shard_tool.parallel import Tick
 from shard_tool.plan import Rejected, ShardPlan
 from shard_tool.shard_writer import ShardWriter, encode_votes
@@ -50,7 +50,8 @@ class ChannelSums:
         totals = cv2.sumElems(image)
         for channel, plane in enumerate(self._planes):
             self.sums[channel] += int(totals[channel])
-            self.squares[channel] += int(cv2.norm(plane, cv2.NORM_L2SQR))
+            # OpenCV 5 squares the root of the sum: off by a rounding error, so to the nearest integer
+            self.squares[channel] += round(cv2.norm(plane, cv2.NORM_L2SQR))
 
 
 def pack_shard(task: ShardTask, tick: Tick) -> PackedShard:
@@ -80,14 +81,15 @@ def _write(task: ShardTask, path: Path, tick: Tick) -> PackedShard:
         for number, sample in enumerate(task.plan.samples):
             try:
                 data = sample.file.read()
-                image = decode_strictly(data, task.image_px)
+                if task.is_measured:
+                    sums.add(decode_strictly(data, task.image_px))
+                else:
+                    check_strictly(data, task.image_px)
             except ImageError as error:
                 rejected.append(Rejected(task.plan.split, sample.id, sample.file.name, str(error)))
             else:
                 votes = None if task.plan.votes is None else encode_votes(task.plan.votes[number])
                 writer.add(sample.id, data, votes)
-                if task.is_measured:
-                    sums.add(image)
             tick()
         writer.finish()
     index = writer.index.encode()

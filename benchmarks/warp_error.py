@@ -1,0 +1,101 @@
+"""How far views are from the truth: error of stamp and warp against an 8 x 8 supersampled reference.
+
+    python -m benchmarks.warp_error shards --count 200
+
+Plain rotations by random angles, grey levels 0-255, root of the mean squared error over pixels, channels and
+galaxies. First by the stamp's resolution over that of the view (`galaxy_zoo.view.STAMP_OVERSAMPLING` is chosen
+by it), then for both implementations as they are.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from galaxy_zoo.view import Stamp, View
+from pipeline.augment import RandomViews
+from pipeline.loader import Backend, Loader
+from pipeline.shards import Samples, open_split
+from pipeline.warp import WarpKernel
+
+SUPERSAMPLING = 8
+OVERSAMPLINGS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
+VIEWS = {
+    f"crop {crop} to {size}": View(crop, size, rotation_deg=180, mean=(0, 0, 0), std=(1 / 255,) * 3)
+    for crop, size in ((256, 128), (212, 96), (250, 70), (224, 64))
+}
+Floats = NDArray[np.float64]
+
+
+def reference(image: NDArray[np.uint8], view: View, warp: NDArray[np.float32]) -> Floats:
+    """The view of a whole image, each pixel the mean of 8 x 8 bilinear samples.
+
+    Args:
+        warp: from view to image coordinates, shape (2, 3).
+    """
+    fine = (np.arange(view.size_px * SUPERSAMPLING) + 0.5) / SUPERSAMPLING
+    x, y = np.meshgrid(fine, fine)
+    at = np.stack([x, y], axis=-1) @ warp[:, :2].T + warp[:, 2] - 0.5
+    sampled = cv2.remap(image.astype(np.float32), at.astype(np.float32), None, cv2.INTER_LINEAR)  # type: ignore[call-overload]
+    blocks = (view.size_px, SUPERSAMPLING, view.size_px, SUPERSAMPLING, 3)
+    means: Floats = sampled.reshape(blocks).mean(axis=(1, 3))
+    return means
+
+
+def references(images: list[NDArray[np.uint8]], view: View) -> Floats:
+    """The references of images for the views that `RandomViews(view, (0,))` draws in epoch 0."""
+    whole = Stamp(images[0].shape[:2], images[0].shape[:2])
+    (parameters,) = RandomViews(view, (0,)).parameters(whole, 0, range(len(images)))
+    return np.stack([reference(i, view, warp) for i, warp in zip(images, parameters.warps, strict=True)])
+
+
+def error_by_oversampling(images: list[NDArray[np.uint8]], view: View, truth: Floats, factor: float) -> float:
+    """The error of the OpenCV kernel with a stamp of another resolution."""
+    stamp = view.stamp((images[0].shape[0], images[0].shape[1]))
+    side = min(stamp.window_px[0], round(stamp.window_px[0] * factor * view.size_px / view.crop_px))
+    stamp = replace(stamp, size_px=(side, side))
+    edge = (images[0].shape[0] - stamp.window_px[0]) // 2
+    windows = [image[edge : edge + stamp.window_px[0], edge : edge + stamp.window_px[1]] for image in images]
+    kernel = WarpKernel(view, stamp, num_threads=1)
+    (views,) = kernel(windows, RandomViews(view, (0,)).parameters(stamp, 0, range(len(images))))
+    kernel.close()
+    return rms(views.permute(0, 2, 3, 1).numpy() - truth)
+
+
+def error_of(samples: Samples, view: View, truth: Floats, backend: Backend) -> float:
+    """The error of an implementation as it is."""
+    views = RandomViews(view, (0,))
+    with Loader(samples, views, batch_size=len(truth), shuffle=False, backend=backend) as loader:
+        batch = next(iter(loader.epoch(0)))
+    return rms(batch.views[0].permute(0, 2, 3, 1).numpy() - truth)
+
+
+def rms(values: Floats) -> float:
+    """The root of the mean square."""
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("shards", type=click.Path(path_type=Path))
+@click.option("--count", default=200, type=click.IntRange(1), help="Galaxies.")
+def main(shards: Path, count: int) -> None:
+    """Print the errors on the first COUNT training galaxies of SHARDS."""
+    samples, _ = open_split(shards, "train")
+    count = min(count, len(samples))
+    images = [simplejpeg.decode_jpeg(jpeg) for jpeg in samples.jpegs(np.arange(count))]
+    click.echo(f"{count} galaxies\n{'':18}" + "".join(f"{f:>7.2f}" for f in OVERSAMPLINGS) + "    dali  opencv")
+    for name, view in VIEWS.items():
+        truth = references(images, view)
+        by_factor = [error_by_oversampling(images, view, truth, factor) for factor in OVERSAMPLINGS]
+        as_they_are = [error_of(samples, view, truth, backend) for backend in ("dali", "opencv")]
+        click.echo(
+            f"{name:18}" + "".join(f"{e:7.2f}" for e in by_factor) + "".join(f"{e:8.2f}" for e in as_they_are)
+        )
+
+
+if __name__ == "__main__":
+    main()

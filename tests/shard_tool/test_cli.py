@@ -1,0 +1,26 @@
+"""The group and its help."""
+
+import pytest
+from kaggle_download import run
+
+from galaxy_zoo.version import __version__
+from shard_tool.cli import main
+
+
+def test_the_version_is_the_projects() -> None:
+    assert run("--version").stdout == f"shard_tool, version {__version__}\n"
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_every_command_shows_an_example_and_every_default(command: str) -> None:
+    text = run(command, "--help").stdout
+    assert "xample" in text
+    assert f"shard_tool {command} " in text
+    for option in main.commands[command].params:
+        if option.param_type_name == "option" and option.name != "help":
+            assert option.help, option.name
+            assert "[default: " in option.help or option.show_default, option.name
+
+
+def test_an_unknown_command_exits_2() -> None:
+    assert run("unpack").exit_code == 2

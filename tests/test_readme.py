@@ -1,0 +1,68 @@
+"""The README's commands are run as they stand there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from galaxy_zoo.submission import read_submission
+from galaxy_zoo.tree import load_tree
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def commands(heading: str) -> str:
+    """The first block of commands under a heading."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
+    assert block is not None
+    return block[1]
+
+
+def run(script: str, folder: Path) -> None:
+    """Run commands in a folder that also holds the two scripts; fails the test where one of them fails."""
+    for name in ("train.py", "predict.py"):
+        (folder / name).symlink_to(ROOT / name)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["bash", "-euc", script], cwd=folder, env={**os.environ, "PATH": path}, check=True)
+
+
+@pytest.mark.slow
+def test_the_steps_on_the_kaggle_data(kaggle_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(kaggle_folder, tmp_path / "kaggle")
+    run(commands("On the Kaggle data"), tmp_path)
+    ids = [path.stem for path in (kaggle_folder / "images_test_rev1").iterdir()]
+    read_submission(tmp_path / "submission.csv", load_tree("gz2-kaggle"), expected_ids=ids)
+
+
+@pytest.mark.slow
+def test_packing_ones_own_survey_with_the_tree_that_the_documentation_shows(
+    kaggle_folder: Path, tmp_path: Path
+) -> None:
+    from galaxy_zoo import tree as tree_module
+
+    assert tree_module.__doc__ is not None
+    example = "\n".join(line[4:] for line in tree_module.__doc__.splitlines() if line.startswith("    "))
+    assert tomllib.loads(example)["name"] == "my-survey"
+    (tmp_path / "my_tree.toml").write_text(example)
+    shutil.copytree(kaggle_folder / "images_test_rev1", tmp_path / "cutouts")
+    ids = sorted(path.stem for path in (tmp_path / "cutouts").iterdir())
+    votes = {"smooth": 0.25, "disk": 0.75, "two_arms": 0.5, "more_arms": 0.25}
+    pd.DataFrame({"id": ids, **votes}).to_csv(tmp_path / "votes.csv", index=False)
+    run(commands("On your own survey"), tmp_path)
+    assert (tmp_path / "shards" / "manifest.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / ".venv/.installed").exists(), reason="not installed by make")
+def test_make_demo_ends_with_a_submission(tmp_path: Path) -> None:
+    small = ["COUNT=60", "TEST_COUNT=12", "MEMBERS=2", "EPOCHS=1", f"OUT={tmp_path}"]
+    subprocess.run(["make", "demo", *small], cwd=ROOT, check=True)
+    assert len(read_submission(tmp_path / "submission.csv", load_tree("gz2-kaggle"))) == 12
