@@ -26,7 +26,7 @@ class Predictor:
     def __init__(self, network: nn.Sequential, device: torch.device) -> None:
         self.network = network.to(device)
         self._device = device
-        self._features: Any = torch.compile(network[0]) if device.type == "cuda" else network[0]
+        self._votes: Any = torch.compile(self._make_votes) if device.type == "cuda" else self._make_votes
 
     def __call__(self, images: Tensor) -> Tensor:
         """Votes of shape (batch, answers), float32, in [0, 1].
@@ -34,9 +34,7 @@ class Predictor:
         Args:
             images: shape (batch, 3, size, size), channels-last, on the device.
         """
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
-            logits = self._features(images)
-        votes: Tensor = self.network[1](logits.float())
+        votes: Tensor = self._votes(images)
         return votes
 
     @torch.no_grad()
@@ -44,6 +42,12 @@ class Predictor:
         """As calling it, in evaluation mode and without gradients."""
         self.network.eval()
         return self(images)
+
+    def _make_votes(self, images: Tensor) -> Tensor:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+            logits = self.network[0](images)
+        votes: Tensor = self.network[1](logits.float())
+        return votes
 
 
 class Member:
@@ -126,9 +130,26 @@ class Member:
         self._model.network.load_state_dict(state["network"])
         if self._ema is not None:
             self._ema.module.load_state_dict(state["ema"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        _load_optimiser(self._optimiser, state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
         self.steps = state["steps"]
+
+
+def _load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load an optimiser's state for use on this device.
+
+    A checkpoint does not keep memory formats, and fused optimisers need those of the parameters. Nor should it
+    decide whether the optimiser is fused: that depends on the device.
+    """
+    fused = [group.get("fused") for group in optimiser.param_groups]
+    optimiser.load_state_dict(state)
+    for group, here in zip(optimiser.param_groups, fused, strict=True):
+        if "fused" in group:
+            group["fused"] = here
+    for parameter, values in optimiser.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _step_seed(seed: int, step: int) -> int:

@@ -1,4 +1,4 @@
-"""Which device to work on."""
+"""Which device to work on, and how torch should use it."""
 
 import click
 import torch
@@ -11,6 +11,7 @@ def choose_device(name: str) -> torch.device:
         click.BadParameter: CUDA was asked for and there is none.
     """
     available = torch.cuda.is_available()
+    torch.backends.cudnn.benchmark = True  # shapes repeat, so the search for the fastest kernel pays
     if name == "cuda" and not available:
         raise click.BadParameter("there is no CUDA device that torch can use", param_hint="--device")
     return torch.device("cuda" if name != "cpu" and available else "cpu")

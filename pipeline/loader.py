@@ -10,7 +10,7 @@ On a GPU one DALI graph does everything. On a CPU DALI decodes and `warp.WarpKer
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from galaxy_zoo.errors import ShardError
 from pipeline.augment import Parameters, Views
-from pipeline.graph import PREFETCHED_BATCHES, decode_graph, view_graph
+from pipeline.graph import PREFETCHED_BATCHES, Feed, decode_graph, view_graph
 from pipeline.order import epoch_order, num_steps, rank_share
 from pipeline.shards import Samples
 from pipeline.warp import WarpKernel
@@ -88,9 +88,7 @@ class Loader:
         self._num_threads = num_threads or len(os.sched_getaffinity(0))
         self._stamp = views.view.stamp(samples.image_px)
         self._kernel = self._make_kernel(backend)
-        self._pipeline: Any = None
-        self._plans: Iterator[_Plan] = iter(())
-        self._in_flight: deque[_Plan] = deque()
+        self._idle: _Stream | None = None
 
     def __len__(self) -> int:
         """Steps of an epoch, the same on every rank."""
@@ -104,33 +102,32 @@ class Loader:
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start` on; the last one may be short (or empty, on some ranks).
 
-        Leaving it half-way is fine; only one epoch of a loader can be under way at a time.
+        Leaving it half-way is fine.
 
         Raises:
             ShardError: an image does not decode; names shard, sample and offset.
         """
-        self._plans = self._plan(epoch, start)
-        self._in_flight.clear()
-        if self._pipeline is None:
-            self._pipeline = self._build()
-        finished = False
-        try:
-            yield from self._batches()
-            if start < len(self) and not self._share(len(self) - 1):
-                yield self._empty_batch()
-            finished = True
-            self._pipeline.reset()
-        finally:
-            if not finished:  # batches are still under way in it, and DALI cannot reset in mid-epoch
-                self._pipeline = None
+        stream, self._idle = self._idle or _Stream(self._build, self._inputs), None
+        for plan, outputs in self._decoded(stream, self._plan(epoch, start)):
+            votes = torch.from_numpy(self._samples.votes[plan.samples])
+            yield Batch(
+                self._images(outputs, plan),
+                votes.to(self._device, non_blocking=True),
+                self._samples.keys[plan.samples],
+            )
+        if start < len(self) and not self._share(len(self) - 1):
+            yield self._empty_batch()
+        self._idle = stream  # an epoch that is left half-way has batches under way in its stream, which goes
 
     def samples_before(self, step: int) -> int:
         """How many samples this rank has seen in an epoch before `step`."""
-        return sum(len(self._share(earlier)) for earlier in range(step))
+        if step < len(self):
+            return step * self._batch_size
+        return (step - 1) * self._batch_size + len(self._share(step - 1))
 
     def close(self) -> None:
         """End the threads and free the buffers. The loader cannot be used afterwards."""
-        self._pipeline = None
+        self._idle = None
         if self._kernel is not None:
             self._kernel.close()
 
@@ -149,7 +146,7 @@ class Loader:
             return None
         return WarpKernel(self._views.view, self._stamp, num_threads=self._num_threads)
 
-    def _build(self) -> Any:
+    def _build(self, feed: Feed) -> Any:
         on_gpu = self._device.type == "cuda"
         options = {
             "batch_size": self._batch_size,
@@ -158,10 +155,10 @@ class Loader:
             "prefetch_queue_depth": PREFETCHED_BATCHES,
         }
         if self._kernel is not None:
-            return decode_graph(self._feed, self._stamp, **options)
+            return decode_graph(feed, self._stamp, **options)
         dtype = torch.float16 if on_gpu else torch.float32
         return view_graph(
-            self._feed,
+            feed,
             view=self._views.view,
             stamp=self._stamp,
             num_views=len(self._views),
@@ -184,29 +181,20 @@ class Loader:
             samples = order[positions.start : positions.stop]
             yield _Plan(samples, self._views.parameters(self._stamp, epoch, positions))
 
-    def _feed(self) -> list[Any]:
-        """The inputs of the next batch; DALI calls this ahead of time."""
-        plan = next(self._plans)
-        self._in_flight.append(plan)
+    def _inputs(self, plan: _Plan) -> list[Any]:
+        """What DALI's graph is fed for a batch."""
         jpegs = self._samples.jpegs(plan.samples)
         if self._kernel is not None:
             return [jpegs]
         return [jpegs, *(each for view in plan.views for each in _graph_inputs(view))]
 
-    def _batches(self) -> Iterator[Batch]:
-        while True:
-            try:
-                outputs = self._pipeline.run()
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                raise self._decoding_error() or error from error
-            plan = self._in_flight.popleft()
-            yield Batch(
-                self._images(outputs, plan),
-                torch.from_numpy(self._samples.votes[plan.samples]).to(self._device, non_blocking=True),
-                self._samples.keys[plan.samples],
-            )
+    def _decoded(self, stream: "_Stream", plans: Iterator[_Plan]) -> Iterator[tuple[_Plan, Any]]:
+        try:
+            yield from stream.run(plans)
+        except RuntimeError as error:
+            if (broken := self._find_broken(stream.under_way)) is None:
+                raise
+            raise broken from error
 
     def _empty_batch(self) -> Batch:
         """What a rank gets in the last step where there are fewer samples than ranks."""
@@ -222,9 +210,9 @@ class Loader:
             return self._kernel(windows, plan.views)
         return tuple(torch.utils.dlpack.from_dlpack(output.as_tensor()).permute(0, 3, 1, 2) for output in outputs)
 
-    def _decoding_error(self) -> ShardError | None:
-        """Find the sample under way that does not decode; DALI only says that one of the batch did not."""
-        for plan in self._in_flight:
+    def _find_broken(self, plans: Iterable[_Plan]) -> ShardError | None:
+        """Find the sample that does not decode; DALI only says that one of a batch did not."""
+        for plan in plans:
             for sample, jpeg in zip(plan.samples.tolist(), self._samples.jpegs(plan.samples), strict=True):
                 try:
                     simplejpeg.decode_jpeg(jpeg, strict=True)
@@ -234,6 +222,33 @@ class Loader:
                         "list all such samples with: shard_tool lint"
                     )
         return None
+
+
+class _Stream:
+    """A DALI pipeline, and the plans of the batches that are under way in it."""
+
+    def __init__(self, build: Callable[[Feed], Any], inputs: Callable[[_Plan], list[Any]]) -> None:
+        self._inputs = inputs
+        self._plans: Iterator[_Plan] = iter(())
+        self.under_way: deque[_Plan] = deque()
+        self._pipeline = build(self._feed)
+
+    def run(self, plans: Iterator[_Plan]) -> Iterator[tuple[_Plan, Any]]:
+        """Each plan with what DALI made of it. To be run to the end, before it is run again."""
+        self._plans = plans
+        while True:
+            try:
+                outputs = self._pipeline.run()
+            except StopIteration:
+                self._pipeline.reset()
+                return
+            yield self.under_way.popleft(), outputs
+
+    def _feed(self) -> list[Any]:
+        """The inputs of the next batch; DALI calls this ahead of time."""
+        plan = next(self._plans)
+        self.under_way.append(plan)
+        return self._inputs(plan)
 
 
 def _graph_inputs(view: Parameters) -> list[NDArray[np.float32]]:

@@ -1,9 +1,11 @@
 import tomllib
 from importlib import resources
+from pathlib import Path
 
 import pytest
 import torch
 
+from ensemble.checkpoint import load_state, save_state
 from ensemble.member import Member
 from ensemble.recipe import Recipe, recipe_from_table
 from galaxy_zoo.tree import load_tree
@@ -58,6 +60,18 @@ def test_a_member_taken_up_from_its_state_ends_with_the_same_weights(dropout: fl
         second.step(images, votes)
     assert equal(unbroken, second)
     assert second.steps == 6
+
+
+def test_a_loaded_optimiser_state_lies_in_memory_as_its_parameters_do(tmp_path: Path) -> None:
+    """Fused optimisers, on a GPU, need it."""
+    member = make()
+    member.step(*batches(1)[0])
+    save_state(tmp_path / "member.safetensors", member.state())
+    again = make()
+    again.load_state(load_state(tmp_path / "member.safetensors"))
+    strides = [(p.stride(), v.stride()) for p, s in again._optimiser.state.items() for v in s.values() if v.ndim]
+    assert strides
+    assert all(of_parameter == of_state for of_parameter, of_state in strides)
 
 
 def test_a_member_is_the_same_alone_and_in_company() -> None:

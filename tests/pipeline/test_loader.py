@@ -160,6 +160,18 @@ def test_leaving_an_epoch_half_way_does_not_disturb_the_next(samples: Samples, b
     assert torch.equal(got[1], expected[1])
 
 
+def test_two_epochs_under_way_do_not_disturb_each_other(samples: Samples, backend: Backend) -> None:
+    with load(samples, backend=backend) as loader:
+        expected = [collect(loader.epoch(epoch)) for epoch in range(2)]
+        first, second = [], []
+        for one, other in zip(loader.epoch(0), loader.epoch(1), strict=True):
+            first.append(one)
+            second.append(other)
+    for got, whole in zip((first, second), expected, strict=True):
+        assert collect(got)[0] == whole[0]
+        assert torch.equal(collect(got)[1], whole[1])
+
+
 def test_an_exception_in_the_loop_leaves_a_loader_that_works(samples: Samples) -> None:
     with load(samples) as loader:
         with pytest.raises(RuntimeError, match="mine"):

@@ -1,0 +1,140 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from galaxy_zoo.errors import ShardError
+from galaxy_zoo.index import index_path, read_index
+from galaxy_zoo.view import View
+from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
+from pipeline.loader import Batch, Loader
+from pipeline.shards import Samples, open_split
+
+VIEW = View(crop_px=64, size_px=32, rotation_deg=180, zoom=(0.9, 1.1), shift_px=2, flip=True)
+LEVELS = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
+"""A normalisation that leaves grey levels."""
+
+COLOURS = {"brightness": 0.2, "contrast": 0.3, "saturation": 0.4}
+
+
+@pytest.fixture(scope="module")
+def samples(shards: Path) -> Samples:
+    return open_split(shards, "train")[0]
+
+
+def load(samples: Samples, **options) -> Loader:
+    options = {"batch_size": 16, "num_threads": 2, "device": "cuda", **options}
+    return Loader(samples, options.pop("views", RandomViews(VIEW, (1,))), **options)
+
+
+def images_of(batches: list[Batch]) -> torch.Tensor:
+    return torch.cat([batch.views[0].float().cpu() for batch in batches])
+
+
+def test_each_sample_is_seen_once_an_epoch_and_the_last_batch_is_not_dropped(samples: Samples) -> None:
+    with load(samples) as loader:
+        for epoch in range(3):
+            batches = [batch.ids.tolist() for batch in loader.epoch(epoch)]
+            assert sorted(i for ids in batches for i in ids) == sorted(samples.keys.tolist())
+            assert [len(ids) for ids in batches] == [16, 16, 16, 16, 16, 3]
+
+
+def test_images_are_float16_channels_last_and_votes_float32_on_the_gpu(samples: Samples) -> None:
+    with load(samples) as loader:
+        batch = next(iter(loader.epoch(0)))
+    (images,) = batch.views
+    assert images.shape == (16, 3, 32, 32)
+    assert images.dtype == torch.float16
+    assert images.is_cuda
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.votes.dtype == torch.float32
+    assert batch.votes.is_cuda
+
+
+def test_batches_hold_the_votes_of_their_ids(samples: Samples, labels: pd.DataFrame) -> None:
+    with load(samples) as loader:
+        for batch in loader.epoch(0):
+            expected = torch.tensor(labels.loc[batch.ids.tolist()].to_numpy())
+            assert torch.allclose(batch.votes.cpu().double(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("start", [1, 5, 6])
+def test_an_epoch_entered_at_a_step_goes_on_the_same(samples: Samples, start: int) -> None:
+    view = replace(VIEW, **LEVELS)
+    with load(samples, views=RandomViews(view, (1,))) as loader:
+        whole = list(loader.epoch(2))
+    with load(samples, views=RandomViews(view, (1,))) as loader:
+        rest = list(loader.epoch(2, start=start))
+    assert [b.ids.tolist() for b in rest] == [b.ids.tolist() for b in whole[start:]]
+    if rest:
+        assert (images_of(rest) - images_of(whole[start:])).abs().max() <= 1
+
+
+@pytest.mark.parametrize("jitter", [{}, COLOURS, {"grey": True}])
+def test_gpu_and_cpu_give_the_same_pixels_for_the_same_parameters(samples: Samples, jitter: dict) -> None:
+    views = RandomViews(replace(VIEW, shear_deg=10, **LEVELS, **jitter), (3,))
+    images = {}
+    for device in ("cuda", "cpu"):
+        with load(samples, views=views, device=device) as loader:
+            images[device] = images_of(list(loader.epoch(0)))
+    assert (images["cuda"] - images["cpu"]).abs().mean() < 2
+
+
+def test_a_batch_stays_as_it_was_while_later_ones_are_made(samples: Samples) -> None:
+    with load(samples, batch_size=4) as loader:
+        kept = [(batch.views[0], batch.views[0].clone()) for batch in loader.epoch(0)]
+    assert all(torch.equal(now, then) for now, then in kept)
+
+
+def test_a_batch_is_whole_when_work_on_it_is_queued_behind_a_busy_gpu(samples: Samples) -> None:
+    """Tensors are dropped while the GPU still has to read them; their memory must not be used again before."""
+    with load(samples, batch_size=4) as loader:
+        expected = [batch.views[0].float().sum().item() for batch in loader.epoch(0)]
+        busy = torch.randn(8192, 8192, device="cuda")
+        sums = []
+        for batch in loader.epoch(0):
+            busy = (busy @ busy).clamp(-1, 1)
+            sums.append(batch.views[0].float().sum())
+            del batch
+    assert torch.allclose(torch.stack(sums).cpu(), torch.tensor(expected))
+
+
+def test_leaving_an_epoch_half_way_does_not_disturb_the_next(samples: Samples) -> None:
+    with load(samples) as loader:
+        expected = [batch.ids.tolist() for batch in loader.epoch(1)]
+        next(iter(loader.epoch(0)))
+        assert [batch.ids.tolist() for batch in loader.epoch(1)] == expected
+
+
+def test_test_time_views_are_turned_and_mirrored_images(samples: Samples) -> None:
+    with load(samples, views=FixedViews(VIEW, rotations_and_flips(8)), shuffle=False) as loader:
+        plain, mirrored, quarter, *_ = (view.float() for view in next(iter(loader.epoch(0))).views)
+    assert (plain.flip(3) - mirrored).abs().mean() < 0.01
+    assert (torch.rot90(plain, 1, (2, 3)) - quarter).abs().mean() < 0.01
+
+
+@pytest.mark.parametrize("load_share", [0.0, 0.5, 1.0])
+def test_the_hardware_engine_gives_the_same_pixels(samples: Samples, load_share: float) -> None:
+    views = RandomViews(replace(VIEW, **LEVELS), (3,))
+    with load(samples, views=views, hw_decoder_load=load_share) as loader:
+        got = images_of(list(loader.epoch(0)))
+    with load(samples, views=views, device="cpu") as loader:
+        assert (got - images_of(list(loader.epoch(0)))).abs().mean() < 2
+
+
+def test_an_image_that_breaks_at_load_time_is_named_with_shard_and_offset(shards: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(shards, broken)
+    shard = broken / "train-000003.tar"
+    component = read_index(index_path(shard))[2][0]
+    data = bytearray(shard.read_bytes())
+    data[component.offset : component.offset + 200] = bytes(200)
+    shard.write_bytes(data)
+    samples, _ = open_split(broken, "train")
+    with load(samples) as loader, pytest.raises(ShardError) as caught:
+        list(loader.epoch(0))
+    for part in (shard.name, component.name.removesuffix(".jpg"), "offset", "shard_tool lint"):
+        assert part in str(caught.value)

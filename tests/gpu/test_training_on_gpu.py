@@ -1,0 +1,134 @@
+import json
+import tomllib
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from ensemble.checkpoint import load_state, save_state
+from ensemble.member import Member
+from ensemble.recipe import Recipe, recipe_from_table
+from galaxy_zoo.tree import load_tree
+
+TREE = load_tree("gz2-kaggle")
+TOML = """
+[about]
+source = "tests"
+[view]
+crop_px = 80
+size_px = 32
+rotation_deg = 180
+flip = true
+[network]
+kind = "cnn"
+channels = [8, 16]
+kernels = [3, 3]
+batch_norm = true
+features = "mean"
+[head]
+kind = "tree"
+[loss]
+kind = "mse"
+[optimiser]
+kind = "adamw"
+lr = 4e-3
+[schedule]
+kind = "one_cycle"
+[training]
+epochs = 2
+batch_size = 32
+ema_decay = 0.9
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TOML)
+    return path
+
+
+def recipe(kind: str = "adamw") -> Recipe:
+    table = tomllib.loads(TOML)
+    table["optimiser"]["kind"] = kind
+    if kind == "sgd":
+        table["optimiser"]["momentum"] = 0.9
+    return recipe_from_table(table, "tiny", where="tiny")
+
+
+def make(kind: str = "adamw", device: str = "cuda") -> Member:
+    return Member(recipe(kind), TREE, seed=0, steps_per_epoch=8, device=torch.device(device))
+
+
+def batch(step: int, size: int = 32, device: str = "cuda") -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    images = torch.randn(size, 3, 32, 32, generator=generator).to(memory_format=torch.channels_last)
+    votes = torch.rand(size, len(TREE.columns), generator=generator)
+    return images.to(device, torch.float16 if device == "cuda" else torch.float32), votes.to(device)
+
+
+def test_steps_on_full_and_short_batches_learn_and_are_finite() -> None:
+    member = make()
+    losses = [member.step(*batch(0, size)).item() for size in (32, 32, 19, 32, 1) * 3]
+    assert all(torch.isfinite(torch.tensor(losses)))
+    assert losses[-2] < losses[0]
+
+
+def test_the_first_steps_on_a_gpu_have_the_losses_of_a_cpu() -> None:
+    losses = {}
+    for device in ("cuda", "cpu"):
+        member = make(device=device)
+        losses[device] = [member.step(*batch(step, device=device)).item() for step in range(3)]
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "adamax", "sgd"])
+def test_a_member_taken_up_from_a_checkpoint_goes_on_the_same(kind: str, tmp_path: Path) -> None:
+    unbroken = make(kind)
+    for step in range(2):
+        unbroken.step(*batch(step))
+    save_state(tmp_path / "state", unbroken.state())
+    resumed = make(kind)
+    resumed.load_state(load_state(tmp_path / "state"))
+    for step in range(2, 4):
+        assert resumed.step(*batch(step)).item() == pytest.approx(unbroken.step(*batch(step)).item(), rel=1e-3)
+    for one, other in zip(unbroken.weights().values(), resumed.weights().values(), strict=True):
+        assert torch.allclose(one.float(), other.float(), rtol=1e-2, atol=1e-3)
+
+
+def test_weights_have_the_names_of_the_network_that_was_not_compiled() -> None:
+    member = make()
+    member.step(*batch(0))
+    assert set(member.weights()) == set(make(device="cpu").weights())
+
+
+def test_train_and_predict_run_on_a_gpu(shards: Path, tiny: Path, tmp_path: Path) -> None:
+    from predict import main as predict
+    from train import main as train
+
+    run, csv = tmp_path / "run", tmp_path / "submission.csv"
+    options = ["--recipe", str(tiny), "--members", "2", "--out", str(run), "--device", "cuda", "--fold", "0/5"]
+    trained = CliRunner().invoke(train, [str(shards), *options])
+    assert trained.exit_code == 0, trained.output
+    metrics = [json.loads(line) for line in (run / "member-01" / "metrics.jsonl").read_text().splitlines()]
+    assert len(metrics) == 2
+    resumed = CliRunner().invoke(train, [str(shards), *options, "--resume"])
+    assert resumed.exit_code == 0, resumed.output
+    tables = {}
+    for device in ("cuda", "cpu"):
+        options = ["--out", str(csv), "--views", "4", "--device", device, "--batch-size", "16"]
+        predicted = CliRunner().invoke(predict, [str(run), str(shards), *options])
+        assert predicted.exit_code == 0, predicted.output
+        tables[device] = [line.split(",") for line in csv.read_text().splitlines()]
+    assert [row[0] for row in tables["cuda"]] == [row[0] for row in tables["cpu"]]
+    for on_gpu, on_cpu in zip(tables["cuda"][1:], tables["cpu"][1:], strict=True):
+        assert [float(v) for v in on_gpu[1:]] == pytest.approx([float(v) for v in on_cpu[1:]], abs=0.03)
+
+
+def test_the_recipes_that_come_with_the_project_name_no_setting_a_gpu_refuses() -> None:
+    files = [each for each in resources.files("ensemble.recipes").iterdir() if each.name.endswith(".toml")]
+    kinds = {tomllib.loads(each.read_text())["optimiser"]["kind"] for each in files}
+    for kind in kinds:
+        assert torch.isfinite(make(kind).step(*batch(0)))
