@@ -2,10 +2,11 @@
 
     python -m benchmarks.full_size --folder /path/with/5-GB-free --out benchmarks/results/full-size-cpu.json
 
-Makes as many synthetic galaxies as Kaggle has images (61,578 + 79,975). Each command runs in a process of its own;
-its peak memory is the sum over it and its workers of what is resident (pages shared between them count once each),
-read every 50 ms. `decode` decodes the same JPEGs strictly on all cores and does nothing else: what `pack` is
-measured against, twice, before and after it, because the machine's speed may drift.
+Makes as many synthetic galaxies as Kaggle has images (61,578 + 79,975), unless they are there from an earlier run.
+Each command runs in a process of its own. Its peak memory is the sum over it and its workers, read every 50 ms: of
+all that is resident, and of that without pages of files (libraries and mapped shards), which the system may drop.
+`decode` decodes the same JPEGs strictly on all cores and does nothing else: what `pack` is measured against,
+before and after it, because the machine's speed may drift.
 """
 
 import json
@@ -30,40 +31,45 @@ POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Timing:
-    """What one command took. peak_mb: 1e6 bytes resident in it and its workers at once, at most."""
+    """What one command took. peak_*: 1e6 bytes resident in it and its workers at once, at most."""
 
     command: str
     images: int
     seconds: float
     images_per_s: float
-    peak_mb: float
+    peak_resident_mb: float
+    peak_without_files_mb: float
 
 
 def timed(command: list[str], images: int) -> Timing:
     """Run a command to its end; raises CalledProcessError where it fails."""
     click.echo(" ".join(command), err=True)
-    started, peak = time.perf_counter(), 0
+    started, resident, without_files = time.perf_counter(), 0, 0
     with subprocess.Popen(command) as process:
         watched = psutil.Process(process.pid)
         while process.poll() is None:
-            peak = max(peak, resident_bytes(watched))
+            now = memory_bytes(watched)
+            resident, without_files = max(resident, now[0]), max(without_files, now[1])
             time.sleep(POLL_S)
     seconds = time.perf_counter() - started
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     shown = " ".join(Path(part).name if "/" in part else part for part in command)
-    return Timing(shown, images, round(seconds, 2), round(images / seconds, 1), round(peak / 1e6, 1))
+    rate = round(images / seconds, 1)
+    return Timing(shown, images, round(seconds, 2), rate, round(resident / 1e6, 1), round(without_files / 1e6, 1))
 
 
-def resident_bytes(process: psutil.Process) -> int:
-    """The resident memory of a process and its descendants."""
-    total = 0
+def memory_bytes(process: psutil.Process) -> tuple[int, int]:
+    """The resident memory of a process and its descendants: all of it, and without pages of files."""
+    resident = without_files = 0
     try:
         for each in [process, *process.children(recursive=True)]:
-            total += each.memory_info().rss
+            memory = each.memory_info()
+            resident += memory.rss
+            without_files += memory.rss - memory.shared
     except psutil.NoSuchProcess:
         pass  # it has just ended
-    return total
+    return resident, without_files
 
 
 def decode(folder: Path) -> None:
@@ -132,7 +138,8 @@ def main(ctx: click.Context, folder: Path | None, train: int, test: int, out: Pa
     }
     out.write_text(json.dumps(result, indent=1) + "\n")
     for step in steps:
-        click.echo(f"{step.seconds:8.1f} s {step.images_per_s:8.0f} img/s {step.peak_mb:7.0f} MB  {step.command}")
+        memory = f"{step.peak_resident_mb:6.0f} MB ({step.peak_without_files_mb:.0f} MB without files)"
+        click.echo(f"{step.seconds:8.1f} s {step.images_per_s:8.0f} img/s {memory}  {step.command}")
 
 
 @main.command("decode")

@@ -81,7 +81,7 @@ def reduce_window(window: Pixels, stamp: Stamp) -> Pixels:
 
     Linearly to the largest multiple of the size that fits into the window, then by the mean over whole blocks.
     Both are fast in OpenCV, and the result is as close to the supersampled reference as that of its area
-    interpolation, which is 2.5 to 4 times slower at such factors (docs/experiments.md, 2026-11-20).
+    interpolation, which is 3 to 6 times slower at such factors (docs/experiments.md, 2026-11-20).
     """
     height, width = stamp.size_px
     blocks = max(1, stamp.window_px[0] // height)
