@@ -87,13 +87,16 @@ def _ids(column: pd.Series, where: str) -> pd.Index:
 
 
 def _numbers(column: pd.Series, where: str) -> pd.Series:
-    numbers = pd.to_numeric(column, errors="coerce")
-    bad = np.flatnonzero(numbers.isna() & column.notna())
+    present = column.notna()
+    bad = np.flatnonzero(pd.to_numeric(column, errors="coerce").isna() & present)
     if len(bad):
         raise LabelError(
             f"{where}, line {bad[0] + 2}, column {column.name}: {column.iloc[bad[0]]!r} is not a number"
         )
-    return numbers.astype(np.float64)
+    numbers = np.full(len(column), np.nan)
+    # by Python's float, which rounds correctly; pandas 2 is off by a bit in the last place
+    numbers[present] = column[present].to_numpy(object).astype(np.float64)
+    return pd.Series(numbers, column.index)
 
 
 def _check_values(votes: pd.DataFrame, where: str, *, allow_missing: bool) -> None:
