@@ -215,6 +215,7 @@ def _train(
         build = partial(Member, recipe, run.data.tree, steps_per_epoch=len(batches), device=device)
         members = [build(seed=seed, pretrained=run.pretrained) for seed in seeds]
         run.create()
+        stack.enter_context(run.locked())
         training = Training(run, members, batches, held, Meter(run.members, device), [math.inf] * run.members)
         start, loss_sums = training.resume()
         stop = stack.enter_context(Interrupt())

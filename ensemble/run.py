@@ -11,6 +11,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 from ensemble.recipe import Recipe, recipe_from_table
 from galaxy_zoo.errors import OutputError, RunError
-from galaxy_zoo.files import write_text
+from galaxy_zoo.files import exclusive, write_text
 from galaxy_zoo.tree import DecisionTree, tree_from_dict
 from galaxy_zoo.version import __version__
 
@@ -65,10 +66,21 @@ class Run:
 
     def create(self) -> None:
         """Make the folders and write run.json, where they are not there yet."""
-        for member in range(self.members):
-            self.member_folder(member).mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / RUN_NAME).exists():
             write_text(self.folder / RUN_NAME, json.dumps(self._to_dict(), indent=1) + "\n")
+        for member in range(self.members):
+            self.member_folder(member).mkdir(exist_ok=True)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep every other training out of the folder.
+
+        Raises:
+            OutputError: another training writes to it.
+        """
+        return exclusive(
+            self.folder / "lock", busy=f"{self.folder}: another training writes to it; wait for its end"
+        )
 
     def check_same(self, saved: "Run") -> None:
         """Check that this run, as asked for, is the one saved in its folder.

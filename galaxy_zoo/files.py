@@ -1,11 +1,14 @@
-"""Files that are either whole or not there, and their checksums."""
+"""Files that are either whole or not there, locks, and checksums."""
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from galaxy_zoo.errors import OutputError
 
 TEMPORARY_SUFFIX = ".part"
 
@@ -29,6 +32,24 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def exclusive(path: Path, *, busy: str) -> Iterator[None]:
+    """Hold an exclusive lock on the file `path`, which is made where it is missing and stays.
+
+    The lock goes with the process, however it ends.
+
+    Raises:
+        OutputError: another process holds it; `busy` says what that means.
+        OSError: `path` cannot be written.
+    """
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(busy) from error
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

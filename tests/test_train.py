@@ -15,6 +15,7 @@ from making import pack, write_kaggle_folder
 import predict
 import train
 from ensemble.checkpoint import load_state, positions
+from galaxy_zoo.files import exclusive
 from galaxy_zoo.submission import read_submission
 from galaxy_zoo.tree import load_tree
 
@@ -207,6 +208,13 @@ def test_resuming_a_finished_run_changes_nothing(finished: Path, shards: Path, r
     assert result.exit_code == 0, result.output
     assert same(before, weights(finished))
     assert len(metrics(finished)) == 4
+
+
+def test_two_trainings_do_not_write_to_one_folder(shards: Path, recipe: Path, finished: Path) -> None:
+    with exclusive(finished / "lock", busy=""):
+        result = run(shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", finished, "--resume")
+    assert result.exit_code == 1
+    assert "another training writes to it" in result.output
 
 
 def test_training_without_a_fold_uses_every_shard(shards: Path, recipe: Path, tmp_path: Path) -> None:

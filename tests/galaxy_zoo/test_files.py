@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galaxy_zoo.files import atomic_write, sha256_of, write_text
+from galaxy_zoo.errors import OutputError
+from galaxy_zoo.files import atomic_write, exclusive, sha256_of, write_text
 
 
 def test_the_name_appears_only_when_the_file_is_whole(tmp_path: Path) -> None:
@@ -61,3 +62,11 @@ def test_sha256_is_that_of_the_bytes(tmp_path_factory: pytest.TempPathFactory, d
     path = tmp_path_factory.mktemp("sha") / "file"
     path.write_bytes(data)
     assert sha256_of(path) == hashlib.sha256(data).hexdigest()
+
+
+def test_a_lock_keeps_others_out_until_its_block_ends(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with exclusive(lock, busy="mine"), pytest.raises(OutputError, match="mine"), exclusive(lock, busy="mine"):
+        pass
+    with exclusive(lock, busy="mine"):
+        pass
