@@ -13,63 +13,17 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import click
-import psutil
 import simplejpeg
 
-POLL_S = 0.05
-
-
-@dataclass(frozen=True)
-class Timing:
-    """What one command took. peak_*: 1e6 bytes resident in it and its workers at once, at most."""
-
-    command: str
-    images: int
-    seconds: float
-    images_per_s: float
-    peak_resident_mb: float
-    peak_without_files_mb: float
-
-
-def timed(command: list[str], images: int) -> Timing:
-    """Run a command to its end; raises CalledProcessError where it fails."""
-    click.echo(" ".join(command), err=True)
-    started, resident, without_files = time.perf_counter(), 0, 0
-    with subprocess.Popen(command) as process:
-        watched = psutil.Process(process.pid)
-        while process.poll() is None:
-            now = memory_bytes(watched)
-            resident, without_files = max(resident, now[0]), max(without_files, now[1])
-            time.sleep(POLL_S)
-    seconds = time.perf_counter() - started
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    shown = " ".join(Path(part).name if "/" in part else part for part in command)
-    rate = round(images / seconds, 1)
-    return Timing(shown, images, round(seconds, 2), rate, round(resident / 1e6, 1), round(without_files / 1e6, 1))
-
-
-def memory_bytes(process: psutil.Process) -> tuple[int, int]:
-    """The resident memory of a process and its descendants: all of it, and without pages of files."""
-    resident = without_files = 0
-    try:
-        for each in [process, *process.children(recursive=True)]:
-            memory = each.memory_info()
-            resident += memory.rss
-            without_files += memory.rss - memory.shared
-    except psutil.NoSuchProcess:
-        pass  # it has just ended
-    return resident, without_files
+from benchmarks.processes import timed
 
 
 def decode(folder: Path) -> None:
@@ -125,7 +79,7 @@ def main(ctx: click.Context, folder: Path | None, train: int, test: int, out: Pa
         timed([*this, "decode", source], total),
         timed([*tool, "pack", source, shards], total),
         timed([*this, "decode", source], total),
-        timed([*tool, "lint", shards], total),
+        timed([*tool, "lint", shards, "--deep"], total),
         timed([*this, "read", shards, "train"], train),
         timed([*this, "read", shards, "test"], test),
     ]

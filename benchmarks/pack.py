@@ -1,0 +1,83 @@
+"""`shard_tool pack` beside tar, the writers of other libraries and decoding alone, in turn, in one run.
+
+    python -m benchmarks.pack FOLDER --peers PYTHON --out benchmarks/results/pack-cpu.json
+
+FOLDER is an unpacked Kaggle download. PYTHON is an interpreter that has webdataset, litdata and mosaicml-streaming
+(their needs differ from ours). Every way is run once to warm the page cache, then `--runs` times in turn;
+medians count. What each does: `benchmarks/pack_peers.py`. Only ours and those named "strict" prove that the images
+decode; ours also joins the ids, checks the votes, hashes, shuffles and indexes.
+"""
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from benchmarks.processes import Timing, timed
+
+PEERS_SCRIPT = Path(__file__).parent / "pack_peers.py"
+
+
+def ways(folder: Path, out: Path, peers: str) -> dict[str, list[str]]:
+    """The commands to compare, by name; each writes to `out`."""
+    names = [path.name for path in folder.iterdir() if path.is_dir()]
+    commands = {
+        "tar cf": ["sh", "-c", f"mkdir {out} && tar cf {out}/all.tar -C {folder} {' '.join(names)}"],
+        "decode only, all cores": [sys.executable, "-m", "benchmarks.full_size", "decode", str(folder)],
+        "shard_tool pack": [sys.executable, "-m", "shard_tool", "pack", str(folder), str(out)],
+    }
+    for peer in ("webdataset", "mosaic", "litdata"):
+        command = [peers, str(PEERS_SCRIPT), peer, str(folder), str(out)]
+        commands |= {peer: command, f"{peer}, strict": [*command, "--strict"]}
+    return commands
+
+
+def run_all(folder: Path, peers: str, runs: int) -> dict[str, list[Timing]]:
+    """Time every way `runs` times in turn, after one round to warm up."""
+    images = sum(1 for _ in folder.rglob("*.jpg"))
+    results: dict[str, list[Timing]] = {}
+    with TemporaryDirectory(dir=folder.parent) as work:
+        for run in range(runs + 1):
+            for name, command in ways(folder, Path(work) / "out", peers).items():
+                timing = timed(command, images)
+                shutil.rmtree(Path(work) / "out", ignore_errors=True)
+                if run:
+                    results.setdefault(name, []).append(timing)
+    return results
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--peers", default=sys.executable, help="Python with the other libraries.")
+@click.option("--runs", default=3, type=click.IntRange(1), help="Timed runs of each.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON file for the results.")
+def main(folder: Path, peers: str, runs: int, out: Path) -> None:
+    """Compare ways to pack the unpacked Kaggle download in FOLDER."""
+    results = run_all(folder, peers, runs)
+    saved = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cores": os.cpu_count(), "cpu": platform.processor() or platform.machine()},
+        "runs": {name: [asdict(timing) for timing in timings] for name, timings in results.items()},
+    }
+    out.write_text(json.dumps(saved, indent=1) + "\n")
+    decode_s = statistics.median(timing.seconds for timing in results["decode only, all cores"])
+    for name, timings in results.items():
+        seconds = statistics.median(timing.seconds for timing in timings)
+        cpu = statistics.median(timing.cpu_s for timing in timings)
+        memory = max(timing.peak_resident_mb for timing in timings)
+        click.echo(
+            f"{seconds:7.2f} s  x {seconds / decode_s:4.2f}  {timings[0].images / seconds:6.0f} img/s  "
+            f"{cpu:6.1f} s CPU  {memory:5.0f} MB  {name}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Pack a Kaggle folder as other libraries do, one way a call; `benchmarks.pack` runs and times them.
+
+    python benchmarks/pack_peers.py webdataset FOLDER OUT [--strict]
+
+Imports nothing of this project, so that it can run in an environment of the peers' own. Each way is the documented
+one: the JPEG bytes as they are and the votes as a float32 array, shards of 64 MB, all cores where the library has
+workers. `--strict` decodes every JPEG strictly before it is packed, as `shard_tool pack` does.
+"""
+
+import argparse
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import simplejpeg
+
+SHARD_BYTES = 64 * 2**20
+Sample = tuple[str, str, Any]
+
+
+def list_samples(folder: Path) -> list[Sample]:
+    """(id, path, votes) of every training image, (id, path, None) of every test image."""
+    table = pd.read_csv(folder / "training_solutions_rev1.csv", dtype={"GalaxyID": str}).set_index("GalaxyID")
+    votes = dict(zip(table.index, table.to_numpy(np.float32), strict=True))
+    paths = sorted((folder / "images_training_rev1").iterdir()) + sorted((folder / "images_test_rev1").iterdir())
+    return [(path.stem, str(path), votes.get(path.stem)) for path in paths]
+
+
+def read(path: str, *, strict: bool) -> bytes:
+    """The bytes of a JPEG, proven to decode where `strict`."""
+    data = Path(path).read_bytes()
+    if strict:
+        simplejpeg.decode_jpeg(data, strict=True)
+    return data
+
+
+def pack_webdataset(samples: list[Sample], out: Path, *, strict: bool) -> None:
+    """webdataset's ShardWriter, one process."""
+    import webdataset  # noqa: PLC0415
+
+    out.mkdir(parents=True)
+    with webdataset.ShardWriter(str(out / "shard-%06d.tar"), maxsize=SHARD_BYTES, verbose=0) as writer:
+        for key, path, votes in samples:
+            sample = {"__key__": key, "jpg": read(path, strict=strict)}
+            writer.write(sample if votes is None else {**sample, "votes.npy": votes})
+
+
+def pack_mosaic(samples: list[Sample], out: Path, *, strict: bool) -> None:
+    """Mosaic's MDSWriter with sha256 checksums, one process."""
+    from streaming import MDSWriter  # noqa: PLC0415
+
+    columns = {"id": "str", "image": "bytes", "votes": "ndarray:float32:37"}
+    with MDSWriter(out=str(out), columns=columns, hashes=["sha256"], size_limit=SHARD_BYTES) as writer:
+        for key, path, votes in samples:
+            missing = np.full(37, np.nan, np.float32)
+            image = read(path, strict=strict)
+            writer.write({"id": key, "image": image, "votes": missing if votes is None else votes})
+
+
+def pack_litdata(samples: list[Sample], out: Path, *, strict: bool) -> None:
+    """LitData's optimize on all cores."""
+    import litdata  # noqa: PLC0415
+
+    litdata.optimize(
+        fn=partial(litdata_sample, strict=strict),
+        inputs=samples,
+        output_dir=str(out),
+        chunk_bytes=SHARD_BYTES,
+        num_workers=len(os.sched_getaffinity(0)),
+    )
+
+
+def litdata_sample(sample: Sample, *, strict: bool) -> dict[str, Any]:
+    """One sample as LitData stores it."""
+    key, path, votes = sample
+    missing = np.full(37, np.nan, np.float32)
+    return {"id": key, "image": read(path, strict=strict), "votes": missing if votes is None else votes}
+
+
+PEERS: dict[str, Callable[..., None]] = {
+    "webdataset": pack_webdataset,
+    "mosaic": pack_mosaic,
+    "litdata": pack_litdata,
+}
+
+
+def main() -> None:
+    """Pack FOLDER into OUT by one of the peers."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--strict", action="store_true")
+    options = parser.parse_args()
+    PEERS[options.peer](list_samples(options.folder), options.out, strict=options.strict)
+
+
+if __name__ == "__main__":
+    main()

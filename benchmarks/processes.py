@@ -1,0 +1,63 @@
+"""A command in a process of its own: how long it takes, on how much processor time, in how much memory."""
+
+import resource
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import psutil
+
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one command took. cpu_s: of it and its workers. peak_*: 1e6 bytes resident in them at once, at most."""
+
+    command: str
+    images: int
+    seconds: float
+    cpu_s: float
+    images_per_s: float
+    peak_resident_mb: float
+    peak_without_files_mb: float
+
+
+def timed(command: list[str], images: int) -> Timing:
+    """Run a command to its end; raises CalledProcessError where it fails."""
+    click.echo(" ".join(command), err=True)
+    started, used, resident, without_files = time.perf_counter(), children_cpu_s(), 0, 0
+    with subprocess.Popen(command) as process:
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            now = memory_bytes(watched)
+            resident, without_files = max(resident, now[0]), max(without_files, now[1])
+            time.sleep(POLL_S)
+    seconds = time.perf_counter() - started
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    shown = " ".join(Path(part).name if "/" in part else part for part in command)
+    rate = round(images / seconds, 1)
+    memory = round(resident / 1e6, 1), round(without_files / 1e6, 1)
+    return Timing(shown, images, round(seconds, 2), round(children_cpu_s() - used, 2), rate, *memory)
+
+
+def children_cpu_s() -> float:
+    """Processor time of all children that have ended, and of theirs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def memory_bytes(process: psutil.Process) -> tuple[int, int]:
+    """The resident memory of a process and its descendants: all of it, and without pages of files."""
+    resident = without_files = 0
+    try:
+        for each in [process, *process.children(recursive=True)]:
+            memory = each.memory_info()
+            resident += memory.rss
+            without_files += memory.rss - memory.shared
+    except psutil.NoSuchProcess:
+        pass  # it has just ended
+    return resident, without_files
