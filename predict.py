@@ -16,6 +16,7 @@ from ensemble.member import Predictor, build_network
 from ensemble.run import BEST_NAME, Run, load_run
 from galaxy_zoo.console import Command, progress
 from galaxy_zoo.errors import RunError
+from galaxy_zoo.files import check_can_write
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.submission import warnings_about, write_submission
 from galaxy_zoo.votes import Floats
@@ -40,7 +41,10 @@ def load_members(run: Run, device: torch.device) -> list[Predictor]:
         try:
             network.load_state_dict(load_state(path)["weights"])
         except (KeyError, RuntimeError) as error:
-            raise RunError(f"{path}: these are not the weights of recipe {run.recipe.name}: {error}") from error
+            reason = str(error).partition("\n")[0]
+            raise RunError(
+                f"{path}: not the weights of a member of {run.folder} ({reason}); train again"
+            ) from error
         members.append(Predictor(network, device))
     return members
 
@@ -81,6 +85,7 @@ def main(
         test_views = rotations_and_flips(views)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--views") from error
+    check_can_write(out)
     where, trained = choose_device(device), load_run(run)
     _check_fit(trained, shards)
     samples, _ = open_split(shards, split)

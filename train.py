@@ -8,7 +8,7 @@ once and each member gets its own view of it.
 
 import math
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,14 +17,22 @@ import click
 import numpy as np
 import torch
 
-from ensemble.checkpoint import Position, checkpoint_path, load_state, positions, save_checkpoint, save_state
+from ensemble.checkpoint import (
+    Position,
+    checkpoint_path,
+    forget_after,
+    load_state,
+    positions,
+    save_checkpoint,
+    save_state,
+)
 from ensemble.interrupt import Interrupt
 from ensemble.logbook import Logbook
 from ensemble.member import Member
 from ensemble.meter import Meter
 from ensemble.recipe import known_recipes, load_recipe
 from ensemble.run import BEST_NAME, Data, Run, current_versions, load_run
-from galaxy_zoo.console import Command
+from galaxy_zoo.console import INTERRUPTED, Command
 from galaxy_zoo.errors import RunError, ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
@@ -34,7 +42,7 @@ from pipeline.device import choose_device
 from pipeline.loader import Batch, Loader
 from pipeline.shards import Fold, Samples, open_split
 
-INTERRUPTED = 130
+LOWER_RATE = "the checkpoints of the epoch before are kept; train anew with a lower learning rate"
 
 
 def train_epoch(members: list[Member], batches: Iterable[Batch], meter: Meter, interrupt: Interrupt) -> bool:
@@ -61,7 +69,10 @@ class Held:
         for batch in self.batches.epoch(0):
             for member, parts in zip(members, predicted, strict=True):
                 parts.append(member.predict(batch.views[0]))
-        return [rmse(torch.cat(parts).cpu().numpy(), self.samples.votes) for parts in predicted]
+        votes = [torch.cat(parts).cpu().numpy() for parts in predicted]
+        if not all(np.isfinite(each).all() for each in votes):
+            raise RunError(f"the predictions of a member are not numbers; {LOWER_RATE}")
+        return [rmse(each, self.samples.votes) for each in votes]
 
 
 @dataclass
@@ -73,36 +84,38 @@ class Training:
     batches: Loader
     held: Held | None
     meter: Meter
+    books: list[Logbook]
     best: list[float]
 
     def loop(self, start: Position, loss_sums: list[float], interrupt: Interrupt) -> bool:
         """Train from `start` to the end; false if interrupted, with a checkpoint of that step."""
         steps, epochs = len(self.batches), self.run.recipe.training.epochs
-        books = [Logbook(self.run.member_folder(m), epochs_done=start.epoch) for m in range(len(self.members))]
         for epoch in range(start.epoch, epochs):
             first = start.step if epoch == start.epoch else 0
             seen = self.batches.samples_before(first)
             self.meter.begin_epoch(f"epoch {epoch + 1}/{epochs}", seen, loss_sums if first else None)
             if not train_epoch(self.members, self.batches.epoch(epoch, start=first), self.meter, interrupt):
+                self._check_losses(epoch)
                 self.save(Position(epoch, self.members[0].steps - epoch * steps), self.meter.loss_sums())
                 return False
-            self.finish_epoch(epoch, books)
+            self.finish_epoch(epoch)
         return True
 
-    def finish_epoch(self, epoch: int, books: list[Logbook]) -> None:
+    def _check_losses(self, epoch: int) -> None:
+        losses = self.meter.mean_losses()
+        if not all(math.isfinite(loss) for loss in losses):
+            raise RunError(f"epoch {epoch + 1}: the loss is {_list(losses)}; {LOWER_RATE}")
+
+    def finish_epoch(self, epoch: int) -> None:
         """Score the members on the fold, write logs and checkpoints.
 
         Raises:
             RunError: a loss is not a number.
         """
         losses, speed = self.meter.mean_losses(), self.meter.speed()
-        if not all(math.isfinite(loss) for loss in losses):
-            raise RunError(
-                f"epoch {epoch + 1}: the loss is {losses}; the checkpoints of the epoch before are kept, "
-                "train again with a lower learning rate"
-            )
+        self._check_losses(epoch)
         scores = self.held.score(self.members) if self.held else [math.nan] * len(losses)
-        for index, (member, book) in enumerate(zip(self.members, books, strict=True)):
+        for index, (member, book) in enumerate(zip(self.members, self.books, strict=True)):
             metrics = {"loss": losses[index], "learning_rate": member.learning_rate, **speed}
             if self.held:
                 metrics |= {"rmse": scores[index], "baseline_rmse": self.held.baseline_rmse}
@@ -123,15 +136,42 @@ class Training:
             save_checkpoint(self.run.member_folder(index), position, state)
 
     def resume(self) -> tuple[Position, list[float]]:
-        """Take over the newest checkpoints that all members have; gives where to go on, and sums of losses."""
+        """Take over the newest whole checkpoints that all members have.
+
+        Returns:
+            Where to go on, and each member's sum of losses in that epoch so far.
+
+        Raises:
+            RunError: there are traces of a training, but no checkpoints to go on from.
+        """
         folders = [self.run.member_folder(index) for index in range(len(self.members))]
         common = set.intersection(*(set(positions(folder)) for folder in folders))
-        position = max(common, default=Position(0, 0))
-        states = [load_state(checkpoint_path(folder, position)) for folder in folders] if common else []
-        for index, state in enumerate(states):
-            self.members[index].load_state(state["member"])
-            self.best[index] = state["best"]
-        return position, [state["loss_sum"] for state in states]
+        for position in sorted(common, reverse=True):
+            try:
+                loss_sums = self._load(position)
+            except RunError as error:
+                self.meter.write(f"warning: {error}; trying the checkpoints before")
+                continue
+            for folder in folders:
+                forget_after(folder, position)
+            return position, loss_sums
+        if any((folder / BEST_NAME).exists() or positions(folder) for folder in folders):
+            raise RunError(
+                f"{self.run.folder}: no whole checkpoint that all members have, so it cannot go on; "
+                "restore member-*/last-*.safetensors, or train anew with another --out"
+            )
+        return Position(0, 0), []
+
+    def _load(self, position: Position) -> list[float]:
+        paths = [checkpoint_path(self.run.member_folder(i), position) for i in range(len(self.members))]
+        states = [load_state(path) for path in paths]
+        for index, (path, state) in enumerate(zip(paths, states, strict=True)):
+            try:
+                self.members[index].load_state(state["member"])
+                self.best[index] = state["best"]
+            except (KeyError, ValueError, RuntimeError) as error:
+                raise RunError(f"{path}: not a checkpoint of this member ({_first_line(error)})") from error
+        return [float(state["loss_sum"]) for state in states]
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
@@ -189,11 +229,14 @@ def main(
         versions=current_versions(),
     )
     samples, held_out = open_split(shards, "train", fold=fold)
+    for some in (samples, held_out):
+        if some is not None and np.isnan(some.votes).all():
+            raise ShardError(f"{some.shards[0].name}, ...: no votes at all; pack the images with their labels")
     if resume:
         run.check_same(load_run(run.folder))
     else:
         run.check_free()
-    finished = _train(run, samples, held_out, choose_device(device), threads)
+    finished = _train(run, samples, held_out, choose_device(device), threads, resume=resume)
     if not finished:
         click.echo(f"stopped and saved; go on with the same command and --resume (--out {run.folder})", err=True)
         raise SystemExit(INTERRUPTED)
@@ -201,7 +244,13 @@ def main(
 
 
 def _train(
-    run: Run, samples: Samples, held_out: Samples | None, device: torch.device, threads: int | None
+    run: Run,
+    samples: Samples,
+    held_out: Samples | None,
+    device: torch.device,
+    threads: int | None,
+    *,
+    resume: bool,
 ) -> bool:
     """Build loaders and members and train; false if interrupted."""
     recipe, seeds = run.recipe, member_seeds(run.seed, range(run.members))
@@ -213,28 +262,25 @@ def _train(
             plain = stack.enter_context(load(held_out, FixedViews(recipe.view), shuffle=False))
             held = Held(held_out, plain, _baseline_rmse(samples, held_out))
         build = partial(Member, recipe, run.data.tree, steps_per_epoch=len(batches), device=device)
-        members = [build(seed=seed, pretrained=run.pretrained) for seed in seeds]
-        run.create()
+        pretrained = run.pretrained and not (resume and run.has_checkpoints())
+        members = [build(seed=seed, pretrained=pretrained) for seed in seeds]
         stack.enter_context(run.locked())
-        training = Training(run, members, batches, held, Meter(run.members, device), [math.inf] * run.members)
+        if not resume:
+            run.create()
+        training = Training(run, members, batches, held, Meter(run.members, device), [], [math.inf] * run.members)
         start, loss_sums = training.resume()
+        training.books = [
+            stack.enter_context(closing(Logbook(run.member_folder(m), epochs_done=start.epoch)))
+            for m in range(run.members)
+        ]
         stop = stack.enter_context(Interrupt())
-        steps = len(batches)
-        stack.enter_context(
-            training.meter.bar(recipe.training.epochs * steps, done=start.epoch * steps + start.step)
-        )
+        done = start.epoch * len(batches) + start.step
+        stack.enter_context(training.meter.bar(recipe.training.epochs * len(batches), done=done))
         return training.loop(start, loss_sums, stop)
 
 
 def _baseline_rmse(samples: Samples, held_out: Samples) -> float:
-    """The score of predicting the mean votes of the training samples.
-
-    Raises:
-        ShardError: one of them has no votes.
-    """
-    for some in (samples, held_out):
-        if np.isnan(some.votes).all():
-            raise ShardError(f"{some.shards[0].name}, ...: no votes at all; pack the images with their labels")
+    """The score of predicting the mean votes of the training samples."""
     means = np.nan_to_num(mean_votes(samples.votes))
     return rmse(np.broadcast_to(means, held_out.votes.shape), held_out.votes)
 
@@ -251,6 +297,10 @@ def _parse_fold(text: str) -> Fold | None:
     if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count) and int(count) > 1):
         raise click.BadParameter(f"{text!r} is neither 'none' nor k/K with 0 <= k < K", param_hint="--fold")
     return Fold(int(index), int(count))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _list(values: list[float]) -> str:

@@ -1,12 +1,13 @@
 """Training state as one safetensors file: tensors as they are, everything else as JSON in its header.
 
-Nothing in such a file can run code, and it is written whole or not at all.
+Nothing in such a file can run code, it is written whole or not at all, and a checksum finds damage.
 
 A member's newest checkpoints are `last-<epoch>-<step>.safetensors`, named by the step that comes next. The one
 before the newest is kept too: members are saved one after the other, so after a kill in between, all of them can
 go back to the newest step they have in common.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from torch import Tensor
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import atomic_write
 
-_STATE = "state"
+_STATE, _SHA256 = "state", "sha256"
 _TENSOR = "tensor:"
 KEPT = 2
 
@@ -35,8 +36,9 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """
     tensors: dict[str, Tensor] = {}
     rest = _take_tensors(state, "", tensors)
+    metadata = {_STATE: json.dumps(rest)}
     with atomic_write(path) as file:
-        file.write(save(tensors, metadata={_STATE: json.dumps(rest)}))
+        file.write(save(tensors, metadata={**metadata, _SHA256: _sha256(tensors, metadata[_STATE])}))
 
 
 def load_state(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -47,14 +49,17 @@ def load_state(path: Path, *, device: torch.device | str = "cpu") -> dict[str, A
     """
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            rest = json.loads((file.metadata() or {})[_STATE])
+            metadata = file.metadata() or {}
+            rest = json.loads(metadata[_STATE])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it cannot be iterated)
+            if _sha256(tensors, metadata[_STATE]) != metadata[_SHA256]:
+                raise ValueError("its checksum differs")
             state: dict[str, Any] = _put_tensors(rest, tensors)
             return state
     except FileNotFoundError as error:
         raise RunError(f"{path}: there is no such checkpoint") from error
     except (SafetensorError, KeyError, ValueError) as error:
-        raise RunError(f"{path}: the checkpoint is damaged: {error}; use another one, or train again") from error
+        raise RunError(f"{path}: the checkpoint is damaged ({error}); delete it, or train again") from error
 
 
 class Position(NamedTuple):
@@ -80,6 +85,20 @@ def save_checkpoint(folder: Path, position: Position, state: Mapping[str, Any]) 
     save_state(checkpoint_path(folder, position), state)
     for old in positions(folder)[:-KEPT]:
         checkpoint_path(folder, old).unlink()
+
+
+def forget_after(folder: Path, position: Position) -> None:
+    """Remove the checkpoints of a member beyond `position`, from where training goes on."""
+    for each in positions(folder):
+        if each > position:
+            checkpoint_path(folder, each).unlink()
+
+
+def _sha256(tensors: Mapping[str, Tensor], rest: str) -> str:
+    digest = hashlib.sha256(rest.encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from galaxy_zoo.files import write_text
+
 METRICS_NAME = "metrics.jsonl"
 
 
@@ -19,7 +21,7 @@ class Logbook:
     def __init__(self, folder: Path, *, epochs_done: int) -> None:
         self._path = folder / METRICS_NAME
         kept = self._path.read_text().splitlines(keepends=True)[:epochs_done] if self._path.exists() else []
-        self._path.write_text("".join(kept))
+        write_text(self._path, "".join(kept))
         self._events = SummaryWriter(folder, purge_step=epochs_done)
 
     def add(self, epoch: int, metrics: Mapping[str, float]) -> None:

@@ -24,7 +24,7 @@ class Cnn:
     channels, kernels: one a block. padding: "same" keeps the size before the pool, "valid" does not pad.
     pools: "max" or "mean" for each block; none: all "max". features: what the linear layers get of the last
     block, "flatten" or the "mean" over its pixels. hidden: widths of the linear layers before the last.
-    hidden_activation: after each of them. dropout: before each linear layer but, with one hidden layer, the last.
+    hidden_activation: after each of them. dropout: before each hidden layer, or before the last where there is none.
     """
 
     channels: tuple[int, ...]
@@ -39,8 +39,12 @@ class Cnn:
 
     def __post_init__(self) -> None:
         """Raise ValueError where the lists do not fit each other."""
-        if len(self.channels) != len(self.kernels):
+        if len(self.channels) != len(self.kernels) or not self.channels:
             raise ValueError(f"{len(self.channels)} channels for {len(self.kernels)} kernels")
+        if min(*self.channels, *self.kernels, *self.hidden, 1) < 1:
+            raise ValueError("channels, kernels and hidden must all be at least 1")
+        if self.padding == "same" and any(kernel % 2 == 0 for kernel in self.kernels):
+            raise ValueError("kernels must be odd with padding 'same'")
         if self.pools and (len(self.pools) != len(self.channels) or set(self.pools) - {"max", "mean"}):
             raise ValueError(f"pools must be 'max' or 'mean' for each of {len(self.channels)} blocks")
         if not 0 <= self.dropout < 1:
@@ -69,7 +73,7 @@ class Cnn:
             layers.append(nn.Linear(inputs, width))
             layers += [nn.ReLU(inplace=True)] if self.hidden_activation == "relu" else []
             inputs = width
-        layers += [nn.Dropout(self.dropout)] if self.dropout and len(self.hidden) != 1 else []
+        layers += [nn.Dropout(self.dropout)] if self.dropout and not self.hidden else []
         return [*layers, nn.Linear(inputs, outputs)]
 
 
@@ -83,6 +87,8 @@ class Timm:
 
     def __post_init__(self) -> None:
         """Raise ValueError where timm has no such model."""
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
         if not timm.is_model(self.model):
             close = timm.list_models(f"*{self.model.split('.')[0][:6]}*")[:5]
             raise ValueError(f"timm has no model {self.model!r}; close: {', '.join(close) or 'none'}")

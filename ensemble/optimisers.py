@@ -21,10 +21,16 @@ class Optimiser:
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value makes no optimiser."""
-        if self.lr <= 0:
-            raise ValueError(f"lr must be above 0, not {self.lr}")
+        if not 0 < self.lr < 1e6:
+            raise ValueError(f"lr must be above 0 and below 1e6, not {self.lr}")
+        if not 0 <= self.weight_decay < 1e6:
+            raise ValueError(f"weight_decay must be 0 or above, not {self.weight_decay}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), not {self.momentum}")
         if self.kind != "sgd" and (self.momentum or self.nesterov):
             raise ValueError(f"momentum and nesterov are for kind 'sgd', not {self.kind!r}")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
 
     def build(self, parameters: Iterable[nn.Parameter], *, fused: bool) -> torch.optim.Optimizer:
         """Make the optimiser; `fused` for parameters on a GPU, where the optimiser has it."""
@@ -90,6 +96,11 @@ class WarmRestarts:
     t_mult: int = 1
     eta_min: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where a value makes no schedule."""
+        if self.t_0 < 1 or self.t_mult < 1:
+            raise ValueError(f"t_0 and t_mult must be at least 1, not {self.t_0} and {self.t_mult}")
+
     def build(
         self,
         optimiser: torch.optim.Optimizer,
@@ -112,15 +123,21 @@ class OneCycle:
 
     warmup: float = 0.3
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where a value makes no schedule."""
+        if not 0 < self.warmup < 1:
+            raise ValueError(f"warmup must be above 0 and below 1, not {self.warmup}")
+
     def build(
         self, optimiser: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int
     ) -> lr_scheduler.LRScheduler:
         """See `Schedule`."""
+        total_steps = epochs * steps_per_epoch + 1  # it is also stepped after the last step of the optimiser
         return lr_scheduler.OneCycleLR(
             optimiser,
             max_lr=optimiser.param_groups[0]["lr"],
-            total_steps=epochs * steps_per_epoch + 1,  # it is also stepped after the last step of the optimiser
-            pct_start=self.warmup,
+            total_steps=total_steps,
+            pct_start=max(self.warmup, 2 / total_steps),  # torch divides by zero where the warm-up is one step
         )
 
 

@@ -36,6 +36,8 @@ class Training:
             raise ValueError("epochs and batch_size must be at least 1")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
+        if not self.gradient_clip >= 0:
+            raise ValueError(f"gradient_clip must be 0 or above, not {self.gradient_clip}")
 
 
 @dataclass(frozen=True)

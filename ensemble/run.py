@@ -65,19 +65,28 @@ class Run:
             raise OutputError(f"{self.folder} is not empty; go on with --resume, or give another --out")
 
     def create(self) -> None:
-        """Make the folders and write run.json, where they are not there yet."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / RUN_NAME).exists():
-            write_text(self.folder / RUN_NAME, json.dumps(self._to_dict(), indent=1) + "\n")
+        """Make the members' folders and write run.json.
+
+        Raises:
+            OutputError: another training has done so meanwhile.
+        """
+        if (self.folder / RUN_NAME).exists():
+            raise OutputError(f"{self.folder}: another training was made there meanwhile; give another --out")
         for member in range(self.members):
             self.member_folder(member).mkdir(exist_ok=True)
+        write_text(self.folder / RUN_NAME, json.dumps(self._to_dict(), indent=1) + "\n")
+
+    def has_checkpoints(self) -> bool:
+        """Whether there is something to go on from."""
+        return any(self.folder.glob("member-*/last-*"))
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keep every other training out of the folder.
+        """Make the folder where it is missing, and keep every other training out of it.
 
         Raises:
             OutputError: another training writes to it.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
         return exclusive(
             self.folder / "lock", busy=f"{self.folder}: another training writes to it; wait for its end"
         )
@@ -89,13 +98,12 @@ class Run:
             RunError: it differs; says in what.
         """
         asked = replace(self, versions=saved.versions)._to_dict()
-        kept = saved._to_dict()
-        for key in asked:
-            if asked[key] != kept[key]:
-                raise RunError(
-                    f"{self.folder} was started with {key} {_short(kept[key])}, not {_short(asked[key])}; "
-                    "resume with the same options and shards, or give another --out"
-                )
+        different = _first_difference(saved._to_dict(), asked, "")
+        if different:
+            raise RunError(
+                f"{self.folder} was started with {different}; "
+                "resume with the same options and shards, or give another --out"
+            )
 
     def _to_dict(self) -> dict[str, Any]:
         return {
@@ -120,6 +128,10 @@ def load_run(folder: Path) -> Run:
     try:
         saved = json.loads(path.read_text())
         data = saved["data"]
+        tree = tree_from_dict(data["tree"], where=str(path))
+        vote_mean = None if data["vote_mean"] is None else tuple(data["vote_mean"])
+        if int(saved["members"]) < 1 or (vote_mean and len(vote_mean) != len(tree.columns)):
+            raise ValueError(f"{saved['members']} members, {len(vote_mean or ())} mean votes")
         return Run(
             folder=folder,
             recipe=recipe_from_table(saved["recipe"], saved["recipe_name"], where=str(path)),
@@ -128,10 +140,10 @@ def load_run(folder: Path) -> Run:
             fold=saved["fold"],
             pretrained=saved["pretrained"],
             data=Data(
-                tree=tree_from_dict(data["tree"], where=str(path)),
+                tree=tree,
                 image_px=(data["image_px"][0], data["image_px"][1]),
                 manifest_sha256=data["manifest_sha256"],
-                vote_mean=None if data["vote_mean"] is None else tuple(data["vote_mean"]),
+                vote_mean=vote_mean,
             ),
             versions=saved["versions"],
         )
@@ -160,6 +172,19 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _first_difference(kept: Any, asked: Any, name: str) -> str:
+    """'NAME KEPT, not ASKED' for the first value that differs; empty where none does."""
+    if isinstance(kept, Mapping) and isinstance(asked, Mapping):
+        found = (
+            _first_difference(kept.get(key), asked.get(key), f"{name}.{key}".lstrip("."))
+            for key in (*kept, *(key for key in asked if key not in kept))
+        )
+        return next((text for text in found if text), "")
+    if kept == asked or (isinstance(kept, list | tuple) and list(kept) == list(asked or ())):
+        return ""
+    return f"{name} {_short(kept)}, not {_short(asked)}"
 
 
 def _short(value: Any) -> str:

@@ -8,11 +8,13 @@ from tqdm import tqdm
 
 from galaxy_zoo.errors import GalaxyZooError
 
+INTERRUPTED = 130
+
 
 class Command(click.Command):
     """A click command that shows a `GalaxyZooError` or `OSError` as one message instead of a traceback.
 
-    Exit codes: 0 good, 1 a check failed or an input or output is bad, 2 wrong usage (click's own).
+    Exit codes: 0 good, 1 a check failed or an input or output is bad, 2 wrong usage (click's own), 130 Ctrl-C.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -21,12 +23,15 @@ class Command(click.Command):
             return super().invoke(ctx)
         except GalaxyZooError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             what = f"{where}{error.strerror or error}"
-            raise click.ClickException(f"{what}; mend that and run the same command again") from error
+            raise click.ClickException(f"{what}; mend that, what is finished is kept") from error
 
 
 def progress(*, total: int, unit: str, desc: str = "", done: int = 0) -> "tqdm[Any]":

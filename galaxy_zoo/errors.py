@@ -5,7 +5,7 @@ GalaxyZooError
 │   ├── TreeError        a decision tree is not a tree
 │   ├── LabelError       a table of votes does not hold what the tree needs
 │   ├── SourceError      a folder or archive of images cannot be read
-│   ├── ImageError       one image is not a whole JPEG of the right kind
+│   ├── ImageError       one image is not whole, or not of the right kind
 │   ├── ShardError       a shard, index or manifest is missing, damaged or of another kind
 │   ├── RecipeError      a recipe is unknown or says something it may not
 │   ├── RunError         a run or a checkpoint is missing, damaged or does not fit
@@ -35,7 +35,7 @@ class SourceError(InputError):
 
 
 class ImageError(InputError):
-    """One image is not a whole JPEG of the right kind."""
+    """One image is not whole, or not of the right kind."""
 
 
 class ShardError(InputError):

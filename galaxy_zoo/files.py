@@ -29,8 +29,10 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # the one the user knows; writing to a full disk names none
         raise
 
 
@@ -50,6 +52,20 @@ def exclusive(path: Path, *, busy: str) -> Iterator[None]:
         except BlockingIOError as error:
             raise OutputError(busy) from error
         yield
+
+
+def check_can_write(path: Path) -> None:
+    """Check, before long work, that a file can be written at `path`.
+
+    Raises:
+        OutputError: it is a folder, or its folder is missing or read-only.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; name a file in it")
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"{path}: the folder {path.absolute().parent} is missing; make it first")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise OutputError(f"{path}: the folder {path.absolute().parent} is read-only; name another one")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
-"""Read a table of votes from CSV, and say exactly which cell is wrong."""
+"""Read tables of votes, say exactly which cell is wrong, join several by id, and turn counts into fractions."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -8,28 +9,46 @@ import pandas as pd
 
 from galaxy_zoo.errors import LabelError
 from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.votes import fractions_of_counts
 
 MISSING_VOTES_HINT = "pass --missing-votes to take what is absent as missing votes"
 
 
 def read_votes(
-    file: Path | IO[bytes], tree: DecisionTree, *, name: str | None = None, allow_missing: bool = False
+    file: Path | IO[bytes],
+    tree: DecisionTree,
+    *,
+    name: str | None = None,
+    allow_missing: bool = False,
+    are_counts: bool = False,
 ) -> pd.DataFrame:
     """Read a CSV with a column of ids and the tree's columns.
 
     Args:
         name: what to call the file in errors; default: its path.
         allow_missing: columns and cells that are absent become missing votes (NaN) instead of an error.
+        are_counts: the cells are numbers of voters, which `to_fractions` turns into votes.
 
     Returns:
-        float64 in [0, 1] or NaN; index: ids as text, in the order of the file; columns: the tree's.
+        float64 in [0, 1], of counts from 0 on, or NaN; index: ids as text, in the order of the file; columns: the
+        tree's.
 
     Raises:
         LabelError: it is no CSV, the id column or a column of votes is missing, a column or an id stands twice,
             an id is empty, or a vote is missing, not a number or outside [0, 1].
     """
     where = name or str(file)
-    table = _read_csv(file, where)
+    return votes_of_table(read_cells(file, where), tree, where, allow_missing=allow_missing, are_counts=are_counts)
+
+
+def votes_of_table(
+    table: pd.DataFrame, tree: DecisionTree, where: str, *, allow_missing: bool = False, are_counts: bool = False
+) -> pd.DataFrame:
+    """The votes of a table of texts, as `read_votes` returns them; `where` is what errors call it.
+
+    Raises:
+        LabelError: as `read_votes`.
+    """
     _check_columns(table, tree, where, allow_missing=allow_missing)
     votes = pd.DataFrame(
         {c: _numbers(table[c], where) if c in table else np.nan for c in tree.columns},
@@ -37,12 +56,71 @@ def read_votes(
         dtype=np.float64,
     )
     votes.index = _ids(table[tree.id_column], where)
-    _check_values(votes, where, allow_missing=allow_missing)
+    _check_range(votes, where, highest=np.inf if are_counts else 1.0)
+    if not allow_missing:
+        _check_none_missing(votes, where)
     return votes
 
 
-def _read_csv(file: Path | IO[bytes], where: str) -> pd.DataFrame:
-    """All cells as text. Blank lines are kept and the header is a row, so that a row's number gives its line."""
+def merge_votes(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Join tables by id: each answer of an id comes from the table that has it.
+
+    Args:
+        tables: what errors call a table -> the table, as from `read_votes`; one at least.
+
+    Raises:
+        LabelError: two tables have different values for one answer of one id.
+    """
+    names = list(tables)
+    merged = tables[names[0]]
+    for number, name in enumerate(names[1:], 1):
+        table = tables[name]
+        shared = merged.index.intersection(table.index)
+        before, now = merged.loc[shared].to_numpy(), table.loc[shared].to_numpy()
+        different = np.argwhere((before != now) & ~np.isnan(before) & ~np.isnan(now))
+        if len(different):
+            row, column = different[0]
+            answer = str(merged.columns[column])
+            other = next(n for n in names[:number] if _has(tables[n], shared[row], answer))
+            raise LabelError(
+                f"id {shared[row]}, column {answer}: {before[row, column]:.9g} in {other}, but "
+                f"{now[row, column]:.9g} in {name} ({len(different)} such cells); mend one of the two"
+            )
+        merged = merged.combine_first(table)[list(merged.columns)]
+    return merged
+
+
+def to_fractions(counts: pd.DataFrame, tree: DecisionTree) -> pd.DataFrame:
+    """Turn a table of numbers of voters into one of votes; see `fractions_of_counts`."""
+    votes = fractions_of_counts(counts.to_numpy(), tree)
+    return pd.DataFrame(votes, index=counts.index, columns=counts.columns)
+
+
+def check_none_missing(votes: pd.DataFrame, where: str) -> None:
+    """Check that every vote is there, in a table whose rows are no lines of one file.
+
+    Raises:
+        LabelError: one is missing.
+    """
+    missing = np.argwhere(np.isnan(votes.to_numpy()))
+    if len(missing):
+        row, column = missing[0]
+        raise LabelError(
+            f"{where}: id {votes.index[row]}, column {votes.columns[column]}: the vote is missing "
+            f"({len(missing)} such cells); mend it, or {MISSING_VOTES_HINT}"
+        )
+
+
+def _has(table: pd.DataFrame, sample_id: str, answer: str) -> bool:
+    return sample_id in table.index and bool(table[answer].notna()[sample_id])
+
+
+def read_cells(file: Path | IO[bytes], where: str) -> pd.DataFrame:
+    """All cells of a CSV as text. Blank lines are kept and the header is a row, so that a row gives its line.
+
+    Raises:
+        LabelError: it is no CSV, or a column stands twice.
+    """
     try:
         cells = pd.read_csv(file, header=None, dtype=str, skip_blank_lines=False, low_memory=False)
     except FileNotFoundError as error:
@@ -99,17 +177,22 @@ def _numbers(column: pd.Series, where: str) -> pd.Series:
     return pd.Series(numbers, column.index)
 
 
-def _check_values(votes: pd.DataFrame, where: str, *, allow_missing: bool) -> None:
+def _check_range(votes: pd.DataFrame, where: str, *, highest: float) -> None:
     values = votes.to_numpy()
-    outside = np.argwhere((values < 0) | (values > 1))
+    outside = np.argwhere((values < 0) | (values > highest) | np.isinf(values))
     if len(outside):
         row, column = outside[0]
+        wanted = "[0, 1]; votes are fractions" if highest == 1 else "[0, inf); counts are numbers of voters"
+        hint = "; --counts takes numbers of voters" if values[row, column] > 1 == highest else ""
         raise LabelError(
             f"{where}, line {row + 2}, column {votes.columns[column]}: {values[row, column]:.9g} is outside "
-            f"[0, 1]; votes are fractions ({len(outside)} such cells)"
+            f"{wanted} ({len(outside)} such cells){hint}"
         )
-    missing = np.argwhere(np.isnan(values))
-    if len(missing) and not allow_missing:
+
+
+def _check_none_missing(votes: pd.DataFrame, where: str) -> None:
+    missing = np.argwhere(np.isnan(votes.to_numpy()))
+    if len(missing):
         row, column = missing[0]
         raise LabelError(
             f"{where}, line {row + 2}, column {votes.columns[column]}: the vote is missing "

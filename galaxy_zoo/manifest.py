@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,37 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class Statistics:
+    """What only a scan of every sample tells, as sums, so that those of two sets add up to those of both.
+
+    `image_bytes` is (least, sum, most) over all images, `labelled` the number of samples with votes, of which an
+    answer has `vote_counts` present with the sum `vote_sums`. `channel_sums` and `channel_squares` are those of
+    the pixels (0-255) of the images that the manifest's `channel_mean` is of: exact integers.
+    """
+
+    image_bytes: tuple[int, int, int]
+    labelled: int
+    vote_counts: tuple[int, ...]
+    vote_sums: tuple[float, ...]
+    channel_sums: tuple[int, int, int]
+    channel_squares: tuple[int, int, int]
+
+    @property
+    def missing_votes(self) -> int:
+        """How many votes of labelled samples are missing."""
+        return self.labelled * len(self.vote_counts) - sum(self.vote_counts)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a folder of shards holds.
 
     `image_px` is (height, width) of every image. `channel_mean` and `channel_std` are red, green, blue over all
     pixels of the training images (of the test images where there are no others), in [0, 1]. `vote_mean` has one
     value an answer over the votes present, None without labels. `splits` maps "train" and "test" to their shards.
+    `statistics` are missing from the manifests of older versions. `is_foreign` says that others wrote the tars:
+    their samples may hold more than an image and votes. `encoding` says how images were encoded that were no JPEGs
+    or had another size, None where every JPEG has the bytes of its source.
     """
 
     tree: DecisionTree
@@ -46,6 +72,14 @@ class Manifest:
     vote_mean: tuple[float | None, ...] | None
     rejected: int
     splits: Mapping[str, tuple[Shard, ...]]
+    statistics: Statistics | None = None
+    is_foreign: bool = False
+    encoding: Mapping[str, Any] | None = None
+
+    @property
+    def set_sha256(self) -> str:
+        """One checksum of the whole set: the sha256 of the shards' own, as text, in order."""
+        return sha256("".join(s.sha256 for shards in self.splits.values() for s in shards).encode()).hexdigest()
 
     def samples(self, split: str) -> int:
         """The number of samples of a split, 0 where there is no such split."""
@@ -53,7 +87,12 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into `folder`, whole or not at all."""
-        data = {"format_version": FORMAT_VERSION, **asdict(self), "tree": self.tree.to_dict()}
+        data = {
+            "format_version": FORMAT_VERSION,
+            **asdict(self),
+            "tree": self.tree.to_dict(),
+            "set_sha256": self.set_sha256,
+        }
         write_text(folder / MANIFEST_NAME, json.dumps(data, indent=1) + "\n")
 
 
@@ -70,13 +109,13 @@ def read_manifest(folder: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ShardError(
             f"{folder}: no {MANIFEST_NAME}, so not a finished folder of shards; "
-            "make one with: shard_tool pack SOURCE OUT"
+            "make one with: shard_tool pack SOURCE OUT, or for the tars of others: shard_tool index FOLDER"
         ) from error
-    except ValueError as error:  # JSON and UTF-8 errors are ValueErrors
+    except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors are ValueErrors
         raise ShardError(f"{path}: damaged: {error}; pack again") from error
     try:
         return _from_dict(data, where=str(path))
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ShardError(f"{path}: damaged: {type(error).__name__} {error}; pack again") from error
 
 
@@ -85,12 +124,12 @@ def _from_dict(data: dict[str, Any], *, where: str) -> Manifest:
     if version != FORMAT_VERSION:
         raise ShardError(f"{where}: format version {version}, this program reads {FORMAT_VERSION}; update it")
     height, width = data["image_px"]
-    splits = {name: tuple(_shard(s) for s in shards) for name, shards in data["splits"].items()}
+    splits = {_split(name): tuple(_shard(s) for s in shards) for name, shards in data["splits"].items()}
     mean, std, votes = data["channel_mean"], data["channel_std"], data["vote_mean"]
     tree = tree_from_dict(data["tree"], where=where)
     if votes is not None and len(votes) != len(tree.columns):
         raise ValueError(f"{len(votes)} vote means for {len(tree.columns)} answers")
-    return Manifest(
+    manifest = Manifest(
         tree=tree,
         seed=int(data["seed"]),
         tool_version=str(data["tool_version"]),
@@ -100,13 +139,62 @@ def _from_dict(data: dict[str, Any], *, where: str) -> Manifest:
         vote_mean=None if votes is None else tuple(None if v is None else float(v) for v in votes),
         rejected=int(data["rejected"]),
         splits=splits,
+        statistics=_statistics(data.get("statistics"), len(tree.columns)),
+        is_foreign=bool(data.get("is_foreign", False)),
+        encoding=_encoding(data.get("encoding")),
     )
+    if data.get("set_sha256", manifest.set_sha256) != manifest.set_sha256:
+        raise ValueError("set_sha256 is not that of the shards it lists")
+    return manifest
+
+
+def _encoding(data: Any) -> dict[str, Any] | None:
+    if data is not None and not isinstance(data, dict):
+        raise ValueError(f"encoding {data!r}")
+    return data
+
+
+def _statistics(data: dict[str, Any] | None, num_answers: int) -> Statistics | None:
+    if data is None:
+        return None
+    statistics = Statistics(
+        image_bytes=_three_integers(data["image_bytes"]),
+        labelled=int(data["labelled"]),
+        vote_counts=tuple(int(count) for count in data["vote_counts"]),
+        vote_sums=tuple(float(total) for total in data["vote_sums"]),
+        channel_sums=_three_integers(data["channel_sums"]),
+        channel_squares=_three_integers(data["channel_squares"]),
+    )
+    if not len(statistics.vote_counts) == len(statistics.vote_sums) == num_answers:
+        raise ValueError(f"statistics of {len(statistics.vote_counts)} answers, the tree has {num_answers}")
+    return statistics
+
+
+def _three_integers(values: Any) -> tuple[int, int, int]:
+    first, second, third = values
+    return int(first), int(second), int(third)
+
+
+def _split(name: str) -> str:
+    if not name.isidentifier():  # it becomes part of the names of folders
+        raise ValueError(f"split name {name!r}")
+    return name
 
 
 def _shard(data: dict[str, Any]) -> Shard:
     shard = Shard(**data)
-    if "/" in shard.name or not shard.name.endswith(".tar"):
+    if not _is_file_name(shard.name) or not shard.name.endswith(".tar"):
         raise ValueError(f"shard name {shard.name!r}")
-    if not (isinstance(shard.samples, int) and isinstance(shard.bytes, int)):
+    if not (_is_count(shard.samples) and _is_count(shard.bytes)):
         raise ValueError(f"{shard.name}: {shard.samples!r} samples, {shard.bytes!r} bytes")
+    if not (isinstance(shard.sha256, str) and isinstance(shard.index_sha256, str)):
+        raise ValueError(f"{shard.name}: a sha256 is no text")
     return shard
+
+
+def _is_file_name(value: object) -> bool:
+    return isinstance(value, str) and "/" not in value and value.isprintable()
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 0

@@ -82,6 +82,30 @@ def normalise_votes(votes: Floats, tree: DecisionTree) -> Floats:
     return result
 
 
+def fractions_of_counts(counts: Floats, tree: DecisionTree) -> Floats:
+    """Turn numbers of voters into votes: each answer's share of its question, times the votes of the parent.
+
+    A question that nobody answered gets zeros where its parent has no votes, and else missing votes, since
+    nothing is known of it.
+
+    Args:
+        counts: shape (rows, answers), 0 or more, or NaN.
+
+    Source: as `normalise_votes`.
+    """
+    votes = np.array(counts, dtype=np.float64)
+    for columns in tree.slices:
+        nobody = votes[:, columns].sum(axis=1) == 0
+        votes[nobody, columns] = np.nan
+    for index in tree.order:
+        columns, parent = tree.slices[index], tree.parents[index]
+        votes[:, columns] /= votes[:, columns].sum(axis=1, keepdims=True)
+        if parent is not None:
+            votes[:, columns] *= votes[:, parent, None]
+            votes[votes[:, parent] == 0, columns] = 0.0
+    return votes
+
+
 def rmse(predicted: ArrayLike, votes: ArrayLike) -> float:
     """Kaggle's score: the square root of the mean over all galaxies and all answers of the squared error.
 

@@ -185,14 +185,15 @@ def warp_matrices(
 def random_colours(view: View, uniforms: Floats) -> NDArray[np.float32] | None:
     """Changes of colour drawn from the ranges of `view`, shape (samples, 3, 4); None where it changes none.
 
-    In this order: brightness, contrast about mid-grey, saturation (all as DALI's brightness_contrast and
+    In this order: contrast about mid-grey, brightness, saturation (all as DALI's brightness_contrast and
     saturation), and Dieleman's noise along one colour component.
     """
     if not view.changes_colour:
         return None
     brightness, contrast, saturation, radius, angle = uniforms.T[6:11]
-    gain = (1 + _symmetric(brightness, view.brightness)) * (1 + _symmetric(contrast, view.contrast))
-    offset = 0.5 - 0.5 * (1 + _symmetric(contrast, view.contrast))
+    factor = 1 + _symmetric(brightness, view.brightness)
+    gain = factor * (1 + _symmetric(contrast, view.contrast))
+    offset = factor * -0.5 * _symmetric(contrast, view.contrast)
     colourful = np.zeros_like(gain) if view.grey else 1 + _symmetric(saturation, view.saturation)
     normal = np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)  # Box-Muller
     saturate = (

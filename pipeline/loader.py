@@ -219,7 +219,7 @@ class Loader:
                 except ValueError as error:
                     return ShardError(
                         f"{self._samples.describe(sample)} does not decode: {error}; "
-                        "list all such samples with: shard_tool lint"
+                        "list all such samples with: shard_tool lint --deep"
                     )
         return None
 

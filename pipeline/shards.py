@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import sha256_of
-from galaxy_zoo.index import Component, index_path, key_of, read_index
+from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
 
 Bytes = NDArray[np.uint8]
-JPEG, VOTES = "jpg", "votes.npy"
+JPEGS, VOTES = ("jpg", "jpeg"), "votes.npy"
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class Fold:
             ShardError: there are fewer shards than folds, so a fold would be empty.
         """
         if len(shards) < self.count:
+            fewer = f"ask for at most {len(shards)} folds" if len(shards) > 1 else "train with --fold none"
             raise ShardError(
-                f"{self.count} folds of {len(shards)} shards: a fold is a set of shards; "
-                f"ask for at most {len(shards)} folds, or pack with --shards {self.count} or more"
+                f"{self.count} folds of {len(shards)} shards: a fold is a set of shards; {fewer}, "
+                f"or pack with --shards {self.count} or more"
             )
         held_out = shards[self.index :: self.count]
         return [shard for shard in shards if shard not in held_out], list(held_out)
@@ -111,12 +112,13 @@ class _MappedShard:
         self.data = self._map(shard)
         samples = self._read_index(shard)
         self.keys = [key_of(sample) for sample in samples]
-        components = [{c.extension: c for c in sample} for sample in samples]
-        self._check(components)
-        self.offsets = np.array([each[JPEG].offset for each in components], dtype=np.int64)
-        self.sizes = np.array([each[JPEG].size for each in components], dtype=np.int64)
-        labelled = np.array([VOTES in each for each in components], dtype=bool)
-        at = np.array([each[VOTES].offset for each in components if VOTES in each], dtype=np.int64)
+        self._check_ends(samples)
+        images = [self._image(sample) for sample in samples]
+        self.offsets = np.array([image.offset for image in images], dtype=np.int64)
+        self.sizes = np.array([image.size for image in images], dtype=np.int64)
+        votes = [next((c.offset for c in sample if c.extension == VOTES), None) for sample in samples]
+        labelled = np.array([offset is not None for offset in votes], dtype=bool)
+        at = np.array([offset for offset in votes if offset is not None], dtype=np.int64)
         self.votes = np.full((len(samples), num_answers), np.nan, dtype=np.float32)
         if len(at):
             self.votes[labelled] = self._read_votes(at, num_answers)
@@ -135,20 +137,23 @@ class _MappedShard:
             )
         return data
 
-    def _read_index(self, shard: Shard) -> list[tuple[Component, ...]]:
+    def _read_index(self, shard: Shard) -> list[Sample]:
         path = index_path(self.path)
         samples = read_index(path)
         if sha256_of(path) != shard.index_sha256 or len(samples) != shard.samples:
             raise ShardError(f"{path}: not the index the manifest was written with; see: shard_tool lint")
         return samples
 
-    def _check(self, components: list[dict[str, Component]]) -> None:
-        for each in components:
-            if JPEG not in each:
-                name = next(iter(each.values())).name
-                raise ShardError(f"{self.path}: the sample of {name} has no .{JPEG}; see: shard_tool lint")
-            if max(c.offset + c.size for c in each.values()) > len(self.data):
-                raise ShardError(f"{self.path}: {each[JPEG].name} ends after the shard; see: shard_tool lint")
+    def _check_ends(self, samples: list[Sample]) -> None:
+        for sample in samples:
+            if max(c.offset + c.size for c in sample) > len(self.data):
+                raise ShardError(f"{self.path}: {sample[0].name} ends after the shard; see: shard_tool lint")
+
+    def _image(self, sample: Sample) -> Component:
+        for component in sample:
+            if component.extension.lower() in JPEGS:
+                return component
+        raise ShardError(f"{self.path}: the sample of {sample[0].name} has no .{JPEGS[0]}; see: shard_tool lint")
 
     def _read_votes(self, at: NDArray[np.int64], num_answers: int) -> NDArray[np.float32]:
         """The votes whose .npy files start at `at`, all at once: they are of one shape, so of one header."""
@@ -160,9 +165,12 @@ class _MappedShard:
         if (files[:, : len(header)] != header).any():
             raise ShardError(
                 f"{self.path}: votes are not float32 arrays of {num_answers} answers, as the tree says; "
-                "see: shard_tool lint"
+                "see: shard_tool lint --deep"
             )
-        return np.ascontiguousarray(files[:, len(header) :]).view("<f4")
+        votes = np.ascontiguousarray(files[:, len(header) :]).view("<f4")
+        if not (((votes >= 0) & (votes <= 1)) | np.isnan(votes)).all():
+            raise ShardError(f"{self.path}: a vote is outside [0, 1]; find it with: shard_tool lint --deep")
+        return votes
 
 
 def _npy_header(num_answers: int) -> Bytes:

@@ -1,4 +1,4 @@
-"""Read the members of a zip, or of a zip inside a zip, in any order and without unpacking anything to the disk.
+"""Read the members of a zip, of a zip inside a zip or of a tar, in any order, unpacking nothing to the disk.
 
 An archive may come from anywhere, so its table of contents is checked before it is used. Members are read by
 their offset: a worker needs no table of contents, only the few numbers in a `Member`.
@@ -30,21 +30,26 @@ LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in a zip: `offset` is that of its local header, `stored_bytes` its size in the zip."""
+    """A file in an archive: `stored_bytes` is its size there.
+
+    `offset` is that of its local header in a zip, and of its data where `has_header` is not set: in a tar, which
+    has no checksum either.
+    """
 
     name: str
     offset: int
     stored_bytes: int
     size: int
-    crc: int
+    crc: int | None
     deflated: bool
+    has_header: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A zip file, or with `inner` the zip that is this member of the zip file.
+    """A zip or tar file, or with `inner` the archive that is this member of it (in a gzip file: all of it).
 
-    `num_bytes` and `changed_ns` are those of the zip file and tell whether it is still the same one.
+    `num_bytes` and `changed_ns` are those of the outer file and tell whether it is still the same one.
     """
 
     path: str
@@ -59,15 +64,22 @@ class Archive:
 
 
 def archive_at(path: str) -> Archive:
-    """The zip file at `path`."""
+    """The archive file at `path`."""
     status = Path(path).stat()
     return Archive(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
 def open_archive(archive: Archive) -> ReadAt:
-    """How to read slices of an archive. Kept open, as the snapshots of a deflated inner zip are worth keeping."""
-    whole = _OpenFile(archive.path).read_at
+    """How to read slices of an archive. Kept open, as the snapshots of a deflated inner zip are worth keeping.
+
+    Raises:
+        SourceError: the file has changed since the archive was listed, or an inner zip is damaged.
+    """
+    file = _OpenFile(archive.path)
+    if file.state != (archive.num_bytes, archive.changed_ns):
+        raise SourceError(f"{archive.path}: has changed since it was listed; pack again")
+    whole = file.read_at
     inner = archive.inner
     if inner is None:
         return whole
@@ -91,7 +103,7 @@ def list_members(archive: Archive) -> list[Member]:
     """
     size = archive.num_bytes if archive.inner is None else archive.inner.size
     try:
-        with zipfile.ZipFile(io.BufferedReader(_Window(open_archive(archive), size))) as file:
+        with zipfile.ZipFile(io.BufferedReader(Window(open_archive(archive), size))) as file:
             infos = [info for info in file.infolist() if not info.is_dir()]
     except (zipfile.BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError) as error:
         raise SourceError(f"{archive.name}: not a whole zip file ({error}); download it again") from error
@@ -99,7 +111,7 @@ def list_members(archive: Archive) -> list[Member]:
 
 
 def read_member(archive: Archive, member: Member) -> bytes:
-    """The bytes of a member, proven by its checksum.
+    """The bytes of a member, proven by its checksum where it has one.
 
     Raises:
         ImageError: the member is damaged; the message is the reason alone, without a file name.
@@ -112,16 +124,16 @@ def read_member(archive: Archive, member: Member) -> bytes:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1)
     except zlib.error as error:
         raise ImageError(f"damaged in its zip: {error}") from error
-    if len(data) != member.size or zlib.crc32(data) != member.crc:
+    if member.crc is not None and (len(data) != member.size or zlib.crc32(data) != member.crc):
         raise ImageError("damaged in its zip: its checksum differs")
+    if len(data) != member.size:
+        raise ImageError("cut off in its archive")
     return data
 
 
 def _checked(info: zipfile.ZipInfo, archive: str) -> Member:
     where = f"{archive}: member {info.filename!r}"
-    parts = info.filename.replace("\\", "/").split("/")
-    if not parts[0] or parts[0].endswith(":") or ".." in parts:  # "/x", "C:/x" or "../x"
-        raise SourceError(f"{where} leads out of the archive; do not trust this file")
+    check_name(info.filename, where)
     if stat.S_ISLNK(info.external_attr >> 16):
         raise SourceError(f"{where} is a symbolic link; zip the files themselves")
     if info.flag_bits & 1:
@@ -131,25 +143,43 @@ def _checked(info: zipfile.ZipInfo, archive: str) -> Member:
             f"{where} is packed by method {info.compress_type}, only stored and deflated members are read; "
             "unzip it and pack the folder"
         )
-    _check_size(info, where)
+    check_size(info.filename, info.file_size, info.compress_size, where)
     deflated = info.compress_type == zipfile.ZIP_DEFLATED
     return Member(info.filename, info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
 
 
-def _check_size(info: zipfile.ZipInfo, where: str) -> None:
-    suffix = info.filename[-4:].lower()
+def check_name(name: str, where: str) -> None:
+    """Check that a member stays in the archive.
+
+    Raises:
+        SourceError: it would not; `where` begins the message.
+    """
+    parts = name.replace("\\", "/").split("/")
+    if not parts[0] or parts[0].endswith(":") or ".." in parts:  # "/x", "C:/x" or "../x"
+        raise SourceError(f"{where} leads out of the archive; do not trust this file")
+
+
+def check_size(name: str, size: int, stored_bytes: int, where: str) -> None:
+    """Check that a member is no larger than what belongs into an archive of images.
+
+    Raises:
+        SourceError: it is larger, or an archive that shrank too well; `where` begins the message.
+    """
+    suffix = name[-4:].lower()
     if suffix == ".zip":
-        too_large = info.file_size > LARGEST_RATIO * max(info.compress_size, 1024)
+        too_large = size > LARGEST_RATIO * max(stored_bytes, 1024)
     else:
-        too_large = info.file_size > (LARGEST_TABLE_BYTES if suffix == ".csv" else LARGEST_MEMBER_BYTES)
+        too_large = size > (LARGEST_TABLE_BYTES if suffix == ".csv" else LARGEST_MEMBER_BYTES)
     if too_large:
         raise SourceError(
-            f"{where} says it holds {info.file_size:,} bytes in {info.compress_size:,}, far too large for what "
+            f"{where} says it holds {size:,} bytes in {stored_bytes:,}, far too large for what "
             "belongs here; take it out of the archive"
         )
 
 
 def _data_offset(read_at: ReadAt, member: Member) -> int:
+    if not member.has_header:
+        return member.offset
     header = read_at(member.offset, LOCAL_HEADER.size)
     if len(header) < LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
         raise ImageError(f"damaged in its zip: no header at byte {member.offset}")
@@ -165,6 +195,12 @@ class _OpenFile:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._descriptor)
 
+    @property
+    def state(self) -> tuple[int, int]:
+        """Size in bytes, and time of the last change in ns."""
+        status = os.fstat(self._descriptor)
+        return status.st_size, status.st_mtime_ns
+
     def read_at(self, offset: int, size: int) -> bytes:
         try:
             return os.pread(self._descriptor, size, offset)
@@ -172,8 +208,8 @@ class _OpenFile:
             raise SourceError(f"{self._path}: cannot be read at byte {offset} ({error.strerror})") from error
 
 
-class _Window(io.RawIOBase):
-    """`size` bytes behind a `ReadAt` as a file, for `zipfile`."""
+class Window(io.RawIOBase):
+    """`size` bytes behind a `ReadAt` as a file, for `zipfile` and `tarfile`."""
 
     def __init__(self, read_at: ReadAt, size: int) -> None:
         self._read_at = read_at
@@ -181,12 +217,15 @@ class _Window(io.RawIOBase):
         self._offset = 0
 
     def readable(self) -> bool:
+        """Whether it can be read: yes."""
         return True
 
     def seekable(self) -> bool:
+        """Whether it can be read in any order: yes."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to an offset and return it."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._offset, os.SEEK_END: self._size}[whence]
         if base + offset < 0:
             raise OSError(f"seek to {base + offset}")
@@ -194,9 +233,11 @@ class _Window(io.RawIOBase):
         return self._offset
 
     def tell(self) -> int:
+        """The offset."""
         return self._offset
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fill a buffer, at the end only its beginning, and return how many bytes that are."""
         data = self._read_at(self._offset, min(len(buffer), max(0, self._size - self._offset)))
         buffer[: len(data)] = data
         self._offset += len(data)

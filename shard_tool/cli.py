@@ -3,10 +3,15 @@
 import click
 
 from galaxy_zoo.version import __version__
+from shard_tool.append import append
+from shard_tool.duplicates import duplicates
+from shard_tool.index import index
 from shard_tool.info import info
 from shard_tool.lint import lint
 from shard_tool.pack import pack
+from shard_tool.preview import preview
 from shard_tool.synth import synth
+from shard_tool.unpack import unpack
 
 
 @click.group()
@@ -23,5 +28,5 @@ def main() -> None:
     """
 
 
-for command in (synth, pack, info, lint):
+for command in (synth, pack, append, info, lint, duplicates, preview, unpack, index):
     main.add_command(command)

@@ -1,29 +1,38 @@
 """`shard_tool info`: what a folder of shards holds."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
 from galaxy_zoo.console import Command
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
 
+NUM_FOLDS = (5, 10)
+"""The folds that `info` shows."""
+
 
 @click.command(cls=Command)
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as it is.  [default: a table]")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the manifest, and what follows from it.  [default: a table]"
+)
 def info(out: Path, *, as_json: bool) -> None:
-    """Show what the folder of shards OUT holds.
+    """Show what the folder of shards OUT holds: from its manifest alone, so at once for any number of galaxies.
 
     \b
-    Example:
+    Examples:
       shard_tool info shards
+      shard_tool info shards --json
     """
     manifest = read_manifest(out)
     if as_json:
-        click.echo((out / MANIFEST_NAME).read_text(), nl=False)
+        data = json.loads((out / MANIFEST_NAME).read_text())
+        click.echo(json.dumps(data | {"derived": _derived(manifest)}, indent=1))
         return
-    for line in [*describe(manifest), *_describe_votes(manifest)]:
+    for line in [*describe(manifest), *_describe_folds(manifest), *_describe_votes(manifest)]:
         click.echo(line)
 
 
@@ -32,22 +41,60 @@ def describe(manifest: Manifest) -> Iterator[str]:
     yield f"{'split':<8}{'samples':>10}{'labelled':>10}{'shards':>8}{'MB':>10}"
     for split, shards in manifest.splits.items():
         samples = manifest.samples(split)
-        labelled = samples if is_labelled(manifest, split) else 0
+        labelled = "-" if manifest.is_foreign else f"{samples if is_labelled(manifest, split) else 0:,}"
         megabytes = sum(shard.bytes for shard in shards) / 1e6
-        yield f"{split:<8}{samples:>10,}{labelled:>10,}{len(shards):>8,}{megabytes:>10,.1f}"
+        yield f"{split:<8}{samples:>10,}{labelled:>10}{len(shards):>8,}{megabytes:>10,.1f}"
     yield ""
     yield f"{'rejected':<16}{manifest.rejected:,}"
     yield f"{'image':<16}{manifest.image_px[1]} x {manifest.image_px[0]} pixels"
+    if manifest.encoding is not None:
+        yield f"{'encoded':<16}{', '.join(f'{k} {v}' for k, v in manifest.encoding.items() if v is not None)}"
+    if statistics := manifest.statistics:
+        least, _, most = statistics.image_bytes
+        mean = _mean_image_bytes(manifest)
+        yield f"{'image bytes':<16}{least:,} to {most:,}, mean {mean:,.0f}"
+        yield f"{'missing votes':<16}{statistics.missing_votes:,} of {statistics.labelled:,} labelled samples"
     yield f"{'channel mean':<16}{_three(manifest.channel_mean)}  (red, green, blue in [0, 1])"
     yield f"{'channel std':<16}{_three(manifest.channel_std)}"
     yield f"{'tree':<16}{manifest.tree.name} ({len(manifest.tree.columns)} answers)"
     yield f"{'seed':<16}{manifest.seed}"
     yield f"{'version':<16}{manifest.tool_version}"
+    yield f"{'sha256 of all':<16}{manifest.set_sha256}"
+
+
+def fold_sizes(manifest: Manifest, split: str, count: int) -> list[int]:
+    """The samples of each of `count` folds, of which fold k is every `count`-th shard from the k-th on.
+
+    Empty where there are fewer shards than folds, which the loader refuses.
+    """
+    samples = [shard.samples for shard in manifest.splits.get(split, ())]
+    return [sum(samples[k::count]) for k in range(count)] if len(samples) >= count else []
 
 
 def is_labelled(manifest: Manifest, split: str) -> bool:
     """Whether the samples of a split have votes; only training images have."""
     return split == "train" and manifest.vote_mean is not None
+
+
+def _derived(manifest: Manifest) -> dict[str, Any]:
+    statistics = manifest.statistics
+    return {
+        "samples": {split: manifest.samples(split) for split in manifest.splits},
+        "folds": {str(count): fold_sizes(manifest, "train", count) for count in NUM_FOLDS},
+        "missing_votes": statistics and statistics.missing_votes,
+        "image_bytes_mean": statistics and _mean_image_bytes(manifest),
+    }
+
+
+def _mean_image_bytes(manifest: Manifest) -> float:
+    samples = sum(manifest.samples(split) for split in manifest.splits)
+    return manifest.statistics.image_bytes[1] / samples if manifest.statistics and samples else 0.0
+
+
+def _describe_folds(manifest: Manifest) -> Iterator[str]:
+    for count in NUM_FOLDS:
+        if sizes := fold_sizes(manifest, "train", count):
+            yield f"{f'{count} folds':<16}{min(sizes):,} to {max(sizes):,} samples held out"
 
 
 def _describe_votes(manifest: Manifest) -> Iterator[str]:

@@ -25,7 +25,7 @@ from galaxy_zoo.errors import OutputError
 from galaxy_zoo.files import sha256_of, write_text
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import MANIFEST_NAME, Shard
-from shard_tool.plan import Rejected
+from shard_tool.joining import Rejected
 
 JOURNAL_NAME = ".pack"
 REJECTED_NAME = "rejected.csv"

@@ -16,14 +16,12 @@ A grey JPEG would decode to three equal channels and a CMYK one to wrong colours
 header tells.
 """
 
-from collections import Counter
-from collections.abc import Iterable
-
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError
+from shard_tool.sizes import Size
 
 COLOUR_SPACES = ("YCbCr", "RGB")
 
@@ -66,19 +64,16 @@ def check_strictly(data: bytes, image_px: tuple[int, int]) -> None:
         raise ImageError(f"damaged JPEG: {error}") from error
 
 
-def common_size(jpegs: Iterable[bytes]) -> tuple[int, int] | None:
-    """The most common (height, width) of some JPEGs by their headers, None where none of them is a JPEG.
+def jpeg_size(data: bytes) -> Size:
+    """The (height, width) that the header says.
 
-    Of sizes that are equally common the largest is taken.
+    Raises:
+        ImageError: it is empty or no JPEG.
     """
-    sizes: Counter[tuple[int, int]] = Counter()
-    for data in jpegs:
-        try:
-            height, width, _ = _header(data)
-        except ImageError:
-            continue
-        sizes[height, width] += 1
-    return max(sizes, key=lambda size: (sizes[size], size), default=None)
+    if not data:
+        raise ImageError("empty file")
+    height, width, _ = _header(data)
+    return height, width
 
 
 def _check_header(data: bytes, image_px: tuple[int, int]) -> None:

@@ -1,48 +1,32 @@
-"""Check a folder of shards against its manifest, down to every pixel and every vote."""
+"""Check a folder of shards against its manifest: files, sizes, checksums indexes, on demand every sample."""
 
 import csv
-import io
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from galaxy_zoo.errors import ImageError, ShardError
+from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, sha256_of
-from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
+from galaxy_zoo.index import Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Manifest, Shard
-from galaxy_zoo.tree import DecisionTree
-from galaxy_zoo.votes import check_votes
+from shard_tool.appending import STAGING_NAME
+from shard_tool.deep_linting import Failure, SampleRules, lint_samples
 from shard_tool.info import is_labelled
 from shard_tool.journal import JOURNAL_NAME, REJECTED_NAME
-from shard_tool.jpeg import check_strictly
 from shard_tool.parallel import Tick, run_tasks
-from shard_tool.shard_writer import IMAGE_EXTENSION, NPY_HEADER_BYTES, VOTES_EXTENSION
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What is wrong: in which file, with which sample ("" for the file as a whole), and what."""
-
-    file: str
-    sample: str
-    reason: str
+from shard_tool.shard_reader import image_of
+from shard_tool.tar_walk import walk_tar
 
 
 @dataclass(frozen=True)
 class LintTask:
-    """A shard to check."""
+    """A shard to check; with `deep` down to every image and vote."""
 
     folder: Path
     split: str
     shard: Shard
-    tree: DecisionTree
-    image_px: tuple[int, int]
-    is_labelled: bool
+    rules: SampleRules
+    deep: bool
 
 
 @dataclass(frozen=True)
@@ -54,14 +38,14 @@ class LintedShard:
     failures: tuple[Failure, ...]
 
 
-def lint_folder(folder: Path, manifest: Manifest, *, workers: int) -> list[Failure]:
+def lint_folder(folder: Path, manifest: Manifest, *, deep: bool, workers: int) -> list[Failure]:
     """Check everything in a folder of shards; the failures in the order of files and samples.
 
     Raises:
         OSError: a file cannot be read.
     """
     tasks = [
-        LintTask(folder, split, shard, manifest.tree, manifest.image_px, is_labelled(manifest, split))
+        LintTask(folder, split, shard, _rules(manifest, split), deep)
         for split, shards in manifest.splits.items()
         for shard in shards
     ]
@@ -73,22 +57,26 @@ def lint_folder(folder: Path, manifest: Manifest, *, workers: int) -> list[Failu
 
 
 def lint_shard(task: LintTask, tick: Tick) -> LintedShard:
-    """Check one shard: checksums, tar, index, images and votes."""
+    """Check one shard: checksums and index, and with `deep` the tar, every image and every vote."""
     tar, index = task.folder / task.shard.name, index_path(task.folder / task.shard.name)
     failures = list(_check_sums(task, tar, index))
-    samples: list[Sample] = []
-    if tar.is_file():
-        samples, why = _walk(tar)
-        failures += [Failure(tar.name, "", why)] if why else []
-        failures += _check_index(index, samples)
-        with tar.open("rb") as file:
-            for sample in samples:
-                failures += [Failure(tar.name, key_of(sample), r) for r in _check_sample(sample, file, task)]
-                tick()
-    if len(samples) != task.shard.samples and tar.is_file():
-        reason = f"{len(samples)} samples, the manifest says {task.shard.samples}"
-        failures.append(Failure(tar.name, "", reason))
-    return LintedShard(task, tuple(key_of(sample) for sample in samples), tuple(failures))
+    indexed: list[Sample] | None = None
+    if index.is_file():
+        try:
+            indexed = read_index(index)
+        except ShardError as error:
+            failures.append(Failure(index.name, "", str(error)))
+    if task.deep and tar.is_file():
+        samples, found = _lint_deeply(task, tar, indexed, tick)
+    else:
+        samples, found = indexed or [], _check_index(task, tar, indexed)
+        for _ in range(task.shard.samples):
+            tick()
+    return LintedShard(task, tuple(key_of(sample) for sample in samples), (*failures, *found))
+
+
+def _rules(manifest: Manifest, split: str) -> SampleRules:
+    return SampleRules(manifest.tree, manifest.image_px, is_labelled(manifest, split), manifest.is_foreign)
 
 
 def _lint_files(folder: Path, manifest: Manifest) -> Iterator[Failure]:
@@ -97,8 +85,12 @@ def _lint_files(folder: Path, manifest: Manifest) -> Iterator[Failure]:
     for path in sorted(folder.iterdir()):
         if path.name == JOURNAL_NAME:
             yield Failure(path.name, "", "the journal of an unfinished pack: finish it with pack --resume")
+        elif path.name == STAGING_NAME:
+            yield Failure(path.name, "", "an unfinished append: finish it with append --resume")
         elif path.suffix in (".tar", ".idx", TEMPORARY_SUFFIX) and path.name not in known:
             yield Failure(path.name, "", "not in the manifest: remove it")
+    if manifest.is_foreign:
+        return
     try:
         with (folder / REJECTED_NAME).open(newline="") as file:
             rejects = sum(1 for _ in csv.reader(file)) - 1
@@ -119,76 +111,45 @@ def _check_sums(task: LintTask, tar: Path, index: Path) -> Iterator[Failure]:
             yield Failure(path.name, "", "changed since it was packed: its sha256 differs from the manifest's")
 
 
-def _walk(tar: Path) -> tuple[list[Sample], str]:
-    """The samples of a tar as far as it can be read, and why it cannot be read further, if so."""
-    components: list[Component] = []
-    why = ""
-    try:
-        with tarfile.open(tar, "r:") as file:
-            for member in file:
-                key, _, extension = member.name.partition(".")
-                if not member.isfile() or not key or not extension:
-                    why = why or f"member {member.name!r} is not a file of a sample"
-                    continue
-                components.append(Component(extension, member.offset_data, member.size, member.name))
-    except (tarfile.TarError, OSError) as error:
-        why = f"not a whole tar: {error}"
-    groups = groupby(components, key=lambda component: component.name.partition(".")[0])
-    return [tuple(group) for _, group in groups], why
+def _check_index(task: LintTask, tar: Path, indexed: Sequence[Sample] | None) -> list[Failure]:
+    """What an index tells without a look into the tar."""
+    if indexed is None:
+        return []
+    failures = _check_count(task, index_path(tar).name, len(indexed))
+    for sample in indexed:
+        if image_of(sample) is None:
+            failures.append(Failure(tar.name, key_of(sample), "does not hold one JPEG"))
+        if max(c.offset + c.size for c in sample) > task.shard.bytes:
+            failures.append(Failure(tar.name, key_of(sample), "ends after the shard"))
+    return failures
 
 
-def _check_index(index: Path, samples: Sequence[Sample]) -> Iterator[Failure]:
-    if not index.is_file():
-        return
-    try:
-        indexed = read_index(index)
-    except ShardError as error:
-        yield Failure(index.name, "", str(error))
-        return
-    if len(indexed) != len(samples):
-        yield Failure(index.name, "", f"{len(indexed)} samples, the tar has {len(samples)}")
-    for written, found in zip(indexed, samples, strict=False):
-        if written != found:
-            yield Failure(index.name, key_of(found), f"the index says {written}, the tar {found}")
+def _lint_deeply(
+    task: LintTask, tar: Path, indexed: Sequence[Sample] | None, tick: Tick
+) -> tuple[Sequence[Sample], list[Failure]]:
+    """The samples that the tar really holds, and what is wrong with them."""
+    walk = walk_tar(tar)
+    failures = [Failure(tar.name, "", walk.why)] if walk.why else []
+    if not task.rules.is_foreign:
+        failures += [Failure(tar.name, "", f"member {other!r} is not a file of a sample") for other in walk.others]
+    if indexed is not None:
+        failures += _compare(index_path(tar).name, indexed, walk.samples)
+    failures += lint_samples(tar, walk.samples, task.rules, tick)
+    return walk.samples, failures + _check_count(task, tar.name, len(walk.samples))
 
 
-def _check_sample(sample: Sample, file: io.BufferedReader, task: LintTask) -> Iterator[str]:
-    data = {}
-    for component in sample:
-        file.seek(component.offset)
-        data[component.extension] = file.read(component.size)
-    expected = {IMAGE_EXTENSION, VOTES_EXTENSION} if task.is_labelled else {IMAGE_EXTENSION}
-    if len(data) != len(sample) or set(data) != expected:
-        names = ", ".join(component.name for component in sample)
-        yield f"holds {names}; expected {' and '.join(sorted(expected))}"
-    if IMAGE_EXTENSION in data:
-        try:
-            check_strictly(data[IMAGE_EXTENSION], task.image_px)
-        except ImageError as error:
-            yield str(error)
-    if VOTES_EXTENSION in data:
-        yield from _check_votes(data[VOTES_EXTENSION], task.tree)
+def _check_count(task: LintTask, file: str, num_samples: int) -> list[Failure]:
+    if num_samples == task.shard.samples:
+        return []
+    return [Failure(file, "", f"{num_samples} samples, the manifest says {task.shard.samples}")]
 
 
-def _check_votes(data: bytes, tree: DecisionTree) -> Iterator[str]:
-    try:
-        votes: NDArray[np.float32] = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        yield f"its votes are not a .npy file: {error}"
-        return
-    if votes.dtype != np.dtype("<f4") or votes.shape != (len(tree.columns),):
-        yield (
-            f"votes of {votes.dtype} and shape {votes.shape}; tree {tree.name!r} needs float32 and "
-            f"shape ({len(tree.columns)},)"
-        )
-        return
-    if len(data) != NPY_HEADER_BYTES + votes.nbytes:
-        yield f"its votes have {len(data)} bytes, the loader needs {NPY_HEADER_BYTES + votes.nbytes}"
-    outside = np.flatnonzero((votes < 0) | (votes > 1))
-    if len(outside):
-        yield f"vote {tree.columns[outside[0]]} is {votes[outside[0]]:.6g}, outside [0, 1]"
-    for violation in check_votes(votes[None].astype(np.float64), tree):
-        yield f"the votes break the tree: {violation}"
+def _compare(index: str, indexed: Sequence[Sample], found: Sequence[Sample]) -> Iterator[Failure]:
+    if len(indexed) != len(found):
+        yield Failure(index, "", f"{len(indexed)} samples, the tar has {len(found)}")
+    for written, real in zip(indexed, found, strict=False):
+        if written != real:
+            yield Failure(index, key_of(real), f"the index says {written}, the tar {real}")
 
 
 def _repeated_ids(linted: Sequence[LintedShard]) -> Iterator[Failure]:

@@ -1,5 +1,6 @@
 """`shard_tool pack`: images and votes to shards."""
 
+import math
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +10,17 @@ import click
 from galaxy_zoo.console import Command
 from galaxy_zoo.manifest import Manifest
 from galaxy_zoo.tree import load_tree
+from shard_tool.encoding import Encoding
+from shard_tool.fits import Stretch
 from shard_tool.info import describe
+from shard_tool.joining import Rejected
 from shard_tool.journal import REJECTED_NAME
+from shard_tool.options import CatalogueOptions, PackOptions
 from shard_tool.packing import OutOptions, find_finished
 from shard_tool.packing import pack as pack_shards
 from shard_tool.parallel import num_cores, prepare_workers
-from shard_tool.plan import PackOptions, Rejected, make_plan
+from shard_tool.plan import make_plan
+from shard_tool.sizes import LARGEST_SIDE_PX
 
 LINES_SHOWN = 20
 
@@ -25,14 +31,24 @@ LINES_SHOWN = 20
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
-    help="Table of votes: a CSV, or a zip that holds one.  [default: training_solutions*.csv in SOURCE]",
+    multiple=True,
+    help="Table of votes: a CSV, or a zip that holds one. Several are given one by one and joined by id.  "
+    "[default: training_solutions*.csv in SOURCE]",
 )
+@click.option(
+    "--catalogue",
+    type=click.Path(path_type=Path),
+    help="CSV or Parquet of ids, files relative to SOURCE, and votes, instead of --labels.  [default: none]",
+)
+@click.option("--id-column", help="Column of the ids in the catalogue.  [default: the tree's]")
+@click.option("--file-column", default="file", show_default=True, help="Column of the files in the catalogue.")
 @click.option(
     "--tree", default="gz2-kaggle", show_default=True, help="Decision tree: a known name or a TOML file."
 )
 @click.option(
     "--missing-votes", is_flag=True, help="Take absent columns and cells as missing votes.  [default: an error]"
 )
+@click.option("--counts", is_flag=True, help="The tables hold numbers of voters.  [default: fractions of them]")
 @click.option(
     "--shards",
     type=click.IntRange(1, 999_999),
@@ -40,6 +56,35 @@ LINES_SHOWN = 20
 )
 @click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the shuffle."
+)
+@click.option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    default=95,
+    show_default=True,
+    help="JPEG quality of images that must be encoded: PNG, FITS, HDF5, and what --resize or --pad changes.",
+)
+@click.option(
+    "--resize",
+    type=click.IntRange(1, LARGEST_SIDE_PX),
+    help="Scale every image to this many pixels a side.  [default: as it is]",
+)
+@click.option(
+    "--pad",
+    type=click.IntRange(1, LARGEST_SIDE_PX),
+    help="Centre every image on a black square of this many pixels, before --resize.  [default: as it is]",
+)
+@click.option(
+    "--fits-range",
+    type=(float, float),
+    help="Values of FITS images that become black and as bright as can be.  [default: FITS images are refused]",
+)
+@click.option(
+    "--fits-softening",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Softening of the asinh stretch of FITS images; more shows fainter parts.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
 @click.option("--overwrite", is_flag=True, help="Replace an older pack in OUT.  [default: refuse]")
@@ -57,11 +102,20 @@ def pack(
     *,
     source: Path,
     out: Path,
-    labels: Path | None,
+    labels: tuple[Path, ...],
+    catalogue: Path | None,
+    id_column: str | None,
+    file_column: str,
     tree: str,
     missing_votes: bool,
+    counts: bool,
     shards: int | None,
     seed: int,
+    quality: int,
+    resize: int | None,
+    pad: int | None,
+    fits_range: tuple[float, float] | None,
+    fits_softening: float,
     workers: int | None,
     overwrite: bool,
     resume: bool,
@@ -69,18 +123,35 @@ def pack(
 ) -> None:
     """Pack SOURCE into shards in the folder OUT.
 
-    SOURCE is the Kaggle download in any layout (folder, zips in a folder, one zip, a zip of zips) or any folder of
-    JPEGs. Nothing is unpacked to the disk. Every image is decoded and every row of votes checked; what fails is
-    left out, listed in OUT/rejected.csv, and makes the exit code 1.
+    SOURCE is the Kaggle download in any layout (folder, zips in a folder, one zip, a zip of zips), any folder, zip
+    or tar of JPEGs, PNGs and FITS images, or the HDF5 file of Galaxy10 DECaLS. Nothing is unpacked to the disk.
+    Every image is decoded and every row of votes checked; what fails is left out, listed in OUT/rejected.csv, and
+    makes the exit code 1.
 
     \b
     Examples:
       shard_tool pack galaxy-zoo-the-galaxy-challenge.zip shards
       shard_tool pack cutouts shards --labels votes.csv --tree my_tree.toml
+      shard_tool pack cutouts shards --catalogue galaxies.parquet --tree my_tree.toml --resize 256
+      shard_tool pack Galaxy10_DECals.h5 shards --tree galaxy10
     """
     if overwrite and resume:
         raise click.UsageError("--overwrite and --resume exclude each other")
-    options = PackOptions(source, load_tree(tree), labels, missing_votes, shards, seed)
+    if catalogue and labels:
+        raise click.UsageError("--catalogue and --labels exclude each other")
+    if not catalogue and (id_column or file_column != "file"):
+        raise click.UsageError("--id-column and --file-column need --catalogue")
+    options = PackOptions(
+        source,
+        load_tree(tree),
+        labels=labels,
+        missing_votes=missing_votes,
+        counts=counts,
+        shards=shards,
+        seed=seed,
+        encoding=Encoding(quality, resize, pad, _stretch(fits_range, fits_softening)),
+        catalogue=CatalogueOptions(catalogue, id_column, file_column) if catalogue else None,
+    )
     place = OutOptions(out, overwrite, resume, workers or num_cores())
     try:
         num_rejected = _run(options, place)
@@ -94,6 +165,15 @@ def pack(
             err=True,
         )
         ctx.exit(1)
+
+
+def _stretch(fits_range: tuple[float, float] | None, softening: float) -> Stretch | None:
+    if fits_range is None:
+        return None
+    black, white = fits_range
+    if not (math.isfinite(white - black) and math.isfinite(softening) and black < white):
+        raise click.UsageError("--fits-range takes two finite numbers, the lower one first")
+    return Stretch(black, white, softening)
 
 
 def _run(options: PackOptions, out: OutOptions) -> int:

@@ -4,21 +4,26 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from galaxy_zoo.errors import OutputError, SourceError
 from galaxy_zoo.files import write_text
-from galaxy_zoo.manifest import Manifest, read_manifest
+from galaxy_zoo.manifest import Manifest, Statistics, read_manifest
+from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.version import __version__
 from galaxy_zoo.votes import mean_votes
+from shard_tool.joining import Rejected
 from shard_tool.journal import REJECTED_NAME, Journal, PackedShard, check_out, is_finished, output_errors
+from shard_tool.options import PackOptions
 from shard_tool.parallel import run_tasks
-from shard_tool.plan import PackOptions, Plan, Rejected, make_plan
+from shard_tool.plan import Plan, make_plan
 from shard_tool.shard_packer import ShardTask, pack_shard
 from shard_tool.sources import SPLITS
+from shard_tool.statistics import channel_moments, column_sums, sum_up
 
 Triple = tuple[float, float, float]
 
@@ -54,6 +59,11 @@ def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
                 f"{out.folder}: finished with tree {manifest.tree.name} and seed {manifest.seed}; "
                 "pass --overwrite to pack again"
             )
+        if not options.encoding.is_stated(manifest.encoding):
+            raise OutputError(
+                f"{out.folder}: finished with other --quality, --resize, --pad or --fits options; "
+                "pass --overwrite to pack again"
+            )
         return manifest
     check_out(out.folder, overwrite=out.overwrite, resume=out.resume)
     return None
@@ -75,25 +85,26 @@ def pack(options: PackOptions, out: OutOptions, plan: Plan | None = None) -> Pac
     journal = Journal(out.folder)
     with journal.locked(overwrite=out.overwrite, resume=out.resume):
         journal.begin(plan.identity, resume=out.resume)
-        shards = _pack_shards(plan, out)
+        shards = write_shards(plan, out)
         rejected = tuple(sorted([*plan.rejected, *(r for shard in shards for r in shard.rejected)]))
         with output_errors(out.folder):
-            write_text(out.folder / REJECTED_NAME, _rejected_csv(rejected))
+            write_text(out.folder / REJECTED_NAME, rejected_csv(rejected))
             if not any(packed.shard.samples for packed in _of_split(plan.main_split, plan, shards)):
                 raise SourceError(
                     f"{options.source}: every {plan.main_split} image was rejected; "
                     f"the reasons are in {out.folder / REJECTED_NAME}"
                 )
             manifest = _manifest(options, plan, shards, num_rejected=len(rejected))
+            manifest = replace(manifest, statistics=statistics_of(out.folder, plan, shards, manifest.tree))
             manifest.write(out.folder)
         journal.end()
     return Packed(manifest, rejected)
 
 
-def _pack_shards(plan: Plan, out: OutOptions) -> list[PackedShard]:
+def write_shards(plan: Plan, out: OutOptions) -> list[PackedShard]:
     """The shards in the order of the plan. The largest begin first, so that the workers end together."""
     tasks = [
-        ShardTask(out.folder, shard, plan.image_px, shard.split == plan.main_split, out.resume)
+        ShardTask(out.folder, shard, plan.image_px, shard.split == plan.main_split, out.resume, plan.encoding)
         for shard in plan.shards
     ]
     tasks.sort(key=lambda task: len(task.plan.samples), reverse=True)
@@ -115,6 +126,7 @@ def _manifest(options: PackOptions, plan: Plan, shards: Sequence[PackedShard], *
         vote_mean=_vote_mean(plan, shards),
         rejected=num_rejected,
         splits={split: tuple(p.shard for p in packed) for split, packed in by_split.items() if packed},
+        encoding=plan.encodes,
     )
 
 
@@ -124,30 +136,36 @@ def _of_split(split: str, plan: Plan, shards: Sequence[PackedShard]) -> list[Pac
 
 def _channel_statistics(shards: Sequence[PackedShard], image_px: tuple[int, int]) -> tuple[Triple, Triple]:
     """Mean and standard deviation of each channel over all pixels, in [0, 1]."""
-    pixels = image_px[0] * image_px[1] * sum(packed.shard.samples for packed in shards)
-    means, stds = [], []
-    for channel in range(3):
-        total = sum(packed.channel_sums[channel] for packed in shards)
-        squares = sum(packed.channel_squares[channel] for packed in shards)
-        means.append(total / pixels / 255)
-        # in integers up to the root: no cancellation, the same on every machine
-        stds.append(math.sqrt((squares * pixels - total * total) / pixels**2) / 255)
-    return (means[0], means[1], means[2]), (stds[0], stds[1], stds[2])
+    num_pixels = image_px[0] * image_px[1] * sum(packed.shard.samples for packed in shards)
+    sums = column_sums(packed.channel_sums for packed in shards)
+    return channel_moments(sums, column_sums(packed.channel_squares for packed in shards), num_pixels)
 
 
-def _vote_mean(plan: Plan, shards: Sequence[PackedShard]) -> tuple[float | None, ...] | None:
-    """The mean vote of each answer over the samples that were written."""
+def statistics_of(folder: Path, plan: Plan, shards: Sequence[PackedShard], tree: DecisionTree) -> Statistics:
+    """The statistics of the samples that were written into `folder`; the channels' are those of its main split."""
+    return sum_up(folder, shards, _kept_votes(plan, shards), len(tree.columns))
+
+
+def _kept_votes(plan: Plan, shards: Sequence[PackedShard]) -> list[NDArray[np.float32]]:
+    """The votes of the samples that were written, shard by shard."""
     kept = []
     for planned, packed in zip(plan.shards, shards, strict=True):
         if planned.votes is not None:
             rejected = {each.id for each in packed.rejected}
             kept.append(planned.votes[[sample.id not in rejected for sample in planned.samples]])
+    return kept
+
+
+def _vote_mean(plan: Plan, shards: Sequence[PackedShard]) -> tuple[float | None, ...] | None:
+    """The mean vote of each answer over the samples that were written."""
+    kept = _kept_votes(plan, shards)
     if not kept:
         return None
     return tuple(None if math.isnan(mean) else float(mean) for mean in mean_votes(np.concatenate(kept)))
 
 
-def _rejected_csv(rejected: Sequence[Rejected]) -> str:
+def rejected_csv(rejected: Sequence[Rejected]) -> str:
+    """The text of the list of rejects."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("split", "id", "file", "reason"))

@@ -5,59 +5,28 @@ same one. `Plan.identity` is what a resumed run compares.
 """
 
 import gc
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from galaxy_zoo.errors import ImageError, LabelError, SourceError
-from galaxy_zoo.labels import read_votes
-from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.errors import ImageError, SourceError
 from galaxy_zoo.version import __version__
-from galaxy_zoo.votes import check_votes
-from shard_tool.jpeg import common_size
+from shard_tool.encoding import AS_IT_IS, Encoding, is_fits, is_jpeg, size_of
+from shard_tool.fits import require_astropy
+from shard_tool.galaxy10 import StoredRow
+from shard_tool.joining import Rejected, Sample, Split, join
+from shard_tool.options import PackOptions
 from shard_tool.order import default_shards, shard_slices, shuffle_key, spread
-from shard_tool.sources import SPLITS, Listing, StoredFile, list_source
+from shard_tool.sizes import Size, common_size
+from shard_tool.walking import StoredFile
 
 HEADERS_READ = 100
-LONGEST_ID_BYTES = 90
-"""A name in a USTAR tar has 100 bytes, `.votes.npy` needs 10."""
-
-
-@dataclass(frozen=True)
-class PackOptions:
-    """What the user asks for. `shards` is None for shards of about 64 MB."""
-
-    source: Path
-    tree: DecisionTree
-    labels: Path | None = None
-    missing_votes: bool = False
-    shards: int | None = None
-    seed: int = 0
-
-
-@dataclass(frozen=True, order=True)
-class Rejected:
-    """An image, or a row of votes, that did not become a sample; `file` is the name without folder or zip."""
-
-    split: str
-    id: str
-    file: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """An image and its id."""
-
-    id: str
-    file: StoredFile
 
 
 @dataclass(frozen=True)
@@ -72,13 +41,18 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The shards to write, what is rejected already, and what was ignored (what, why)."""
+    """The shards to write, what is rejected already, and what was ignored (what, why).
+
+    `encodes` is None where no image needs encoding: all are JPEGs and keep their size.
+    """
 
     image_px: tuple[int, int]
     shards: tuple[ShardPlan, ...]
     rejected: tuple[Rejected, ...]
     ignored: tuple[tuple[str, str], ...]
     identity: dict[str, str]
+    encoding: Encoding = AS_IT_IS
+    encodes: dict[str, Any] | None = None
 
     @property
     def main_split(self) -> str:
@@ -89,18 +63,6 @@ class Plan:
     def num_samples(self) -> int:
         """The samples of all shards."""
         return sum(len(shard.samples) for shard in self.shards)
-
-
-@dataclass
-class _Split:
-    """The samples of a split while they are being sorted out."""
-
-    name: str
-    samples: list[Sample]
-    rejected: list[Rejected] = field(default_factory=list)
-
-    def reject(self, sample: Sample, reason: str) -> None:
-        self.rejected.append(Rejected(self.name, sample.id, sample.file.name, reason))
 
 
 def make_plan(options: PackOptions) -> Plan:
@@ -115,23 +77,21 @@ def make_plan(options: PackOptions) -> Plan:
 
 
 def _make_plan(options: PackOptions) -> Plan:
-    listing = list_source(options.source, options.labels)
-    splits = [_Split(name, _samples(listing.images[name])) for name in SPLITS]
-    votes = _read_labels(listing, options)
-    for split in splits:
-        _reject_bad_ids(split)
-    if votes is not None:
-        votes = _join(splits[0], votes, options.tree, file=listing.labels.name if listing.labels else "")
-    image_px = _image_px([sample for split in splits for sample in split.samples], options.source)
-    shards = [
-        shard for split in splits for shard in _cut(split, options, votes if split.name == "train" else None)
-    ]
+    joined = join(options)
+    samples = [sample for split in joined.splits for sample in split.samples]
+    _check_stretch(samples, options)
+    image_px = _image_px(samples, options)
+    encodes = _what_encodes(samples, options.encoding)
+    shards = [shard for split in joined.splits for shard in _cut(split, options, joined.votes_of(split), image_px)]
+    identity = _identity(options, shards, joined.votes, image_px)
     return Plan(
         image_px=image_px,
         shards=tuple(shards),
-        rejected=tuple(rejected for split in splits for rejected in split.rejected),
-        ignored=tuple(listing.ignored),
-        identity=_identity(options, shards, votes, image_px),
+        rejected=tuple(rejected for split in joined.splits for rejected in split.rejected),
+        ignored=tuple(joined.ignored),
+        identity={**identity, "size and quality of images": str(encodes)},
+        encoding=options.encoding,
+        encodes=encodes,
     )
 
 
@@ -147,95 +107,62 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _samples(files: Iterable[StoredFile]) -> list[Sample]:
-    by_id: dict[str, StoredFile] = {}
-    for file in files:
-        name = file.name
-        sample_id = name[: name.rindex(".")]
-        if (other := by_id.setdefault(sample_id, file)) is not file:
-            raise SourceError(
-                f"two images have the id {sample_id}: {other.shown} and {file.shown}; remove or rename one"
-            )
-    return [Sample(sample_id, by_id[sample_id]) for sample_id in sorted(by_id)]
+def _check_stretch(samples: list[Sample], options: PackOptions) -> None:
+    """Check that a stretch is given exactly where there are FITS images, and that these can be read."""
+    shown = next((sample.file.shown for sample in samples if is_fits(sample.file.name)), None)
+    if shown is None and options.encoding.fits is not None:
+        raise SourceError(f"{options.source}: no FITS images to pack; leave --fits-range away")
+    if shown is None:
+        return
+    if options.encoding.fits is None:
+        raise SourceError(
+            f"{options.source}: FITS images, as {shown}, need a stretch; pass --fits-range BLACK WHITE, the "
+            "values in the files that shall be black and as bright as can be"
+        )
+    require_astropy(str(options.source))
 
 
-def _read_labels(listing: Listing, options: PackOptions) -> pd.DataFrame | None:
-    if listing.labels is None:
-        return None
-    try:
-        data = listing.labels.read()
-    except ImageError as error:
-        raise LabelError(f"{listing.labels.shown}: {error}; download it again") from error
-    return read_votes(
-        io.BytesIO(data), options.tree, name=listing.labels.shown, allow_missing=options.missing_votes
-    )
-
-
-def _reject_bad_ids(split: _Split) -> None:
-    good = []
-    for sample in split.samples:
-        if reason := _what_is_wrong(sample.id):
-            split.reject(sample, reason)
-        else:
-            good.append(sample)
-    split.samples = good
-
-
-def _what_is_wrong(sample_id: str) -> str | None:
-    if not sample_id or "." in sample_id or not sample_id.isprintable() or sample_id.split() != [sample_id]:
-        return "an id may not be empty or have dots, spaces or control characters; rename the file"
-    if len(sample_id.encode(errors="replace")) > LONGEST_ID_BYTES:
-        return f"an id may have {LONGEST_ID_BYTES} bytes at most; rename the file"
-    return None
-
-
-def _join(split: _Split, votes: pd.DataFrame, tree: DecisionTree, *, file: str) -> pd.DataFrame:
-    """Keep the samples that have a row which obeys the tree; return the votes of these, in their order."""
-    broken = {}
-    for violation in reversed(check_votes(votes.to_numpy(), tree)):
-        broken[votes.index[violation.row]] = str(violation)
-    with_row, images = set(votes.index), {sample.id for sample in split.samples}
-    rejected = {r.id for r in split.rejected}
-    good = []
-    for sample in split.samples:
-        if sample.id not in with_row:
-            split.reject(sample, f"no row of votes in {file}")
-        elif sample.id in broken:
-            split.reject(sample, f"the votes break the tree: {broken[sample.id]}")
-        else:
-            good.append(sample)
-    lonely = sorted(with_row - images - rejected)
-    split.rejected += [Rejected(split.name, each, file, "no image for this row of votes") for each in lonely]
-    split.samples = good
-    return votes.loc[[sample.id for sample in good]]
-
-
-def _image_px(samples: list[Sample], source: Path) -> tuple[int, int]:
+def _image_px(samples: list[Sample], options: PackOptions) -> Size:
+    """The size that all images are going to have: the one asked for, or that of most of them."""
     if not samples:
-        raise SourceError(f"{source}: no image is left to pack: none has both a usable id and a row of votes")
+        raise SourceError(
+            f"{options.source}: no image is left to pack: none has both a usable id and a row of votes"
+        )
+    if options.encoding.image_px is not None:
+        return options.encoding.image_px
     looked_at = [samples[i].file for i in spread(len(samples), HEADERS_READ)]
-    image_px = common_size(data for file in looked_at if (data := _try_to_read(file)))
+    image_px = common_size(size for file in looked_at if (size := _try_to_measure(file)))
     if image_px is None:
         raise SourceError(
-            f"{source}: none of {len(looked_at)} images looked at is a JPEG, as {looked_at[0].shown}"
+            f"{options.source}: none of {len(looked_at)} images looked at can be read, as {looked_at[0].shown}"
         )
     return image_px
 
 
-def _try_to_read(file: StoredFile) -> bytes:
+def _try_to_measure(file: StoredFile) -> Size | None:
+    if isinstance(file, StoredRow):
+        return file.image_px
     try:
-        return file.read()
+        return size_of(file.name, file.read())
     except ImageError:  # it will be rejected when its turn comes
-        return b""
+        return None
 
 
-def _cut(split: _Split, options: PackOptions, votes: pd.DataFrame | None) -> list[ShardPlan]:
+def _what_encodes(samples: list[Sample], encoding: Encoding) -> dict[str, Any] | None:
+    """What the manifest says about the encoding, None where every image keeps its bytes."""
+    keeps_all = encoding.image_px is None and all(is_jpeg(sample.file.name) for sample in samples)
+    return None if keeps_all else encoding.to_dict()
+
+
+def _cut(split: Split, options: PackOptions, votes: pd.DataFrame | None, image_px: Size) -> list[ShardPlan]:
     """Shuffle a split and cut it into shards."""
     order = sorted(range(len(split.samples)), key=lambda i: shuffle_key(split.samples[i].id, options.seed))
     samples = [split.samples[i] for i in order]
     values = None if votes is None else votes.to_numpy(np.float32)[order]
     wanted = options.shards if split.name == "train" else None
-    num_shards = wanted or default_shards(sum(sample.file.num_bytes for sample in samples))
+    files = [sample.file for sample in samples]
+    num_bytes = sum(options.encoding.jpeg_bytes(file.name, file.num_bytes, image_px) for file in files)
+    num_shards = wanted or default_shards(num_bytes)
     return [
         ShardPlan(
             split.name,
@@ -255,7 +182,8 @@ def _identity(
     for shard in shards:
         for sample in shard.samples:
             file = sample.file
-            proof = file.changed_ns if file.member is None else file.member.crc
+            checksum = file.member.crc if file.member else None
+            proof = file.changed_ns if checksum is None else checksum
             lines.append(f"{shard.split}/{sample.id} {file.num_bytes} {proof}")
     images = sha256("\n".join(sorted(lines)).encode())
     rows = sha256()

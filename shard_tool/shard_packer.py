@@ -1,5 +1,6 @@
 """Pack one shard: read, prove and write its samples one by one. Runs in a worker process."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,10 +13,13 @@ from galaxy_zoo.errors import ImageError
 from galaxy_zoo.files import atomic_write
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import Shard
+from shard_tool.encoding import AS_IT_IS, Encoding
+from shard_tool.galaxy10 import StoredRow, encode_rows
+from shard_tool.joining import Rejected
 from shard_tool.journal import Journal, PackedShard, output_errors
 from shard_tool.jpeg import check_strictly, decode_strictly
 from shard_tool.parallel import Tick
-from shard_tool.plan import Rejected, ShardPlan
+from shard_tool.plan import ShardPlan
 from shard_tool.shard_writer import ShardWriter, encode_votes
 
 
@@ -31,6 +35,7 @@ class ShardTask:
     image_px: tuple[int, int]
     is_measured: bool
     resume: bool
+    encoding: Encoding = AS_IT_IS
 
 
 class ChannelSums:
@@ -78,9 +83,10 @@ def _write(task: ShardTask, path: Path, tick: Tick) -> PackedShard:
     rejected = []
     with atomic_write(path) as file:
         writer = ShardWriter(file)
+        jpegs = _jpegs(task)
         for number, sample in enumerate(task.plan.samples):
             try:
-                data = sample.file.read()
+                data = jpegs(number)
                 if task.is_measured:
                     sums.add(decode_strictly(data, task.image_px))
                 else:
@@ -97,6 +103,19 @@ def _write(task: ShardTask, path: Path, tick: Tick) -> PackedShard:
         file.write(index)
     shard = Shard(path.name, writer.num_samples, writer.num_bytes, writer.sha256, sha256(index).hexdigest())
     return PackedShard(shard, tuple(rejected), _triple(sums.sums), _triple(sums.squares))
+
+
+def _jpegs(task: ShardTask) -> Callable[[int], bytes]:
+    """The JPEG of the sample of a number: read when it is asked for, or all at once where that is much faster.
+
+    Raises:
+        ImageError: by what is returned, where that one image cannot be used.
+    """
+    files = [sample.file for sample in task.plan.samples]
+    rows = [file for file in files if isinstance(file, StoredRow)]
+    if not rows:
+        return lambda number: task.encoding.to_jpeg(files[number].name, files[number].read())
+    return encode_rows(rows, task.encoding).__getitem__
 
 
 def _triple(values: list[int]) -> tuple[int, int, int]:

@@ -5,7 +5,6 @@ workers. The tables of votes are written last: a folder without them is an inter
 """
 
 import multiprocessing
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -16,12 +15,12 @@ import click
 import cv2
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
-from galaxy_zoo.console import Command
+from galaxy_zoo.console import Command, progress
 from galaxy_zoo.errors import GalaxyZooError, OutputError
 from galaxy_zoo.files import write_text
 from galaxy_zoo.tree import DecisionTree, load_tree
+from shard_tool.parallel import num_cores
 from shard_tool.population import draw_galaxy
 from shard_tool.rendering import encode, render
 from shard_tool.voters import vote
@@ -34,6 +33,7 @@ FIRST_ID, LAST_ID = 100018, 999967
 MAX_SAMPLES = LAST_ID - FIRST_ID + 1
 CHUNK_SAMPLES = 64
 TREE_NAME = "gz2-kaggle"
+MARKER_NAME = "synthetic.txt"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Chunk:
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    default=lambda: os.cpu_count() or 1,
+    default=num_cores,
     show_default="number of cores",
     help="Processes that draw.",
 )
@@ -149,9 +149,20 @@ def _decimal(value: float) -> str:
 
 
 def _prepare(out: Path, *, overwrite: bool) -> None:
-    """Make the folders; an earlier run's files are removed, tables first, and nothing else is touched."""
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise OutputError(f"{out} is not empty; give another folder, or --overwrite to replace its galaxies")
+    """Make the folders; an earlier run's files are removed, tables first, and nothing else is touched.
+
+    Only a folder with the marker of an earlier run is overwritten: a real download looks the same otherwise.
+    """
+    marker = out / MARKER_NAME
+    if out.is_dir() and any(out.iterdir()):
+        if not overwrite:
+            raise OutputError(f"{out} is not empty; give another folder, or --overwrite to replace its galaxies")
+        if not marker.exists():
+            raise OutputError(
+                f"{out}: holds files that synth did not make (no {MARKER_NAME}); give another folder"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(marker, "Made by shard_tool synth, which may overwrite this folder.\n")
     for split in (TRAIN, TEST):
         (out / split.table).unlink(missing_ok=True)
     for split in (TRAIN, TEST):
@@ -169,7 +180,7 @@ def _draw_all(chunks: list[Chunk], workers: int) -> dict[int, Votes]:
     """Draw all chunks under a progress bar; return the votes by id."""
     total = sum(len(chunk.ids) for chunk in chunks)
     votes: dict[int, Votes] = {}
-    with tqdm(total=total, unit=" galaxies", desc="synth", smoothing=0.1) as bar:
+    with progress(total=total, unit=" galaxies", desc="synth") as bar:
         for rows in _results(chunks, min(workers, len(chunks))):
             votes |= rows
             bar.update(len(rows))

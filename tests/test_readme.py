@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from making import NUM_TRAIN, write_kaggle_folder
 
 from galaxy_zoo.submission import read_submission
 from galaxy_zoo.tree import load_tree
@@ -27,8 +28,8 @@ def commands(heading: str) -> str:
 
 
 def run(script: str, folder: Path) -> None:
-    """Run commands in a folder that also holds the two scripts; fails the test where one of them fails."""
-    for name in ("train.py", "predict.py"):
+    """Run commands in a folder that also holds the scripts; fails the test where one of them fails."""
+    for name in ("train.py", "predict.py", "views.py"):
         (folder / name).symlink_to(ROOT / name)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(["bash", "-euc", script], cwd=folder, env={**os.environ, "PATH": path}, check=True)
@@ -58,6 +59,22 @@ def test_packing_ones_own_survey_with_the_tree_that_the_documentation_shows(
     pd.DataFrame({"id": ids, **votes}).to_csv(tmp_path / "votes.csv", index=False)
     run(commands("On your own survey"), tmp_path)
     assert (tmp_path / "shards" / "manifest.json").exists()
+
+
+@pytest.mark.slow
+def test_looking_at_shards_and_changing_them(shards: Path, tmp_path: Path) -> None:
+    shutil.copytree(shards, tmp_path / "shards")
+    shutil.copytree(shards, tmp_path / "tars", ignore=shutil.ignore_patterns("manifest.json", "*.idx"))
+    more = write_kaggle_folder(tmp_path / "more-galaxies", num_train=12, num_test=3, seed=1)
+    for path in more.glob("*/*.jpg"):
+        path.rename(path.with_name(f"9{path.name}"))
+    table = pd.read_csv(more / "training_solutions_rev1.csv", dtype={"GalaxyID": str})
+    table["GalaxyID"] = "9" + table["GalaxyID"]
+    table.to_csv(more / "training_solutions_rev1.csv", index=False)
+    run(commands("Looking at shards, and changing them"), tmp_path)
+    assert len(list((tmp_path / "kaggle-again" / "images_training_rev1").iterdir())) == NUM_TRAIN + 12
+    assert (tmp_path / "sheet.png").exists()
+    assert (tmp_path / "tars" / "manifest.json").exists()
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from ensemble.checkpoint import load_state, positions
 from galaxy_zoo.files import exclusive
 from galaxy_zoo.submission import read_submission
 from galaxy_zoo.tree import load_tree
+from galaxy_zoo.votes import rmse
+from pipeline.shards import Fold, open_split
 
 ROOT = Path(__file__).parents[1]
 
@@ -183,7 +186,7 @@ def test_a_run_killed_and_resumed_ends_with_the_same_weights(
     while not list(out.glob("member-01/last-*.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     resumed = run(shards, *options[:8], "--resume")
     assert resumed.exit_code == 0, resumed.output
     for member in range(2):
@@ -200,6 +203,77 @@ def test_members_saved_at_different_steps_go_back_to_the_newest_common_one(
     assert run(*arguments, "--resume").exit_code == 0
     for member in range(2):
         assert same(weights(finished, member), weights(out, member))
+
+
+def copy_of(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def resume(shards: Path, recipe: Path, out: Path) -> Result:
+    return run(shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", out, "--resume")
+
+
+def test_lost_checkpoints_are_an_error_and_nothing_is_overwritten(
+    finished: Path, shards: Path, recipe: Path, tmp_path: Path
+) -> None:
+    out = copy_of(finished, tmp_path)
+    for path in out.glob("member-01/last-*"):
+        path.unlink()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    result = resume(shards, recipe, out)
+    assert result.exit_code == 1
+    assert "no whole checkpoint that all members have" in result.output
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign"])
+def test_a_checkpoint_that_cannot_be_used_gives_way_to_the_one_before(
+    finished: Path, shards: Path, recipe: Path, tmp_path: Path, damage: str
+) -> None:
+    out = copy_of(finished, tmp_path)
+    newest = sorted(out.glob("member-01/last-*"))[-1]
+    other = (out / "member-01" / "best.safetensors").read_bytes()
+    newest.write_bytes(newest.read_bytes()[:1000] if damage == "truncated" else other)
+    result = resume(shards, recipe, out)
+    assert result.exit_code == 0, result.output
+    assert f"warning: {newest}" in result.output
+    for member in range(2):
+        assert same(weights(finished, member), weights(out, member))
+
+
+def test_a_run_of_another_length_says_what_differs(finished: Path, shards: Path, recipe: Path) -> None:
+    result = run(
+        shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", finished, "--epochs", 7, "--resume"
+    )
+    assert result.exit_code == 1
+    assert "was started with recipe.training.epochs 4, not 7" in result.output
+
+
+@pytest.mark.parametrize("fold", ["none", "0/5"])
+def test_training_without_any_votes_is_refused(tmp_path: Path, recipe: Path, fold: str) -> None:
+    folder = write_kaggle_folder(tmp_path / "kaggle", num_train=20, num_test=1)
+    path = folder / "training_solutions_rev1.csv"
+    table = pd.read_csv(path)
+    table.iloc[:, 1:] = float("nan")
+    table.to_csv(path, index=False)
+    unlabelled = pack(folder, tmp_path / "shards", "--missing-votes")
+    result = run(unlabelled, "--recipe", recipe, "--fold", fold, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "no votes at all" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoints(
+    shards: Path, recipe: Path, tmp_path: Path
+) -> None:
+    wild = tmp_path / "wild.toml"
+    exploding = 'kind = "sgd"\nlr = 9e5\nweight_decay = 0.5'  # weights grow 450,000 times a step
+    wild.write_text(RECIPE.replace('kind = "adamw"\nlr = 0.003', exploding))
+    out = tmp_path / "run"
+    result = run(shards, "--recipe", wild, "--fold", "none", "--epochs", 9, "--out", out)
+    assert result.exit_code == 1, result.output
+    assert "lower learning rate" in result.output
+    assert "Traceback" not in result.output
 
 
 def test_resuming_a_finished_run_changes_nothing(finished: Path, shards: Path, recipe: Path) -> None:
@@ -316,9 +390,6 @@ class TestPredict:
         self, finished: Path, shards: Path, labels: pd.DataFrame, tmp_path: Path
     ) -> None:
         """Prediction sees what validation saw: the same plain view, the same weights."""
-        from galaxy_zoo.votes import rmse
-        from pipeline.shards import Fold, open_split
-
         result = self.predict(finished, shards, "--split", "train", "--out", tmp_path / "s.csv")
         assert result.exit_code == 0, result.output
         table = pd.read_csv(tmp_path / "s.csv", dtype={"GalaxyID": str}).set_index("GalaxyID")
@@ -346,13 +417,49 @@ class TestPredict:
         assert "was trained on images of (96, 96) px" in result.output
         assert not (tmp_path / "s.csv").exists()
 
+    def test_one_member_predicts_the_fold_with_exactly_its_validation_score(
+        self, shards: Path, recipe: Path, labels: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "run"
+        assert run(shards, "--recipe", recipe, "--fold", "1/5", "--out", out).exit_code == 0
+        assert self.predict(out, shards, "--split", "train", "--out", tmp_path / "s.csv").exit_code == 0
+        table = pd.read_csv(tmp_path / "s.csv", dtype={"GalaxyID": str}).set_index("GalaxyID")
+        _, held_out = open_split(shards, "train", fold=Fold(1, 5))
+        assert held_out is not None
+        keys = held_out.keys.tolist()
+        assert rmse(table.loc[keys], labels.loc[keys]) == pytest.approx(
+            min(m["rmse"] for m in metrics(out)), abs=1e-6
+        )
+
+    def test_shards_of_another_tree_are_refused(self, finished: Path, shards: Path, tmp_path: Path) -> None:
+        other = shutil.copytree(shards, tmp_path / "shards")
+        manifest = json.loads((other / "manifest.json").read_text())
+        manifest["tree"]["question"][0]["name"] = "another question"
+        (other / "manifest.json").write_text(json.dumps(manifest))
+        result = self.predict(finished, other, "--out", tmp_path / "s.csv")
+        assert result.exit_code == 1
+        assert "was trained on the tree 'gz2-kaggle'" in result.output
+
+    @pytest.mark.parametrize(("key", "value"), [("members", 0), ("data", {}), ("recipe", {})])
+    def test_an_edited_run_is_refused(
+        self, finished: Path, shards: Path, tmp_path: Path, key: str, value: object
+    ) -> None:
+        edited = copy_of(finished, tmp_path)
+        saved = json.loads((edited / "run.json").read_text())
+        (edited / "run.json").write_text(json.dumps({**saved, key: value}))
+        result = self.predict(edited, shards, "--out", tmp_path / "s.csv")
+        assert result.exit_code == 1
+        assert "run.json" in result.output
+        assert "Traceback" not in result.output
+
     @pytest.mark.parametrize(
         ("change", "code", "message"),
         [
             (lambda a: a | {"run": "nothing"}, 1, "no run.json"),
             (lambda a: a | {"shards": "nothing"}, 1, "no manifest.json"),
             (lambda a: a | {"views": 3}, 2, "give 1 or an even number"),
-            (lambda a: a | {"out": "nowhere/s.csv"}, 1, "nowhere"),
+            (lambda a: a | {"out": "nowhere/s.csv"}, 1, "nowhere is missing; make it first"),
+            (lambda a: a | {"out": a["run"]}, 1, "is a folder; name a file in it"),
         ],
     )
     def test_bad_input_is_one_message_and_a_bad_exit_code(
@@ -367,8 +474,6 @@ class TestPredict:
         assert "Traceback" not in result.output
 
     def test_a_run_without_checkpoints_is_refused(self, finished: Path, shards: Path, tmp_path: Path) -> None:
-        import shutil
-
         run_folder = shutil.copytree(finished, tmp_path / "run")
         (run_folder / "member-01" / "best.safetensors").unlink()
         result = self.predict(run_folder, shards, "--out", tmp_path / "s.csv")

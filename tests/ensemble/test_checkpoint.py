@@ -49,6 +49,16 @@ def test_a_truncated_checkpoint_is_named(tmp_path: Path, size: int) -> None:
         load_state(path)
 
 
+def test_one_changed_byte_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_state(path, STATE)
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RunError, match="its checksum differs"):
+        load_state(path)
+
+
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no such checkpoint"):
         load_state(tmp_path / "c.safetensors")

@@ -47,6 +47,17 @@ def test_a_schedule_survives_its_last_step(kind: type[Schedule]) -> None:
     assert len(rates(kind())) == EPOCHS * STEPS
 
 
+@pytest.mark.parametrize("steps", range(1, 13))
+@pytest.mark.parametrize("warmup", [0.01, 0.2, 0.5, 0.99])
+def test_one_cycle_survives_however_short_the_training(steps: int, warmup: float) -> None:
+    optimiser = Optimiser("sgd", 0.1).build(nn.Linear(1, 1).parameters(), fused=False)
+    moving = OneCycle(warmup).build(optimiser, epochs=1, steps_per_epoch=steps)
+    for _ in range(steps):
+        assert 0 < optimiser.param_groups[0]["lr"] <= 0.1
+        optimiser.step()
+        moving.step()
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [

@@ -80,6 +80,17 @@ WRONG: list[tuple[Change, str]] = [
     (lambda t: t["view"].update(flip=1), r"flip must be of type bool, not 1"),
     (lambda t: t["training"].update(epochs=0), r"at least 1"),
     (lambda t: t["training"].update(ema_decay=1.0), r"ema_decay must be in \[0, 1\)"),
+    (lambda t: t["training"].update(gradient_clip=-1.0), r"gradient_clip must be 0 or above"),
+    (lambda t: t["optimiser"].update(lr=float("nan")), r"lr must be above 0"),
+    (lambda t: t["optimiser"].update(lr=1e38), r"below 1e6"),
+    (lambda t: t["optimiser"].update(weight_decay=-1.0), r"weight_decay must be 0 or above"),
+    (lambda t: t["optimiser"].update(kind="sgd", nesterov=True), r"nesterov needs a momentum"),
+    (lambda t: t["schedule"].update(warmup=2.0), r"warmup must be above 0 and below 1"),
+    (lambda t: t.update(schedule={"kind": "warm_restarts", "t_0": 0}), r"t_0 and t_mult must be at least 1"),
+    (lambda t: t["network"].update(kernels=[3, 3, 3, -3]), r"must all be at least 1"),
+    (lambda t: t["network"].update(channels=[0, 1, 1, 1]), r"must all be at least 1"),
+    (lambda t: t["network"].update(channels=[], kernels=[]), r"0 channels for 0 kernels"),
+    (lambda t: t["network"].update(kernels=[4, 3, 3, 3]), r"kernels must be odd"),
     (lambda t: t.update(head=3), r"\[head\] must be a table"),
 ]
 

@@ -38,7 +38,13 @@ def test_each_error_of_the_project_is_one_message_and_exit_code_1(kind: type[Exc
 def test_an_error_of_the_file_system_names_the_file_and_what_to_do() -> None:
     result = run(PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/shards"))
     assert result.exit_code == 1
-    assert result.stderr == "Error: /shards: Permission denied; mend that and run the same command again\n"
+    assert result.stderr == "Error: /shards: Permission denied; mend that, what is finished is kept\n"
+
+
+def test_ctrl_c_is_one_word_and_exit_code_130() -> None:
+    result = run(KeyboardInterrupt())
+    assert result.exit_code == 130
+    assert result.stderr == "interrupted\n"
 
 
 def test_a_full_disk_without_a_file_name_is_still_a_message() -> None:

@@ -1,13 +1,16 @@
 """The manifest of a folder of shards: read back whole, or refused."""
 
 import json
+import re
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from galaxy_zoo.errors import ShardError, TreeError
-from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
+from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, Statistics, read_manifest
 from galaxy_zoo.tree import DecisionTree
 
 
@@ -24,12 +27,42 @@ def manifest(shapes: DecisionTree) -> Manifest:
         vote_mean=(0.25, 0.75, 0.125, None),
         rejected=3,
         splits={"train": train, "test": (Shard("test-000000.tar", 7, 2**20, "c" * 64, "d" * 64),)},
+        statistics=Statistics(
+            (6796, 2**40, 26903),
+            1001,
+            (1001, 1001, 3, 0),
+            (250.1, 750.2, 0.375, 0.0),
+            (2**60, 7, 0),
+            (2**70, 1, 2),
+        ),
     )
 
 
 def test_a_manifest_reads_back_as_written(manifest: Manifest, tmp_path: Path) -> None:
     manifest.write(tmp_path)
     assert read_manifest(tmp_path) == manifest
+
+
+def test_a_manifest_of_an_older_version_reads_without_what_it_lacks(manifest: Manifest, tmp_path: Path) -> None:
+    manifest.write(tmp_path)
+    path = tmp_path / MANIFEST_NAME
+    data = json.loads(path.read_text())
+    for key in ("statistics", "is_foreign", "set_sha256"):
+        del data[key]
+    path.write_text(json.dumps(data))
+    assert read_manifest(tmp_path) == replace(manifest, statistics=None)
+
+
+def test_one_checksum_stands_for_all_shards_in_order(manifest: Manifest, tmp_path: Path) -> None:
+    assert manifest.set_sha256 == sha256(b"a" * 128 + b"c" * 64).hexdigest()
+    rewrite(manifest, tmp_path, {"set_sha256": "0" * 64})
+    with pytest.raises(ShardError, match="damaged: ValueError set_sha256 is not that of the shards it lists"):
+        read_manifest(tmp_path)
+
+
+def test_missing_votes_are_counted(manifest: Manifest) -> None:
+    assert manifest.statistics is not None
+    assert manifest.statistics.missing_votes == 4 * 1001 - 2005
 
 
 def test_samples_are_counted_by_split(manifest: Manifest) -> None:
@@ -76,6 +109,12 @@ def test_a_file_that_is_no_manifest_is_called_damaged(tmp_path: Path, text: byte
         ("seed", "one"),
         ("splits", {"train": [{"name": "train-000000.tar"}]}),
         ("splits", {"train": ["train-000000.tar"]}),
+        ("splits", {"train": [{"name": 7, "samples": 1, "bytes": 1, "sha256": "", "index_sha256": ""}]}),
+        ("splits", {"train": [{"name": "a.tar", "samples": 1, "bytes": 1, "sha256": 1, "index_sha256": ""}]}),
+        ("splits", {"../train": []}),
+        ("statistics", {}),
+        ("statistics", 7),
+        ("image_px", [1e999, 1]),
     ],
 )
 def test_a_value_that_does_not_fit_is_called_damage(
@@ -92,15 +131,17 @@ def test_a_value_that_does_not_fit_is_called_damage(
         ("name", "../train-000000.tar"),
         ("name", "/etc/train.tar"),
         ("name", "train-000000.zip"),
+        ("name", "train\0.tar"),
         ("samples", "500"),
+        ("samples", -1),
     ],
 )
 def test_a_shard_outside_the_folder_or_of_another_kind_is_refused(
-    manifest: Manifest, tmp_path: Path, field: str, value: str
+    manifest: Manifest, tmp_path: Path, field: str, value: object
 ) -> None:
     shard = {"name": "train-000000.tar", "samples": 5, "bytes": 9, "sha256": "a", "index_sha256": "b"}
-    rewrite(manifest, tmp_path, {"splits": {"train": [shard | {field: value}]}})
-    with pytest.raises(ShardError, match=value):
+    rewrite(manifest, tmp_path, {"set_sha256": "", "splits": {"train": [shard | {field: value}]}})
+    with pytest.raises(ShardError, match=re.escape(repr(value))):
         read_manifest(tmp_path)
 
 

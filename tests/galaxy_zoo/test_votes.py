@@ -11,6 +11,7 @@ from galaxy_zoo.votes import (
     Floats,
     Violation,
     check_votes,
+    fractions_of_counts,
     mean_votes,
     normalise_votes,
     parent_votes,
@@ -147,3 +148,23 @@ def test_what_cannot_be_scored_is_refused(predicted: Floats, votes: Floats, says
 def test_mean_votes_are_over_the_votes_present() -> None:
     votes = np.array([[0.2, np.nan, np.nan], [0.4, 0.5, np.nan]], dtype=np.float32)
     np.testing.assert_allclose(mean_votes(votes), [0.3, 0.5, np.nan], rtol=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_counts_with_voters_for_every_question_become_what_normalising_makes_of_them(seed: int) -> None:
+    tree = load_tree("gz2-kaggle")
+    counts = np.random.default_rng(seed).integers(1, 50, (3, len(tree.columns))).astype(np.float64)
+    votes = fractions_of_counts(counts, tree)
+    np.testing.assert_allclose(votes, normalise_votes(counts, tree), rtol=1e-12)
+    assert check_votes(votes, tree, tolerance=1e-9) == []
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_whatever_the_counts_their_fractions_obey_the_tree_or_are_missing(seed: int) -> None:
+    tree = load_tree("gz2-kaggle")
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 2, (5, len(tree.columns))).astype(np.float64)
+    counts[rng.random(counts.shape) < 0.05] = np.nan
+    votes = fractions_of_counts(counts, tree)
+    assert check_votes(votes, tree, tolerance=1e-9) == []
+    assert not ((votes < 0) | (votes > 1)).any()

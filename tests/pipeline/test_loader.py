@@ -221,7 +221,7 @@ def test_an_image_that_breaks_at_load_time_is_named_with_shard_and_offset(
     assert shard in str(caught.value)
     assert key in str(caught.value)
     assert "offset" in str(caught.value)
-    assert "shard_tool lint" in str(caught.value)
+    assert "shard_tool lint --deep" in str(caught.value)
 
 
 def test_the_opencv_backend_is_refused_on_a_gpu(samples: Samples) -> None:

@@ -23,4 +23,4 @@ def test_every_command_shows_an_example_and_every_default(command: str) -> None:
 
 
 def test_an_unknown_command_exits_2() -> None:
-    assert run("unpack").exit_code == 2
+    assert run("unwrap").exit_code == 2

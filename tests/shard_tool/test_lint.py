@@ -5,13 +5,14 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
-from kaggle_download import jpeg, run
+from kaggle_download import Download, jpeg, pack, run
 
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.index import index_path
@@ -55,8 +56,8 @@ def write_consistently(folder: Path, samples: list[tuple[str, bytes, bytes]]) ->
 
 
 def test_good_shards_are_one_line_on_stdout(packed: Path) -> None:
-    for workers in (1, 2):
-        result = run("lint", packed, "--workers", workers)
+    for options in (("--workers", 1), ("--workers", 2), ("--deep", "--workers", 1), ("--deep", "--workers", 2)):
+        result = run("lint", packed, *options)
         assert result.exit_code == 0
         assert result.stdout == f"{packed}: good: 42 samples in 20 shards\n"
 
@@ -69,6 +70,13 @@ def _flip_byte(folder: Path) -> None:
 
 def _truncate(folder: Path) -> None:
     (folder / SHARD).write_bytes((folder / SHARD).read_bytes()[:3000])
+
+
+def _zero_header(folder: Path) -> None:
+    data = bytearray((folder / SHARD).read_bytes())
+    offset = int(index_path(folder / SHARD).read_text().splitlines()[2].split()[1])
+    data[offset - 512 : offset] = b"x" * 512
+    (folder / SHARD).write_bytes(data)
 
 
 def _shift_index(folder: Path) -> None:
@@ -90,10 +98,10 @@ def _reject_one_more(folder: Path) -> None:
     ("spoil", "lines"),
     [
         (_flip_byte, [f"{SHARD} changed since it was packed: its sha256 differs"]),
-        (_truncate, [f"{SHARD} 3,000 bytes, the manifest says", f"{SHARD} not a whole tar"]),
+        (_truncate, [f"{SHARD} 3,000 bytes, the manifest says"]),
         (lambda folder: (folder / SHARD).unlink(), [f"{SHARD} missing"]),
         (lambda folder: index_path(folder / SHARD).unlink(), ["train-000004.idx missing"]),
-        (_shift_index, ["train-000004.idx changed since it was packed", "the index says"]),
+        (_shift_index, ["train-000004.idx changed since it was packed"]),
         (_cut_index, ["train-000004.idx", "not a whole v1.2 index"]),
         (lambda folder: shutil.copy(folder / SHARD, folder / "train-000099.tar"), ["train-000099.tar not in the"]),
         (lambda folder: (folder / "rejected.csv").unlink(), ["rejected.csv missing or damaged"]),
@@ -101,13 +109,47 @@ def _reject_one_more(folder: Path) -> None:
         (lambda folder: (folder / ".pack").mkdir(), [".pack the journal of an unfinished pack"]),
     ],
 )
-def test_a_spoiled_file_is_named(spoil: Callable[[Path], None], lines: list[str], shards: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--deep",)])
+def test_a_spoiled_file_is_named(
+    spoil: Callable[[Path], None], lines: list[str], options: tuple[str, ...], shards: Path
+) -> None:
     spoil(shards)
-    result = run("lint", shards, "--workers", 1)
+    result = run("lint", shards, *options, "--workers", 1)
     assert result.exit_code == 1
     assert f"failures in {shards}" in result.stderr
     for line in lines:
         assert line in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (_truncate, f"{SHARD} not a whole tar"),
+        (_shift_index, "the index says"),
+        (_zero_header, f"{SHARD} not a whole tar: neither a file nor the end of the tar at byte"),
+    ],
+)
+def test_deep_says_where_a_tar_and_its_index_differ(
+    spoil: Callable[[Path], None], says: str, shards: Path
+) -> None:
+    spoil(shards)
+    assert says in run("lint", shards, "--deep", "--workers", 1).stdout
+
+
+def test_fast_finds_what_no_checksum_shows(shards: Path) -> None:
+    """Someone changed the index, and the manifest with it."""
+    path = index_path(shards / SHARD)
+    samples = path.read_text().replace("jpg 512 ", "jpg 999999 ").replace("votes.npy", "json").splitlines()
+    path.write_text("\n".join([*samples[:-1], "png 512 10 7.png"]) + "\n")
+    manifest = read_manifest(shards)
+    train = tuple(
+        replace(s, index_sha256=sha256_of(path)) if s.name == SHARD else s for s in manifest.splits["train"]
+    )
+    replace(manifest, splits={**manifest.splits, "train": train}).write(shards)
+    result = run("lint", shards, "--workers", 1)
+    assert result.exit_code == 1
+    assert "ends after the shard" in result.stdout
+    assert f"{SHARD} 7 does not hold one JPEG" in result.stdout
 
 
 VOTES = encode_votes(np.zeros(37, np.float32))
@@ -130,7 +172,7 @@ def test_a_bad_sample_is_found_behind_good_checksums(
 ) -> None:
     first, *others = samples_of(shards / SHARD)
     write_consistently(shards, [(first[0], image or first[1], votes or first[2]), *others])
-    result = run("lint", shards, "--workers", 1)
+    result = run("lint", shards, "--deep", "--workers", 1)
     assert result.exit_code == 1
     assert f"{SHARD} {first[0]} " in result.stdout
     assert reason in result.stdout
@@ -140,23 +182,24 @@ def test_an_id_in_two_shards_and_twice_in_one_are_found(shards: Path) -> None:
     [stranger, *_] = samples_of(shards / "train-000001.tar")
     first, *others = samples_of(shards / SHARD)
     write_consistently(shards, [stranger, *others])
-    result = run("lint", shards, "--workers", 1)
+    result = run("lint", shards, "--deep", "--workers", 1)
     assert f"{SHARD} {stranger[0]} the id also stands in train-000001.tar" in result.stdout
     write_consistently(shards, [first, *others[:-1], first])
-    assert f"{SHARD} 1 ids stand more than once" in run("lint", shards, "--workers", 1).stdout
+    assert f"{SHARD} 1 ids stand more than once" in run("lint", shards, "--deep", "--workers", 1).stdout
 
 
 def test_a_lost_sample_is_found(shards: Path) -> None:
     write_consistently(shards, samples_of(shards / SHARD)[1:])
-    result = run("lint", shards, "--workers", 1)
+    assert "train-000004.idx 2 samples, the manifest says 3" in run("lint", shards, "--workers", 1).stdout
+    result = run("lint", shards, "--deep", "--workers", 1)
     assert f"{SHARD} 2 samples, the manifest says 3" in result.stdout
 
 
 def test_a_manifest_of_another_tree_fails_every_sample(shards: Path) -> None:
     manifest = read_manifest(shards)
     tree = load_tree("galaxy10")
-    replace(manifest, tree=tree, vote_mean=(0.1,) * len(tree.columns)).write(shards)
-    result = run("lint", shards, "--workers", 1)
+    replace(manifest, tree=tree, vote_mean=(0.1,) * len(tree.columns), statistics=None).write(shards)
+    result = run("lint", shards, "--deep", "--workers", 1)
     assert result.exit_code == 1
     assert result.stdout.count("tree 'galaxy10' needs float32 and shape (10,)") == 30
 
@@ -173,9 +216,41 @@ def test_a_folder_without_a_good_manifest_is_refused(command: str, shards: Path,
 def test_info_shows_what_the_manifest_holds(packed: Path) -> None:
     result = run("info", packed)
     assert result.exit_code == 0
+    manifest = json.loads((packed / "manifest.json").read_text())
     for words in ("30", "12", "64 x 64 pixels", "gz2-kaggle (37 answers)", "seed", "smooth or disk: smooth 0."):
         assert words in result.stdout
-    assert json.loads(run("info", packed, "--json").stdout) == json.loads((packed / "manifest.json").read_text())
+    assert f"sha256 of all   {manifest['set_sha256']}" in result.stdout
+    assert "5 folds         6 to 6 samples held out\n10 folds        3 to 3 samples" in result.stdout
+    shown = json.loads(run("info", packed, "--json").stdout)
+    derived = shown.pop("derived")
+    assert shown == manifest
+    assert derived["samples"] == {"train": 30, "test": 12}
+    assert derived["folds"] == {"5": [6] * 5, "10": [3] * 10}
+
+
+def test_info_counts_bytes_and_missing_votes(whole_download: Download, tmp_path: Path) -> None:
+    download = deepcopy(whole_download)
+    download.rows[3][4:7] = ["", "", ""]
+    source = download.write_folder(tmp_path / "in")
+    assert pack(source, tmp_path / "out", "--missing-votes", "--shards", 3).exit_code == 0
+    sizes = [len(data) for data in (*download.train.values(), *download.test.values())]
+    shown = run("info", tmp_path / "out").stdout
+    assert "missing votes   3 of 30 labelled samples\n" in shown
+    assert f"image bytes     {min(sizes):,} to {max(sizes):,}, mean {sum(sizes) / 42:,.0f}\n" in shown
+    assert "folds" not in shown  # of 3 shards there are not even 5
+    derived = json.loads(run("info", tmp_path / "out", "--json").stdout)["derived"]
+    assert (derived["missing_votes"], derived["image_bytes_mean"]) == (3, sum(sizes) / 42)
+
+
+def test_a_manifest_of_an_older_version_is_shown_too(shards: Path) -> None:
+    data = json.loads((shards / "manifest.json").read_text())
+    for key in ("statistics", "set_sha256", "is_foreign"):
+        del data[key]
+    (shards / "manifest.json").write_text(json.dumps(data))
+    result = run("info", shards)
+    assert result.exit_code == 0
+    assert "missing votes" not in result.stdout
+    assert json.loads(run("info", shards, "--json").stdout)["derived"]["missing_votes"] is None
 
 
 def test_checksums_in_the_manifest_are_those_of_the_files(packed: Path) -> None:

@@ -1,5 +1,6 @@
 """`shard_tool synth` writes the layout of the Kaggle download, the same bytes for the same seed."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import simplejpeg
 from click.testing import CliRunner, Result
 
 from galaxy_zoo.tree import load_tree
-from shard_tool.synth import MAX_SAMPLES, draw_ids, synth, write_galaxies
+from shard_tool.synth import MARKER_NAME, MAX_SAMPLES, draw_ids, synth, write_galaxies
 
 COUNT, TEST = 70, 10  # more than one chunk
 TRAIN_FOLDER, TEST_FOLDER = "images_training_rev1", "images_test_rev1"
@@ -43,7 +44,8 @@ def test_the_number_of_workers_does_not_change_a_byte(written: Path, tmp_path: P
 
 def test_another_seed_changes_every_image(written: Path, tmp_path: Path) -> None:
     write_galaxies(tmp_path / "other", count=3, test=1, seed=2)
-    assert not set(contents(tmp_path / "other").values()) & set(contents(written).values())
+    other, here = contents(tmp_path / "other"), contents(written)
+    assert not set(other.values()) & {data for name, data in here.items() if name != MARKER_NAME}
 
 
 def test_training_and_test_galaxies_are_different_ones(tmp_path: Path) -> None:
@@ -59,7 +61,10 @@ def test_a_smaller_set_is_the_start_of_a_larger_one(written: Path, tmp_path: Pat
 
 
 def test_the_layout_is_that_of_the_kaggle_download(written: Path) -> None:
-    assert {path.name for path in written.iterdir()} == {TRAIN_FOLDER, TRAIN_TABLE, TEST_FOLDER, TEST_TABLE}
+    assert {path.name for path in written.iterdir()} == {
+        *(TRAIN_FOLDER, TRAIN_TABLE, TEST_FOLDER, TEST_TABLE),
+        MARKER_NAME,
+    }
     assert len(ids_of(written / TRAIN_FOLDER)) == COUNT
     assert len(ids_of(written / TEST_FOLDER)) == TEST
 
@@ -119,6 +124,16 @@ def test_overwriting_replaces_the_galaxies_and_nothing_else(tmp_path: Path) -> N
     assert (tmp_path / "mine.txt").read_text() == "keep"
     assert len(ids_of(tmp_path / TRAIN_FOLDER)) == 2
     assert ids_of(tmp_path / TEST_FOLDER) == []
+
+
+def test_files_that_synth_did_not_make_are_never_overwritten(written: Path, tmp_path: Path) -> None:
+    download = shutil.copytree(written, tmp_path / "kaggle")
+    (download / MARKER_NAME).unlink()
+    before = contents(download)
+    result = run(download, "--count", 2, "--workers", 1, "--overwrite")
+    assert result.exit_code == 1
+    assert "did not make" in result.stderr
+    assert contents(download) == before
 
 
 def test_an_interrupted_run_has_no_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

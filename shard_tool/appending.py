@@ -1,0 +1,260 @@
+"""Add new galaxies to a finished folder of shards, in new shards after the old ones, which nobody touches.
+
+The new shards are made in OUT/.append, by the same code and with the same journal as those of `pack`. Then they
+are moved beside the old ones, and last the new manifest replaces the old one in one step. Until then the folder is
+the old set for everyone who reads it, whatever happens.
+"""
+
+import csv
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from galaxy_zoo.errors import LabelError, OutputError, ShardError, SourceError
+from galaxy_zoo.files import write_text
+from galaxy_zoo.index import index_path, key_of
+from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Statistics, read_manifest
+from galaxy_zoo.version import __version__
+from shard_tool.encoding import AS_IT_IS, Encoding
+from shard_tool.joining import Rejected
+from shard_tool.journal import JOURNAL_NAME, REJECTED_NAME, Journal, PackedShard, output_errors
+from shard_tool.options import PackOptions
+from shard_tool.packing import OutOptions, rejected_csv, statistics_of, write_shards
+from shard_tool.plan import Plan, make_plan
+from shard_tool.shard_reader import proven_index
+from shard_tool.sources import SPLITS
+from shard_tool.statistics import NO_SUMS, add, channel_moments, of_manifest, vote_means
+
+STAGING_NAME = ".append"
+
+
+@dataclass(frozen=True)
+class NewGalaxies:
+    """What to add: everything else is as in the manifest of the folder."""
+
+    source: Path
+    labels: tuple[Path, ...] = ()
+    missing_votes: bool = False
+    counts: bool = False
+    shards: int | None = None
+
+
+@dataclass(frozen=True)
+class Appended:
+    """A finished append; `rejected` are those of the new galaxies, `ignored` as in a plan."""
+
+    manifest: Manifest
+    num_added: int
+    rejected: tuple[Rejected, ...]
+    ignored: tuple[tuple[str, str], ...]
+
+
+def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
+    """Append galaxies; None where an interrupted append turns out to have been finished already.
+
+    Raises:
+        InputError: the source cannot be used, or an id is in the folder already; nothing was changed.
+        OutputError: the folder cannot be written to; finished shards are kept for --resume.
+    """
+    manifest = _appendable(out.folder)
+    staging = out.folder / STAGING_NAME
+    if _is_committed(staging, manifest):
+        shutil.rmtree(staging)
+        if out.resume:
+            return None
+    if _has_begun(staging) and not (out.resume or out.overwrite):
+        raise OutputError(
+            f"{out.folder}: an append was interrupted; pass --resume to finish it or --overwrite to begin anew"
+        )
+    plan = _plan(new, out.folder, manifest)
+    journal = Journal(staging)
+    with output_errors(out.folder), ExitStack() as stack:
+        stack.enter_context(journal.locked(overwrite=out.overwrite, resume=out.resume))
+        _take_back(out.folder, plan)
+        journal.begin({**plan.identity, "the shards in OUT": manifest.set_sha256}, resume=out.resume)
+        shards = write_shards(plan, replace(out, folder=staging))
+        rejected = tuple(sorted([*plan.rejected, *(r for shard in shards for r in shard.rejected)]))
+        if not any(packed.shard.samples for packed in shards):
+            shutil.rmtree(staging)
+            raise SourceError(f"{new.source}: every image was rejected; the first: {rejected[0].reason}")
+        merged = _merge(manifest, staging, plan, shards, num_rejected=len(rejected))
+        _commit(out.folder, merged, plan, rejects=_known_rejects(out.folder, manifest.rejected) + rejected)
+    num_added = sum(packed.shard.samples for packed in shards)
+    return Appended(merged, num_added, rejected, plan.ignored)
+
+
+def _appendable(folder: Path) -> Manifest:
+    manifest = read_manifest(folder)
+    of_manifest(manifest, folder)
+    if manifest.is_foreign:
+        raise ShardError(f"{folder}: others wrote these tars; write more of them and run shard_tool index again")
+    if (folder / JOURNAL_NAME).exists():
+        raise OutputError(f"{folder}: a pack is writing to it, or was interrupted; finish it with pack --resume")
+    return manifest
+
+
+def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> Plan:
+    """What to add, in shards that are numbered on from the old ones.
+
+    Raises:
+        InputError: the source or its labels cannot be used, its images have another size, or an id is known.
+    """
+    options = PackOptions(
+        source=new.source,
+        tree=manifest.tree,
+        labels=new.labels,
+        missing_votes=new.missing_votes,
+        counts=new.counts,
+        shards=new.shards,
+        seed=manifest.seed,
+        encoding=_encoding(manifest),
+    )
+    plan = make_plan(options)
+    if plan.image_px != manifest.image_px:
+        raise SourceError(
+            f"{new.source}: images of {plan.image_px[1]} x {plan.image_px[0]} pixels, those in {folder} have "
+            f"{manifest.image_px[1]} x {manifest.image_px[0]}; bring them to that size first"
+        )
+    if any(shard.split == "train" and shard.votes is None for shard in plan.shards):
+        raise LabelError(f"{new.source}: training images without votes; name the table with --labels FILE.csv")
+    _refuse_known_ids(folder, manifest, plan)
+    return _renumbered(plan, manifest)
+
+
+def _encoding(manifest: Manifest) -> Encoding:
+    if manifest.encoding is None:
+        return AS_IT_IS
+    try:
+        return Encoding.of_stated(manifest.encoding)
+    except (KeyError, TypeError) as error:
+        raise ShardError(f"the encoding in the manifest is damaged: {error}; pack again") from error
+
+
+def _refuse_known_ids(folder: Path, manifest: Manifest, plan: Plan) -> None:
+    new = {sample.id: sample.file.shown for shard in plan.shards for sample in shard.samples}
+    known = [
+        f"id {key_of(sample)} ({new[key_of(sample)]}) is in {shard.name} already"
+        for shards in manifest.splits.values()
+        for shard in shards
+        for sample in proven_index(folder, shard)
+        if key_of(sample) in new
+    ]
+    if known:
+        more = f", and {len(known) - 1:,} more are" if len(known) > 1 else ""
+        raise SourceError(f"{folder}: {known[0]}{more}; append only new galaxies")
+
+
+def _renumbered(plan: Plan, manifest: Manifest) -> Plan:
+    shards = []
+    for split in SPLITS:
+        numbers = [
+            int(match[1])
+            for shard in manifest.splits.get(split, ())
+            if (match := re.fullmatch(rf"{split}-(\d{{6}})\.tar", shard.name))
+        ]
+        mine = [shard for shard in plan.shards if shard.split == split]
+        for number, shard in enumerate(mine, max(numbers, default=-1) + 1):
+            shards.append(replace(shard, name=f"{split}-{number:06d}.tar"))
+    return replace(plan, shards=tuple(shards))
+
+
+def _files(plan: Plan) -> Iterator[str]:
+    """The files that an append moves beside the old ones."""
+    for shard in plan.shards:
+        yield from (shard.name, index_path(Path(shard.name)).name)
+
+
+def _has_begun(staging: Path) -> bool:
+    return (staging / JOURNAL_NAME / "plan.json").exists()
+
+
+def _made(staging: Path) -> set[str]:
+    """The shards that the journal of an append says are finished."""
+    return {f"{entry.stem}.tar" for entry in (staging / JOURNAL_NAME).glob("t*-*.json")}
+
+
+def _is_committed(staging: Path, manifest: Manifest) -> bool:
+    """Whether an append was killed between its last step and clearing up: the manifest has its shards."""
+    made = _made(staging)
+    return bool(made) and made <= {shard.name for shards in manifest.splits.values() for shard in shards}
+
+
+def _take_back(folder: Path, plan: Plan) -> None:
+    """Undo the moves of an append that was killed before its last step.
+
+    Raises:
+        OutputError: a file lies in the way that no append has made.
+    """
+    staging = folder / STAGING_NAME
+    made = _made(staging)
+    for name in _files(plan):
+        if not (folder / name).exists():
+            continue
+        if Path(name).with_suffix(".tar").name not in made:
+            raise OutputError(f"{folder / name}: in the way and not in the manifest; remove it")
+        (folder / name).replace(staging / name)
+
+
+def _merge(
+    manifest: Manifest, staging: Path, plan: Plan, shards: list[PackedShard], *, num_rejected: int
+) -> Manifest:
+    """The manifest of the old and the new shards together."""
+    splits = {
+        split: (
+            *manifest.splits.get(split, ()),
+            *(packed.shard for planned, packed in zip(plan.shards, shards, strict=True) if planned.split == split),
+        )
+        for split in SPLITS
+    }
+    splits = {split: found for split, found in splits.items() if found}
+    main_split = next(iter(splits))
+    old, new = of_manifest(manifest, staging), statistics_of(staging, plan, shards, manifest.tree)
+    statistics = add(
+        old if main_split in manifest.splits else _without_pixels(old),
+        new if main_split == plan.main_split else _without_pixels(new),
+    )
+    num_pixels = manifest.image_px[0] * manifest.image_px[1] * sum(s.samples for s in splits[main_split])
+    mean, std = channel_moments(statistics.channel_sums, statistics.channel_squares, num_pixels)
+    return replace(
+        manifest,
+        tool_version=__version__,
+        channel_mean=mean,
+        channel_std=std,
+        vote_mean=vote_means(statistics),
+        rejected=manifest.rejected + num_rejected,
+        splits=splits,
+        statistics=statistics,
+        encoding=manifest.encoding or plan.encodes,
+    )
+
+
+def _without_pixels(statistics: Statistics) -> Statistics:
+    """Statistics of a set whose images do not count for the channels."""
+    return replace(statistics, channel_sums=NO_SUMS, channel_squares=NO_SUMS)
+
+
+def _known_rejects(folder: Path, count: int) -> tuple[Rejected, ...]:
+    """The first `count` rejects listed in the folder: those of an append that was killed come after them."""
+    path = folder / REJECTED_NAME
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.reader(file))[1 : count + 1]
+        return tuple(Rejected(split, sample_id, name, reason) for split, sample_id, name, reason in rows)
+    except (OSError, ValueError, csv.Error) as error:
+        raise ShardError(
+            f"{path}: missing or damaged ({error}); get it back from where the shards came"
+        ) from error
+
+
+def _commit(folder: Path, manifest: Manifest, plan: Plan, *, rejects: Sequence[Rejected]) -> None:
+    """Move the new shards beside the old ones; the manifest comes last and makes them count."""
+    staging = folder / STAGING_NAME
+    manifest.write(staging)
+    for name in _files(plan):
+        (staging / name).replace(folder / name)
+    write_text(folder / REJECTED_NAME, rejected_csv(rejects))
+    (staging / MANIFEST_NAME).replace(folder / MANIFEST_NAME)
+    shutil.rmtree(staging)

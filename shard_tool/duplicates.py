@@ -1,0 +1,101 @@
+"""`shard_tool duplicates`: which galaxies are byte for byte the same image under several ids."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import click
+
+from galaxy_zoo.console import Command
+from galaxy_zoo.index import key_of
+from galaxy_zoo.manifest import Manifest, Shard, read_manifest
+from shard_tool.parallel import Tick, num_cores, run_tasks
+from shard_tool.shard_reader import image_of, proven_index, read_component
+
+DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True)
+class DigestTask:
+    """A shard whose images are to be digested."""
+
+    folder: Path
+    split: str
+    shard: Shard
+
+
+@dataclass(frozen=True)
+class DigestedShard:
+    """The digest of each image of a shard, beside the ids in their order."""
+
+    task: DigestTask
+    ids: tuple[str, ...]
+    digests: tuple[bytes, ...]
+
+
+@click.command(cls=Command)
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
+@click.pass_context
+def duplicates(ctx: click.Context, *, out: Path, workers: int | None) -> None:
+    """List images of the folder of shards OUT that are the same, byte for byte, under several ids; then exit 1.
+
+    A line for each such image, with split and id of all its copies. One in train and test at once leaks its votes
+    into the test.
+
+    \b
+    Example:
+      shard_tool duplicates shards
+    """
+    manifest = read_manifest(out)
+    groups = find_duplicates(out, manifest, workers=workers or num_cores())
+    for group in groups:
+        click.echo(" ".join(f"{split}/{sample_id}" for split, sample_id in group))
+    across = sum(len({split for split, _ in group}) > 1 for group in groups)
+    if groups:
+        click.echo(
+            f"Error: {len(groups):,} images stand under several ids, {across:,} of them across splits", err=True
+        )
+        ctx.exit(1)
+    num_samples = sum(manifest.samples(split) for split in manifest.splits)
+    click.echo(f"{out}: no two of {num_samples:,} images are the same")
+
+
+def find_duplicates(folder: Path, manifest: Manifest, *, workers: int) -> list[list[tuple[str, str]]]:
+    """(split, id) of each group of equal images, in the order of splits and shards.
+
+    Raises:
+        ShardError: a shard or index is not what the manifest says.
+    """
+    tasks = [DigestTask(folder, split, shard) for split, shards in manifest.splits.items() for shard in shards]
+    total = sum(task.shard.samples for task in tasks)
+    done = list(run_tasks(digest_shard, tasks, workers=workers, total=total, description="duplicates"))
+    order = {task.shard.name: number for number, task in enumerate(tasks)}
+    done.sort(key=lambda each: order[each.task.shard.name])
+    return _grouped(done)
+
+
+def digest_shard(task: DigestTask, tick: Tick) -> DigestedShard:
+    """Digest every image of a shard.
+
+    Raises:
+        ShardError: the shard or its index is not what the manifest says.
+    """
+    samples = proven_index(task.folder, task.shard)
+    digests = []
+    with (task.folder / task.shard.name).open("rb") as file:
+        for sample in samples:
+            image = image_of(sample)
+            data = read_component(file, image) if image else b""
+            digests.append(blake2b(data, digest_size=DIGEST_BYTES).digest())
+            tick()
+    return DigestedShard(task, tuple(key_of(sample) for sample in samples), tuple(digests))
+
+
+def _grouped(shards: Sequence[DigestedShard]) -> list[list[tuple[str, str]]]:
+    groups: dict[bytes, list[tuple[str, str]]] = {}
+    for each in shards:
+        for sample_id, digest in zip(each.ids, each.digests, strict=True):
+            groups.setdefault(digest, []).append((each.task.split, sample_id))
+    return [group for group in groups.values() if len(group) > 1]

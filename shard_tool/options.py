@@ -1,0 +1,31 @@
+"""What the user asks `pack` for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from galaxy_zoo.tree import DecisionTree
+from shard_tool.encoding import AS_IT_IS, Encoding
+
+
+@dataclass(frozen=True)
+class CatalogueOptions:
+    """A table of ids, files and votes; `id_column` is None for the tree's own."""
+
+    path: Path
+    id_column: str | None = None
+    file_column: str = "file"
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """What to pack, and how. `shards` is None for shards of about 64 MB."""
+
+    source: Path
+    tree: DecisionTree
+    labels: tuple[Path, ...] = ()
+    missing_votes: bool = False
+    counts: bool = False
+    shards: int | None = None
+    seed: int = 0
+    encoding: Encoding = AS_IT_IS
+    catalogue: CatalogueOptions | None = None

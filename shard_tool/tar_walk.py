@@ -1,0 +1,84 @@
+"""Which samples a tar holds, found by its headers alone; for tars of any origin."""
+
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from galaxy_zoo.errors import ShardError
+from galaxy_zoo.index import Component, Sample, key_of
+
+MEMBER_NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
+"""Key and extension: the extension begins at the first dot of the file's own name.
+
+Source: webdataset 1.0.2, `tariterators.base_plus_ext`.
+"""
+META_NAME = re.compile(r"__[^/]*__(?:/|$)")
+"""Members that webdataset leaves out as not belonging to a sample.
+
+Source: webdataset 1.0.2, `tariterators.meta_prefix`.
+"""
+TAR_ERRORS = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError, EOFError)
+"""What `tarfile` raises on bytes that are no tar, or a spoiled one."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The samples of a tar as far as it can be read.
+
+    `others` are the members that are not a file of a sample (folders, names without extension); `why` says why the
+    tar cannot be read further, "" where it was read to its end.
+    """
+
+    samples: tuple[Sample, ...]
+    others: tuple[str, ...]
+    why: str
+
+
+def walk_tar(tar: Path) -> Walk:
+    """Find the samples of a tar: neighbouring files of one key. A leading `./` is no part of a name."""
+    components: list[Component] = []
+    others: list[str] = []
+    why = ""
+    try:
+        for member in _members(tar):
+            name = member.name.removeprefix("./")
+            match = MEMBER_NAME.fullmatch(name)
+            if match is None or not member.isreg() or member.issparse() or META_NAME.match(name):
+                others.append(name)
+            elif name.split() != [name] or not name.isprintable():
+                raise ShardError(f"member {name!r} has a space in its name, which an index cannot hold")
+            else:
+                components.append(Component(match[2], member.offset_data, member.size, name))
+    except ShardError as error:
+        why = str(error)
+    except TAR_ERRORS as error:
+        why = f"not a whole tar: {error}"
+    groups = groupby(components, key=lambda component: key_of((component,)))
+    return Walk(tuple(tuple(group) for _, group in groups), tuple(others), why)
+
+
+def _members(tar: Path) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar whose data lies in it, one after the other, up to the zeros at its end.
+
+    Raises:
+        ShardError: the data of a member lies elsewhere, or what follows the last one is not the end of a tar:
+            `tarfile` itself stops in silence at a damaged header.
+    """
+    num_bytes, end = tar.stat().st_size, 0
+    with tarfile.open(tar, "r:") as file:
+        for member in file:
+            file.members = []  # type: ignore[attr-defined] # it would keep them all
+            if member.offset_data < end or member.size < 0:
+                raise ShardError(f"not a whole tar: member {member.name!r} lies before the one before it")
+            end = member.offset_data + (member.size if member.isreg() else 0)
+            if end > num_bytes:
+                raise ShardError(f"not a whole tar: member {member.name!r} ends after the tar")
+            yield member
+        tail = file.offset
+    with tar.open("rb") as raw:
+        raw.seek(tail)
+        if raw.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise ShardError(f"not a whole tar: neither a file nor the end of the tar at byte {tail:,}")

@@ -1,0 +1,138 @@
+"""Draw what a recipe's network sees of galaxies: the image, its stamp, the plain view, and views as for training.
+
+python views.py shards sheet.png --recipe quick --count 6
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ensemble.recipe import load_recipe
+from galaxy_zoo.console import Command
+from galaxy_zoo.files import atomic_write
+from galaxy_zoo.view import Stamp, View
+from pipeline.augment import FixedViews, RandomViews, Views
+from pipeline.loader import Loader
+from pipeline.shards import Samples, open_split
+from pipeline.warp import reduce_window
+from shard_tool.contact_sheet import Galaxy, draw_sheet
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which galaxies to draw: the first `count` of an epoch's order by `seed`, and how large."""
+
+    count: int
+    seed: int
+    side_px: int
+
+
+def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[Galaxy]:
+    """The cells of a sheet, galaxy by galaxy: source, stamp, plain, grey and `num_views` random views of each."""
+    stamp = view.stamp(samples.image_px)
+    plain = View(crop_px=view.crop_px, size_px=view.size_px, mean=view.mean, std=view.std, grey=view.grey)
+    seeds = tuple(range(choice.seed, choice.seed + num_views))
+    ids, random = _draw(samples, RandomViews(view, seeds), choice)
+    _, (plain_views,) = _draw(samples, FixedViews(plain), choice)
+    _, (grey_views,) = _draw(samples, FixedViews(replace(plain, grey=True)), choice)
+    size = f"{view.size_px} px"
+    drawn = []
+    for number, sample_id in enumerate(ids):
+        source = _source(samples, sample_id)
+        height, width = source.shape[:2]
+        drawn += [
+            _cell(source, choice, sample_id, f"source, {width} x {height} px"),
+            _cell(_stamp(source, stamp), choice, "stamp", _size(stamp.size_px)),
+            _cell(_pixels(plain_views[number], view), choice, "plain view", size),
+            _cell(_pixels(grey_views[number], view), choice, "the same in grey", size),
+        ]
+        drawn += [
+            _cell(_pixels(each[number], view), choice, f"random view {k}", size)
+            for k, each in enumerate(random, 1)
+        ]
+    return drawn
+
+
+def _draw(samples: Samples, views: Views, choice: Choice) -> tuple[list[str], tuple[Tensor, ...]]:
+    """Ids and views of the galaxies chosen; the same galaxies whatever the views."""
+    with Loader(samples, views, batch_size=choice.count, seed=choice.seed) as loader:
+        batch = next(iter(loader.epoch(0)))
+    return batch.ids.tolist(), batch.views
+
+
+def _source(samples: Samples, sample_id: str) -> Pixels:
+    [position] = np.flatnonzero(samples.keys == sample_id)
+    pixels: Pixels = simplejpeg.decode_jpeg(samples.jpegs(np.array([position]))[0], strict=True)
+    return pixels
+
+
+def _stamp(source: Pixels, stamp: Stamp) -> Pixels:
+    """What `pipeline` cuts every view from."""
+    top, left = ((side - window) // 2 for side, window in zip(source.shape, stamp.window_px, strict=False))
+    return reduce_window(source[top : top + stamp.window_px[0], left : left + stamp.window_px[1]], stamp)
+
+
+def _pixels(image: Tensor, view: View) -> Pixels:
+    """A normalised view of shape (3, size, size) as uint8 pixels of shape (size, size, 3)."""
+    pixels = image.permute(1, 2, 0).float().cpu().numpy() * np.array(view.std) + np.array(view.mean)
+    return np.asarray(np.clip(np.rint(pixels * 255), 0, 255), np.uint8)
+
+
+def _cell(pixels: Pixels, choice: Choice, *lines: str) -> Galaxy:
+    """A cell; what is smaller is enlarged without smoothing, so that its own pixels show."""
+    scale = choice.side_px / max(pixels.shape[:2])
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    cell = np.zeros((choice.side_px, choice.side_px, 3), np.uint8)
+    top, left = (choice.side_px - height) // 2, (choice.side_px - width) // 2
+    cell[top : top + height, left : left + width] = cv2.resize(pixels, (width, height), interpolation=method)
+    return Galaxy(cell, lines)
+
+
+def _size(size_px: tuple[int, int]) -> str:
+    return f"{size_px[1]} x {size_px[0]} px"
+
+
+@click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
+@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("sheet", type=click.Path(path_type=Path))
+@click.option("--recipe", default="quick", help="Recipe: a known name or a TOML file.")
+@click.option("--count", type=click.IntRange(1, 100), default=6, help="Number of galaxies.")
+@click.option("--views", "num_views", type=click.IntRange(1, 16), default=4, help="Random views of each.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the galaxies and the views.")
+@click.option("--split", default="train", help="Split to draw from.")
+@click.option(
+    "--size", "side_px", type=click.IntRange(32, 1024), default=160, help="Pixels of a side on the sheet."
+)
+def main(
+    *, shards: Path, sheet: Path, recipe: str, count: int, num_views: int, seed: int, split: str, side_px: int
+) -> None:
+    """Draw what the network of a recipe sees of galaxies in SHARDS, into the image SHEET (a .png).
+
+    A row a galaxy: the image, the stamp that views are cut from, the plain view, the same in grey, and views with
+    the random changes of training, drawn by the code that training uses.
+
+    \b
+    Example:
+      python views.py shards sheet.png --recipe ng_cnn --count 8
+    """
+    if sheet.suffix.lower() != ".png":
+        raise click.UsageError(f"{sheet}: the sheet is a PNG; give it a name that ends in .png")
+    view = load_recipe(recipe).view
+    samples, _ = open_split(shards, split)
+    drawn = cells(samples, view, num_views, Choice(min(count, len(samples)), seed, side_px))
+    with atomic_write(sheet) as file:
+        draw_sheet(drawn, num_columns=4 + num_views).save(file, "PNG")
+    click.echo(f"{sheet}: {len(drawn) // (4 + num_views):,} of {len(samples):,} {split} galaxies")
+
+
+if __name__ == "__main__":
+    main()
