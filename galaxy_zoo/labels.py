@@ -123,21 +123,25 @@ def read_cells(file: Path | IO[bytes], where: str) -> pd.DataFrame:
     """
     try:
         cells = pd.read_csv(file, header=None, dtype=str, skip_blank_lines=False, low_memory=False)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise LabelError(f"{where}: there is no such file") from error
     except ValueError as error:  # pandas' parser errors and UTF-8 errors are ValueErrors
         raise LabelError(f"{where}: not a CSV file: {str(error).strip()}") from error
     header = cells.iloc[0].fillna("")
     if header.duplicated().any():
-        raise LabelError(f"{where}: column {header[header.duplicated()].iloc[0]!r} stands twice; keep one of them")
-    return cells.iloc[1:].set_axis(header.tolist(), axis="columns")
+        raise LabelError(
+            f"{where}: column {header[header.duplicated()].iloc[0]!r} stands twice in the header, the first line; "
+            "keep one of them, or write the header"
+        )
+    num_rows = int(np.flatnonzero(cells.notna().any(axis=1))[-1])  # blank lines at the end are none
+    return cells.iloc[1 : num_rows + 1].set_axis(header.tolist(), axis="columns")
 
 
 def _check_columns(table: pd.DataFrame, tree: DecisionTree, where: str, *, allow_missing: bool) -> None:
     if tree.id_column not in table:
         raise LabelError(
             f"{where}: no column {tree.id_column!r} (the ids, by tree {tree.name!r}); "
-            f"the header is {', '.join(map(str, table.columns[:6]))}, ..."
+            f"the header is {', '.join(map(str, table.columns[:6]))[:100]}, ...; columns are separated by commas"
         )
     missing = [column for column in tree.columns if column not in table]
     none_left = len(missing) == len(tree.columns)

@@ -50,7 +50,7 @@ def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
     """On resuming, the manifest of a pack that is finished already; also checks whether OUT may be written to.
 
     Raises:
-        OutputError: OUT may not be written to, or it was finished with another tree or seed.
+        OutputError: OUT may not be written to, or it was finished from another source or with other options.
     """
     if out.resume and is_finished(out.folder):
         manifest = read_manifest(out.folder)
@@ -64,9 +64,23 @@ def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
                 f"{out.folder}: finished with other --quality, --resize, --pad or --fits options; "
                 "pass --overwrite to pack again"
             )
+        _check_same_samples(make_plan(options), manifest, out.folder)
         return manifest
     check_out(out.folder, overwrite=out.overwrite, resume=out.resume)
     return None
+
+
+def _check_same_samples(plan: Plan, manifest: Manifest, folder: Path) -> None:
+    """Compare what would be packed with what was: shards by name, and the number of samples, kept or rejected."""
+    planned = [shard.name for shard in plan.shards]
+    packed = [shard.name for shards in manifest.splits.values() for shard in shards]
+    num_planned = plan.num_samples + len(plan.rejected)
+    num_packed = sum(map(manifest.samples, manifest.splits)) + manifest.rejected
+    if planned != packed or num_planned != num_packed:
+        raise OutputError(
+            f"{folder}: finished with {num_packed:,} samples and rejects in {len(packed)} shards, but SOURCE and the "
+            f"options now give {num_planned:,} in {len(planned)}; pass --overwrite to pack again, or name a new folder"
+        )
 
 
 def pack(options: PackOptions, out: OutOptions, plan: Plan | None = None) -> Packed:

@@ -131,3 +131,9 @@ def test_only_the_first_of_many_missing_columns_are_listed() -> None:
         LabelError, match=r"36 of the 37 .*: Class1\.2, Class1\.3, Class2\.1, Class2\.2, Class3\.1, \.\.\.;"
     ):
         read("GalaxyID,Class1.1\n1,0.5\n", load_tree("gz2-kaggle"))
+
+
+def test_blank_lines_at_the_end_are_no_rows() -> None:
+    tree = load_tree("galaxy10")
+    text = ",".join(["id", *tree.columns]) + "\n7" + ",0.1" * 10 + "\n\n\n"
+    assert read_votes(io.BytesIO(text.encode()), tree).index.tolist() == ["7"]

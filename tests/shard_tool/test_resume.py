@@ -3,6 +3,7 @@
 import fcntl
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -256,3 +257,14 @@ def test_out_below_a_file_is_one_message(kaggle: Path, tmp_path: Path) -> None:
         result = pack(kaggle, out)
         assert result.exit_code == 1
         assert "ot a " in result.stderr  # "not a folder" or "Not a directory"
+
+
+def test_resuming_what_was_finished_from_something_else_is_refused(kaggle: Path, tmp_path: Path) -> None:
+    assert pack(kaggle, tmp_path / "out").exit_code == 0
+    before = contents(tmp_path / "out")
+    fewer = shutil.copytree(kaggle, tmp_path / "fewer")
+    next((fewer / "images_test_rev1").iterdir()).unlink()
+    for source, options in ((fewer, ()), (kaggle, ("--shards", 3)), (tmp_path / "nowhere", ())):
+        result = pack(source, tmp_path / "out", "--resume", *options)
+        assert result.exit_code == 1, result.output
+    assert contents(tmp_path / "out") == before
