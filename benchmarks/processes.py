@@ -1,6 +1,5 @@
 """A command in a process of its own: how long it takes, on how much processor time, in how much memory."""
 
-import resource
 import subprocess
 import time
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Timing:
-    """What one command took. cpu_s: of it and its workers. peak_*: 1e6 bytes resident in them at once, at most."""
+    """What one command and its workers took, read every 50 ms. peak_*: 1e6 bytes resident in them at once, at most."""
 
     command: str
     images: int
@@ -28,11 +27,12 @@ class Timing:
 def timed(command: list[str], images: int) -> Timing:
     """Run a command to its end; raises CalledProcessError where it fails."""
     click.echo(" ".join(command), err=True)
-    started, used, resident, without_files = time.perf_counter(), children_cpu_s(), 0, 0
+    started, resident, without_files = time.perf_counter(), 0, 0
+    cpu_s: dict[int, float] = {}
     with subprocess.Popen(command) as process:
         watched = psutil.Process(process.pid)
         while process.poll() is None:
-            now = memory_bytes(watched)
+            now = memory_bytes(watched, cpu_s)
             resident, without_files = max(resident, now[0]), max(without_files, now[1])
             time.sleep(POLL_S)
     seconds = time.perf_counter() - started
@@ -41,21 +41,19 @@ def timed(command: list[str], images: int) -> Timing:
     shown = " ".join(Path(part).name if "/" in part else part for part in command)
     rate = round(images / seconds, 1)
     memory = round(resident / 1e6, 1), round(without_files / 1e6, 1)
-    return Timing(shown, images, round(seconds, 2), round(children_cpu_s() - used, 2), rate, *memory)
+    return Timing(shown, images, round(seconds, 2), round(sum(cpu_s.values()), 2), rate, *memory)
 
 
-def children_cpu_s() -> float:
-    """Processor time of all children that have ended, and of theirs."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def memory_bytes(process: psutil.Process, cpu_s: dict[int, float]) -> tuple[int, int]:
+    """The resident memory of a process and its descendants: all of it, and without pages of files.
 
-
-def memory_bytes(process: psutil.Process) -> tuple[int, int]:
-    """The resident memory of a process and its descendants: all of it, and without pages of files."""
+    Also notes in `cpu_s`, by process, the processor time each has used so far.
+    """
     resident = without_files = 0
     try:
         for each in [process, *process.children(recursive=True)]:
-            memory = each.memory_info()
+            memory, times = each.memory_info(), each.cpu_times()
+            cpu_s[each.pid] = times.user + times.system
             resident += memory.rss
             without_files += memory.rss - memory.shared
     except psutil.NoSuchProcess:

@@ -61,7 +61,7 @@ class Run:
         Raises:
             OutputError: the folder is not empty.
         """
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+        if self.folder.exists() and (not self.folder.is_dir() or any(map(_is_content, self.folder.iterdir()))):
             raise OutputError(f"{self.folder} is not empty; go on with --resume, or give another --out")
 
     def create(self) -> None:
@@ -78,7 +78,7 @@ class Run:
 
     def has_checkpoints(self) -> bool:
         """Whether there is something to go on from."""
-        return any(self.folder.glob("member-*/last-*"))
+        return any(self.folder.glob("member-*/last-*.safetensors"))
 
     def locked(self) -> AbstractContextManager[None]:
         """Make the folder where it is missing, and keep every other training out of it.
@@ -116,6 +116,11 @@ class Run:
             "data": {**asdict(self.data), "image_px": list(self.data.image_px), "tree": self.data.tree.to_dict()},
             "versions": dict(self.versions),
         }
+
+
+def _is_content(path: Path) -> bool:
+    """Whether it is more than what a training leaves that was killed before it wrote run.json."""
+    return path.name != "lock" and not (path.is_dir() and not any(path.iterdir()))
 
 
 def load_run(folder: Path) -> Run:

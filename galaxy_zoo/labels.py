@@ -133,8 +133,10 @@ def read_cells(file: Path | IO[bytes], where: str) -> pd.DataFrame:
             f"{where}: column {header[header.duplicated()].iloc[0]!r} stands twice in the header, the first line; "
             "keep one of them, or write the header"
         )
-    num_rows = int(np.flatnonzero(cells.notna().any(axis=1))[-1])  # blank lines at the end are none
-    return cells.iloc[1 : num_rows + 1].set_axis(header.tolist(), axis="columns")
+    filled = np.flatnonzero(cells.notna().any(axis=1))
+    if not len(filled):
+        raise LabelError(f"{where}: not a CSV file: every cell is empty")
+    return cells.iloc[1 : filled[-1] + 1].set_axis(header.tolist(), axis="columns")
 
 
 def _check_columns(table: pd.DataFrame, tree: DecisionTree, where: str, *, allow_missing: bool) -> None:

@@ -6,6 +6,7 @@ the old set for everyone who reads it, whatever happens.
 """
 
 import csv
+import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Statistics, read_manife
 from galaxy_zoo.version import __version__
 from shard_tool.encoding import AS_IT_IS, Encoding
 from shard_tool.joining import Rejected
-from shard_tool.journal import JOURNAL_NAME, REJECTED_NAME, Journal, PackedShard, output_errors
+from shard_tool.journal import JOURNAL_NAME, PLAN_NAME, REJECTED_NAME, Journal, PackedShard, output_errors
 from shard_tool.options import PackOptions
 from shard_tool.packing import OutOptions, rejected_csv, statistics_of, write_shards
 from shard_tool.plan import Plan, make_plan
@@ -60,10 +61,12 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
         OutputError: the folder cannot be written to; finished shards are kept for --resume.
     """
     manifest = _appendable(out.folder)
+    rejects = _known_rejects(out.folder, manifest.rejected)
     staging = out.folder / STAGING_NAME
     if _is_committed(staging, manifest):
+        begun = _identity_begun(staging)
         shutil.rmtree(staging)
-        if out.resume:
+        if out.resume and make_plan(_options(new, manifest)).identity["images"] == begun.get("images"):
             return None
     if _has_begun(staging) and not (out.resume or out.overwrite):
         raise OutputError(
@@ -73,15 +76,17 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
     journal = Journal(staging)
     with output_errors(out.folder), ExitStack() as stack:
         stack.enter_context(journal.locked(overwrite=out.overwrite, resume=out.resume))
-        _take_back(out.folder, plan)
+        if read_manifest(out.folder).set_sha256 != manifest.set_sha256:
+            raise OutputError(f"{out.folder}: another append has ended there meanwhile; run the command again")
+        _take_back(out.folder, plan, manifest)
         journal.begin({**plan.identity, "the shards in OUT": manifest.set_sha256}, resume=out.resume)
         shards = write_shards(plan, replace(out, folder=staging))
         rejected = tuple(sorted([*plan.rejected, *(r for shard in shards for r in shard.rejected)]))
-        if not any(packed.shard.samples for packed in shards):
+        if _is_empty(manifest, plan, shards):
             shutil.rmtree(staging)
             raise SourceError(f"{new.source}: every image was rejected; the first: {rejected[0].reason}")
         merged = _merge(manifest, staging, plan, shards, num_rejected=len(rejected))
-        _commit(out.folder, merged, plan, rejects=_known_rejects(out.folder, manifest.rejected) + rejected)
+        _commit(out.folder, merged, plan, rejects=rejects + rejected)
     num_added = sum(packed.shard.samples for packed in shards)
     return Appended(merged, num_added, rejected, plan.ignored)
 
@@ -91,18 +96,14 @@ def _appendable(folder: Path) -> Manifest:
     of_manifest(manifest, folder)
     if manifest.is_foreign:
         raise ShardError(f"{folder}: others wrote these tars; write more of them and run shard_tool index again")
-    if (folder / JOURNAL_NAME).exists():
+    if (folder / JOURNAL_NAME / PLAN_NAME).exists():
         raise OutputError(f"{folder}: a pack is writing to it, or was interrupted; finish it with pack --resume")
     return manifest
 
 
-def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> Plan:
-    """What to add, in shards that are numbered on from the old ones.
-
-    Raises:
-        InputError: the source or its labels cannot be used, its images have another size, or an id is known.
-    """
-    options = PackOptions(
+def _options(new: NewGalaxies, manifest: Manifest) -> PackOptions:
+    """How to pack the new galaxies: as the old ones were."""
+    return PackOptions(
         source=new.source,
         tree=manifest.tree,
         labels=new.labels,
@@ -112,7 +113,31 @@ def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> Plan:
         seed=manifest.seed,
         encoding=_encoding(manifest),
     )
-    plan = make_plan(options)
+
+
+def _identity_begun(staging: Path) -> dict[str, str]:
+    """What the append in `staging` was made from, as far as it is still written there."""
+    try:
+        return dict(json.loads((staging / JOURNAL_NAME / PLAN_NAME).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _is_empty(manifest: Manifest, plan: Plan, shards: Sequence[PackedShard]) -> bool:
+    """Whether nothing was packed, or nothing of the split that the set would be known by."""
+    by_split = dict.fromkeys(SPLITS, 0)
+    for planned, packed in zip(plan.shards, shards, strict=True):
+        by_split[planned.split] += packed.shard.samples
+    return not any(by_split.values()) or (plan.main_split not in manifest.splits and not by_split[plan.main_split])
+
+
+def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> Plan:
+    """What to add, in shards that are numbered on from the old ones.
+
+    Raises:
+        InputError: the source or its labels cannot be used, its images have another size, or an id is known.
+    """
+    plan = make_plan(_options(new, manifest))
     if plan.image_px != manifest.image_px:
         raise SourceError(
             f"{new.source}: images of {plan.image_px[1]} x {plan.image_px[0]} pixels, those in {folder} have "
@@ -168,7 +193,7 @@ def _files(plan: Plan) -> Iterator[str]:
 
 
 def _has_begun(staging: Path) -> bool:
-    return (staging / JOURNAL_NAME / "plan.json").exists()
+    return (staging / JOURNAL_NAME / PLAN_NAME).exists()
 
 
 def _made(staging: Path) -> set[str]:
@@ -182,7 +207,7 @@ def _is_committed(staging: Path, manifest: Manifest) -> bool:
     return bool(made) and made <= {shard.name for shards in manifest.splits.values() for shard in shards}
 
 
-def _take_back(folder: Path, plan: Plan) -> None:
+def _take_back(folder: Path, plan: Plan, manifest: Manifest) -> None:
     """Undo the moves of an append that was killed before its last step.
 
     Raises:
@@ -190,7 +215,9 @@ def _take_back(folder: Path, plan: Plan) -> None:
     """
     staging = folder / STAGING_NAME
     made = _made(staging)
-    for name in _files(plan):
+    committed = {shard.name for shards in manifest.splits.values() for shard in shards}
+    stale = [name for tar in sorted(made - committed) for name in (tar, index_path(Path(tar)).name)]
+    for name in dict.fromkeys([*_files(plan), *stale]):
         if not (folder / name).exists():
             continue
         if Path(name).with_suffix(".tar").name not in made:
@@ -238,10 +265,14 @@ def _without_pixels(statistics: Statistics) -> Statistics:
 
 def _known_rejects(folder: Path, count: int) -> tuple[Rejected, ...]:
     """The first `count` rejects listed in the folder: those of an append that was killed come after them."""
+    if not count:
+        return ()
     path = folder / REJECTED_NAME
     try:
         with path.open(newline="") as file:
             rows = list(csv.reader(file))[1 : count + 1]
+        if len(rows) != count:
+            raise ValueError(f"{len(rows)} rows, the manifest says {count}")
         return tuple(Rejected(split, sample_id, name, reason) for split, sample_id, name, reason in rows)
     except (OSError, ValueError, csv.Error) as error:
         raise ShardError(
@@ -257,4 +288,4 @@ def _commit(folder: Path, manifest: Manifest, plan: Plan, *, rejects: Sequence[R
         (staging / name).replace(folder / name)
     write_text(folder / REJECTED_NAME, rejected_csv(rejects))
     (staging / MANIFEST_NAME).replace(folder / MANIFEST_NAME)
-    shutil.rmtree(staging)
+    shutil.rmtree(staging, ignore_errors=True)

@@ -31,6 +31,10 @@ SUFFIXES = (".fits", ".fit")
 SIGNATURE = b"SIMPLE  ="
 
 
+BRIGHTEST = 1e30
+"""Where values are cut off, in units of the range: far beyond any data, far from overflow."""
+
+
 @dataclass(frozen=True)
 class Stretch:
     """How values become brightness; a larger `softening` shows fainter parts."""
@@ -41,7 +45,7 @@ class Stretch:
 
     def to_pixels(self, bands: NDArray[np.float64]) -> NDArray[np.uint8]:
         """Pixels of shape (height, width, 3), red, green, blue, from bands of shape (1 or 3, height, width)."""
-        scaled = np.clip((bands - self.black) / (self.white - self.black), 0, None)
+        scaled = np.clip((bands - self.black) / (self.white - self.black), 0, BRIGHTEST)
         intensity = scaled.mean(axis=0)
         stretched = np.arcsinh(self.softening * intensity) / np.arcsinh(self.softening)
         colours = scaled * np.divide(stretched, intensity, out=np.zeros_like(intensity), where=intensity > 0)

@@ -130,7 +130,7 @@ def _dataset(file: Any, name: str, source: Path) -> Any:
 
 
 def _check_layout(images: Any, answers: Any, source: Path) -> None:
-    shape = images.shape
+    shape: tuple[int, ...] = images.shape or ()  # h5py gives None for a dataset that holds nothing
     if images.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
         raise SourceError(
             f"{source}: images are {images.dtype} of shape {shape}; uint8 (N, height, width, 3) is read"

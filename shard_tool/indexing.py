@@ -1,5 +1,6 @@
 """Make a folder of tars that others wrote readable for the pipeline: an index for each tar, and a manifest."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -11,7 +12,7 @@ from pathlib import Path
 from galaxy_zoo.errors import ImageError, OutputError, ShardError
 from galaxy_zoo.files import sha256_of, write_text
 from galaxy_zoo.index import Sample, format_index, index_path, key_of
-from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, Statistics, read_manifest
+from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, Statistics
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.version import __version__
 from shard_tool.deep_linting import Failure, SampleRules, lint_samples
@@ -89,6 +90,7 @@ def index_folder(
     if failures:
         return Indexed(None, besides, others, tuple(failures))
     manifest = _manifest(shards, rules, main_split)
+    (folder / MANIFEST_NAME).unlink(missing_ok=True)  # from here on the old one would not fit
     for each in shards:
         write_text(index_path(folder / each.shard.name), each.index)
     manifest.write(folder)
@@ -143,8 +145,8 @@ def _splits(folder: Path, *, split_by_name: bool) -> dict[str, list[Path]]:
 def _refuse_what_is_there(folder: Path, splits: dict[str, list[Path]], *, overwrite: bool) -> None:
     if (folder / MANIFEST_NAME).exists():
         try:
-            is_foreign = read_manifest(folder).is_foreign
-        except ShardError:
+            is_foreign = json.loads((folder / MANIFEST_NAME).read_text()).get("is_foreign") is True
+        except (ValueError, AttributeError):  # not a manifest at all
             is_foreign = True
         if not is_foreign:
             raise OutputError(f"{folder}: shard_tool pack wrote these shards, with their indexes; nothing to do")

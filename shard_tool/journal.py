@@ -28,6 +28,7 @@ from galaxy_zoo.manifest import MANIFEST_NAME, Shard
 from shard_tool.joining import Rejected
 
 JOURNAL_NAME = ".pack"
+PLAN_NAME = "plan.json"
 REJECTED_NAME = "rejected.csv"
 OWN_NAME = re.compile(r"(?:(?:train|test)-\d{6}\.(?:tar|idx)|manifest\.json|rejected\.csv)(?:\.part)?")
 OWN_JOURNAL_NAME = re.compile(r"(?:lock|plan\.json|(?:train|test)-\d{6}\.json)(?:\.part)?")
@@ -69,13 +70,13 @@ def check_out(out: Path, *, overwrite: bool, resume: bool) -> None:
             f"{out}: not empty; name a new folder, or pass --resume to finish an interrupted pack "
             "or --overwrite to replace an old one"
         )
-    if resume and set(names) - {JOURNAL_NAME} and not (out / JOURNAL_NAME / "plan.json").exists():
+    if resume and set(names) - {JOURNAL_NAME} and not (out / JOURNAL_NAME / PLAN_NAME).exists():
         raise OutputError(f"{out}: no journal of an interrupted pack; pass --overwrite to pack again")
 
 
 def is_finished(out: Path) -> bool:
-    """Whether the folder holds a finished pack: a manifest and no journal."""
-    return (out / MANIFEST_NAME).exists() and not (out / JOURNAL_NAME).exists()
+    """Whether the folder holds a finished pack: a manifest, and no plan of one that is under way."""
+    return (out / MANIFEST_NAME).exists() and not (out / JOURNAL_NAME / PLAN_NAME).exists()
 
 
 @contextmanager
@@ -97,7 +98,7 @@ class Journal:
         """Name the journal of `out`; touches nothing."""
         self.out = out
         self._folder = out / JOURNAL_NAME
-        self._plan = self._folder / "plan.json"
+        self._plan = self._folder / PLAN_NAME
 
     @contextmanager
     def locked(self, *, overwrite: bool, resume: bool) -> Iterator[None]:
@@ -146,9 +147,10 @@ class Journal:
         write_text(self._entry(packed.shard.name), json.dumps(asdict(packed)) + "\n")
 
     def end(self) -> None:
-        """Remove the journal."""
+        """Remove the journal: the plan first, for without it the pack counts as finished, whatever is left."""
         with output_errors(self.out):
-            shutil.rmtree(self._folder)
+            self._plan.unlink()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _entry(self, name: str) -> Path:
         return self._folder / Path(name).with_suffix(".json").name

@@ -183,7 +183,7 @@ def _identity(
         for sample in shard.samples:
             file = sample.file
             checksum = file.member.crc if file.member else None
-            proof = file.changed_ns if checksum is None else checksum
+            proof = f"{file.changed_ns} {file.shown}" if checksum is None else checksum
             lines.append(f"{shard.split}/{sample.id} {file.num_bytes} {proof}")
     images = sha256("\n".join(sorted(lines)).encode())
     rows = sha256()

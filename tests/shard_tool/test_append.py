@@ -279,6 +279,7 @@ def test_folders_that_cannot_be_appended_to_are_refused(
     assert (old / "train-000004.tar").read_bytes() == b"mine"
     (old / "train-000004.tar").unlink()
     (old / ".pack").mkdir()
+    (old / ".pack" / "plan.json").write_text("{}")
     assert "finish it with pack --resume" in refused(old)
     (old / ".pack").rmdir()
     data = json.loads((old / "manifest.json").read_text())
