@@ -281,7 +281,7 @@ def test_folders_that_cannot_be_appended_to_are_refused(
     (old / ".pack").mkdir()
     (old / ".pack" / "plan.json").write_text("{}")
     assert "finish it with pack --resume" in refused(old)
-    (old / ".pack").rmdir()
+    shutil.rmtree(old / ".pack")
     data = json.loads((old / "manifest.json").read_text())
     (old / "manifest.json").write_text(json.dumps(data | {"encoding": {"quality": 95}}))
     assert "the encoding in the manifest is damaged" in refused(old)
@@ -289,3 +289,23 @@ def test_folders_that_cannot_be_appended_to_are_refused(
     (old / "manifest.json").write_text(json.dumps(data))
     assert "its manifest is of an older version, without the sums" in refused(old)
     assert append(parts[1], old, "--resume", "--overwrite").exit_code == 2
+
+
+def test_an_append_that_another_one_overtook_is_refused(
+    parts: tuple[Path, Path], old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest is read and planned on before the lock is held: another append may end in between."""
+    make_plan = appending.make_plan
+
+    def overtaken(*args: object) -> object:
+        plan = make_plan(*args)
+        data = json.loads((old / "manifest.json").read_text())
+        del data["set_sha256"]
+        data["splits"]["train"].pop()
+        (old / "manifest.json").write_text(json.dumps(data))
+        return plan
+
+    monkeypatch.setattr(appending, "make_plan", overtaken)
+    result = append(parts[1], old)
+    assert result.exit_code == 1
+    assert "another append has ended there meanwhile" in result.stderr
