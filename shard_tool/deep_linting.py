@@ -74,7 +74,9 @@ def check_votes_file(data: bytes, tree: DecisionTree) -> Iterator[str]:
     outside = np.flatnonzero((votes < 0) | (votes > 1))
     if len(outside):
         yield f"vote {tree.columns[outside[0]]} is {votes[outside[0]]:.6g}, outside [0, 1]"
-    for violation in check_votes(votes[None].astype(np.float64), tree):
+    with np.errstate(invalid="ignore"):  # a signalling NaN is a missing vote like any other
+        in_double = votes[None].astype(np.float64)
+    for violation in check_votes(in_double, tree):
         yield f"the votes break the tree: {violation}"
 
 

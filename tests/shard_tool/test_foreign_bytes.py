@@ -217,3 +217,9 @@ CHANGE = st.tuples(st.integers(21, 275), st.binary(min_size=1, max_size=8)) | st
 def test_any_file_of_votes_is_checked(data: bytes) -> None:
     reasons = list(check_votes_file(data, load_tree("gz2-kaggle")))
     assert reasons, "half for every answer breaks the tree, and so does whatever else there is"
+
+
+def test_a_signalling_nan_is_a_missing_vote() -> None:
+    votes = np.full(37, np.nan, np.float32)
+    votes.view(np.uint32)[0] = 0x7F810000
+    assert list(check_votes_file(encode_votes(votes), load_tree("gz2-kaggle"))) == []
