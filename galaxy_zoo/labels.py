@@ -1,6 +1,6 @@
 """Read tables of votes, say exactly which cell is wrong, join several by id, and turn counts into fractions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -58,7 +58,7 @@ def votes_of_table(
     votes.index = _ids(table[tree.id_column], where)
     _check_range(votes, where, highest=np.inf if are_counts else 1.0)
     if not allow_missing:
-        _check_none_missing(votes, where)
+        _refuse_missing(votes, lambda row: f"{where}, line {row + 2}")
     return votes
 
 
@@ -102,13 +102,7 @@ def check_none_missing(votes: pd.DataFrame, where: str) -> None:
     Raises:
         LabelError: one is missing.
     """
-    missing = np.argwhere(np.isnan(votes.to_numpy()))
-    if len(missing):
-        row, column = missing[0]
-        raise LabelError(
-            f"{where}: id {votes.index[row]}, column {votes.columns[column]}: the vote is missing "
-            f"({len(missing)} such cells); mend it, or {MISSING_VOTES_HINT}"
-        )
+    _refuse_missing(votes, lambda row: f"{where}: id {votes.index[row]}")
 
 
 def _has(table: pd.DataFrame, sample_id: str, answer: str) -> bool:
@@ -196,11 +190,12 @@ def _check_range(votes: pd.DataFrame, where: str, *, highest: float) -> None:
         )
 
 
-def _check_none_missing(votes: pd.DataFrame, where: str) -> None:
+def _refuse_missing(votes: pd.DataFrame, place: Callable[[int], str]) -> None:
+    """Raise a LabelError for the first missing vote; `place` says where a row is."""
     missing = np.argwhere(np.isnan(votes.to_numpy()))
     if len(missing):
         row, column = missing[0]
         raise LabelError(
-            f"{where}, line {row + 2}, column {votes.columns[column]}: the vote is missing "
+            f"{place(int(row))}, column {votes.columns[column]}: the vote is missing "
             f"({len(missing)} such cells); mend it, or {MISSING_VOTES_HINT}"
         )
