@@ -1,6 +1,7 @@
 """Draw what a recipe's network sees of galaxies: the image, its stamp, the plain view, and views as for training.
 
 python views.py shards sheet.png --recipe quick --count 6
+python views.py shards gallery.png --recipe ng_cnn --gallery      # what grey, crop and size do to an image
 """
 
 from dataclasses import dataclass, replace
@@ -61,6 +62,31 @@ def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[
     return drawn
 
 
+def gallery_cells(samples: Samples, view: View, choice: Choice) -> list[Galaxy]:
+    """The cells of a gallery: the source of each galaxy, in grey, its crop in grey, and that at smaller sizes.
+
+    As in the "Galaxy Imagery Classification" notebook: original, grey, crop, and resized to a half and a quarter.
+    """
+    height, width = samples.image_px
+    crop_px = round(view.crop_px)
+    variants = {
+        f"grey, {min(height, width)} px": (min(height, width), min(height, width)),
+        **{
+            f"grey, crop {crop_px} at {side} px": (crop_px, side) for side in (crop_px, crop_px // 2, crop_px // 4)
+        },
+    }
+    columns = []
+    for crop, size in variants.values():
+        grey = View(crop_px=crop, size_px=max(1, size), grey=True)
+        ids, (images,) = _draw(samples, FixedViews(grey), choice)
+        columns.append([_pixels(image, grey) for image in images])
+    drawn = []
+    for number, sample_id in enumerate(ids):
+        drawn.append(_cell(_source(samples, sample_id), choice, sample_id, f"source, {width} x {height} px"))
+        drawn += [_cell(made[number], choice, name) for name, made in zip(variants, columns, strict=True)]
+    return drawn
+
+
 def _draw(samples: Samples, views: Views, choice: Choice) -> tuple[list[str], tuple[Tensor, ...]]:
     """Ids and views of the galaxies chosen; the same galaxies whatever the views."""
     with Loader(samples, views, batch_size=choice.count, seed=choice.seed) as loader:
@@ -112,8 +138,18 @@ def _size(size_px: tuple[int, int]) -> str:
 @click.option(
     "--size", "side_px", type=click.IntRange(32, 1024), default=160, help="Pixels of a side on the sheet."
 )
+@click.option("--gallery", is_flag=True, help="Show the source in grey, cropped and at smaller sizes instead.")
 def main(
-    *, shards: Path, sheet: Path, recipe: str, count: int, num_views: int, seed: int, split: str, side_px: int
+    *,
+    shards: Path,
+    sheet: Path,
+    recipe: str,
+    count: int,
+    num_views: int,
+    seed: int,
+    split: str,
+    side_px: int,
+    gallery: bool,
 ) -> None:
     """Draw what the network of a recipe sees of galaxies in SHARDS, into the image SHEET (a .png).
 
@@ -128,10 +164,11 @@ def main(
         raise click.UsageError(f"{sheet}: the sheet is a PNG; give it a name that ends in .png")
     view = load_recipe(recipe).view
     samples, _ = open_split(shards, split)
-    drawn = cells(samples, view, num_views, Choice(min(count, len(samples)), seed, side_px))
+    choice = Choice(min(count, len(samples)), seed, side_px)
+    drawn = gallery_cells(samples, view, choice) if gallery else cells(samples, view, num_views, choice)
     with atomic_write(sheet) as file:
-        draw_sheet(drawn, num_columns=4 + num_views).save(file, "PNG")
-    click.echo(f"{sheet}: {len(drawn) // (4 + num_views):,} of {len(samples):,} {split} galaxies")
+        draw_sheet(drawn, num_columns=len(drawn) // choice.count).save(file, "PNG")
+    click.echo(f"{sheet}: {choice.count:,} of {len(samples):,} {split} galaxies")
 
 
 if __name__ == "__main__":

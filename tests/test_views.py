@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from ensemble.recipe import load_recipe
 from galaxy_zoo.view import View
 from pipeline.shards import open_split
-from views import Choice, cells, main
+from views import Choice, cells, gallery_cells, main
 
 VIEW = View(crop_px=64, size_px=32, rotation_deg=180, flip=True, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
 
@@ -36,6 +36,21 @@ def test_a_row_shows_source_stamp_plain_grey_and_random_views(shards: Path) -> N
         assert (grey.pixels == grey.pixels[..., :1]).all()
         assert [each.lines for each in random] == [(f"random view {k}", "32 px") for k in (1, 2, 3)]
         assert len({each.pixels.tobytes() for each in (plain, *random)}) == 4
+
+
+def test_a_gallery_shows_the_source_grey_cropped_and_smaller(shards: Path) -> None:
+    samples, _ = open_split(shards, "train")
+    drawn = gallery_cells(samples, VIEW, Choice(count=2, seed=1, side_px=96))
+    assert len(drawn) == 2 * 5
+    source, grey, crop, half, quarter = (each.pixels.astype(float) for each in drawn[:5])
+    luma = source @ (0.299, 0.587, 0.114)
+    assert abs(grey[..., 0] - luma).max() <= 1.5
+    assert abs(crop.mean() - luma[16:80, 16:80].mean()) < 2
+    assert abs(half.mean() - crop.mean()) < 2
+    assert abs(quarter.mean() - crop.mean()) < 3
+    assert len(np.unique(quarter[0, :, 0])) <= 16
+    assert drawn[1].lines == ("grey, 96 px",)
+    assert drawn[4].lines == ("grey, crop 64 at 16 px",)
 
 
 def test_the_same_seed_gives_the_same_sheet(shards: Path, tmp_path: Path) -> None:
