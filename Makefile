@@ -28,11 +28,12 @@ demo: $(READY) $(OUT)/shards/manifest.json  ## galaxies to a trained ensemble an
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
 
-check: $(READY)  ## all a change must pass: format, lint, types, Dockerfile, tests with coverage
+check: $(READY)  ## all a change must pass: format, lint, types, Dockerfile, shell, tests with coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck docker/entry docker/prove .ci/run
 	$(BIN)/python -m pytest --cov
 
 format: $(READY)  ## format the code and mend what ruff can mend
