@@ -1,0 +1,48 @@
+"""The commands of the pages in docs/ are run as they stand there."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import simplejpeg
+from making import make_image
+from test_readme import ROOT, run
+
+from galaxy_zoo.labels import read_votes
+from galaxy_zoo.submission import read_submission
+from galaxy_zoo.tree import load_tree
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The blocks of a language on a page."""
+    text = (ROOT / "docs" / page).read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_the_kaggle_data(kaggle_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(kaggle_folder, tmp_path / "kaggle")
+    run("\n".join(blocks("tutorial-kaggle.md", "sh")), tmp_path)
+    ids = [path.stem for path in (kaggle_folder / "images_test_rev1").iterdir()]
+    read_submission(tmp_path / "submission.csv", load_tree("gz2-kaggle"), expected_ids=ids)
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_a_survey(tmp_path: Path) -> None:
+    tree, recipe = blocks("tutorial-survey.md", "toml")
+    [table] = blocks("tutorial-survey.md", "csv")
+    (tmp_path / "tree.toml").write_text(tree)
+    (tmp_path / "mine.toml").write_text(recipe)
+    (tmp_path / "galaxies.csv").write_text(table)
+    rng = np.random.default_rng(0)
+    files = [f"cutouts/{name}" for name in pd.read_csv(tmp_path / "galaxies.csv")["file"]]
+    for number, name in enumerate([*files, "others/J3000+01.jpg", "others/J3000+02.jpg"]):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(simplejpeg.encode_jpeg(make_image(rng, 256 + 32 * (number % 2))))
+    run("\n".join(blocks("tutorial-survey.md", "sh")), tmp_path)
+    votes = read_votes(tmp_path / "votes.csv", load_tree(str(tmp_path / "tree.toml")))
+    assert votes.index.tolist() == ["J3000+01", "J3000+02"]
