@@ -10,6 +10,7 @@ or its worker has lost the scheduler. A worker may have several threads; the cod
 Source: Dask.distributed, "Worker State Machine" and "Why did my worker die?", https://distributed.dask.org.
 """
 
+import logging
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -138,10 +139,8 @@ class Cluster:
         answers: dict[str, R | Exception] = self._client.run(function, *arguments, on_error="return")
         good: dict[str, R] = {}
         for worker, answer in answers.items():
-            if isinstance(answer, ImportError | AttributeError):
-                raise InputError(_lacks(worker, answer)) from answer
             if isinstance(answer, Exception):
-                raise answer
+                raise InputError(_lacks(worker, answer)) from answer
             good[worker] = answer
         return good
 
@@ -195,7 +194,7 @@ class Cluster:
                 f"{name}: {error.allowed_failures + 1} workers died while they had it, the last one was "
                 f"{error.last_worker.address}, perhaps for want of memory (its log says); give them more; {KEPT}"
             ) from error
-        except (ImportError, AttributeError) as error:
+        except ImportError as error:
             raise InputError(f"{_lacks('that came later', error)}; {KEPT}") from error
         return done
 
@@ -220,11 +219,14 @@ def connected(address: str | None, path: Path) -> Iterator[Cluster | None]:
         return
     try:
         from distributed import Client  # noqa: PLC0415 - an extra, which most packs do without
+        from distributed.comm import get_address_host_port  # noqa: PLC0415
     except ImportError as error:
         raise InputError(
             "--scheduler needs Dask; install it with: pip install 'galaxy-zoo-pipeline[cluster]'"
         ) from error
+    _silence()
     try:
+        get_address_host_port(address)  # a client of an address that makes no sense waits for itself to close
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(
@@ -236,6 +238,13 @@ def connected(address: str | None, path: Path) -> Iterator[Cluster | None]:
         cluster.check_workers()
         cluster.check_sees(path)
         yield cluster
+
+
+def _silence() -> None:
+    """Keep Dask's log, with its tracebacks, off the terminal: what matters in it becomes an error here."""
+    log = logging.getLogger("distributed")
+    log.handlers[:] = [logging.NullHandler()]
+    log.propagate = False
 
 
 def _wait_for_worker(client: "Client", address: str) -> None:
@@ -277,9 +286,12 @@ def _is_wanted(worker: "Worker", key: Any) -> bool:
 
 
 def _look(path: Path) -> _Sight:
-    if path.is_dir():
-        return _Sight(True, None, Journal(path).fence())
-    return _Sight(path.exists(), path.stat().st_size if path.exists() else None, "")
+    try:
+        if path.is_dir():
+            return _Sight(True, None, Journal(path).fence())
+        return _Sight(True, path.stat().st_size, "")
+    except OSError:
+        return _Sight(False, None, "")
 
 
 def _versions() -> dict[str, str]:
@@ -302,7 +314,4 @@ def _check_versions(mine: Mapping[str, str], theirs: Mapping[str, str], worker: 
 
 
 def _lacks(worker: str, error: Exception) -> str:
-    return (
-        f"a worker {worker} cannot run this program ({error}); install galaxy-zoo-pipeline {__version__} on all of "
-        "them"
-    )
+    return f"worker {worker} cannot run this ({error}); install galaxy-zoo-pipeline {__version__} on all of them"
