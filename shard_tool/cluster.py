@@ -108,6 +108,7 @@ class Cluster:
             OutputError: a task has killed its workers again and again, or the cluster is gone.
         """
         from distributed import as_completed  # noqa: PLC0415 - an extra, which most packs do without
+        from distributed.protocol.pickle import dumps  # noqa: PLC0415
 
         names: dict[Future, str] = {}
         done = as_completed(loop=self._client.loop)
@@ -117,7 +118,9 @@ class Cluster:
                 room = TASKS_A_THREAD * self._num_threads() - len(names)
                 for task in islice(todo, max(0, room)):
                     key = f"{task}-{batch_name}"
-                    future = self._client.submit(_run, function, task, versions, key=key, pure=False)
+                    # as bytes, which the scheduler passes on as they are: objects it would unpack and pack again
+                    packed = dumps((function, task))
+                    future = self._client.submit(_run, packed, versions, key=key, pure=False)
                     names[future] = str(task)
                     done.add(future)
                 if not names:
@@ -258,13 +261,15 @@ def _wait_for_worker(client: "Client", address: str) -> None:
         ) from error
 
 
-def _run(function: Callable[[T, Tick], R], task: T, versions: dict[str, str]) -> _Done[R]:
-    """Do a task on a worker."""
+def _run(packed: bytes, versions: dict[str, str]) -> _Done[Any]:
+    """Do a task on a worker; `packed` are a function and its task."""
     from distributed import Reschedule, get_worker  # noqa: PLC0415
+    from distributed.protocol.pickle import loads  # noqa: PLC0415
 
     worker = get_worker()
     key = worker.get_current_task()
     _check_versions(versions, _versions(), worker.address)  # it may have come after the others were checked
+    function, task = loads(packed)
     num_images = 0
 
     def tick() -> None:
