@@ -151,11 +151,14 @@ class Cluster:
         """The threads of all workers, which may come and go.
 
         Raises:
-            OutputError: there has been none for too long.
+            OutputError: there has been none for too long, or the scheduler is gone.
         """
         deadline = time.monotonic() + WORKERS_S
         while True:
-            threads: dict[str, int] = self._call(self._client.nthreads)
+            try:
+                threads: dict[str, int] = self._client.nthreads()
+            except (OSError, CancelledError) as error:
+                raise self._gone() from error
             if threads:
                 return sum(threads.values())
             if time.monotonic() > deadline:
@@ -174,24 +177,13 @@ class Cluster:
                 ask_at = time.monotonic() + ASK_S
         return list(done.next_batch(block=False))
 
-    def _call(self, function: Callable[[], R]) -> R:
-        """Call what needs the scheduler.
-
-        Raises:
-            OutputError: it is gone.
-        """
-        try:
-            return function()
-        except (OSError, CancelledError) as error:
-            raise OutputError(
-                f"{self._address}: the scheduler is gone; start the cluster again; {KEPT}"
-            ) from error
-
     def _result(self, future: "Future", name: str) -> "_Done[R]":
         from distributed import KilledWorker  # noqa: PLC0415
 
         try:
-            done: _Done[R] = self._call(future.result)
+            done: _Done[R] = future.result()
+        except CancelledError as error:
+            raise self._gone() from error
         except KilledWorker as error:
             raise OutputError(
                 f"{name}: {error.allowed_failures + 1} workers died while they had it, the last one was "
@@ -199,7 +191,14 @@ class Cluster:
             ) from error
         except ImportError as error:
             raise InputError(f"{_lacks('that came later', error)}; {KEPT}") from error
+        except OSError as error:
+            if future.status == "error":  # the task's own
+                raise
+            raise self._gone() from error
         return done
+
+    def _gone(self) -> OutputError:
+        return OutputError(f"{self._address}: the scheduler is gone; start the cluster again; {KEPT}")
 
 
 scheduler_option = click.option(

@@ -1,5 +1,6 @@
 """Packing on a real Dask cluster: the bytes of a local pack, whatever becomes of the workers."""
 
+import ast
 import os
 import shutil
 import signal
@@ -193,6 +194,16 @@ def test_only_a_few_tasks_are_handed_out_at_a_time(direct: Cluster) -> None:
     assert num_images == [1] * 40
 
 
+@pytest.mark.parametrize("error", [OutputError("OUT is full"), OSError(5, "Input/output error")])
+def test_the_error_of_a_task_comes_back_as_it_is(direct: Cluster, error: Exception) -> None:
+    def fail(task: str, tick: Tick) -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        list(direct.run(fail, ["train-000003.tar"], lambda _: None))
+    assert str(raised.value) == str(error)
+
+
 def test_a_task_that_kills_its_workers_is_named(direct: Cluster, dask: LocalCluster) -> None:
     def die(task: str, tick: Tick) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -305,3 +316,25 @@ def test_workers_are_those_of_the_cluster(command: tuple[str, ...]) -> None:
     result = run(*command, "--scheduler", "tcp://127.0.0.1:8786", "--workers", 2)
     assert result.exit_code == 2
     assert "exclude each other" in result.stderr
+
+
+def test_the_script_for_slurm_asks_for_what_it_says() -> None:
+    jobqueue = pytest.importorskip("dask_jobqueue")
+    page = (ROOT / "docs" / "clusters.md").read_text()
+    script = ast.parse(page.split("```python\n")[1].split("```")[0])
+    call = next(
+        node
+        for node in ast.walk(script)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "SLURMCluster"
+    )
+    made = compile(ast.fix_missing_locations(ast.Expression(call)), "docs/clusters.md", "eval")
+    names = {"SLURMCluster": jobqueue.SLURMCluster, "BIN": "/shared/galaxy-zoo/.venv/bin"}
+    with eval(made, names) as cluster:
+        job = cluster.job_script()
+    for line in ("#SBATCH -p cpu", "#SBATCH --cpus-per-task=32", "#SBATCH -t 12:00:00"):
+        assert line in job
+    worker = "/shared/galaxy-zoo/.venv/bin/python -m distributed.cli.dask_worker"
+    assert worker in job
+    assert "--nthreads 1" in job
+    assert "--nworkers 32" in job
+    assert "--lifetime 11h" in job
