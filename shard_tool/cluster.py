@@ -244,9 +244,12 @@ def connected(address: str | None, path: Path) -> Iterator[Cluster | None]:
 
 def _silence() -> None:
     """Keep Dask's log, with its tracebacks, off the terminal: what matters in it becomes an error here."""
-    log = logging.getLogger("distributed")
-    log.handlers[:] = [logging.NullHandler()]
-    log.propagate = False
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in {
+            "distributed",
+            "tornado",
+        }:  # Dask gives several of them handlers of their own
+            logging.getLogger(name).handlers[:] = [logging.NullHandler()]
 
 
 def _wait_for_worker(client: "Client", address: str) -> None:
