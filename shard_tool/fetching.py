@@ -1,9 +1,9 @@
 """Download the Kaggle competition with the user's own token: each file whole under its name, or not at all.
 
 kagglehub does the work: it finds the token, follows the redirect to the store, goes on where an interrupted download
-ended and compares the checksum that the store gives. It keeps what is unfinished in OUT/.fetch. Neither it nor this
-file writes the token anywhere; what kagglehub prints is thrown away, since it prints requests with their headers in
-one of its environments.
+ended and compares the checksum that the store gives. It keeps what is unfinished in OUT/.fetch, where `walking` does
+not look. Neither it nor this file writes the token anywhere; what kagglehub prints is thrown away, since it prints
+requests with their headers in one of its environments.
 
 Source: kagglehub 1.0.2 and kagglesdk 0.1.37, as installed.
 """
@@ -62,13 +62,16 @@ def fetch_files(out: Path, say: Callable[[str], None]) -> None:
     try:
         unfinished.mkdir(parents=True, exist_ok=True)
         with exclusive(unfinished / "lock", busy=f"{out}: another fetch is writing to it; wait for its end"):
-            _fetch_files(out, unfinished, say)
+            try:
+                _fetch_files(out, unfinished, say)
+            finally:
+                if not any(unfinished.rglob("*.zip")):
+                    shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         raise OutputError(
             f"{error.filename or out}: {error.strerror or error}; mend that, or name another folder, and run the "
             "same command again: it goes on from there"
         ) from error
-    shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _fetch_files(out: Path, unfinished: Path, say: Callable[[str], None]) -> None:

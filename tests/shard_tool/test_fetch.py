@@ -21,6 +21,7 @@ from click.testing import Result
 from kaggle_download import TABLE, TEST_FOLDER, TRAIN_FOLDER, Download, contents, pack, run, zip_of
 
 from shard_tool.fetching import COMPETITION, FILES
+from shard_tool.walking import walk
 
 TOKEN = "KGAT_0123456789abcdef"
 CHUNK_BYTES = 2**20
@@ -174,6 +175,9 @@ def test_a_lost_connection_leaves_no_half_file_and_the_next_run_goes_on(server: 
     assert_says_how_to_do_it_by_hand(result, tmp_path)
     assert "the connection was lost" in result.stderr
     assert {path.name for path in tmp_path.glob("*.zip")} == {f"{TABLE}.zip", "central_pixel_benchmark.zip"}
+    half = next(tmp_path.rglob(f"{TRAIN_FOLDER}.zip"))
+    assert 0 < half.stat().st_size < len(server.files[half.name])
+    assert str(half) not in [file.path for file in walk(tmp_path)]
     server.downloads.clear()
     server.cuts_off = ""
     assert fetch(tmp_path).exit_code == 0
@@ -210,9 +214,11 @@ def test_a_refusal_says_what_to_do(status: int, message: str, server: Kaggle, tm
 
 def test_no_token(server: Kaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAGGLE_API_TOKEN")
-    result = fetch(tmp_path)
-    assert_says_how_to_do_it_by_hand(result, tmp_path)
+    out = tmp_path / "out"
+    result = fetch(out)
+    assert_says_how_to_do_it_by_hand(result, out)
     assert "no Kaggle token found" in result.stderr
+    assert list(out.iterdir()) == []
     assert "KAGGLE_API_TOKEN" in result.stderr
     assert server.authorizations == set()
 
