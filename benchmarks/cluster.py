@@ -118,10 +118,11 @@ def main(
         raise click.UsageError("give --source, --folder and --out")
     this = [sys.executable, "-m", "benchmarks.cluster", "manifest", str(folder / "pack-manifest"), str(shards)]
     manifest = subprocess.run(this, capture_output=True, check=True, text=True).stdout
+    # many threads, so that tasks are handed out all the time
+    with LocalCluster(n_workers=num_cores(), threads_per_worker=16, dashboard_address=":0") as cluster:
+        handed_out = time_tasks(cluster.scheduler_address, tasks)
     with LocalCluster(n_workers=num_cores(), threads_per_worker=1, dashboard_address=":0") as cluster:
-        address = cluster.scheduler_address
-        handed_out = time_tasks(address, tasks)
-        seconds = time_packs(source, folder, address, runs)
+        seconds = time_packs(source, folder, cluster.scheduler_address, runs)
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": num_cores(),
