@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,15 +15,20 @@ TEMPORARY_SUFFIX = ".part"
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, *, is_contested: bool = False) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; rename it to `path` when the block ends without an error.
 
     The data is on the disk before the name appears. On an error the temporary file is removed.
 
+    Args:
+        is_contested: others may be writing the same file at this moment, so the temporary name is one that nobody
+            else has. The last one to end wins.
+
     Raises:
         OSError: the folder cannot be written or the disk is full.
     """
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    own = f".{secrets.token_hex(4)}" if is_contested else ""
+    temporary = path.with_name(f"{path.name}{own}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -68,9 +74,9 @@ def check_can_write(path: Path) -> None:
         raise OutputError(f"{path}: the folder {path.absolute().parent} is read-only; name another one")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all."""
-    with atomic_write(path) as file:
+def write_text(path: Path, text: str, *, is_contested: bool = False) -> None:
+    """Write `text` as UTF-8 to `path`, whole or not at all; `is_contested` as for `atomic_write`."""
+    with atomic_write(path, is_contested=is_contested) as file:
         file.write(text.encode())
 
 

@@ -1,6 +1,7 @@
 """`shard_tool append`: new galaxies into new shards of a finished folder."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -8,6 +9,7 @@ import click
 from galaxy_zoo.console import Command
 from shard_tool.appending import Appended, NewGalaxies
 from shard_tool.appending import append as append_galaxies
+from shard_tool.cluster import connected, scheduler_option
 from shard_tool.info import describe
 from shard_tool.journal import REJECTED_NAME
 from shard_tool.packing import OutOptions
@@ -35,6 +37,7 @@ LINES_SHOWN = 20
     help="Number of new training shards.  [default: a multiple of 10, about 64 MB each]",
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
+@scheduler_option
 @click.option("--overwrite", is_flag=True, help="Throw away an interrupted append.  [default: refuse]")
 @click.option("--resume", is_flag=True, help="Finish an interrupted append.  [default: refuse]")
 @click.option(
@@ -55,6 +58,7 @@ def append(
     counts: bool,
     shards: int | None,
     workers: int | None,
+    scheduler: str | None,
     overwrite: bool,
     resume: bool,
     allow_rejects: int,
@@ -72,10 +76,17 @@ def append(
     """
     if overwrite and resume:
         raise click.UsageError("--overwrite and --resume exclude each other")
+    if workers and scheduler:
+        raise click.UsageError("--workers and --scheduler exclude each other")
+    if scheduler:  # its workers run in folders of their own
+        source, out = source.absolute(), out.absolute()
+    new = NewGalaxies(source, labels, missing_votes, counts, shards)
     place = OutOptions(out, overwrite, resume, workers or num_cores())
-    prepare_workers(place.workers)
     try:
-        appended = append_galaxies(NewGalaxies(source, labels, missing_votes, counts, shards), place)
+        with connected(scheduler, source) as cluster:
+            if cluster is None:
+                prepare_workers(place.workers)
+            appended = append_galaxies(new, replace(place, cluster=cluster))
     except KeyboardInterrupt:
         click.echo("\nInterrupted. What is finished is kept: run the same command with --resume.", err=True)
         ctx.exit(128 + signal.SIGINT)

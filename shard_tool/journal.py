@@ -8,6 +8,10 @@ While a pack runs, OUT/.pack/ holds
 
 A shard's tar and index are renamed into place before its entry appears, so an entry stands for a whole shard.
 `manifest.json` comes last, then the journal goes.
+
+On a cluster a worker that is presumed dead may still be writing the shard that another one was given: their
+temporary names differ, and what they write is the same. It may even outlive the pack; so before it renames anything
+it compares the plan with the one that it was started for (`check_fence`).
 """
 
 import fcntl
@@ -18,11 +22,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from galaxy_zoo.errors import OutputError
-from galaxy_zoo.files import sha256_of, write_text
+from galaxy_zoo.files import TEMPORARY_SUFFIX, sha256_of, write_text
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import MANIFEST_NAME, Shard
 from shard_tool.joining import Rejected
@@ -30,8 +35,9 @@ from shard_tool.joining import Rejected
 JOURNAL_NAME = ".pack"
 PLAN_NAME = "plan.json"
 REJECTED_NAME = "rejected.csv"
-OWN_NAME = re.compile(r"(?:(?:train|test)-\d{6}\.(?:tar|idx)|manifest\.json|rejected\.csv)(?:\.part)?")
-OWN_JOURNAL_NAME = re.compile(r"(?:lock|plan\.json|(?:train|test)-\d{6}\.json)(?:\.part)?")
+TEMPORARY = r"(?:(?:\.[0-9a-f]{8})?\.part)?"
+OWN_NAME = re.compile(rf"(?:(?:train|test)-\d{{6}}\.(?:tar|idx)|manifest\.json|rejected\.csv){TEMPORARY}")
+OWN_JOURNAL_NAME = re.compile(rf"(?:lock|plan\.json|(?:train|test)-\d{{6}}\.json){TEMPORARY}")
 
 
 @dataclass(frozen=True)
@@ -144,11 +150,33 @@ class Journal:
 
     def finish_shard(self, packed: PackedShard) -> None:
         """Write down what came of a shard."""
-        write_text(self._entry(packed.shard.name), json.dumps(asdict(packed)) + "\n")
+        write_text(self._entry(packed.shard.name), json.dumps(asdict(packed)) + "\n", is_contested=True)
+
+    def fence(self) -> str:
+        """What tells the pack that is under way from any other: a checksum of its plan, "" where there is none."""
+        try:
+            return sha256(self._plan.read_bytes()).hexdigest()
+        except FileNotFoundError:
+            return ""
+
+    def check_fence(self, fence: str) -> None:
+        """Check that the pack under way is still the one with this `fence`, or one of the same shards.
+
+        Raises:
+            OutputError: it is not.
+        """
+        if self.fence() != fence:
+            raise OutputError(
+                f"{self.out}: its pack has ended or another one has begun since this shard was begun"
+            )
 
     def end(self) -> None:
-        """Remove the journal: the plan first, for without it the pack counts as finished, whatever is left."""
+        """Remove the journal: the plan first, for without it the pack counts as finished, whatever is left.
+
+        Before it, what workers left behind that were killed while others made their shards.
+        """
         with output_errors(self.out):
+            self._delete(only_temporary=True)
             self._plan.unlink()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -182,8 +210,8 @@ class Journal:
         own = sorted(self.out.iterdir(), key=lambda path: (path.name != MANIFEST_NAME, path.name))
         for path in [*own, *self._folder.iterdir()]:
             is_kept = path.is_dir() or path.name == "lock"
-            if not is_kept and (path.suffix == ".part" or not only_temporary):
-                path.unlink()
+            if not is_kept and (path.suffix == TEMPORARY_SUFFIX or not only_temporary):
+                path.unlink(missing_ok=True)  # a worker may just be removing or renaming its own
 
 
 def _is_own(path: Path) -> bool:

@@ -13,7 +13,7 @@ from shard_tool.appending import STAGING_NAME
 from shard_tool.deep_linting import Failure, SampleRules, lint_samples
 from shard_tool.info import is_labelled
 from shard_tool.journal import JOURNAL_NAME, REJECTED_NAME
-from shard_tool.parallel import Tick, run_tasks
+from shard_tool.parallel import Executor, Tick, run_tasks
 from shard_tool.shard_reader import image_of
 from shard_tool.tar_walk import walk_tar
 
@@ -28,6 +28,10 @@ class LintTask:
     rules: SampleRules
     deep: bool
 
+    def __str__(self) -> str:
+        """What messages call it."""
+        return self.shard.name
+
 
 @dataclass(frozen=True)
 class LintedShard:
@@ -38,7 +42,9 @@ class LintedShard:
     failures: tuple[Failure, ...]
 
 
-def lint_folder(folder: Path, manifest: Manifest, *, deep: bool, workers: int) -> list[Failure]:
+def lint_folder(
+    folder: Path, manifest: Manifest, *, deep: bool, workers: int, executor: Executor | None = None
+) -> list[Failure]:
     """Check everything in a folder of shards; the failures in the order of files and samples.
 
     Raises:
@@ -50,7 +56,8 @@ def lint_folder(folder: Path, manifest: Manifest, *, deep: bool, workers: int) -
         for shard in shards
     ]
     total = sum(task.shard.samples for task in tasks)
-    linted = list(run_tasks(lint_shard, tasks, workers=workers, total=total, description="lint"))
+    results = run_tasks(lint_shard, tasks, workers=workers, total=total, description="lint", executor=executor)
+    linted = list(results)
     linted.sort(key=lambda each: each.task.shard.name)
     failures = [*_lint_files(folder, manifest), *(f for each in linted for f in each.failures)]
     return [*failures, *_repeated_ids(linted)]

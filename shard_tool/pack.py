@@ -3,6 +3,7 @@
 import math
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ import click
 from galaxy_zoo.console import Command
 from galaxy_zoo.manifest import Manifest
 from galaxy_zoo.tree import load_tree
+from shard_tool.cluster import connected, scheduler_option
 from shard_tool.encoding import Encoding
 from shard_tool.fits import Stretch
 from shard_tool.info import describe
@@ -87,6 +89,7 @@ LINES_SHOWN = 20
     help="Softening of the asinh stretch of FITS images; more shows fainter parts.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
+@scheduler_option
 @click.option("--overwrite", is_flag=True, help="Replace an older pack in OUT.  [default: refuse]")
 @click.option("--resume", is_flag=True, help="Finish an interrupted pack in OUT.  [default: refuse]")
 @click.option(
@@ -117,6 +120,7 @@ def pack(
     fits_range: tuple[float, float] | None,
     fits_softening: float,
     workers: int | None,
+    scheduler: str | None,
     overwrite: bool,
     resume: bool,
     allow_rejects: int,
@@ -134,6 +138,7 @@ def pack(
       shard_tool pack cutouts shards --labels votes.csv --tree my_tree.toml
       shard_tool pack cutouts shards --catalogue galaxies.parquet --tree my_tree.toml --resize 256
       shard_tool pack Galaxy10_DECals.h5 shards --tree galaxy10
+      shard_tool pack /shared/kaggle /shared/shards --scheduler tcp://head:8786
     """
     if overwrite and resume:
         raise click.UsageError("--overwrite and --resume exclude each other")
@@ -141,6 +146,10 @@ def pack(
         raise click.UsageError("--catalogue and --labels exclude each other")
     if not catalogue and (id_column or file_column != "file"):
         raise click.UsageError("--id-column and --file-column need --catalogue")
+    if workers and scheduler:
+        raise click.UsageError("--workers and --scheduler exclude each other")
+    if scheduler:  # its workers run in folders of their own
+        source, out = source.absolute(), out.absolute()
     options = PackOptions(
         source,
         load_tree(tree),
@@ -154,7 +163,7 @@ def pack(
     )
     place = OutOptions(out, overwrite, resume, workers or num_cores())
     try:
-        num_rejected = _run(options, place)
+        num_rejected = _run(options, place, scheduler)
     except KeyboardInterrupt:
         click.echo("\nInterrupted. What is finished is kept: run the same command with --resume.", err=True)
         ctx.exit(128 + signal.SIGINT)
@@ -176,17 +185,19 @@ def _stretch(fits_range: tuple[float, float] | None, softening: float) -> Stretc
     return Stretch(black, white, softening)
 
 
-def _run(options: PackOptions, out: OutOptions) -> int:
+def _run(options: PackOptions, out: OutOptions, scheduler: str | None) -> int:
     """Pack, print what came of it and return the number of rejects."""
     if finished := find_finished(options, out):
         click.echo(f"{out.folder}: finished already, nothing to do", err=True)
         return finished.rejected
-    prepare_workers(out.workers)
-    plan = make_plan(options)
-    for name, why in plan.ignored[:LINES_SHOWN]:
-        click.echo(f"ignored: {name}: {why}", err=True)
-    _echo_more(len(plan.ignored), "ignored")
-    packed = pack_shards(options, out, plan)
+    with connected(scheduler, options.source) as cluster:
+        if cluster is None:
+            prepare_workers(out.workers)
+        plan = make_plan(options)
+        for name, why in plan.ignored[:LINES_SHOWN]:
+            click.echo(f"ignored: {name}: {why}", err=True)
+        _echo_more(len(plan.ignored), "ignored")
+        packed = pack_shards(options, replace(out, cluster=cluster), plan)
     _echo_rejected(packed.rejected)
     _echo_summary(packed.manifest)
     return len(packed.rejected)

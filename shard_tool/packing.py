@@ -16,6 +16,7 @@ from galaxy_zoo.manifest import Manifest, Statistics, read_manifest
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.version import __version__
 from galaxy_zoo.votes import mean_votes
+from shard_tool.cluster import Cluster
 from shard_tool.joining import Rejected
 from shard_tool.journal import REJECTED_NAME, Journal, PackedShard, check_out, is_finished, output_errors
 from shard_tool.options import PackOptions
@@ -30,12 +31,13 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class OutOptions:
-    """Where to write, and what to do with what is there."""
+    """Where to write, what to do with what is there, and who does it: a cluster, or processes of this machine."""
 
     folder: Path
     overwrite: bool = False
     resume: bool = False
     workers: int = 1
+    cluster: Cluster | None = None
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,29 @@ def pack(options: PackOptions, out: OutOptions, plan: Plan | None = None) -> Pac
 
 
 def write_shards(plan: Plan, out: OutOptions) -> list[PackedShard]:
-    """The shards in the order of the plan. The largest begin first, so that the workers end together."""
+    """The shards in the order of the plan. The largest begin first, so that the workers end together.
+
+    Raises:
+        InputError: a worker of the cluster does not see the folder.
+    """
+    if out.cluster is not None:
+        out.cluster.check_sees(out.folder)
+    fence = Journal(out.folder).fence()
     tasks = [
-        ShardTask(out.folder, shard, plan.image_px, shard.split == plan.main_split, out.resume, plan.encoding)
+        ShardTask(
+            out.folder, shard, plan.image_px, shard.split == plan.main_split, out.resume, fence, plan.encoding
+        )
         for shard in plan.shards
     ]
     tasks.sort(key=lambda task: len(task.plan.samples), reverse=True)
-    results = run_tasks(pack_shard, tasks, workers=out.workers, total=plan.num_samples, description="pack")
+    results = run_tasks(
+        pack_shard,
+        tasks,
+        workers=out.workers,
+        total=plan.num_samples,
+        description="pack",
+        executor=out.cluster,
+    )
     by_name = {packed.shard.name: packed for packed in results}
     return [by_name[shard.name] for shard in plan.shards]
 

@@ -1,7 +1,8 @@
 """Shards in parallel: each is one task of one process; the images done are counted while the tasks run.
 
 A task is `function(task, tick)`; it calls `tick()` after every image, which counts it and raises `Stopped` when
-the run is to end. Nothing is inherited by the processes: they work the same however they are started.
+the run is to end. Nothing is inherited by the processes: they work the same however they are started. Instead of
+them an `Executor` can run the tasks: `cluster` has one.
 """
 
 import multiprocessing
@@ -9,11 +10,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
@@ -33,23 +34,41 @@ class Stopped(Exception):  # noqa: N818 - no error: the run was asked to end
     """The run is to end; raised by `tick`."""
 
 
+class Executor(Protocol):
+    """Runs tasks elsewhere."""
+
+    def run(
+        self, function: Callable[[T, Tick], R], tasks: Iterable[T], count: Callable[[int], None]
+    ) -> Iterator[R]:
+        """Yield the results as they come; `count` is told how many images were done since it was last told."""
+
+
 def num_cores() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_tasks(
-    function: Callable[[T, Tick], R], tasks: Sequence[T], *, workers: int, total: int, description: str
+    function: Callable[[T, Tick], R],
+    tasks: Sequence[T],
+    *,
+    workers: int,
+    total: int,
+    description: str,
+    executor: Executor | None = None,
 ) -> Iterator[R]:
     """Yield the results as they come, in any order, behind a progress bar over `total` images on stderr.
 
-    When a task fails the others end at their next image, and the error of the first one is raised.
+    When a task fails the others end at their next image, and the error of the first one is raised. With an
+    `executor` that runs the tasks, and `workers` is not used.
     """
     seconds = 0.2 if sys.stderr.isatty() else 10
     with tqdm(
         total=total, desc=description, unit="image", unit_scale=True, mininterval=seconds, file=sys.stderr
     ) as bar:
-        if min(workers, len(tasks)) > 1:
+        if executor is not None:
+            yield from executor.run(function, tasks, lambda images: _update(bar, images))
+        elif min(workers, len(tasks)) > 1:
             yield from _in_processes(function, tasks, min(workers, len(tasks)), bar)
         else:
             for task in tasks:

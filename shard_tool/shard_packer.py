@@ -27,7 +27,8 @@ from shard_tool.shard_writer import ShardWriter, encode_votes
 class ShardTask:
     """A shard to write into `out`; with `resume` a finished one is kept if its checksums hold.
 
-    Only the images of the split that the manifest's channel statistics are of are `measured`.
+    Only the images of the split that the manifest's channel statistics are of are `measured`. `fence` is the
+    journal's.
     """
 
     out: Path
@@ -35,7 +36,12 @@ class ShardTask:
     image_px: tuple[int, int]
     is_measured: bool
     resume: bool
+    fence: str
     encoding: Encoding = AS_IT_IS
+
+    def __str__(self) -> str:
+        """What messages call it."""
+        return self.plan.name
 
 
 class ChannelSums:
@@ -63,7 +69,7 @@ def pack_shard(task: ShardTask, tick: Tick) -> PackedShard:
     """Write a shard, its index and its entry in the journal.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written, or its pack is no longer under way.
         SourceError: the source cannot be read any more.
     """
     journal = Journal(task.out)
@@ -81,7 +87,10 @@ def pack_shard(task: ShardTask, tick: Tick) -> PackedShard:
 def _write(task: ShardTask, path: Path, tick: Tick) -> PackedShard:
     sums = ChannelSums(task.image_px)
     rejected = []
-    with atomic_write(path) as file:
+    with (
+        atomic_write(path, is_contested=True) as file,
+        atomic_write(index_path(path), is_contested=True) as index_file,
+    ):
         writer = ShardWriter(file)
         jpegs = _jpegs(task)
         for number, sample in enumerate(task.plan.samples):
@@ -98,9 +107,9 @@ def _write(task: ShardTask, path: Path, tick: Tick) -> PackedShard:
                 writer.add(sample.id, data, votes)
             tick()
         writer.finish()
-    index = writer.index.encode()
-    with atomic_write(index_path(path)) as file:
-        file.write(index)
+        index = writer.index.encode()
+        index_file.write(index)
+        Journal(task.out).check_fence(task.fence)
     shard = Shard(path.name, writer.num_samples, writer.num_bytes, writer.sha256, sha256(index).hexdigest())
     return PackedShard(shard, tuple(rejected), _triple(sums.sums), _triple(sums.squares))
 

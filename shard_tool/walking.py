@@ -8,6 +8,7 @@ from pathlib import Path
 
 from galaxy_zoo.errors import SourceError
 from shard_tool.archives import Archive, Member, archive_at, list_members, read_member
+from shard_tool.fetching import UNFINISHED_NAME
 from shard_tool.tars import TAR_SUFFIXES, list_tar, tar_at
 
 
@@ -86,6 +87,7 @@ def _walk_folder(folder: Path) -> Iterator[StoredFile]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
+        folders[:] = [name for name in folders if name != UNFINISHED_NAME]
         below = os.path.relpath(root, folder)
         for name in names:
             yield file_at(os.path.join(root, name), name if below == "." else f"{below}/{name}")  # noqa: PTH118
