@@ -151,10 +151,18 @@ class RemotePath:
         try:
             found = self._call(lambda store, path: store.ls(path, detail=True))
         except FileNotFoundError:
-            if not self._call(lambda store, path: store.exists(path.lstrip("/").partition("/")[0] or path)):
-                raise
+            self.check_bucket()
             return
         yield from self._listed(found)
+
+    def check_bucket(self) -> None:
+        """Check that the bucket of the path exists, in a store that has such.
+
+        Raises:
+            FileNotFoundError: it does not.
+        """
+        if self._protocol in WHOLE_OR_NOTHING and not self._call(_has_bucket):
+            raise FileNotFoundError(errno.ENOENT, "there is no such bucket", str(self))
 
     def files(self) -> Iterator["RemotePath"]:
         """Every file below the folder."""
@@ -174,14 +182,14 @@ class RemotePath:
 
     def read_at(self, offset: int, size: int) -> bytes:
         """A slice of the file, which must lie in it, with one request."""
+        if not size:
+            return b""
         return self._call(lambda store, path: bytes(store.cat_file(path, start=offset, end=offset + size)))
 
     def open(self, mode: Literal["rb"] = "rb") -> io.BufferedReader:  # noqa: ARG002 - pathlib's interface
         """The file, open for reading; a few MiB are read at once."""
         num_bytes = self.stat().st_size
-        return io.BufferedReader(
-            Window(lambda at, size: self.read_at(at, size) if size else b"", num_bytes), BUFFER_BYTES
-        )
+        return io.BufferedReader(Window(self.read_at, num_bytes), BUFFER_BYTES)
 
     def unlink(self, *, retry_s: float | None = None) -> None:
         """Remove the file, if it is there."""
@@ -189,6 +197,11 @@ class RemotePath:
             self._call(lambda store, path: store.rm_file(path), retry_s=retry_s)
         except FileNotFoundError:
             return
+
+    def rmdir(self) -> None:
+        """Remove the folder, which must be empty: only needed where that is still a folder."""
+        if self._protocol not in WHOLE_OR_NOTHING:
+            self._call(lambda store, path: store.rmdir(path))
 
     @contextmanager
     def atomic_write(self) -> Iterator[BinaryIO]:
@@ -208,15 +221,19 @@ class RemotePath:
 
     def _upload(self, local: str) -> None:
         def upload(store: Any, path: str) -> None:
-            if self._protocol in WHOLE_OR_NOTHING:
-                store.put_file(local, path, chunksize=PART_BYTES)
+            if self._protocol not in WHOLE_OR_NOTHING:
+                store.makedirs(path.rpartition("/")[0], exist_ok=True)
+                store.put_file(local, f"{path}.part")
+                store.mv(f"{path}.part", path)
                 return
-            store.makedirs(path.rpartition("/")[0], exist_ok=True)
-            store.put_file(local, f"{path}.part")
-            store.mv(f"{path}.part", path)
+            try:
+                store.put_file(local, path, chunksize=PART_BYTES)
+            except FileNotFoundError as error:
+                if _has_bucket(store, path):
+                    raise ConnectionError("it has forgotten the parts it had") from error
+                raise
 
-        # a store that was away may have forgotten the parts it had
-        self._call(upload, also_retried=FileNotFoundError)
+        self._call(upload)
 
     @property
     def _protocol(self) -> str:
@@ -240,7 +257,6 @@ class RemotePath:
         function: Callable[[Any, str], T],
         *,
         retry_s: float | None = None,
-        also_retried: type[Exception] | tuple[()] = (),
     ) -> T:
         """`function(store, path)`, again and again while the store does not answer."""
         store = _store(self._protocol, os.getpid())
@@ -253,8 +269,7 @@ class RemotePath:
             except Exception as error:
                 now = time.monotonic()
                 failed_at = failed_at or now
-                is_retried = _is_transient(error) or isinstance(error, also_retried)
-                if not is_retried or now + wait_s > failed_at + limit_s:
+                if not _is_transient(error) or now + wait_s > failed_at + limit_s:
                     raise _plain(error, str(self), tried_s=now - failed_at) from error
             time.sleep(wait_s * random.uniform(0.5, 1))
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
@@ -295,7 +310,7 @@ def _store(protocol: str, process: int) -> Any:  # noqa: ARG001 - connections do
         options: dict[str, Any] = {
             name: {**value, **known.get(name, {})} for name, value in OPTIONS.get(protocol, {}).items()
         }
-        return fsspec.filesystem(protocol, use_listings_cache=False, **options)
+        return fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True, **options)
     except ImportError as error:
         package = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(protocol)
         hint = f"install it with: pip install {package}" if package else str(error).rstrip(".")
@@ -304,6 +319,10 @@ def _store(protocol: str, process: int) -> Any:  # noqa: ARG001 - connections do
         ) from error
     except ValueError as error:
         raise InputError(f"{protocol}://: fsspec knows no such protocol; name a folder, s3:// or gs://") from error
+
+
+def _has_bucket(store: Any, path: str) -> bool:
+    return bool(store.exists(path.lstrip("/").partition("/")[0] or path))
 
 
 def _retry_s() -> float:

@@ -141,7 +141,7 @@ def read_member(archive: Archive, member: Member) -> bytes:
         return _read_member(archive, member)
     except ImageError:
         if is_url(archive.path):  # an open file stays what it was; an object may have been replaced
-            _check_unchanged(archive, _object_state(archive.path))
+            _check_object(archive.path, archive.num_bytes, archive.changed_ns)
         raise
 
 
@@ -234,13 +234,14 @@ def _header_bytes(data: bytes, member: Member) -> int:
 
 def _open_file(archive: Archive) -> ReadAt:
     file = _OpenFile(archive.path)
-    _check_unchanged(archive, file.state)
+    if file.state != (archive.num_bytes, archive.changed_ns):
+        raise SourceError(f"{archive.path}: has changed since it was listed; pack again")
     return file.read_at
 
 
 def _open_object(archive: Archive) -> ReadAt:
     """How to read an archive in a store: every read is one request, and several threads may read at once."""
-    _check_unchanged(archive, _first_state(archive.path))
+    _check_object_once(archive.path, archive.num_bytes, archive.changed_ns)
     path = RemotePath(archive.path)
 
     def read_at(offset: int, size: int) -> bytes:
@@ -256,20 +257,17 @@ def _open_object(archive: Archive) -> ReadAt:
     return read_at
 
 
-def _check_unchanged(archive: Archive, state: tuple[int, int]) -> None:
-    if state != (archive.num_bytes, archive.changed_ns):
-        raise SourceError(f"{archive.path}: has changed since it was listed; pack again")
-
-
-def _object_state(url: str) -> tuple[int, int]:
+def _check_object(url: str, num_bytes: int, version: int) -> None:
     try:
-        return state_of(url)
+        state = state_of(url)
     except OSError as error:
         raise SourceError(f"{RemotePath(url)}: cannot be read ({error.strerror})") from error
+    if state != (num_bytes, version):
+        raise SourceError(f"{RemotePath(url)}: has changed since it was listed; pack again")
 
 
-_first_state = lru_cache(maxsize=4096)(_object_state)
-"""Asked once a process: a worker comes back to each of many archives in every shard."""
+_check_object_once = lru_cache(maxsize=4096)(_check_object)
+"""A worker comes back to each of many archives in every shard, but need not ask each time."""
 
 
 class _OpenFile:

@@ -50,8 +50,9 @@ class Claim:
 class Held:
     """A claim that this process holds and renews."""
 
-    def __init__(self, path: RemotePath) -> None:
-        self._path = path
+    def __init__(self, folder: RemotePath) -> None:
+        self._folder = folder
+        self.path = folder / f"{CLAIM_PREFIX}{uuid4().hex}"
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True)
 
@@ -67,9 +68,9 @@ class Held:
             OutputError: another one took it for dead, since the store could not be reached for long.
             OSError: the store cannot be asked.
         """
-        if not self._path.exists():
+        if not self.path.exists():
             raise OutputError(
-                f"{self._path}: another pack has taken over while the store could not be reached; wait for its end"
+                f"{self.path}: another pack has taken over while the store could not be reached; wait for its end"
             )
 
     def end(self) -> None:
@@ -78,11 +79,12 @@ class Held:
         if self._thread.is_alive():
             self._thread.join()
         with suppress(OSError):
-            self._path.unlink(retry_s=0)
+            self.path.unlink(retry_s=0)
+            self._folder.rmdir()  # fails where a journal is left
 
     def _write(self) -> None:
         claim = Claim(socket.gethostname(), _space(), os.getpid(), time.time())
-        write_text(self._path, json.dumps(asdict(claim)) + "\n")
+        write_text(self.path, json.dumps(asdict(claim)) + "\n")
 
     def _keep(self) -> None:
         while not self._is_over.wait(RENEWED_EVERY_S):
@@ -99,12 +101,11 @@ def claimed(folder: RemotePath) -> Iterator[Held]:
         OutputError: another pack is writing to it.
         OSError: the store cannot be reached.
     """
-    own = folder / f"{CLAIM_PREFIX}{uuid4().hex}"
-    held = Held(own)
+    held = Held(folder)
     try:
         held.start()
         for path in folder.iterdir():
-            if path.name.startswith(CLAIM_PREFIX) and path != own:
+            if path.name.startswith(CLAIM_PREFIX) and path != held.path:
                 _remove_or_refuse(path)
         yield held
     finally:

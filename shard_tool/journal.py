@@ -57,6 +57,8 @@ def check_out(out: AnyPath, *, overwrite: bool, resume: bool) -> None:
         OutputError: it is no folder, or has something in it that neither option allows.
     """
     if not out.exists():
+        if isinstance(out, RemotePath):
+            out.check_bucket()
         return
     if not out.is_dir():
         raise OutputError(f"{out}: not a folder; name a new one")

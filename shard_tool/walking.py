@@ -58,10 +58,12 @@ class StoredFile:
             return read_member(self.archive, self.member)
         path = path_of(self.path)
         try:
-            data = path.read_bytes()
+            if isinstance(path, Path):
+                return path.read_bytes()
+            data = path.read_at(0, self.num_bytes)
         except OSError as error:
             raise SourceError(f"{path}: cannot be read ({error.strerror}); mend that and pack again") from error
-        if len(data) != self.num_bytes and isinstance(path, RemotePath):
+        if len(data) != self.num_bytes:
             raise SourceError(f"{path}: has changed since it was listed; pack again")
         return data
 
