@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import random
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -68,6 +69,8 @@ NO_CREDENTIALS_NAMES = {
     "ProfileNotFound",
     "DefaultCredentialsError",
 }
+SIGNATURE = re.compile(r"\?[^\s'\"]+")
+"""What follows the path of a URL in an error, which may let in whoever reads it."""
 VERSION_KEYS = ("etag", "md5hash", "generation", "lastmodified", "last_modified", "mtime", "updated", "created")
 
 
@@ -87,10 +90,15 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class RemotePath:
-    """A file or folder of a store; `listed` is what a listing said about it, which saves asking again."""
+    """A file or folder of a store.
+
+    `listed` is what a listing said about it, which saves asking again. `retry_s` is how long to try what fails, None
+    for as long as the environment says.
+    """
 
     url: str
     listed: Status | None = field(default=None, compare=False, repr=False)
+    retry_s: float | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return self.url.partition("?")[0]  # what follows may be a signature
@@ -191,10 +199,10 @@ class RemotePath:
         num_bytes = self.stat().st_size
         return io.BufferedReader(Window(self.read_at, num_bytes), BUFFER_BYTES)
 
-    def unlink(self, *, retry_s: float | None = None) -> None:
+    def unlink(self) -> None:
         """Remove the file, if it is there."""
         try:
-            self._call(lambda store, path: store.rm_file(path), retry_s=retry_s)
+            self._call(lambda store, path: store.rm_file(path))
         except FileNotFoundError:
             return
 
@@ -252,16 +260,11 @@ class RemotePath:
             if name != own and not info["name"].endswith("/"):  # an object that stands for a folder
                 yield RemotePath(f"{self._protocol}://{name}", _status(info))
 
-    def _call(
-        self,
-        function: Callable[[Any, str], T],
-        *,
-        retry_s: float | None = None,
-    ) -> T:
+    def _call(self, function: Callable[[Any, str], T]) -> T:
         """`function(store, path)`, again and again while the store does not answer."""
         store = _store(self._protocol, os.getpid())
         path = store._strip_protocol(self.url)
-        limit_s = _retry_s() if retry_s is None else retry_s
+        limit_s = _retry_s() if self.retry_s is None else self.retry_s
         failed_at, wait_s = None, 0.2
         while True:
             try:
@@ -341,7 +344,7 @@ def _is_transient(error: Exception) -> bool:
 
 def _plain(error: Exception, url: str, *, tried_s: float) -> OSError:
     """An error of a store as one of the disk: number, one line, URL."""
-    detail = " ".join(str(error).split())[:300]
+    detail = SIGNATURE.sub("?...", " ".join(str(error).split()))[:300]
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(errno.ENOENT, "there is no such file, folder or bucket", url)
     if type(error).__name__ in NO_CREDENTIALS_NAMES:

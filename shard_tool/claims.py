@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -53,12 +53,13 @@ class Held:
     def __init__(self, folder: RemotePath) -> None:
         self._folder = folder
         self.path = folder / f"{CLAIM_PREFIX}{uuid4().hex}"
+        self._once = replace(self.path, retry_s=0)  # it is renewed often enough
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True)
 
     def start(self) -> None:
         """Lay down the claim and keep it."""
-        self._write()
+        self._write(self.path)
         self._thread.start()
 
     def check(self) -> None:
@@ -79,18 +80,18 @@ class Held:
         if self._thread.is_alive():
             self._thread.join()
         with suppress(OSError):
-            self.path.unlink(retry_s=0)
-            self._folder.rmdir()  # fails where a journal is left
+            self._once.unlink()
+            replace(self._folder, retry_s=0).rmdir()  # fails where a journal is left
 
-    def _write(self) -> None:
+    def _write(self, path: RemotePath) -> None:
         claim = Claim(socket.gethostname(), _space(), os.getpid(), time.time())
-        write_text(self.path, json.dumps(asdict(claim)) + "\n")
+        write_text(path, json.dumps(asdict(claim)) + "\n")
 
     def _keep(self) -> None:
         while not self._is_over.wait(RENEWED_EVERY_S):
-            with suppress(OSError, OutputError):
-                self.check()
-                self._write()
+            with suppress(OSError):
+                if self._once.exists():
+                    self._write(self._once)
 
 
 @contextmanager

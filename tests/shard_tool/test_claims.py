@@ -56,6 +56,18 @@ def test_a_claim_of_another_machine_counts_until_it_is_old(folder: RemotePath) -
     assert len(list(folder.iterdir())) == 1
 
 
+def test_a_claim_is_renewed_but_not_laid_down_again(folder: RemotePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shard_tool.claims.RENEWED_EVERY_S", 0.01)
+    with claimed(folder) as held:
+        first = held.path.read_text()
+        deadline = time.monotonic() + 20
+        while held.path.read_text() == first:
+            assert time.monotonic() < deadline
+        held.path.unlink()
+        time.sleep(0.05)
+        assert not held.path.exists()
+
+
 def test_who_was_taken_for_dead_notices(folder: RemotePath) -> None:
     with claimed(folder) as held:
         for path in folder.iterdir():
