@@ -110,7 +110,7 @@ def open_archive(archive: Archive) -> ReadAt:
 
 def in_blocks(archive: Archive, read_at: ReadAt, size: int) -> ReadAt:
     """`read_at` of `size` bytes of an archive for many small reads that follow each other; not for several threads."""
-    return _Blocks(read_at, size).read_at if is_url(archive.path) else read_at
+    return Blocks(read_at, size).read_at if is_url(archive.path) else read_at
 
 
 def list_members(archive: Archive) -> list[Member]:
@@ -291,7 +291,7 @@ class _OpenFile:
             raise SourceError(f"{self._path}: cannot be read at byte {offset} ({error.strerror})") from error
 
 
-class _Blocks:
+class Blocks:
     """Read in blocks, which grow while they follow each other and are small after a jump."""
 
     def __init__(self, read_at: ReadAt, size: int) -> None:
@@ -302,6 +302,7 @@ class _Blocks:
         self._block_bytes = SMALLEST_BLOCK_BYTES
 
     def read_at(self, offset: int, size: int) -> bytes:
+        """The slice, shorter at the end."""
         end = min(offset + size, self._size)
         if end <= offset:
             return b""
