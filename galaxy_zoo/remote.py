@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -26,10 +27,12 @@ from galaxy_zoo.errors import InputError
 from galaxy_zoo.window import Window
 
 T = TypeVar("T")
+_is_over: ContextVar[Callable[[], bool]] = ContextVar("is_over", default=lambda: False)
 
 RETRY_VARIABLE = "SHARD_TOOL_RETRY_S"
 DEFAULT_RETRY_S = 60.0
 LONGEST_WAIT_S = 10.0
+POLL_S = 0.2
 PART_BYTES = 16 * 2**20
 """A part of a multipart upload."""
 BUFFER_BYTES = 8 * 2**20
@@ -272,9 +275,10 @@ class RemotePath:
             except Exception as error:
                 now = time.monotonic()
                 failed_at = failed_at or now
-                if not _is_transient(error) or now + wait_s > failed_at + limit_s:
+                is_hopeless = not _is_transient(error) or _is_over.get()()
+                if is_hopeless or now + wait_s > failed_at + limit_s:
                     raise _plain(error, str(self), tried_s=now - failed_at) from error
-            time.sleep(wait_s * random.uniform(0.5, 1))
+            _wait(wait_s * random.uniform(0.5, 1))
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
@@ -322,6 +326,23 @@ def _store(protocol: str, process: int) -> Any:  # noqa: ARG001 - connections do
         ) from error
     except ValueError as error:
         raise InputError(f"{protocol}://: fsspec knows no such protocol; name a folder, s3:// or gs://") from error
+
+
+@contextmanager
+def until(is_over: Callable[[], bool]) -> Iterator[None]:
+    """Stop waiting for stores in the block as soon as `is_over()`, or that of a block around it."""
+    outer = _is_over.get()
+    token = _is_over.set(lambda: is_over() or outer())
+    try:
+        yield
+    finally:
+        _is_over.reset(token)
+
+
+def _wait(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not _is_over.get()() and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, POLL_S))
 
 
 def _has_bucket(store: Any, path: str) -> bool:

@@ -4,8 +4,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
+from threading import Event
 
-from galaxy_zoo.remote import REQUESTS_AT_ONCE, is_url
+from galaxy_zoo.remote import REQUESTS_AT_ONCE, is_url, until
 from shard_tool.walking import StoredFile
 
 FILES_AHEAD = 2 * REQUESTS_AT_ONCE
@@ -26,14 +28,16 @@ def reading(files: Sequence[StoredFile]) -> Iterator[Callable[[int], bytes]]:
         return
     waiting: deque[Future[bytes]] = deque()
     rest = iter(files)
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+    is_over = Event()
+    with until(is_over.is_set), ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
 
         def read(number: int) -> bytes:  # noqa: ARG001 - they come in order
             while len(waiting) < FILES_AHEAD and (file := next(rest, None)) is not None:
-                waiting.append(pool.submit(file.read))
+                waiting.append(pool.submit(copy_context().run, file.read))
             return waiting.popleft().result()
 
         try:
             yield read
         finally:
+            is_over.set()
             pool.shutdown(cancel_futures=True)

@@ -11,7 +11,7 @@ import pytest
 from galaxy_zoo import remote
 from galaxy_zoo.errors import InputError
 from galaxy_zoo.files import atomic_write, sha256_of, write_text
-from galaxy_zoo.remote import RemotePath, path_of, remove_files
+from galaxy_zoo.remote import RemotePath, path_of, remove_files, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,6 +98,18 @@ def test_a_store_that_stays_away_is_one_line_with_its_url(
     assert (
         caught.value.strerror == "the store fails for 0 s (ConnectionError: no answer from 'https://host/a?...')"
     )
+
+
+def test_who_is_not_waited_for_any_more_stops_asking(folder: RemotePath) -> None:
+    asked: list[str] = []
+
+    def ask(store: object, path: str) -> None:
+        asked.append(path)
+        raise ConnectionError("gone")
+
+    with pytest.raises(OSError, match="the store fails"), until(lambda: len(asked) == 2), until(lambda: False):
+        folder._call(ask)
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("value", ["soon", "1 minute"])
