@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import write_text
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree, tree_from_dict
 
 MANIFEST_NAME = "manifest.json"
@@ -85,7 +85,7 @@ class Manifest:
         """The number of samples of a split, 0 where there is no such split."""
         return sum(shard.samples for shard in self.splits.get(split, ()))
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: AnyPath) -> None:
         """Write `manifest.json` into `folder`, whole or not at all."""
         data = {
             "format_version": FORMAT_VERSION,
@@ -96,7 +96,7 @@ class Manifest:
         write_text(folder / MANIFEST_NAME, json.dumps(data, indent=1) + "\n")
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: AnyPath) -> Manifest:
     """Read the manifest of a folder of shards.
 
     Raises:

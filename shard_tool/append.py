@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from galaxy_zoo.console import Command
+from galaxy_zoo.console import Command, local_path
 from shard_tool.appending import Appended, NewGalaxies
 from shard_tool.appending import append as append_galaxies
 from shard_tool.cluster import connected, scheduler_option
@@ -19,11 +19,11 @@ LINES_SHOWN = 20
 
 
 @click.command(cls=Command)
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("source", type=local_path)
+@click.argument("out", type=local_path)
 @click.option(
     "--labels",
-    type=click.Path(path_type=Path),
+    type=local_path,
     multiple=True,
     help="Table of votes, as for pack.  [default: training_solutions*.csv in SOURCE]",
 )

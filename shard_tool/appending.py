@@ -60,9 +60,11 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
         InputError: the source cannot be used, or an id is in the folder already; nothing was changed.
         OutputError: the folder cannot be written to; finished shards are kept for --resume.
     """
-    manifest = _appendable(out.folder)
-    rejects = _known_rejects(out.folder, manifest.rejected)
-    staging = out.folder / STAGING_NAME
+    folder = out.folder
+    assert isinstance(folder, Path), "the command takes no URL"
+    manifest = _appendable(folder)
+    rejects = _known_rejects(folder, manifest.rejected)
+    staging = folder / STAGING_NAME
     if _is_committed(staging, manifest):
         begun = _identity_begun(staging)
         shutil.rmtree(staging)
@@ -70,15 +72,15 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
             return None
     if _has_begun(staging) and not (out.resume or out.overwrite):
         raise OutputError(
-            f"{out.folder}: an append was interrupted; pass --resume to finish it or --overwrite to begin anew"
+            f"{folder}: an append was interrupted; pass --resume to finish it or --overwrite to begin anew"
         )
-    plan = _plan(new, out.folder, manifest)
+    plan = _plan(new, folder, manifest)
     journal = Journal(staging)
-    with output_errors(out.folder), ExitStack() as stack:
+    with output_errors(folder), ExitStack() as stack:
         stack.enter_context(journal.locked(overwrite=out.overwrite, resume=out.resume))
-        if read_manifest(out.folder).set_sha256 != manifest.set_sha256:
-            raise OutputError(f"{out.folder}: another append has ended there meanwhile; run the command again")
-        _take_back(out.folder, plan, manifest)
+        if read_manifest(folder).set_sha256 != manifest.set_sha256:
+            raise OutputError(f"{folder}: another append has ended there meanwhile; run the command again")
+        _take_back(folder, plan, manifest)
         journal.begin({**plan.identity, "the shards in OUT": manifest.set_sha256}, resume=out.resume)
         shards = write_shards(plan, replace(out, folder=staging))
         rejected = tuple(sorted([*plan.rejected, *(r for shard in shards for r in shard.rejected)]))
@@ -86,7 +88,7 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
             shutil.rmtree(staging)
             raise SourceError(f"{new.source}: every image was rejected; the first: {rejected[0].reason}")
         merged = _merge(manifest, staging, plan, shards, num_rejected=len(rejected))
-        _commit(out.folder, merged, plan, rejects=rejects + rejected)
+        _commit(folder, merged, plan, rejects=rejects + rejected)
     num_added = sum(packed.shard.samples for packed in shards)
     return Appended(merged, num_added, rejected, plan.ignored)
 

@@ -1,5 +1,6 @@
 """A catalogue: one table, CSV or Parquet, with an id, the file of the image and the votes of each galaxy."""
 
+import io
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 
 from galaxy_zoo.errors import InputError, LabelError
 from galaxy_zoo.labels import read_cells, votes_of_table
+from galaxy_zoo.remote import RemotePath
 from galaxy_zoo.tree import DecisionTree
 from shard_tool.options import CatalogueOptions
 from shard_tool.tables import Tables, complete
@@ -35,7 +37,11 @@ def read_catalogue(
     id_column = options.id_column or tree.id_column
     is_parquet = options.path.suffix.lower() in {".parquet", ".pq"}
     wanted = [id_column, options.file_column, *tree.columns]
-    table = _read_parquet(options.path, wanted) if is_parquet else read_cells(options.path, where)
+    try:
+        file = io.BytesIO(options.path.read_bytes()) if isinstance(options.path, RemotePath) else options.path
+    except OSError as error:
+        raise LabelError(f"{where}: cannot be read ({error.strerror})") from error
+    table = _read_parquet(file, where, wanted) if is_parquet else read_cells(file, where)
     for option, column in (("--id-column", id_column), ("--file-column", options.file_column)):
         if column not in table:
             header = ", ".join(map(str, table.columns[:6]))
@@ -70,27 +76,27 @@ def _files(column: pd.Series, where: str) -> list[str]:
     return list(lines)
 
 
-def _read_parquet(path: Path, wanted: list[str]) -> pd.DataFrame:
+def _read_parquet(file: Path | io.BytesIO, where: str, wanted: list[str]) -> pd.DataFrame:
     """The wanted columns as texts, as `read_cells` gives them; those that are absent are left out."""
     try:
         import pyarrow as pa  # noqa: PLC0415 - an extra, which most packs do without
         import pyarrow.parquet as pq  # noqa: PLC0415
     except ImportError as error:
         raise InputError(
-            f"{path}: reading Parquet needs pyarrow; install it with: pip install pyarrow, or give a CSV"
+            f"{where}: reading Parquet needs pyarrow; install it with: pip install pyarrow, or give a CSV"
         ) from error
     try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
+        with pq.ParquetFile(file) as parquet:
+            names = parquet.schema_arrow.names
             twice = [name for name in wanted if names.count(name) > 1]
             if twice:
-                raise LabelError(f"{path}: column {twice[0]!r} stands twice; keep one of them")
-            table = file.read(columns=[name for name in dict.fromkeys(wanted) if name in names])
+                raise LabelError(f"{where}: column {twice[0]!r} stands twice; keep one of them")
+            table = parquet.read(columns=[name for name in dict.fromkeys(wanted) if name in names])
         return pd.DataFrame({name: _texts(table[name]) for name in table.column_names}, dtype=object)
     except FileNotFoundError as error:
-        raise LabelError(f"{path}: there is no such file") from error
+        raise LabelError(f"{where}: there is no such file") from error
     except (pa.ArrowException, OSError) as error:
-        raise LabelError(f"{path}: not a Parquet file of plain columns: {str(error).strip()}") from error
+        raise LabelError(f"{where}: not a Parquet file of plain columns: {str(error).strip()}") from error
 
 
 def _texts(column: Any) -> list[str | None]:

@@ -18,7 +18,6 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 
@@ -28,6 +27,7 @@ import numpy as np
 import simplejpeg
 
 from galaxy_zoo.errors import InputError, OutputError
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.version import __version__
 from shard_tool.journal import Journal
 from shard_tool.parallel import Stopped, Tick
@@ -74,7 +74,7 @@ class Cluster:
         self._client = client
         self._address = address
 
-    def check_sees(self, path: Path) -> None:
+    def check_sees(self, path: AnyPath) -> None:
         """Check that every worker sees the same file or folder at `path`: for a pack's OUT, with its journal.
 
         Raises:
@@ -210,7 +210,7 @@ scheduler_option = click.option(
 
 
 @contextmanager
-def connected(address: str | None, path: Path) -> Iterator[Cluster | None]:
+def connected(address: str | None, path: AnyPath) -> Iterator[Cluster | None]:
     """The cluster of the scheduler at `address`, proven to work and to see `path`; None without an address.
 
     Raises:
@@ -292,7 +292,7 @@ def _is_wanted(worker: "Worker", key: Any) -> bool:
     return state is not None and state.state == "executing" and worker.status.name not in {"closing", "closed"}
 
 
-def _look(path: Path) -> _Sight:
+def _look(path: AnyPath) -> _Sight:
     try:
         if path.is_dir():
             return _Sight(True, None, Journal(path).fence())

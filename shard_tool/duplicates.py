@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from galaxy_zoo.console import Command
+from galaxy_zoo.console import Command, local_path
 from galaxy_zoo.index import key_of
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
 from shard_tool.parallel import Tick, num_cores, run_tasks
@@ -35,7 +35,7 @@ class DigestedShard:
 
 
 @click.command(cls=Command)
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=local_path)
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
 @click.pass_context
 def duplicates(ctx: click.Context, *, out: Path, workers: int | None) -> None:

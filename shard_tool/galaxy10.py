@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
 
 from galaxy_zoo.errors import InputError, LabelError, SourceError
+from galaxy_zoo.remote import AnyPath, RemotePath
 from galaxy_zoo.tree import DecisionTree
 from shard_tool.encoding import Encoding, Pixels
 from shard_tool.sizes import LARGEST_SIDE_PX
@@ -35,8 +36,14 @@ class StoredRow(StoredFile):
     image_px: tuple[int, int] = (0, 0)
 
 
-def is_hdf5(source: Path) -> bool:
-    """Whether SOURCE is an HDF5 file by its name."""
+def is_hdf5(source: AnyPath) -> TypeGuard[Path]:
+    """Whether SOURCE is an HDF5 file by its name.
+
+    Raises:
+        SourceError: it is one in a store.
+    """
+    if isinstance(source, RemotePath) and source.name.lower().endswith(SUFFIXES):
+        raise SourceError(f"{source}: HDF5 is only read from the disk; copy it here first")
     return source.name.lower().endswith(SUFFIXES) and not source.is_dir()
 
 

@@ -2,24 +2,24 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
 
-from galaxy_zoo.console import Command
+from galaxy_zoo.console import Command, path_or_url
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
+from galaxy_zoo.remote import AnyPath
 
 NUM_FOLDS = (5, 10)
 """The folds that `info` shows."""
 
 
 @click.command(cls=Command)
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=path_or_url)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the manifest, and what follows from it.  [default: a table]"
 )
-def info(out: Path, *, as_json: bool) -> None:
+def info(out: AnyPath, *, as_json: bool) -> None:
     """Show what the folder of shards OUT holds: from its manifest alone, so at once for any number of galaxies.
 
     \b

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from galaxy_zoo.errors import ImageError, InputError, SourceError
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import check_votes
 from shard_tool.catalogue import Catalogue, read_catalogue
@@ -73,7 +74,7 @@ def join(options: PackOptions) -> Joined:
             rejected instead.
     """
     if is_hdf5(options.source):
-        return _join_rows(options)
+        return _join_rows(options, options.source)
     if options.catalogue is not None:
         return _join_catalogue(options, options.catalogue)
     listing = list_source(options.source, options.labels)
@@ -109,20 +110,20 @@ def _join_catalogue(options: PackOptions, catalogue_options: CatalogueOptions) -
     return Joined((split,), votes, ignored)
 
 
-def _join_rows(options: PackOptions) -> Joined:
+def _join_rows(options: PackOptions, source: Path) -> Joined:
     """All images of an HDF5 file are training images."""
     if options.labels or options.catalogue or options.counts:
-        raise InputError(f"{options.source}: holds its own answers; leave --labels, --catalogue and --counts away")
-    rows, votes = read_galaxy10(options.source, options.tree)
+        raise InputError(f"{source}: holds its own answers; leave --labels, --catalogue and --counts away")
+    rows, votes = read_galaxy10(source, options.tree)
     height, width = next(iter(rows.values())).image_px
     try:
         options.encoding.encode(np.zeros((height, width, 3), np.uint8))
     except ImageError as error:  # all of them have this size
-        raise SourceError(f"{options.source}: {error}") from error
+        raise SourceError(f"{source}: {error}") from error
     return Joined((Split("train", [Sample(each, row) for each, row in rows.items()]),), votes, [])
 
 
-def _samples_by_file(images: dict[str, StoredFile], catalogue: Catalogue, source: Path) -> list[Sample]:
+def _samples_by_file(images: dict[str, StoredFile], catalogue: Catalogue, source: AnyPath) -> list[Sample]:
     """The images that the catalogue names, with its ids."""
     samples = [Sample(sample_id, images[file]) for sample_id, file in catalogue.files.items() if file in images]
     if not samples:

@@ -1,6 +1,7 @@
 """Check a folder of shards against its manifest: files, sizes, checksums indexes, on demand every sample."""
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, sha256_of
 from galaxy_zoo.index import Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Manifest, Shard
+from galaxy_zoo.remote import AnyPath
 from shard_tool.appending import STAGING_NAME
 from shard_tool.deep_linting import Failure, SampleRules, lint_samples
 from shard_tool.info import is_labelled
@@ -22,7 +24,7 @@ from shard_tool.tar_walk import walk_tar
 class LintTask:
     """A shard to check; with `deep` down to every image and vote."""
 
-    folder: Path
+    folder: AnyPath
     split: str
     shard: Shard
     rules: SampleRules
@@ -43,7 +45,7 @@ class LintedShard:
 
 
 def lint_folder(
-    folder: Path, manifest: Manifest, *, deep: bool, workers: int, executor: Executor | None = None
+    folder: AnyPath, manifest: Manifest, *, deep: bool, workers: int, executor: Executor | None = None
 ) -> list[Failure]:
     """Check everything in a folder of shards; the failures in the order of files and samples.
 
@@ -86,10 +88,11 @@ def _rules(manifest: Manifest, split: str) -> SampleRules:
     return SampleRules(manifest.tree, manifest.image_px, is_labelled(manifest, split), manifest.is_foreign)
 
 
-def _lint_files(folder: Path, manifest: Manifest) -> Iterator[Failure]:
+def _lint_files(folder: AnyPath, manifest: Manifest) -> Iterator[Failure]:
     tars = {shard.name for shards in manifest.splits.values() for shard in shards}
     known = tars | {index_path(Path(tar)).name for tar in tars}
-    for path in sorted(folder.iterdir()):
+    paths: list[AnyPath] = sorted(folder.iterdir(), key=lambda path: path.name)
+    for path in paths:
         if path.name == JOURNAL_NAME:
             yield Failure(path.name, "", "the journal of an unfinished pack: finish it with pack --resume")
         elif path.name == STAGING_NAME:
@@ -99,8 +102,7 @@ def _lint_files(folder: Path, manifest: Manifest) -> Iterator[Failure]:
     if manifest.is_foreign:
         return
     try:
-        with (folder / REJECTED_NAME).open(newline="") as file:
-            rejects = sum(1 for _ in csv.reader(file)) - 1
+        rejects = sum(1 for _ in csv.reader(io.StringIO((folder / REJECTED_NAME).read_text(), newline=""))) - 1
     except (OSError, ValueError, csv.Error) as error:
         yield Failure(REJECTED_NAME, "", f"missing or damaged: {error}")
         return
@@ -108,7 +110,7 @@ def _lint_files(folder: Path, manifest: Manifest) -> Iterator[Failure]:
         yield Failure(REJECTED_NAME, "", f"{rejects} rows, the manifest says {manifest.rejected}")
 
 
-def _check_sums(task: LintTask, tar: Path, index: Path) -> Iterator[Failure]:
+def _check_sums(task: LintTask, tar: AnyPath, index: AnyPath) -> Iterator[Failure]:
     for path, expected in ((tar, task.shard.sha256), (index, task.shard.index_sha256)):
         if not path.is_file():
             yield Failure(path.name, "", "missing")
@@ -118,7 +120,7 @@ def _check_sums(task: LintTask, tar: Path, index: Path) -> Iterator[Failure]:
             yield Failure(path.name, "", "changed since it was packed: its sha256 differs from the manifest's")
 
 
-def _check_index(task: LintTask, tar: Path, indexed: Sequence[Sample] | None) -> list[Failure]:
+def _check_index(task: LintTask, tar: AnyPath, indexed: Sequence[Sample] | None) -> list[Failure]:
     """What an index tells without a look into the tar."""
     if indexed is None:
         return []
@@ -132,7 +134,7 @@ def _check_index(task: LintTask, tar: Path, indexed: Sequence[Sample] | None) ->
 
 
 def _lint_deeply(
-    task: LintTask, tar: Path, indexed: Sequence[Sample] | None, tick: Tick
+    task: LintTask, tar: AnyPath, indexed: Sequence[Sample] | None, tick: Tick
 ) -> tuple[Sequence[Sample], list[Failure]]:
     """The samples that the tar really holds, and what is wrong with them."""
     walk = walk_tar(tar)

@@ -1,8 +1,8 @@
 """What the user asks `pack` for."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
 from shard_tool.encoding import AS_IT_IS, Encoding
 
@@ -11,7 +11,7 @@ from shard_tool.encoding import AS_IT_IS, Encoding
 class CatalogueOptions:
     """A table of ids, files and votes; `id_column` is None for the tree's own."""
 
-    path: Path
+    path: AnyPath
     id_column: str | None = None
     file_column: str = "file"
 
@@ -20,9 +20,9 @@ class CatalogueOptions:
 class PackOptions:
     """What to pack, and how. `shards` is None for shards of about 64 MB."""
 
-    source: Path
+    source: AnyPath
     tree: DecisionTree
-    labels: tuple[Path, ...] = ()
+    labels: tuple[AnyPath, ...] = ()
     missing_votes: bool = False
     counts: bool = False
     shards: int | None = None

@@ -4,12 +4,12 @@ import math
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import click
 
-from galaxy_zoo.console import Command
+from galaxy_zoo.console import Command, path_or_url
 from galaxy_zoo.manifest import Manifest
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import load_tree
 from shard_tool.cluster import connected, scheduler_option
 from shard_tool.encoding import Encoding
@@ -28,18 +28,18 @@ LINES_SHOWN = 20
 
 
 @click.command(cls=Command)
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("source", type=path_or_url)
+@click.argument("out", type=path_or_url)
 @click.option(
     "--labels",
-    type=click.Path(path_type=Path),
+    type=path_or_url,
     multiple=True,
     help="Table of votes: a CSV, or a zip that holds one. Several are given one by one and joined by id.  "
     "[default: training_solutions*.csv in SOURCE]",
 )
 @click.option(
     "--catalogue",
-    type=click.Path(path_type=Path),
+    type=path_or_url,
     help="CSV or Parquet of ids, files relative to SOURCE, and votes, instead of --labels.  [default: none]",
 )
 @click.option("--id-column", help="Column of the ids in the catalogue.  [default: the tree's]")
@@ -103,10 +103,10 @@ LINES_SHOWN = 20
 def pack(
     ctx: click.Context,
     *,
-    source: Path,
-    out: Path,
-    labels: tuple[Path, ...],
-    catalogue: Path | None,
+    source: AnyPath,
+    out: AnyPath,
+    labels: tuple[AnyPath, ...],
+    catalogue: AnyPath | None,
     id_column: str | None,
     file_column: str,
     tree: str,
@@ -132,6 +132,9 @@ def pack(
     Every image is decoded and every row of votes checked; what fails is left out, listed in OUT/rejected.csv, and
     makes the exit code 1.
 
+    SOURCE, OUT and the tables may also be in an object store, as URLs of s3://, gs:// or whatever fsspec reads; OUT is
+    resumed from any machine. Where a store does not answer it is asked again for $SHARD_TOOL_RETRY_S seconds (60).
+
     \b
     Examples:
       shard_tool pack galaxy-zoo-the-galaxy-challenge.zip shards
@@ -139,6 +142,7 @@ def pack(
       shard_tool pack cutouts shards --catalogue galaxies.parquet --tree my_tree.toml --resize 256
       shard_tool pack Galaxy10_DECals.h5 shards --tree galaxy10
       shard_tool pack /shared/kaggle /shared/shards --scheduler tcp://head:8786
+      shard_tool pack s3://survey/cutouts s3://survey/shards --labels s3://survey/votes.csv
     """
     if overwrite and resume:
         raise click.UsageError("--overwrite and --resume exclude each other")

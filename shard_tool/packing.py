@@ -5,7 +5,6 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from galaxy_zoo.errors import OutputError, SourceError
 from galaxy_zoo.files import write_text
 from galaxy_zoo.manifest import Manifest, Statistics, read_manifest
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.version import __version__
 from galaxy_zoo.votes import mean_votes
@@ -25,6 +25,7 @@ from shard_tool.plan import Plan, make_plan
 from shard_tool.shard_packer import ShardTask, pack_shard
 from shard_tool.sources import SPLITS
 from shard_tool.statistics import channel_moments, column_sums, sum_up
+from shard_tool.walking import check_unchanged
 
 Triple = tuple[float, float, float]
 
@@ -33,7 +34,7 @@ Triple = tuple[float, float, float]
 class OutOptions:
     """Where to write, what to do with what is there, and who does it: a cluster, or processes of this machine."""
 
-    folder: Path
+    folder: AnyPath
     overwrite: bool = False
     resume: bool = False
     workers: int = 1
@@ -72,7 +73,7 @@ def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
     return None
 
 
-def _check_same_samples(plan: Plan, manifest: Manifest, folder: Path) -> None:
+def _check_same_samples(plan: Plan, manifest: Manifest, folder: AnyPath) -> None:
     """Compare what would be packed with what was: shards by name, and the number of samples, kept or rejected."""
     planned = [shard.name for shard in plan.shards]
     packed = [shard.name for shards in manifest.splits.values() for shard in shards]
@@ -102,6 +103,7 @@ def pack(options: PackOptions, out: OutOptions, plan: Plan | None = None) -> Pac
     with journal.locked(overwrite=out.overwrite, resume=out.resume):
         journal.begin(plan.identity, resume=out.resume)
         shards = write_shards(plan, out)
+        check_unchanged(options.source, (sample.file for shard in plan.shards for sample in shard.samples))
         rejected = tuple(sorted([*plan.rejected, *(r for shard in shards for r in shard.rejected)]))
         with output_errors(out.folder):
             write_text(out.folder / REJECTED_NAME, rejected_csv(rejected))
@@ -112,6 +114,7 @@ def pack(options: PackOptions, out: OutOptions, plan: Plan | None = None) -> Pac
                 )
             manifest = _manifest(options, plan, shards, num_rejected=len(rejected))
             manifest = replace(manifest, statistics=statistics_of(out.folder, plan, shards, manifest.tree))
+            journal.check_held()
             manifest.write(out.folder)
         journal.end()
     return Packed(manifest, rejected)
@@ -173,7 +176,7 @@ def _channel_statistics(shards: Sequence[PackedShard], image_px: tuple[int, int]
     return channel_moments(sums, column_sums(packed.channel_squares for packed in shards), num_pixels)
 
 
-def statistics_of(folder: Path, plan: Plan, shards: Sequence[PackedShard], tree: DecisionTree) -> Statistics:
+def statistics_of(folder: AnyPath, plan: Plan, shards: Sequence[PackedShard], tree: DecisionTree) -> Statistics:
     """The statistics of the samples that were written into `folder`; the channels' are those of its main split."""
     return sum_up(folder, shards, _kept_votes(plan, shards), len(tree.columns))
 

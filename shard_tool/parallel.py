@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 from tqdm import tqdm
 
 from galaxy_zoo.errors import OutputError
+from galaxy_zoo.remote import until
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -133,7 +134,10 @@ def _end_with_parent() -> None:
 
 
 def _run(function: Callable[[T, Tick], R], task: T) -> R:
-    return function(task, _tick)
+    if _is_stopping.value:
+        raise Stopped
+    with until(lambda: bool(_is_stopping.value)):
+        return function(task, _tick)
 
 
 def _tick() -> None:

@@ -7,14 +7,11 @@ every few hundred kB, so that a read anywhere inflates at most that much, and no
 import threading
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from galaxy_zoo.errors import SourceError
-
-ReadAt = Callable[[int, int], bytes]
-"""`read_at(offset, size)`: that slice of some bytes, shorter at their end."""
+from galaxy_zoo.window import ReadAt
 
 PIECE_BYTES = 16 * 1024
 SMALLEST_SPACING_BYTES = 128 * 1024

@@ -1,9 +1,9 @@
 """Pack one shard: read, prove and write its samples one by one. Runs in a worker process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from galaxy_zoo.errors import ImageError
 from galaxy_zoo.files import atomic_write
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import Shard
+from galaxy_zoo.remote import AnyPath
 from shard_tool.encoding import AS_IT_IS, Encoding
 from shard_tool.galaxy10 import StoredRow, encode_rows
 from shard_tool.joining import Rejected
@@ -20,6 +21,7 @@ from shard_tool.journal import Journal, PackedShard, output_errors
 from shard_tool.jpeg import check_strictly, decode_strictly
 from shard_tool.parallel import Tick
 from shard_tool.plan import ShardPlan
+from shard_tool.read_ahead import reading
 from shard_tool.shard_writer import ShardWriter, encode_votes
 
 
@@ -31,7 +33,7 @@ class ShardTask:
     journal's.
     """
 
-    out: Path
+    out: AnyPath
     plan: ShardPlan
     image_px: tuple[int, int]
     is_measured: bool
@@ -84,15 +86,15 @@ def pack_shard(task: ShardTask, tick: Tick) -> PackedShard:
     return packed
 
 
-def _write(task: ShardTask, path: Path, tick: Tick) -> PackedShard:
+def _write(task: ShardTask, path: AnyPath, tick: Tick) -> PackedShard:
     sums = ChannelSums(task.image_px)
     rejected = []
     with (
         atomic_write(path, is_contested=True) as file,
         atomic_write(index_path(path), is_contested=True) as index_file,
+        _jpegs(task) as jpegs,
     ):
         writer = ShardWriter(file)
-        jpegs = _jpegs(task)
         for number, sample in enumerate(task.plan.samples):
             try:
                 data = jpegs(number)
@@ -114,17 +116,20 @@ def _write(task: ShardTask, path: Path, tick: Tick) -> PackedShard:
     return PackedShard(shard, tuple(rejected), _triple(sums.sums), _triple(sums.squares))
 
 
-def _jpegs(task: ShardTask) -> Callable[[int], bytes]:
-    """The JPEG of the sample of a number: read when it is asked for, or all at once where that is much faster.
+@contextmanager
+def _jpegs(task: ShardTask) -> Iterator[Callable[[int], bytes]]:
+    """The JPEG of the sample of a number, in order: read when it is asked for, or earlier where that is faster.
 
     Raises:
         ImageError: by what is returned, where that one image cannot be used.
     """
     files = [sample.file for sample in task.plan.samples]
     rows = [file for file in files if isinstance(file, StoredRow)]
-    if not rows:
-        return lambda number: task.encoding.to_jpeg(files[number].name, files[number].read())
-    return encode_rows(rows, task.encoding).__getitem__
+    if rows:
+        yield encode_rows(rows, task.encoding).__getitem__
+        return
+    with reading(files) as read:
+        yield lambda number: task.encoding.to_jpeg(files[number].name, read(number))
 
 
 def _triple(values: list[int]) -> tuple[int, int, int]:

@@ -25,8 +25,9 @@ from functools import cache
 from pathlib import Path
 
 from galaxy_zoo.errors import LabelError, SourceError
+from galaxy_zoo.remote import AnyPath, is_url
 from shard_tool.archives import Member
-from shard_tool.walking import StoredFile, file_at, is_zip, split_off, walk
+from shard_tool.walking import StoredFile, file_at, is_zip, path_text, split_off, walk
 
 SPLITS = ("train", "test")
 SPLIT_WORD = re.compile(r"(?:^|[^a-z])(train|test)(?:ing)?(?![a-z])")
@@ -67,7 +68,7 @@ class Listing:
         return Listing(images, self.labels, [], ignored + self.ignored)
 
 
-def list_source(source: Path, labels: Sequence[Path] = ()) -> Listing:
+def list_source(source: AnyPath, labels: Sequence[AnyPath] = ()) -> Listing:
     """Find the images and the labels; `labels` are the files the user named, if any.
 
     Raises:
@@ -88,7 +89,7 @@ def list_source(source: Path, labels: Sequence[Path] = ()) -> Listing:
     return listing if labels else listing.settle(None)
 
 
-def list_images(source: Path, catalogue: Path) -> tuple[dict[str, StoredFile], list[tuple[str, str]]]:
+def list_images(source: AnyPath, catalogue: AnyPath) -> tuple[dict[str, StoredFile], list[tuple[str, str]]]:
     """The images by their paths below SOURCE, and (what, why) of what is ignored; `catalogue` is neither.
 
     Raises:
@@ -97,12 +98,12 @@ def list_images(source: Path, catalogue: Path) -> tuple[dict[str, StoredFile], l
     images, others, hidden = _find_images(source)
     skip = 1 if source.is_file() else 0  # a path below an archive begins with the archive
     by_path = {posixpath.normpath(image.shown.split("/", skip)[-1]): image for image in images}
-    own = str(catalogue.resolve())
-    ignored = [(f.shown, "no image") for f in others if str(Path(f.path).resolve()) != own]
+    own = _resolved(path_text(catalogue))
+    ignored = [(f.shown, "no image") for f in others if _resolved(f.path) != own]
     return by_path, ignored + _grouped(hidden, "hidden files")
 
 
-def _find_images(source: Path) -> tuple[list[StoredFile], list[StoredFile], list[StoredFile]]:
+def _find_images(source: AnyPath) -> tuple[list[StoredFile], list[StoredFile], list[StoredFile]]:
     """The images, the other files and the hidden ones."""
     files = walk(source)
     if not files:
@@ -114,12 +115,16 @@ def _find_images(source: Path) -> tuple[list[StoredFile], list[StoredFile], list
     return images, others, hidden
 
 
-def read_labels_file(path: Path) -> StoredFile:
+def read_labels_file(path: AnyPath) -> StoredFile:
     """The CSV that the user named, or the only one in the zip that he named."""
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as error:
+        raise LabelError(f"{path}: cannot be read ({error.strerror})") from error
+    if not is_file:
         raise LabelError(f"{path}: there is no such file; --labels takes a .csv, or a .zip that holds one")
     if not is_zip(path.name):
-        return file_at(str(path), str(path))
+        return file_at(path_text(path), str(path))
     tables = [file for file in walk(path) if file.name.lower().endswith(".csv")]
     if len(tables) != 1:
         raise LabelError(f"{path}: holds {len(tables)} .csv files; name one with --labels FILE.csv")
@@ -127,7 +132,7 @@ def read_labels_file(path: Path) -> StoredFile:
 
 
 def _by_split(
-    images: list[StoredFile], source: Path, *, is_labelled: bool
+    images: list[StoredFile], source: AnyPath, *, is_labelled: bool
 ) -> tuple[dict[str, list[StoredFile]], list[StoredFile]]:
     skip = 1 if source.is_file() else 0  # the first part of a path below a zip is the zip itself
     by_split: dict[str | None, list[StoredFile]] = {"train": [], "test": [], None: []}
@@ -150,7 +155,7 @@ def _split_by_name(folder: str) -> str | None:
 
 
 def _find_labels(
-    others: list[StoredFile], named: Sequence[Path]
+    others: list[StoredFile], named: Sequence[AnyPath]
 ) -> tuple[tuple[StoredFile, ...], list[tuple[str, str]]]:
     """The tables of labels, and (what, why) of the files that are none."""
     chosen = tuple(read_labels_file(path) for path in named)
@@ -169,7 +174,11 @@ def _find_labels(
 
 def _place(file: StoredFile) -> tuple[str, Member | None]:
     """What is the same for two `StoredFile`s of one file."""
-    return str(Path(file.path).resolve()), file.member
+    return _resolved(file.path), file.member
+
+
+def _resolved(path: str) -> str:
+    return path if is_url(path) else str(Path(path).resolve())
 
 
 def _why_not_labels(file: StoredFile) -> str:

@@ -1,22 +1,24 @@
 """Every file below a folder or in an archive, in the order of their paths, with what it takes to read each."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from galaxy_zoo.errors import SourceError
-from shard_tool.archives import Archive, Member, archive_at, list_members, read_member
+from galaxy_zoo.remote import AnyPath, RemotePath, path_of
+from shard_tool.archives import Archive, Member, list_members, read_member, state_of
 from shard_tool.fetching import UNFINISHED_NAME
 from shard_tool.tars import TAR_SUFFIXES, list_tar, tar_at
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file of SOURCE: at `path` on the disk, or the `member` of an `archive`.
+    """A file of SOURCE: at `path`, on the disk or the URL of an object, or the `member` of an `archive`.
 
-    `shown` is the path below SOURCE, through folders and zips, with "/"; what messages call it.
+    `shown` is the path below SOURCE, through folders and zips, with "/"; what messages call it. `changed_ns` is the
+    version of an object of a store, which changes with it.
     """
 
     shown: str
@@ -41,42 +43,89 @@ class StoredFile:
         """The folder or zip it is in, below SOURCE."""
         return self.shown.rpartition("/")[0] or "."
 
+    @property
+    def is_in_deflated(self) -> bool:
+        """Whether it lies in an archive that can only be inflated from its beginning."""
+        return self.archive is not None and self.archive.inner is not None and self.archive.inner.deflated
+
     def read(self) -> bytes:
         """The bytes of the file.
 
         Raises:
             ImageError: it is a damaged member of a zip.
-            SourceError: it, or the zip, cannot be read.
+            SourceError: it, or the zip, cannot be read, or is an object of another size than it had.
         """
         if self.archive is not None and self.member is not None:
             return read_member(self.archive, self.member)
+        path = path_of(self.path)
         try:
-            return Path(self.path).read_bytes()
+            if isinstance(path, Path):
+                return path.read_bytes()
+            data = path.read_at(0, self.num_bytes)
         except OSError as error:
-            raise SourceError(
-                f"{self.path}: cannot be read ({error.strerror}); mend that and pack again"
-            ) from error
+            raise SourceError(f"{path}: cannot be read ({error.strerror}); mend that and pack again") from error
+        if len(data) != self.num_bytes:
+            raise SourceError(f"{path}: has changed since it was listed; pack again")
+        return data
 
 
-def walk(source: Path) -> list[StoredFile]:
+def walk(source: AnyPath) -> list[StoredFile]:
     """Every file of a folder, zip or tar, also those in archives in it, sorted by where they are.
 
     Raises:
         SourceError: there is no such folder or zip, or a zip is damaged or not to be trusted.
     """
-    if source.is_dir():
-        found = list(_walk_folder(source))
-    elif source.is_file():
-        found = [file_at(str(source), source.name)]
-        if not (is_zip(found[0].name) or _is_tar(found[0].name)):
-            raise SourceError(f"{source}: neither a folder nor a .zip or .tar; give one that holds the images")
-    else:
-        raise SourceError(f"{source}: there is no such folder or zip")
+    found = _outer_files(source)
     tars, found = split_off(found, lambda f: _is_tar(f.name))
     zips, files = split_off(found, lambda f: is_zip(f.name))
     inner_zips, members = split_off(_list_zips(zips), lambda f: is_zip(f.name))
     files += members + _list_zips(inner_zips) + [member for tar in tars for member in _list_tar(tar)]
     return sorted(files, key=lambda file: file.shown)
+
+
+def _outer_files(source: AnyPath) -> list[StoredFile]:
+    """The files of a folder, or the archive that SOURCE is."""
+    try:
+        is_dir, is_file = source.is_dir(), source.is_file()
+        if is_dir:
+            return list(_list_store(source) if isinstance(source, RemotePath) else _walk_folder(source))
+    except OSError as error:
+        raise SourceError(f"{source}: cannot be read ({error.strerror})") from error
+    if not is_file:
+        raise SourceError(f"{source}: there is no such folder or zip")
+    if not (is_zip(source.name) or _is_tar(source.name)):
+        raise SourceError(f"{source}: neither a folder nor a .zip or .tar; give one that holds the images")
+    return [file_at(path_text(source), source.name)]
+
+
+def path_text(path: AnyPath) -> str:
+    """A path as `StoredFile` keeps it: an object by its whole URL."""
+    return path.url if isinstance(path, RemotePath) else str(path)
+
+
+def _list_store(folder: RemotePath) -> Iterator[StoredFile]:
+    for path in folder.files():
+        status = path.stat()
+        yield StoredFile(path.relative_to(folder), path.url, status.st_size, status.version)
+
+
+def check_unchanged(source: AnyPath, files: Iterable[StoredFile]) -> None:
+    """Check that the objects of a store are still those that were listed; the disk's are not looked at.
+
+    A file on the disk stays what it is while it is open. An object may be replaced between two reads, so what
+    was made of a whole SOURCE is of one state of it only if this is true afterwards.
+
+    Raises:
+        SourceError: one has changed or vanished, or the store cannot be asked.
+    """
+    if not isinstance(source, RemotePath):
+        return
+    now = {file.path: (file.num_bytes, file.changed_ns) for file in _outer_files(source)}
+    for file in files:
+        num_bytes = file.num_bytes if file.archive is None else file.archive.num_bytes
+        if now.get(file.path) != (num_bytes, file.changed_ns):
+            what = "changed" if file.path in now else "vanished"
+            raise SourceError(f"{path_of(file.path)}: has {what} while it was packed; pack again with --overwrite")
 
 
 def _walk_folder(folder: Path) -> Iterator[StoredFile]:
@@ -98,16 +147,16 @@ def _raise(error: OSError) -> None:
 
 
 def file_at(path: str, shown: str) -> StoredFile:
-    """The file at a path of the disk.
+    """The file at a path of the disk, or at a URL.
 
     Raises:
         SourceError: it cannot be read.
     """
     try:
-        status = Path(path).stat()
+        num_bytes, changed_ns = state_of(path)
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror}); remove or mend it") from error
-    return StoredFile(shown, path, status.st_size, status.st_mtime_ns)
+        raise SourceError(f"{path_of(path)}: cannot be read ({error.strerror}); remove or mend it") from error
+    return StoredFile(shown, path, num_bytes, changed_ns)
 
 
 def is_zip(name: str) -> bool:
@@ -125,14 +174,14 @@ def _list_zips(zips: list[StoredFile]) -> list[StoredFile]:
 
 
 def _list_zip(file: StoredFile) -> list[StoredFile]:
-    archive = archive_at(file.path)
+    archive = file.archive or Archive(file.path, file.num_bytes, file.changed_ns)
     if file.member is not None:
-        archive = Archive(archive.path, archive.num_bytes, archive.changed_ns, file.member)
+        archive = replace(archive, inner=file.member)
     return _members(file, archive, list_members(archive))
 
 
 def _list_tar(file: StoredFile) -> list[StoredFile]:
-    archive = tar_at(file.path)
+    archive = tar_at(Archive(file.path, file.num_bytes, file.changed_ns))
     return _members(file, archive, list_tar(archive))
 
 
