@@ -235,7 +235,8 @@ class Journal:
         for path in [*own, *self._folder.iterdir()]:
             is_kept = path.is_dir() or _is_lock(path)
             if not is_kept and (path.suffix == TEMPORARY_SUFFIX or not only_temporary):
-                path.unlink(missing_ok=True)  # a worker may just be removing or renaming its own
+                with suppress(FileNotFoundError):  # a worker may just be removing or renaming its own
+                    path.unlink()
 
 
 def _is_lock(path: AnyPath) -> bool:
