@@ -17,17 +17,17 @@ from pathlib import Path
 from galaxy_zoo.errors import LabelError, OutputError, ShardError, SourceError
 from galaxy_zoo.files import write_text
 from galaxy_zoo.index import index_path, key_of
-from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Statistics, read_manifest
+from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
 from galaxy_zoo.version import __version__
 from shard_tool.encoding import AS_IT_IS, Encoding
 from shard_tool.joining import Rejected
 from shard_tool.journal import JOURNAL_NAME, PLAN_NAME, REJECTED_NAME, Journal, PackedShard, output_errors
 from shard_tool.options import PackOptions
-from shard_tool.packing import OutOptions, rejected_csv, statistics_of, write_shards
+from shard_tool.packing import OutOptions, rejected_csv, write_shards
 from shard_tool.plan import Plan, make_plan
 from shard_tool.shard_reader import proven_index
 from shard_tool.sources import SPLITS
-from shard_tool.statistics import NO_SUMS, add, channel_moments, of_manifest, vote_means
+from shard_tool.statistics import add, add_all, channel_moments, of_manifest, vote_means, without_pixels
 
 STAGING_NAME = ".append"
 
@@ -41,6 +41,7 @@ class NewGalaxies:
     missing_votes: bool = False
     counts: bool = False
     shards: int | None = None
+    decode: bool = True
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def _options(new: NewGalaxies, manifest: Manifest) -> PackOptions:
         shards=new.shards,
         seed=manifest.seed,
         encoding=_encoding(manifest),
+        decode=new.decode,
     )
 
 
@@ -238,13 +240,13 @@ def _merge(
     }
     splits = {split: found for split, found in splits.items() if found}
     main_split = next(iter(splits))
-    old, new = of_manifest(manifest, staging), statistics_of(staging, plan, shards, manifest.tree)
+    old = of_manifest(manifest, staging)
+    new = add_all((packed.statistics for packed in shards), plan.num_answers)
     statistics = add(
-        old if main_split in manifest.splits else _without_pixels(old),
-        new if main_split == plan.main_split else _without_pixels(new),
+        old if main_split in manifest.splits else without_pixels(old),
+        new if main_split == plan.main_split else without_pixels(new),
     )
-    num_pixels = manifest.image_px[0] * manifest.image_px[1] * sum(s.samples for s in splits[main_split])
-    mean, std = channel_moments(statistics.channel_sums, statistics.channel_squares, num_pixels)
+    mean, std = channel_moments(statistics, manifest.image_px)
     return replace(
         manifest,
         tool_version=__version__,
@@ -255,12 +257,8 @@ def _merge(
         splits=splits,
         statistics=statistics,
         encoding=manifest.encoding or plan.encodes,
+        is_decoded=manifest.is_decoded and plan.decode,
     )
-
-
-def _without_pixels(statistics: Statistics) -> Statistics:
-    """Statistics of a set whose images do not count for the channels."""
-    return replace(statistics, channel_sums=NO_SUMS, channel_squares=NO_SUMS)
 
 
 def _known_rejects(folder: Path, count: int) -> tuple[Rejected, ...]:

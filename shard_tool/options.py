@@ -18,7 +18,7 @@ class CatalogueOptions:
 
 @dataclass(frozen=True)
 class PackOptions:
-    """What to pack, and how. `shards` is None for shards of about 64 MB."""
+    """What to pack, and how. `shards` is None for shards of about 64 MB; without `decode` headers alone are read."""
 
     source: Path
     tree: DecisionTree
@@ -29,3 +29,4 @@ class PackOptions:
     seed: int = 0
     encoding: Encoding = AS_IT_IS
     catalogue: CatalogueOptions | None = None
+    decode: bool = True

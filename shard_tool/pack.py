@@ -86,6 +86,12 @@ LINES_SHOWN = 20
     show_default=True,
     help="Softening of the asinh stretch of FITS images; more shows fainter parts.",
 )
+@click.option(
+    "--no-decode",
+    is_flag=True,
+    help="Read only the headers of JPEGs: faster, but a damaged image stays unnoticed, and the channel statistics "
+    "come from some 500 images.  [default: decode all]",
+)
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
 @click.option("--overwrite", is_flag=True, help="Replace an older pack in OUT.  [default: refuse]")
 @click.option("--resume", is_flag=True, help="Finish an interrupted pack in OUT.  [default: refuse]")
@@ -116,6 +122,7 @@ def pack(
     pad: int | None,
     fits_range: tuple[float, float] | None,
     fits_softening: float,
+    no_decode: bool,
     workers: int | None,
     overwrite: bool,
     resume: bool,
@@ -151,6 +158,7 @@ def pack(
         seed=seed,
         encoding=Encoding(quality, resize, pad, _stretch(fits_range, fits_softening)),
         catalogue=CatalogueOptions(catalogue, id_column, file_column) if catalogue else None,
+        decode=not no_decode,
     )
     place = OutOptions(out, overwrite, resume, workers or num_cores())
     try:

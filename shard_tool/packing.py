@@ -2,20 +2,14 @@
 
 import csv
 import io
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from galaxy_zoo.errors import OutputError, SourceError
 from galaxy_zoo.files import write_text
-from galaxy_zoo.manifest import Manifest, Statistics, read_manifest
-from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.manifest import Manifest, read_manifest
 from galaxy_zoo.version import __version__
-from galaxy_zoo.votes import mean_votes
 from shard_tool.joining import Rejected
 from shard_tool.journal import REJECTED_NAME, Journal, PackedShard, check_out, is_finished, output_errors
 from shard_tool.options import PackOptions
@@ -23,9 +17,7 @@ from shard_tool.parallel import run_tasks
 from shard_tool.plan import Plan, make_plan
 from shard_tool.shard_packer import ShardTask, pack_shard
 from shard_tool.sources import SPLITS
-from shard_tool.statistics import channel_moments, column_sums, sum_up
-
-Triple = tuple[float, float, float]
+from shard_tool.statistics import add_all, channel_moments, vote_means
 
 
 @dataclass(frozen=True)
@@ -63,6 +55,10 @@ def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
             raise OutputError(
                 f"{out.folder}: finished with other --quality, --resize, --pad or --fits options; "
                 "pass --overwrite to pack again"
+            )
+        if options.decode and not manifest.is_decoded:
+            raise OutputError(
+                f"{out.folder}: finished with --no-decode; pass --overwrite to pack again, decoding all"
             )
         _check_same_samples(make_plan(options), manifest, out.folder)
         return manifest
@@ -109,7 +105,6 @@ def pack(options: PackOptions, out: OutOptions, plan: Plan | None = None) -> Pac
                     f"the reasons are in {out.folder / REJECTED_NAME}"
                 )
             manifest = _manifest(options, plan, shards, num_rejected=len(rejected))
-            manifest = replace(manifest, statistics=statistics_of(out.folder, plan, shards, manifest.tree))
             manifest.write(out.folder)
         journal.end()
     return Packed(manifest, rejected)
@@ -118,7 +113,16 @@ def pack(options: PackOptions, out: OutOptions, plan: Plan | None = None) -> Pac
 def write_shards(plan: Plan, out: OutOptions) -> list[PackedShard]:
     """The shards in the order of the plan. The largest begin first, so that the workers end together."""
     tasks = [
-        ShardTask(out.folder, shard, plan.image_px, shard.split == plan.main_split, out.resume, plan.encoding)
+        ShardTask(
+            out.folder,
+            shard,
+            plan.image_px,
+            plan.num_answers,
+            plan.num_measured(shard),
+            out.resume,
+            plan.encoding,
+            plan.decode,
+        )
         for shard in plan.shards
     ]
     tasks.sort(key=lambda task: len(task.plan.samples), reverse=True)
@@ -129,7 +133,8 @@ def write_shards(plan: Plan, out: OutOptions) -> list[PackedShard]:
 
 def _manifest(options: PackOptions, plan: Plan, shards: Sequence[PackedShard], *, num_rejected: int) -> Manifest:
     by_split = {split: _of_split(split, plan, shards) for split in SPLITS}
-    mean, std = _channel_statistics(by_split[plan.main_split], plan.image_px)
+    statistics = add_all((packed.statistics for packed in shards), plan.num_answers)
+    mean, std = channel_moments(statistics, plan.image_px)
     return Manifest(
         tree=options.tree,
         seed=options.seed,
@@ -137,45 +142,17 @@ def _manifest(options: PackOptions, plan: Plan, shards: Sequence[PackedShard], *
         image_px=plan.image_px,
         channel_mean=mean,
         channel_std=std,
-        vote_mean=_vote_mean(plan, shards),
+        vote_mean=vote_means(statistics),
         rejected=num_rejected,
         splits={split: tuple(p.shard for p in packed) for split, packed in by_split.items() if packed},
+        statistics=statistics,
         encoding=plan.encodes,
+        is_decoded=plan.decode,
     )
 
 
 def _of_split(split: str, plan: Plan, shards: Sequence[PackedShard]) -> list[PackedShard]:
     return [packed for planned, packed in zip(plan.shards, shards, strict=True) if planned.split == split]
-
-
-def _channel_statistics(shards: Sequence[PackedShard], image_px: tuple[int, int]) -> tuple[Triple, Triple]:
-    """Mean and standard deviation of each channel over all pixels, in [0, 1]."""
-    num_pixels = image_px[0] * image_px[1] * sum(packed.shard.samples for packed in shards)
-    sums = column_sums(packed.channel_sums for packed in shards)
-    return channel_moments(sums, column_sums(packed.channel_squares for packed in shards), num_pixels)
-
-
-def statistics_of(folder: Path, plan: Plan, shards: Sequence[PackedShard], tree: DecisionTree) -> Statistics:
-    """The statistics of the samples that were written into `folder`; the channels' are those of its main split."""
-    return sum_up(folder, shards, _kept_votes(plan, shards), len(tree.columns))
-
-
-def _kept_votes(plan: Plan, shards: Sequence[PackedShard]) -> list[NDArray[np.float32]]:
-    """The votes of the samples that were written, shard by shard."""
-    kept = []
-    for planned, packed in zip(plan.shards, shards, strict=True):
-        if planned.votes is not None:
-            rejected = {each.id for each in packed.rejected}
-            kept.append(planned.votes[[sample.id not in rejected for sample in planned.samples]])
-    return kept
-
-
-def _vote_mean(plan: Plan, shards: Sequence[PackedShard]) -> tuple[float | None, ...] | None:
-    """The mean vote of each answer over the samples that were written."""
-    kept = _kept_votes(plan, shards)
-    if not kept:
-        return None
-    return tuple(None if math.isnan(mean) else float(mean) for mean in mean_votes(np.concatenate(kept)))
 
 
 def rejected_csv(rejected: Sequence[Rejected]) -> str:

@@ -198,7 +198,7 @@ class Killed(BaseException):
     """As if the process had been killed: nothing after it runs."""
 
 
-@pytest.mark.parametrize("step", ["statistics_of", "_commit", "idx", "write_text", "manifest", "clear"])
+@pytest.mark.parametrize("step", ["_merge", "_commit", "idx", "write_text", "manifest", "clear"])
 def test_killed_at_any_step_the_old_set_stays_valid_and_resuming_ends_with_the_same_bytes(
     step: str, parts: tuple[Path, Path], old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,3 +309,11 @@ def test_an_append_that_another_one_overtook_is_refused(
     result = append(parts[1], old)
     assert result.exit_code == 1
     assert "another append has ended there meanwhile" in result.stderr
+
+
+def test_appending_without_decoding_marks_the_whole_set(parts: tuple[Path, Path], old: Path, packed: Path) -> None:
+    assert append(parts[1], old, "--no-decode").exit_code == 0
+    together, at_once = read_manifest(old), read_manifest(packed)
+    assert not together.is_decoded
+    assert together.channel_mean == at_once.channel_mean  # so few images are all measured
+    assert run("lint", old, "--deep", "--workers", 1).exit_code == 0
