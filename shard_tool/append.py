@@ -1,6 +1,7 @@
 """`shard_tool append`: new galaxies into new shards of a finished folder."""
 
 import signal
+from itertools import chain, islice
 from pathlib import Path
 
 import click
@@ -92,9 +93,9 @@ def append(
         click.echo(f"{out}: finished already, nothing to do", err=True)
         return
     _echo(appended)
-    if len(appended.rejected) > allow_rejects:
+    if (num_rejected := len(appended.plan.rejected)) > allow_rejects:
         click.echo(
-            f"Error: {len(appended.rejected)} rejected, {allow_rejects} allowed; the others are appended. Mend "
+            f"Error: {num_rejected} rejected, {allow_rejects} allowed; the others are appended. Mend "
             f"what {out / REJECTED_NAME} lists and append it, or accept it with --allow-rejects.",
             err=True,
         )
@@ -102,12 +103,15 @@ def append(
 
 
 def _echo(appended: Appended) -> None:
-    lines = [f"ignored: {name}: {why}" for name, why in appended.ignored]
-    lines += [f"rejected: {each.split} {each.id} ({each.file}): {each.reason}" for each in appended.rejected]
-    for line in lines[:LINES_SHOWN]:
+    draft, rejected = appended.plan.draft, appended.plan.rejected
+    lines = chain(
+        (f"ignored: {name}: {why}" for name, why in draft.ignored()),
+        (f"rejected: {each.split} {each.id} ({each.file}): {each.reason}" for each in rejected),
+    )
+    for line in islice(lines, LINES_SHOWN):
         click.echo(line, err=True)
-    if len(lines) > LINES_SHOWN:
-        click.echo(f"... and {len(lines) - LINES_SHOWN:,} more", err=True)
+    if (count := draft.num_ignored + len(rejected)) > LINES_SHOWN:
+        click.echo(f"... and {count - LINES_SHOWN:,} more", err=True)
     click.echo(f"{appended.num_added:,} galaxies appended")
     for line in describe(appended.manifest):
         click.echo(line)

@@ -25,7 +25,7 @@ from galaxy_zoo.errors import OutputError
 from galaxy_zoo.files import sha256_of, write_text
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import MANIFEST_NAME, Shard, Statistics
-from shard_tool.joining import Rejected
+from shard_tool.samples import Rejected
 
 JOURNAL_NAME = ".pack"
 PLAN_NAME = "plan.json"

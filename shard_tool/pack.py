@@ -2,7 +2,7 @@
 
 import math
 import signal
-from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -13,13 +13,13 @@ from galaxy_zoo.tree import load_tree
 from shard_tool.encoding import Encoding
 from shard_tool.fits import Stretch
 from shard_tool.info import describe
-from shard_tool.joining import Rejected
 from shard_tool.journal import REJECTED_NAME
 from shard_tool.options import CatalogueOptions, PackOptions
 from shard_tool.packing import OutOptions, find_finished
 from shard_tool.packing import pack as pack_shards
 from shard_tool.parallel import num_cores, prepare_workers
 from shard_tool.plan import make_plan
+from shard_tool.samples import Rejects
 from shard_tool.sizes import LARGEST_SIDE_PX
 
 LINES_SHOWN = 20
@@ -191,17 +191,17 @@ def _run(options: PackOptions, out: OutOptions) -> int:
         return finished.rejected
     prepare_workers(out.workers)
     plan = make_plan(options)
-    for name, why in plan.ignored[:LINES_SHOWN]:
+    for name, why in islice(plan.draft.ignored(), LINES_SHOWN):
         click.echo(f"ignored: {name}: {why}", err=True)
-    _echo_more(len(plan.ignored), "ignored")
+    _echo_more(plan.draft.num_ignored, "ignored")
     packed = pack_shards(options, out, plan)
     _echo_rejected(packed.rejected)
     _echo_summary(packed.manifest)
     return len(packed.rejected)
 
 
-def _echo_rejected(rejected: Sequence[Rejected]) -> None:
-    for each in rejected[:LINES_SHOWN]:
+def _echo_rejected(rejected: Rejects) -> None:
+    for each in rejected.first(LINES_SHOWN):
         click.echo(f"rejected: {each.split} {each.id} ({each.file}): {each.reason}", err=True)
     _echo_more(len(rejected), f"rejected, see {REJECTED_NAME}")
 

@@ -2,21 +2,21 @@
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from galaxy_zoo.errors import OutputError, SourceError
-from galaxy_zoo.files import write_text
+from galaxy_zoo.files import atomic_write
 from galaxy_zoo.manifest import Manifest, read_manifest
 from galaxy_zoo.version import __version__
-from shard_tool.joining import Rejected
 from shard_tool.journal import REJECTED_NAME, Journal, PackedShard, check_out, is_finished, output_errors
 from shard_tool.options import PackOptions
 from shard_tool.parallel import run_tasks
 from shard_tool.plan import Plan, make_plan
+from shard_tool.samples import Rejected, Rejects
 from shard_tool.shard_packer import ShardTask, pack_shard
-from shard_tool.sources import SPLITS
 from shard_tool.statistics import add_all, channel_moments, vote_means
 
 
@@ -32,10 +32,10 @@ class OutOptions:
 
 @dataclass(frozen=True)
 class Packed:
-    """A finished pack; `rejected` is sorted."""
+    """A finished pack."""
 
     manifest: Manifest
-    rejected: tuple[Rejected, ...]
+    rejected: Rejects
 
 
 def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
@@ -68,7 +68,7 @@ def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
 
 def _check_same_samples(plan: Plan, manifest: Manifest, folder: Path) -> None:
     """Compare what would be packed with what was: shards by name, and the number of samples, kept or rejected."""
-    planned = [shard.name for shard in plan.shards]
+    planned = plan.names
     packed = [shard.name for shards in manifest.splits.values() for shard in shards]
     num_planned = plan.num_samples + len(plan.rejected)
     num_packed = sum(map(manifest.samples, manifest.splits)) + manifest.rejected
@@ -96,10 +96,10 @@ def pack(options: PackOptions, out: OutOptions, plan: Plan | None = None) -> Pac
     with journal.locked(overwrite=out.overwrite, resume=out.resume):
         journal.begin(plan.identity, resume=out.resume)
         shards = write_shards(plan, out)
-        rejected = tuple(sorted([*plan.rejected, *(r for shard in shards for r in shard.rejected)]))
+        rejected = plan.rejected
         with output_errors(out.folder):
-            write_text(out.folder / REJECTED_NAME, rejected_csv(rejected))
-            if not any(packed.shard.samples for packed in _of_split(plan.main_split, plan, shards)):
+            write_rejects(out.folder / REJECTED_NAME, rejected)
+            if not any(packed.shard.samples for packed in by_split(plan, shards)[plan.main_split]):
                 raise SourceError(
                     f"{options.source}: every {plan.main_split} image was rejected; "
                     f"the reasons are in {out.folder / REJECTED_NAME}"
@@ -111,8 +111,8 @@ def pack(options: PackOptions, out: OutOptions, plan: Plan | None = None) -> Pac
 
 
 def write_shards(plan: Plan, out: OutOptions) -> list[PackedShard]:
-    """The shards in the order of the plan. The largest begin first, so that the workers end together."""
-    tasks = [
+    """The shards in the order of the plan; what they reject is added to the plan's rejects."""
+    tasks = (
         ShardTask(
             out.folder,
             shard,
@@ -123,16 +123,16 @@ def write_shards(plan: Plan, out: OutOptions) -> list[PackedShard]:
             plan.encoding,
             plan.decode,
         )
-        for shard in plan.shards
-    ]
-    tasks.sort(key=lambda task: len(task.plan.samples), reverse=True)
-    results = run_tasks(pack_shard, tasks, workers=out.workers, total=plan.num_samples, description="pack")
-    by_name = {packed.shard.name: packed for packed in results}
-    return [by_name[shard.name] for shard in plan.shards]
+        for shard in plan.shards()
+    )
+    by_name = {}
+    for packed in run_tasks(pack_shard, tasks, workers=out.workers, total=plan.num_samples, description="pack"):
+        plan.draft.reject(packed.rejected)
+        by_name[packed.shard.name] = replace(packed, rejected=())
+    return [by_name[name] for name in plan.names]
 
 
 def _manifest(options: PackOptions, plan: Plan, shards: Sequence[PackedShard], *, num_rejected: int) -> Manifest:
-    by_split = {split: _of_split(split, plan, shards) for split in SPLITS}
     statistics = add_all((packed.statistics for packed in shards), plan.num_answers)
     mean, std = channel_moments(statistics, plan.image_px)
     return Manifest(
@@ -144,22 +144,25 @@ def _manifest(options: PackOptions, plan: Plan, shards: Sequence[PackedShard], *
         channel_std=std,
         vote_mean=vote_means(statistics),
         rejected=num_rejected,
-        splits={split: tuple(p.shard for p in packed) for split, packed in by_split.items() if packed},
+        splits={s: tuple(p.shard for p in packed) for s, packed in by_split(plan, shards).items()},
         statistics=statistics,
         encoding=plan.encodes,
         is_decoded=plan.decode,
     )
 
 
-def _of_split(split: str, plan: Plan, shards: Sequence[PackedShard]) -> list[PackedShard]:
-    return [packed for planned, packed in zip(plan.shards, shards, strict=True) if planned.split == split]
+def by_split(plan: Plan, shards: Sequence[PackedShard]) -> dict[str, list[PackedShard]]:
+    """The shards of each split, which are in the order of the plan."""
+    remaining = iter(shards)
+    return {cut.split: list(islice(remaining, cut.num_shards)) for cut in plan.cuts}
 
 
-def rejected_csv(rejected: Sequence[Rejected]) -> str:
-    """The text of the list of rejects."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("split", "id", "file", "reason"))
-    writer.writerows((each.split, each.id, each.file, each.reason) for each in rejected)
-    # a file name may hold bytes that are no UTF-8, which Python keeps as lone surrogates
-    return text.getvalue().encode(errors="backslashreplace").decode()
+def write_rejects(path: Path, rejected: Iterable[Rejected]) -> None:
+    """Write the list of rejects, whole or not at all."""
+    with atomic_write(path) as file:
+        # a file name may hold bytes that are no UTF-8, which Python keeps as lone surrogates
+        text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("split", "id", "file", "reason"))
+        writer.writerows((each.split, each.id, each.file, each.reason) for each in rejected)
+        text.detach()

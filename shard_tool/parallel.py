@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
 from multiprocessing import forkserver
 from typing import Any, TypeVar
 
@@ -24,6 +25,8 @@ R = TypeVar("R")
 Tick = Callable[[], None]
 
 POLL_S = 0.1
+TASKS_AHEAD = 2
+"""How many tasks there are for each worker at once, the one it works on included."""
 
 _counter: Any = None
 _is_stopping: Any = None
@@ -39,32 +42,39 @@ def num_cores() -> int:
 
 
 def run_tasks(
-    function: Callable[[T, Tick], R], tasks: Sequence[T], *, workers: int, total: int, description: str
+    function: Callable[[T, Tick], R], tasks: Iterable[T], *, workers: int, total: int, description: str
 ) -> Iterator[R]:
     """Yield the results as they come, in any order, behind a progress bar over `total` images on stderr.
 
+    Tasks are drawn when their turn comes, two for each worker at most, and so is memory for them.
     When a task fails the others end at their next image, and the error of the first one is raised.
     """
     seconds = 0.2 if sys.stderr.isatty() else 10
     with tqdm(
         total=total, desc=description, unit="image", unit_scale=True, mininterval=seconds, file=sys.stderr
     ) as bar:
-        if min(workers, len(tasks)) > 1:
-            yield from _in_processes(function, tasks, min(workers, len(tasks)), bar)
+        remaining = iter(tasks)
+        first = list(islice(remaining, 2))
+        if min(workers, len(first)) > 1:
+            yield from _in_processes(function, chain(first, remaining), workers, bar)
         else:
-            for task in tasks:
+            for task in chain(first, remaining):
                 yield function(task, lambda: _update(bar, 1))
 
 
 def _in_processes(
-    function: Callable[[T, Tick], R], tasks: Sequence[T], workers: int, bar: "tqdm[Any]"
+    function: Callable[[T, Tick], R], tasks: Iterator[T], workers: int, bar: "tqdm[Any]"
 ) -> Iterator[R]:
     context = _context()
     counter, is_stopping = context.Value("q", 0), context.RawValue("b", 0)
     with ProcessPoolExecutor(workers, context, _start_worker, (counter, is_stopping)) as pool:
-        waiting: set[Future[R]] = {pool.submit(_run, function, task) for task in tasks}
+        waiting: set[Future[R]] = set()
         try:
-            while waiting:
+            while True:
+                for task in islice(tasks, TASKS_AHEAD * workers - len(waiting)):
+                    waiting.add(pool.submit(_run, function, task))
+                if not waiting:
+                    break
                 done, waiting = wait(waiting, POLL_S, FIRST_COMPLETED)
                 _update(bar, counter.value - bar.n)
                 for future in done:

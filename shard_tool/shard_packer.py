@@ -15,11 +15,10 @@ from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import Shard, Statistics
 from shard_tool.encoding import AS_IT_IS, Encoding
 from shard_tool.galaxy10 import StoredRow, encode_rows
-from shard_tool.joining import Rejected
 from shard_tool.journal import Journal, PackedShard, output_errors
 from shard_tool.jpeg import check_header, check_strictly, decode_strictly
 from shard_tool.parallel import Tick
-from shard_tool.plan import ShardPlan
+from shard_tool.samples import Rejected, ShardPlan
 from shard_tool.shard_writer import ShardWriter, encode_votes
 from shard_tool.statistics import add_up_votes
 

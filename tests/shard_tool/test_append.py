@@ -198,7 +198,7 @@ class Killed(BaseException):
     """As if the process had been killed: nothing after it runs."""
 
 
-@pytest.mark.parametrize("step", ["_merge", "_commit", "idx", "write_text", "manifest", "clear"])
+@pytest.mark.parametrize("step", ["_merge", "_commit", "idx", "write_rejects", "manifest", "clear"])
 def test_killed_at_any_step_the_old_set_stays_valid_and_resuming_ends_with_the_same_bytes(
     step: str, parts: tuple[Path, Path], old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,7 +247,7 @@ def test_an_interrupted_append_can_be_thrown_away(
         raise Killed
 
     with monkeypatch.context() as context:
-        context.setattr(appending, "write_text", die)
+        context.setattr(appending, "write_rejects", die)
         with pytest.raises(Killed):
             appending.append(appending.NewGalaxies(parts[1], shards=3), appending.OutOptions(old))
     changed = append(parts[1], old, "--shards", 5, "--resume")
