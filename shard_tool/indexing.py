@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,9 +17,11 @@ from galaxy_zoo.version import __version__
 from shard_tool.deep_linting import Failure, SampleRules, lint_samples
 from shard_tool.jpeg import jpeg_size
 from shard_tool.parallel import Tick, run_tasks
+from shard_tool.repeated_ids import SeenIds
 from shard_tool.shard_packer import ChannelSums
 from shard_tool.shard_reader import decode_votes, image_of, read_component, votes_of
 from shard_tool.sizes import Size, common_size
+from shard_tool.spill import open_spill, rows
 from shard_tool.statistics import Sums, add_all, add_up_votes, channel_moments, no_statistics, vote_means
 from shard_tool.tar_walk import Walk, walk_tar
 
@@ -79,19 +81,24 @@ def index_folder(
     main_split = next(iter(splits))
     rules = SampleRules(tree, _image_px(splits), is_labelled=False, is_foreign=True)
     tasks = [IndexTask(tar, split, rules, split == main_split) for split, tars in splits.items() for tar in tars]
-    shards = list(run_tasks(index_tar, tasks, workers=workers, total=0, description="index"))
+    seen, shards = SeenIds(), []
+    indexes = open_spill("text (shard TEXT PRIMARY KEY, text TEXT)")
+    for each in run_tasks(index_tar, tasks, workers=workers, total=0, description="index"):
+        seen.add(each.split, each.shard.name, each.ids)
+        indexes.execute("INSERT INTO text VALUES (?, ?)", (each.shard.name, each.index))
+        shards.append(replace(each, ids=(), index=""))
     shards.sort(key=lambda each: (list(splits).index(each.split), each.shard.name))
     failures = [f for each in shards for f in each.failures]
     for split in splits:
-        failures += _repeated_ids([each for each in shards if each.split == split])
+        failures += [Failure(shard, i, f"the id also stands in {first}") for shard, i, first in seen.again(split)]
     besides = sum((each.besides for each in shards), Counter[str]())
     others = tuple((each.shard.name, other) for each in shards for other in each.others)
     if failures:
         return Indexed(None, besides, others, tuple(failures))
     manifest = _manifest(shards, rules)
     (folder / MANIFEST_NAME).unlink(missing_ok=True)  # from here on the old one would not fit
-    for each in shards:
-        write_text(index_path(folder / each.shard.name), each.index)
+    for name, text in rows(indexes, "SELECT * FROM text ORDER BY shard"):
+        write_text(index_path(folder / name), text)
     manifest.write(folder)
     return Indexed(manifest, besides, others, ())
 
@@ -216,12 +223,3 @@ def _manifest(shards: Sequence[IndexedShard], rules: SampleRules) -> Manifest:
         statistics=statistics,
         is_foreign=True,
     )
-
-
-def _repeated_ids(shards: Sequence[IndexedShard]) -> Iterator[Failure]:
-    first: dict[str, str] = {}
-    for each in shards:
-        for sample_id in each.ids:
-            if sample_id in first:
-                yield Failure(each.shard.name, sample_id, f"the id also stands in {first[sample_id]}")
-            first.setdefault(sample_id, each.shard.name)
