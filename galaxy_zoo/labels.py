@@ -7,6 +7,7 @@ from typing import IO
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from galaxy_zoo.errors import LabelError
 from galaxy_zoo.tree import DecisionTree
@@ -179,6 +180,10 @@ def _ids(column: pd.Series, where: str, first_line: int) -> pd.Index:
 
 
 def _numbers(column: pd.Series, where: str, first_line: int) -> pd.Series:
+    try:
+        return pd.Series(_plain_numbers(column), column.index)
+    except ValueError:  # a slower look at each of them
+        pass
     present = column.notna()
     bad = np.flatnonzero(pd.to_numeric(column, errors="coerce").isna() & present)
     if len(bad):
@@ -189,6 +194,18 @@ def _numbers(column: pd.Series, where: str, first_line: int) -> pd.Series:
     # by Python's float, which rounds correctly; pandas 2 is off by a bit in the last place
     numbers[present] = column[present].to_numpy(object).astype(np.float64)
     return pd.Series(numbers, column.index)
+
+
+def _plain_numbers(column: pd.Series) -> NDArray[np.float64]:
+    """Numbers as most tables have them, in a tenth of the time; a ValueError where there are others.
+
+    By Python's float, which rounds correctly (pandas 2 is off by a bit in the last place), but takes 1_000 too.
+    """
+    text = "".join(column[column.notna()].to_list())
+    if "_" in text or not text.isascii():
+        raise ValueError
+    numbers: NDArray[np.float64] = column.to_numpy(object).astype(np.float64)
+    return numbers
 
 
 def _check_range(votes: pd.DataFrame, where: str, first_line: int, *, highest: float) -> None:

@@ -6,7 +6,7 @@ what is asked of them. What it means, and what is an error, is said by `sources`
 
 import pickle
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from shard_tool.encoding import is_fits, is_jpeg
@@ -16,19 +16,25 @@ from shard_tool.spill import open_spill, rows, to_bytes, to_text
 from shard_tool.walking import StoredFile
 
 SPLITS = ("train", "test")
+LONGEST_ID_BYTES = 90
+"""A name in a USTAR tar has 100 bytes, `.votes.npy` needs 10."""
 IMAGE, OTHER, HIDDEN = "image", "other", "hidden"
 """What a file is by its name: an image, something else, or hidden from sight."""
 JPEG, FITS, OTHER_FORMAT = "jpeg", "fits", "other"
-FILE = """file (what TEXT, split INTEGER, id BLOB, shown BLOB, place BLOB, format TEXT, num_bytes INTEGER,
-    proof BLOB, stored BLOB)"""
-"""`split` is a place in SPLITS, or NULL for an image of none; `place` the path in a catalogue; `proof` changes with
-the bytes of the file; `stored` is the pickle of a `StoredFile`."""
-VOTE = """vote (number INTEGER PRIMARY KEY, id BLOB, votes BLOB, broken TEXT, place BLOB,
+FILE = """file (what TEXT, split INTEGER, id BLOB, turn BLOB, wrong TEXT, shown BLOB, place BLOB, format TEXT,
+    num_bytes INTEGER, proof BLOB, stored BLOB)"""
+"""`split` is a place in SPLITS, or NULL for an image of none; `turn` is where an id comes in the shuffle, `wrong` why
+it cannot be used; `place` is the path in a catalogue; `proof` changes with the bytes of the file; `stored` is the
+pickle of a `StoredFile`."""
+VOTE = """vote (number INTEGER PRIMARY KEY, id BLOB, turn BLOB, wrong TEXT, votes BLOB, broken TEXT, place BLOB,
     first INTEGER, last INTEGER, line INTEGER)"""
-"""`votes` are float64, `broken` says why they break the tree, `first` and `last` are the numbers of the first and the
-last table that have this id, the last one in `line`."""
+"""`turn` and `wrong` are those of the file, in a catalogue; `votes` are float64, `broken` says why they break the tree,
+`first` and `last` are the numbers of the first and the last table that have this id, the last one in `line`."""
 REJECTED = "rejected (split INTEGER, id BLOB, file BLOB, reason BLOB)"
 IGNORED = "ignored (rank INTEGER, what BLOB, why TEXT)"
+
+
+WITH_VOTES = """file LEFT JOIN vote ON file.split = 0 AND vote.id = file.id WHERE what = 'image'"""
 
 
 class FoundFile(NamedTuple):
@@ -66,9 +72,9 @@ class Draft:
 
     def __init__(self, seed: int = 0) -> None:
         self.has_votes = False
+        self._seed = seed
         self._database = open_spill(FILE, VOTE, REJECTED, IGNORED)
         for name, function in (
-            ("shuffled", lambda sample_id: shuffle_key(to_text(sample_id), seed)),
             ("folder", lambda shown: shown.rpartition(b"/")[0] or b"."),
             ("name", lambda shown: shown.rpartition(b"/")[2]),
         ):
@@ -76,7 +82,8 @@ class Draft:
 
     def add_files(self, files: Iterable[FoundFile]) -> None:
         """Write files down, in any order."""
-        self._database.executemany("INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_file_row, files))
+        values = ", ".join("?" * 11)
+        self._database.executemany(f"INSERT INTO file VALUES ({values})", map(self._file_row, files))
 
     def count(self, *, what: str = IMAGE, split: str | None = None) -> int:
         """How many files there are of a kind, or of a split."""
@@ -132,11 +139,9 @@ class Draft:
         """Write rows of a table down; `index_rows` tells whether their ids are all different."""
         self.has_votes = True
         self._database.executemany(
-            "INSERT INTO vote (id, votes, broken, place, first, last, line) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                (to_bytes(r.id), r.votes, r.broken, r.place and to_bytes(r.place), table, table, r.line)
-                for r in votes
-            ),
+            "INSERT INTO vote (id, turn, wrong, votes, broken, place, first, last, line) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (self._vote_row(table, row) for row in votes),
         )
 
     def repeated_row(self, column: str) -> tuple[str, int, int] | None:
@@ -191,7 +196,8 @@ class Draft:
         """Give the images the ids that rows have for their places; reject those without, for the reason given."""
         self._change("UPDATE file SET split = 0 WHERE what = 'image'")
         self._reject("split = 0 AND place NOT IN (SELECT place FROM vote)", "?", to_bytes(unlisted))
-        self._change("UPDATE file SET id = (SELECT id FROM vote WHERE vote.place = file.place) WHERE split = 0")
+        named = "(SELECT id, turn, wrong FROM vote WHERE vote.place = file.place)"
+        self._change(f"UPDATE file SET (id, turn, wrong) = {named} WHERE split = 0")
 
     def repeated_image(self, split: str) -> tuple[str, str, str] | None:
         """An id that two images of a split have, and where these are."""
@@ -215,10 +221,9 @@ class Draft:
                 number,
             )
 
-    def reject_ids(self, what_is_wrong: Callable[[str], str | None]) -> None:
+    def reject_ids(self) -> None:
         """Reject the images whose ids are not what they should be."""
-        self._database.create_function("wrong", 1, lambda each: what_is_wrong(to_text(each)), deterministic=True)
-        self._reject("split IS NOT NULL AND wrong(id) IS NOT NULL", "wrong(id)")
+        self._reject("split IS NOT NULL AND wrong IS NOT NULL", "wrong")
 
     def reject_by_votes(self, *, absent: str, broken: str) -> None:
         """Reject the training images without a row of votes, and those whose votes break the tree.
@@ -264,7 +269,7 @@ class Draft:
         """The samples of a split and the bytes of their votes (float64), in the order of the shards."""
         found = rows(
             self._database,
-            f"SELECT file.id, stored, votes FROM {WITH_VOTES} AND split = ? ORDER BY shuffled(file.id)",
+            f"SELECT file.id, stored, votes FROM {WITH_VOTES} AND split = ? ORDER BY file.turn",
             (SPLITS.index(split),),
         )
         return ((Sample(to_text(sample_id), stored), votes) for sample_id, stored, votes in found)
@@ -321,22 +326,39 @@ class Draft:
     def _number(self, query: str, *values: Any) -> int:
         return int(self._database.execute(query, values).fetchone()[0])
 
+    def _file_row(self, found: FoundFile) -> tuple[Any, ...]:
+        file, what, split, place, sample_id = found
+        name = file.name
+        sample_id = name.rpartition(".")[0] if sample_id is None else sample_id
+        checksum = file.member.crc if file.member else None
+        return (
+            what,
+            None if split is None else SPLITS.index(split),
+            *self._identify(sample_id),
+            to_bytes(file.shown),
+            None if place is None else to_bytes(place),
+            JPEG if is_jpeg(name) else FITS if is_fits(name) else OTHER_FORMAT,
+            file.num_bytes,
+            to_bytes(f"{file.changed_ns} {file.shown}" if checksum is None else str(checksum)),
+            pickle.dumps(file, pickle.HIGHEST_PROTOCOL),
+        )
 
-WITH_VOTES = """file LEFT JOIN vote ON file.split = 0 AND vote.id = file.id WHERE what = 'image'"""
+    def _vote_row(self, table: int, row: Row) -> tuple[Any, ...]:
+        if row.place is None:
+            return to_bytes(row.id), None, None, row.votes, row.broken, None, table, table, row.line
+        identified = self._identify(row.id)
+        return *identified, row.votes, row.broken, to_bytes(row.place), table, table, row.line
+
+    def _identify(self, sample_id: str) -> tuple[bytes, bytes | None, str | None]:
+        """An id, its turn in the shuffle, and what is wrong with it."""
+        wrong = what_is_wrong(sample_id)
+        return to_bytes(sample_id), None if wrong else shuffle_key(sample_id, self._seed), wrong
 
 
-def _file_row(found: FoundFile) -> tuple[Any, ...]:
-    file, what, split, place, sample_id = found
-    checksum = file.member.crc if file.member else None
-    proof = f"{file.changed_ns} {file.shown}" if checksum is None else str(checksum)
-    return (
-        what,
-        None if split is None else SPLITS.index(split),
-        to_bytes(file.stem if sample_id is None else sample_id),
-        to_bytes(file.shown),
-        None if place is None else to_bytes(place),
-        FITS if is_fits(file.name) else JPEG if is_jpeg(file.name) else OTHER_FORMAT,
-        file.num_bytes,
-        to_bytes(proof),
-        pickle.dumps(file, pickle.HIGHEST_PROTOCOL),
-    )
+def what_is_wrong(sample_id: str) -> str | None:
+    """Why an id cannot be used, None where it can."""
+    if not sample_id or "." in sample_id or not sample_id.isprintable() or sample_id.split() != [sample_id]:
+        return "an id may not be empty or have dots, spaces or control characters; rename it"
+    if len(sample_id.encode(errors="replace")) > LONGEST_ID_BYTES:
+        return f"an id may have {LONGEST_ID_BYTES} bytes at most; rename it"
+    return None

@@ -37,6 +37,9 @@ class StoredRow(StoredFile):
     row: int = 0
     image_px: tuple[int, int] = (0, 0)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StoredRow, tuple(getattr(self, name) for name in self.__match_args__)
+
 
 def is_hdf5(source: Path) -> bool:
     """Whether SOURCE is an HDF5 file by its name."""

@@ -10,9 +10,6 @@ from shard_tool.galaxy10 import is_hdf5, read_galaxy10
 from shard_tool.options import CatalogueOptions, PackOptions
 from shard_tool.sources import list_images, list_source, settle
 
-LONGEST_ID_BYTES = 90
-"""A name in a USTAR tar has 100 bytes, `.votes.npy` needs 10."""
-
 
 def join(options: PackOptions) -> Draft:
     """Find the images and the votes, and bring them together by id.
@@ -86,16 +83,8 @@ def _reject(draft: Draft, tables: Sequence[str]) -> None:
     """Leave only images with good ids and, for training images where there are tables, votes that obey the tree."""
     if tables:
         draft.reject_rows(tables, "no image for this row of votes")
-    draft.reject_ids(_what_is_wrong)
+    draft.reject_ids()
     if tables:
         draft.reject_by_votes(
             absent=f"no row of votes in {' and '.join(tables)}", broken="the votes break the tree: "
         )
-
-
-def _what_is_wrong(sample_id: str) -> str | None:
-    if not sample_id or "." in sample_id or not sample_id.isprintable() or sample_id.split() != [sample_id]:
-        return "an id may not be empty or have dots, spaces or control characters; rename it"
-    if len(sample_id.encode(errors="replace")) > LONGEST_ID_BYTES:
-        return f"an id may have {LONGEST_ID_BYTES} bytes at most; rename it"
-    return None
