@@ -21,8 +21,9 @@ from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
 from galaxy_zoo.version import __version__
 from shard_tool.draft import SPLITS
 from shard_tool.encoding import AS_IT_IS, Encoding
+from shard_tool.fits import Stretch
 from shard_tool.journal import JOURNAL_NAME, PLAN_NAME, REJECTED_NAME, Journal, PackedShard, output_errors
-from shard_tool.options import PackOptions
+from shard_tool.options import CatalogueOptions, PackOptions
 from shard_tool.packing import OutOptions, by_split, write_rejects, write_shards
 from shard_tool.plan import Plan, make_plan
 from shard_tool.samples import Rejected
@@ -41,6 +42,8 @@ class NewGalaxies:
     missing_votes: bool = False
     counts: bool = False
     shards: int | None = None
+    catalogue: CatalogueOptions | None = None
+    fits: Stretch | None = None
     decode: bool = True
 
 
@@ -112,8 +115,10 @@ def _options(new: NewGalaxies, manifest: Manifest) -> PackOptions:
         counts=new.counts,
         shards=new.shards,
         seed=manifest.seed,
-        encoding=_encoding(manifest),
+        encoding=_encoding(manifest, new),
+        catalogue=new.catalogue,
         decode=new.decode,
+        stretch_is_asked=new.fits is not None,
     )
 
 
@@ -149,13 +154,21 @@ def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> Plan:
     return _renumbered(plan, manifest)
 
 
-def _encoding(manifest: Manifest) -> Encoding:
+def _encoding(manifest: Manifest, new: NewGalaxies) -> Encoding:
+    """How the old images were encoded, if any were; with the stretch asked for, if they had none."""
     if manifest.encoding is None:
-        return AS_IT_IS
+        return replace(AS_IT_IS, fits=new.fits)
     try:
-        return Encoding.of_stated(manifest.encoding)
+        encoding = Encoding.of_stated(manifest.encoding)
     except (KeyError, TypeError) as error:
         raise ShardError(f"the encoding in the manifest is damaged: {error}; pack again") from error
+    if encoding.fits is None:
+        return replace(encoding, fits=new.fits)
+    if new.fits is not None and new.fits != encoding.fits:
+        raise SourceError(
+            f"{new.source}: the FITS images of OUT have another stretch, {encoding.fits}; leave --fits-range away"
+        )
+    return encoding
 
 
 def _refuse_known_ids(folder: Path, manifest: Manifest, plan: Plan) -> None:
@@ -246,7 +259,7 @@ def _merge(manifest: Manifest, staging: Path, plan: Plan, shards: list[PackedSha
         rejected=manifest.rejected + len(plan.rejected),
         splits=splits,
         statistics=statistics,
-        encoding=manifest.encoding or plan.encodes,
+        encoding=plan.encodes or manifest.encoding,
         is_decoded=manifest.is_decoded and plan.decode,
     )
 

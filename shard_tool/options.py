@@ -18,7 +18,11 @@ class CatalogueOptions:
 
 @dataclass(frozen=True)
 class PackOptions:
-    """What to pack, and how. `shards` is None for shards of about 64 MB; without `decode` headers alone are read."""
+    """What to pack, and how.
+
+    `shards` is None for shards of about 64 MB. Without `decode` headers alone are read. A stretch of FITS images is an
+    error where there are none, if `stretch_is_asked` for just these.
+    """
 
     source: Path
     tree: DecisionTree
@@ -30,3 +34,4 @@ class PackOptions:
     encoding: Encoding = AS_IT_IS
     catalogue: CatalogueOptions | None = None
     decode: bool = True
+    stretch_is_asked: bool = True

@@ -146,7 +146,7 @@ Formats = dict[str, tuple[int, int]]
 def _check_stretch(draft: Draft, options: PackOptions) -> None:
     """Check that a stretch is given exactly where there are FITS images, and that these can be read."""
     shown = draft.first_of(FITS)
-    if shown is None and options.encoding.fits is not None:
+    if shown is None and options.encoding.fits is not None and options.stretch_is_asked:
         raise SourceError(f"{options.source}: no FITS images to pack; leave --fits-range away")
     if shown is None:
         return
