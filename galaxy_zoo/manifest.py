@@ -62,7 +62,8 @@ class Manifest:
     has one value an answer over the votes present, None without labels. `splits` maps "train" and "test" to their
     shards. `statistics` are missing from the manifests of older versions. `is_foreign` says that others wrote the
     tars: their samples may hold more than an image and votes. `encoding` says how images were encoded that were no
-    JPEGs or had another size, None where every JPEG has the bytes of its source.
+    JPEGs or had another size, None where every JPEG has the bytes of its source. `source_sha256` is a checksum of the
+    ids, votes and sizes of files that were packed, in whatever layout; None where they came from several sources.
     """
 
     tree: DecisionTree
@@ -78,6 +79,7 @@ class Manifest:
     is_foreign: bool = False
     encoding: Mapping[str, Any] | None = None
     is_decoded: bool = True
+    source_sha256: str | None = None
 
     @property
     def set_sha256(self) -> str:
@@ -146,10 +148,17 @@ def _from_dict(data: dict[str, Any], *, where: str) -> Manifest:
         is_foreign=bool(data.get("is_foreign", False)),
         encoding=_encoding(data.get("encoding")),
         is_decoded=bool(data.get("is_decoded", True)),
+        source_sha256=_text_or_none(data.get("source_sha256")),
     )
     if data.get("set_sha256", manifest.set_sha256) != manifest.set_sha256:
         raise ValueError("set_sha256 is not that of the shards it lists")
     return manifest
+
+
+def _text_or_none(data: Any) -> str | None:
+    if data is not None and not isinstance(data, str):
+        raise ValueError(f"a sha256 is {data!r}")
+    return data
 
 
 def _encoding(data: Any) -> dict[str, Any] | None:

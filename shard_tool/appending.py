@@ -261,6 +261,7 @@ def _merge(manifest: Manifest, staging: Path, plan: Plan, shards: list[PackedSha
         statistics=statistics,
         encoding=plan.encodes or manifest.encoding,
         is_decoded=manifest.is_decoded and plan.decode,
+        source_sha256=None,
     )
 
 

@@ -67,7 +67,7 @@ def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
 
 
 def _check_same_samples(plan: Plan, manifest: Manifest, folder: Path) -> None:
-    """Compare what would be packed with what was: shards by name, and the number of samples, kept or rejected."""
+    """Compare what would be packed with what was: shards by name, the number of samples, kept or rejected, votes."""
     planned = plan.names
     packed = [shard.name for shards in manifest.splits.values() for shard in shards]
     num_planned = plan.num_samples + len(plan.rejected)
@@ -76,6 +76,11 @@ def _check_same_samples(plan: Plan, manifest: Manifest, folder: Path) -> None:
         raise OutputError(
             f"{folder}: finished with {num_packed:,} samples and rejects in {len(packed)} shards, but SOURCE and the "
             f"options now give {num_planned:,} in {len(planned)}; pass --overwrite to pack again, or name a new folder"
+        )
+    if manifest.source_sha256 not in (plan.source_sha256, None):
+        raise OutputError(
+            f"{folder}: finished from other votes, or from files of other sizes, than SOURCE and the options give now; "
+            "pass --overwrite to pack again, or name a new folder"
         )
 
 
@@ -148,6 +153,7 @@ def _manifest(options: PackOptions, plan: Plan, shards: Sequence[PackedShard], *
         statistics=statistics,
         encoding=plan.encodes,
         is_decoded=plan.decode,
+        source_sha256=plan.source_sha256,
     )
 
 

@@ -52,7 +52,8 @@ class Cut:
 class Plan:
     """The shards to write, what is rejected already, and what was ignored (what, why).
 
-    `encodes` is None where no image needs encoding: all are JPEGs and keep their size.
+    `encodes` is None where no image needs encoding: all are JPEGs and keep their size. `source_sha256` is the same for
+    the same images and votes in any layout, as far as ids and sizes of files tell; `identity` notices more.
     """
 
     tree: DecisionTree
@@ -63,6 +64,7 @@ class Plan:
     encoding: Encoding = AS_IT_IS
     encodes: dict[str, Any] | None = None
     decode: bool = True
+    source_sha256: str = ""
 
     @property
     def num_answers(self) -> int:
@@ -123,7 +125,7 @@ def make_plan(options: PackOptions) -> Plan:
         raise SourceError(
             f"{options.source}: no image is left to pack: none has both a usable id and a row of votes"
         )
-    image_px, images, votes = _look_through(draft, formats, options)
+    image_px, images, votes, whole = _look_through(draft, formats, options)
     cuts = tuple(_cut(split, found, options, image_px) for split, found in formats.items())
     encodes = _what_encodes(formats, options.encoding)
     identity = {
@@ -136,7 +138,7 @@ def make_plan(options: PackOptions) -> Plan:
         "votes": votes,
         "size and quality of images": str(encodes),
     }
-    return Plan(options.tree, image_px, draft, cuts, identity, options.encoding, encodes, options.decode)
+    return Plan(options.tree, image_px, draft, cuts, identity, options.encoding, encodes, options.decode, whole)
 
 
 Formats = dict[str, tuple[int, int]]
@@ -158,15 +160,17 @@ def _check_stretch(draft: Draft, options: PackOptions) -> None:
     require_astropy(str(options.source))
 
 
-def _look_through(draft: Draft, formats: dict[str, Formats], options: PackOptions) -> tuple[Size, str, str]:
-    """The size that all images are going to have, and one checksum each of what the images and the votes are."""
+def _look_through(draft: Draft, formats: dict[str, Formats], options: PackOptions) -> tuple[Size, str, str, str]:
+    """The size that all images are going to have, and checksums: of the images, the votes, and of `source_sha256`."""
     totals = {split: sum(count for count, _ in found.values()) for split, found in formats.items()}
     wanted = set(spread(sum(totals.values()), HEADERS_READ))
     place = {"train": 0, "test": totals.get("train", 0)}
     looked_at: list[tuple[int, StoredFile]] = []
-    images, rows = sha256(), sha256()
+    images, rows, whole = sha256(), sha256(), sha256()
     for split, sample, num_bytes, proof, votes in draft.by_id():
-        images.update(f"{split}/{sample.id} {num_bytes} ".encode() + proof + b"\n")
+        line = f"{split}/{sample.id} {num_bytes} ".encode()
+        images.update(line + proof + b"\n")
+        whole.update(line + (votes or b"") + b"\n")
         if votes is not None:
             rows.update(sample.id.encode() + b"\n" + votes)
         if place[split] in wanted:
@@ -174,7 +178,7 @@ def _look_through(draft: Draft, formats: dict[str, Formats], options: PackOption
         place[split] += 1
     image_px = _image_px([file for _, file in sorted(looked_at, key=lambda each: each[0])], options)
     images.update(f"image_px {image_px}".encode())
-    return image_px, images.hexdigest(), rows.hexdigest()
+    return image_px, images.hexdigest(), rows.hexdigest(), whole.hexdigest()
 
 
 def _image_px(looked_at: list[StoredFile], options: PackOptions) -> Size:
