@@ -136,7 +136,7 @@ class Draft:
         return self._number("SELECT count(*) FROM ignored")
 
     def add_rows(self, table: int, votes: Iterable[Row]) -> None:
-        """Write rows of a table down; `index_rows` tells whether their ids are all different."""
+        """Write rows of a table down; `repeated_row` tells whether their ids are all different."""
         self.has_votes = True
         self._database.executemany(
             "INSERT INTO vote (id, turn, wrong, votes, broken, place, first, last, line) "
@@ -276,6 +276,7 @@ class Draft:
 
     def known(self, ids: Iterable[str]) -> list[tuple[str, str]]:
         """Those of some ids that images have, and where these are, in their order."""
+        self._change("CREATE INDEX IF NOT EXISTS file_by_id ON file (split, id)")
         query = "SELECT shown FROM file WHERE split IN (0, 1) AND id = ? ORDER BY split LIMIT 1"
         found = ((each, self._database.execute(query, (to_bytes(each),)).fetchone()) for each in ids)
         return [(each, to_text(row[0])) for each, row in found if row]
