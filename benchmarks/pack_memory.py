@@ -82,13 +82,13 @@ def main(folder: Path, tiny: int, decode: bool, out: Path) -> None:
         with TemporaryDirectory(dir=folder.parent) as work:
             share = Path(work) / "share"
             images = link_share(folder, share, step) if step else link_tiny(share, tiny)
-            timings += measure(share, images, Path(work), decode=decode)
-    out.write_text(json.dumps([asdict(timing) for timing in timings], indent=1) + "\n")
-    for each in timings:
-        click.echo(
-            f"{each.images:>9,} images {each.peak_proportional_mb:5.0f} MB proportional "
-            f"{each.peak_resident_mb:5.0f} MB resident {each.seconds:6.1f} s  {each.command[:60]}"
-        )
+            for each in measure(share, images, Path(work), decode=decode):
+                timings.append(each)
+                out.write_text(json.dumps([asdict(timing) for timing in timings], indent=1) + "\n")
+                click.echo(
+                    f"{images:>9,} images {each.peak_proportional_mb:5.0f} MB proportional "
+                    f"{each.peak_resident_mb:5.0f} MB resident {each.seconds:6.1f} s  {each.command[:60]}"
+                )
 
 
 if __name__ == "__main__":
