@@ -5,7 +5,6 @@ what is asked of them. What it means, and what is an error, is said by `sources`
 """
 
 import pickle
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -146,15 +145,15 @@ class Draft:
 
     def repeated_row(self, column: str) -> tuple[str, int, int] | None:
         """Index the rows by "id" or "place"; (value, line, line of its first row) of the first to stand twice."""
-        try:
-            self._change(f"CREATE UNIQUE INDEX vote_by_{column} ON vote ({column})")
-        except sqlite3.IntegrityError:
-            value, line, first = self._database.execute(
-                f"SELECT {column}, line, before FROM (SELECT {column}, line, "
-                f"lag(line) OVER (PARTITION BY {column} ORDER BY line) AS before FROM vote) "
-                "WHERE before IS NOT NULL ORDER BY line LIMIT 1"
-            ).fetchone()
+        found = self._database.execute(
+            f"SELECT {column}, line, before FROM (SELECT {column}, line, "
+            f"lag(line) OVER (PARTITION BY {column} ORDER BY line) AS before FROM vote) "
+            "WHERE before IS NOT NULL ORDER BY line LIMIT 1"
+        ).fetchone()
+        if found:
+            value, line, first = found
             return to_text(value), line, first
+        self._change(f"CREATE UNIQUE INDEX vote_by_{column} ON vote ({column})")
         return None
 
     def row_of(self, sample_id: str) -> tuple[int, bytes, int, int] | None:
