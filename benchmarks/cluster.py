@@ -30,9 +30,8 @@ from benchmarks.processes import timed
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
 from galaxy_zoo.tree import load_tree
 from shard_tool.cluster import Cluster
-from shard_tool.joining import Sample
 from shard_tool.parallel import Tick, num_cores
-from shard_tool.plan import ShardPlan
+from shard_tool.samples import Sample, ShardPlan
 from shard_tool.shard_packer import ShardTask
 from shard_tool.walking import StoredFile
 
@@ -47,10 +46,10 @@ def empty_task(number: int) -> ShardTask:
     """A task as large as that of a shard of 64 MB of labelled galaxies in a folder."""
     ids = [f"{number:06d}{i:06d}" for i in range(SAMPLES_A_SHARD)]
     files = [StoredFile(f"images_training_rev1/{i}.jpg", f"/data/{i}.jpg", 13_000, time.time_ns()) for i in ids]
-    samples = tuple(Sample(i, file) for i, file in zip(ids, files, strict=True))
+    samples = tuple(Sample(i, pickle.dumps(file)) for i, file in zip(ids, files, strict=True))
     votes = np.zeros((SAMPLES_A_SHARD, 37), np.float32)
     plan = ShardPlan("train", f"train-{number:06d}.tar", samples, votes)
-    return ShardTask(Path("/data/out"), plan, (424, 424), True, False, "")
+    return ShardTask(Path("/data/out"), plan, (424, 424), 37, len(samples), resume=False, fence="")
 
 
 def time_tasks(address: str, count: int) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """How a command talks: what its paths may be, progress on stderr, and errors as one line and exit code 1."""
 
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ class Command(click.Command):
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             raise
+        except sqlite3.Error as error:  # of what shard_tool keeps on the disk while it runs
+            raise click.ClickException(
+                f"temporary file: {error}; it lies in $TMPDIR or /var/tmp: make room there, or set TMPDIR to a folder "
+                "that has some; what is finished is kept"
+            ) from error
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             what = f"{where}{error.strerror or error}"

@@ -14,6 +14,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from galaxy_zoo.errors import ImageError, SourceError
 from galaxy_zoo.remote import RemotePath, is_url
@@ -50,6 +51,18 @@ class Member:
     deflated: bool
     has_header: bool = True
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # by itself a dataclass with slots takes four times as long to pickle
+        return Member, (
+            self.name,
+            self.offset,
+            self.stored_bytes,
+            self.size,
+            self.crc,
+            self.deflated,
+            self.has_header,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Archive:
@@ -63,6 +76,9 @@ class Archive:
     num_bytes: int
     changed_ns: int
     inner: Member | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Archive, (self.path, self.num_bytes, self.changed_ns, self.inner)
 
     @property
     def name(self) -> str:

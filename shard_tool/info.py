@@ -54,6 +54,8 @@ def describe(manifest: Manifest) -> Iterator[str]:
         mean = _mean_image_bytes(manifest)
         yield f"{'image bytes':<16}{least:,} to {most:,}, mean {mean:,.0f}"
         yield f"{'missing votes':<16}{statistics.missing_votes:,} of {statistics.labelled:,} labelled samples"
+    if not manifest.is_decoded and statistics:
+        yield f"{'decoded':<16}{statistics.measured:,} images, for the channels; to prove all: shard_tool lint --deep"
     yield f"{'channel mean':<16}{_three(manifest.channel_mean)}  (red, green, blue in [0, 1])"
     yield f"{'channel std':<16}{_three(manifest.channel_std)}"
     yield f"{'tree':<16}{manifest.tree.name} ({len(manifest.tree.columns)} answers)"

@@ -29,10 +29,10 @@ from typing import Any
 from galaxy_zoo.errors import OutputError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, sha256_of, write_text
 from galaxy_zoo.index import index_path
-from galaxy_zoo.manifest import MANIFEST_NAME, Shard
+from galaxy_zoo.manifest import MANIFEST_NAME, Shard, Statistics
 from galaxy_zoo.remote import AnyPath, RemotePath, remove_files
 from shard_tool.claims import CLAIM_PREFIX, Held, claimed
-from shard_tool.joining import Rejected
+from shard_tool.samples import Rejected
 
 JOURNAL_NAME = ".pack"
 PLAN_NAME = "plan.json"
@@ -44,16 +44,11 @@ OWN_JOURNAL_NAME = re.compile(rf"(?:lock(?:-[0-9a-f]{{32}})?|plan\.json|(?:train
 
 @dataclass(frozen=True)
 class PackedShard:
-    """What came of a shard.
-
-    `channel_sums` and `channel_squares` are the sums of the pixels (0-255) and of their squares over all images
-    of the shard, red, green, blue: integers, so that they add up to the same in any order.
-    """
+    """What came of a shard."""
 
     shard: Shard
     rejected: tuple[Rejected, ...]
-    channel_sums: tuple[int, int, int]
-    channel_squares: tuple[int, int, int]
+    statistics: Statistics
 
 
 def check_out(out: AnyPath, *, overwrite: bool, resume: bool) -> None:
@@ -250,10 +245,11 @@ def _is_own(path: AnyPath) -> bool:
 
 
 def _packed_from_dict(data: dict[str, Any]) -> PackedShard:
-    (red, green, blue), (red2, green2, blue2) = data["channel_sums"], data["channel_squares"]
+    statistics: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in data["statistics"].items()
+    }
     return PackedShard(
         Shard(**data["shard"]),
         tuple(Rejected(**rejected) for rejected in data["rejected"]),
-        (int(red), int(green), int(blue)),
-        (int(red2), int(green2), int(blue2)),
+        Statistics(**statistics),
     )

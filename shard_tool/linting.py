@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from galaxy_zoo.errors import ShardError
@@ -16,6 +16,7 @@ from shard_tool.deep_linting import Failure, SampleRules, lint_samples
 from shard_tool.info import is_labelled
 from shard_tool.journal import JOURNAL_NAME, REJECTED_NAME
 from shard_tool.parallel import Executor, Tick, run_tasks
+from shard_tool.repeated_ids import SeenIds
 from shard_tool.shard_reader import image_of
 from shard_tool.tar_walk import walk_tar
 
@@ -58,11 +59,18 @@ def lint_folder(
         for shard in shards
     ]
     total = sum(task.shard.samples for task in tasks)
+    seen, linted = SeenIds(), []
     results = run_tasks(lint_shard, tasks, workers=workers, total=total, description="lint", executor=executor)
-    linted = list(results)
+    for each in results:
+        seen.add(each.task.split, each.task.shard.name, each.ids)
+        linted.append(replace(each, ids=()))
     linted.sort(key=lambda each: each.task.shard.name)
     failures = [*_lint_files(folder, manifest), *(f for each in linted for f in each.failures)]
-    return [*failures, *_repeated_ids(linted)]
+    again = (row for split in sorted(manifest.splits) for row in seen.again(split))
+    failures += [
+        Failure(shard, i, f"the id also stands in {first}") for shard, i, first in again if shard != first
+    ]
+    return failures
 
 
 def lint_shard(task: LintTask, tick: Tick) -> LintedShard:
@@ -81,7 +89,8 @@ def lint_shard(task: LintTask, tick: Tick) -> LintedShard:
         samples, found = indexed or [], _check_index(task, tar, indexed)
         for _ in range(task.shard.samples):
             tick()
-    return LintedShard(task, tuple(key_of(sample) for sample in samples), (*failures, *found))
+    ids = tuple(key_of(sample) for sample in samples)
+    return LintedShard(task, ids, (*failures, *found, *_repeated_ids(ids, task.shard)))
 
 
 def _rules(manifest: Manifest, split: str) -> SampleRules:
@@ -161,13 +170,6 @@ def _compare(index: str, indexed: Sequence[Sample], found: Sequence[Sample]) -> 
             yield Failure(index, key_of(real), f"the index says {written}, the tar {real}")
 
 
-def _repeated_ids(linted: Sequence[LintedShard]) -> Iterator[Failure]:
-    first: dict[tuple[str, str], str] = {}
-    for each in linted:
-        for sample_id in each.ids:
-            name = each.task.shard.name
-            if (where := first.setdefault((each.task.split, sample_id), name)) != name:
-                yield Failure(name, sample_id, f"the id also stands in {where}")
-        repeated = len(each.ids) - len(set(each.ids))
-        if repeated:
-            yield Failure(each.task.shard.name, "", f"{repeated} ids stand more than once")
+def _repeated_ids(ids: Sequence[str], shard: Shard) -> list[Failure]:
+    repeated = len(ids) - len(set(ids))
+    return [Failure(shard.name, "", f"{repeated} ids stand more than once")] if repeated else []

@@ -18,7 +18,11 @@ class CatalogueOptions:
 
 @dataclass(frozen=True)
 class PackOptions:
-    """What to pack, and how. `shards` is None for shards of about 64 MB."""
+    """What to pack, and how.
+
+    `shards` is None for shards of about 64 MB. Without `decode` headers alone are read. A stretch of FITS images is an
+    error where there are none, if `stretch_is_asked` for just these.
+    """
 
     source: AnyPath
     tree: DecisionTree
@@ -29,3 +33,5 @@ class PackOptions:
     seed: int = 0
     encoding: Encoding = AS_IT_IS
     catalogue: CatalogueOptions | None = None
+    decode: bool = True
+    stretch_is_asked: bool = True

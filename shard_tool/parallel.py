@@ -10,9 +10,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
 from multiprocessing import forkserver
 from typing import Any, Protocol, TypeVar
 
@@ -26,6 +27,8 @@ R = TypeVar("R")
 Tick = Callable[[], None]
 
 POLL_S = 0.1
+TASKS_AHEAD = 2
+"""How many tasks there are for each worker at once, the one it works on included."""
 
 _counter: Any = None
 _is_stopping: Any = None
@@ -33,6 +36,11 @@ _is_stopping: Any = None
 
 class Stopped(Exception):  # noqa: N818 - no error: the run was asked to end
     """The run is to end; raised by `tick`."""
+
+
+def num_cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Executor(Protocol):
@@ -44,14 +52,9 @@ class Executor(Protocol):
         """Yield the results as they come; `count` is told how many images were done since it was last told."""
 
 
-def num_cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_tasks(
     function: Callable[[T, Tick], R],
-    tasks: Sequence[T],
+    tasks: Iterable[T],
     *,
     workers: int,
     total: int,
@@ -60,6 +63,7 @@ def run_tasks(
 ) -> Iterator[R]:
     """Yield the results as they come, in any order, behind a progress bar over `total` images on stderr.
 
+    Tasks are drawn when their turn comes, two for each worker at most, and so is memory for them.
     When a task fails the others end at their next image, and the error of the first one is raised. With an
     `executor` that runs the tasks, and `workers` is not used.
     """
@@ -69,22 +73,29 @@ def run_tasks(
     ) as bar:
         if executor is not None:
             yield from executor.run(function, tasks, lambda images: _update(bar, images))
-        elif min(workers, len(tasks)) > 1:
-            yield from _in_processes(function, tasks, min(workers, len(tasks)), bar)
+            return
+        remaining = iter(tasks)
+        first = list(islice(remaining, 2))
+        if min(workers, len(first)) > 1:
+            yield from _in_processes(function, chain(first, remaining), workers, bar)
         else:
-            for task in tasks:
+            for task in chain(first, remaining):
                 yield function(task, lambda: _update(bar, 1))
 
 
 def _in_processes(
-    function: Callable[[T, Tick], R], tasks: Sequence[T], workers: int, bar: "tqdm[Any]"
+    function: Callable[[T, Tick], R], tasks: Iterator[T], workers: int, bar: "tqdm[Any]"
 ) -> Iterator[R]:
     context = _context()
     counter, is_stopping = context.Value("q", 0), context.RawValue("b", 0)
     with ProcessPoolExecutor(workers, context, _start_worker, (counter, is_stopping)) as pool:
-        waiting: set[Future[R]] = {pool.submit(_run, function, task) for task in tasks}
+        waiting: set[Future[R]] = set()
         try:
-            while waiting:
+            while True:
+                for task in islice(tasks, TASKS_AHEAD * workers - len(waiting)):
+                    waiting.add(pool.submit(_run, function, task))
+                if not waiting:
+                    break
                 done, waiting = wait(waiting, POLL_S, FIRST_COMPLETED)
                 _update(bar, counter.value - bar.n)
                 for future in done:
