@@ -170,7 +170,8 @@ def _look_through(draft: Draft, formats: dict[str, Formats], options: PackOption
     for split, sample, num_bytes, proof, votes in draft.by_id():
         line = f"{split}/{sample.id} {num_bytes} ".encode()
         images.update(line + proof + b"\n")
-        whole.update(line + (votes or b"") + b"\n")
+        # as they are packed: what was unpacked again has lost the other digits
+        whole.update(line + np.frombuffer(votes or b"").astype("<f4").tobytes() + b"\n")
         if votes is not None:
             rows.update(sample.id.encode() + b"\n" + votes)
         if place[split] in wanted:
