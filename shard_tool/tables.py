@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError, LabelError
 from galaxy_zoo.labels import check_none_missing, read_cells, stands_twice, to_fractions, votes_of_cells
+from galaxy_zoo.remote import path_of
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import check_votes
 from shard_tool.draft import Draft, Row
@@ -183,12 +183,11 @@ def _complete(draft: Draft, where: str, rules: TableRules) -> None:
 def _open(file: StoredFile) -> IO[bytes]:
     """A table as a file; one in an archive is in memory as a whole."""
     if file.member is None:
+        path = path_of(file.path)
         try:
-            return Path(file.path).open("rb")
+            return path.open("rb")
         except OSError as error:
-            raise LabelError(
-                f"{file.path}: cannot be read ({error.strerror}); mend that and pack again"
-            ) from error
+            raise LabelError(f"{path}: cannot be read ({error.strerror}); mend that and pack again") from error
     try:
         return io.BytesIO(file.read())
     except ImageError as error:

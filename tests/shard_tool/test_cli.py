@@ -31,7 +31,6 @@ def test_an_unknown_command_exits_2() -> None:
     [
         ("append", "s3://bucket/source", "shards"),
         ("append", "source", "s3://bucket/shards"),
-        ("append", "source", "shards", "--labels", "gs://bucket/votes.csv"),
         ("duplicates", "s3://bucket/shards"),
         ("index", "s3://bucket/tars"),
         ("preview", "s3://bucket/shards", "sheet.png"),

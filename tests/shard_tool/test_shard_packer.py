@@ -24,7 +24,10 @@ def begin(out: Path, plan: Plan, *, resume: bool = False) -> ShardTask:
     journal = Journal(out)
     with journal.locked(overwrite=not resume, resume=resume):
         journal.begin(plan.identity, resume=resume)
-    return ShardTask(out, plan.shards[0], plan.image_px, True, False, journal.fence())
+    shard = next(plan.shards())
+    return ShardTask(
+        out, shard, plan.image_px, plan.num_answers, len(shard.samples), resume=False, fence=journal.fence()
+    )
 
 
 def do_nothing() -> None:
