@@ -3,8 +3,8 @@
     python -m benchmarks.full_size --folder /path/with/5-GB-free --out benchmarks/results/full-size-cpu.json
 
 Makes as many synthetic galaxies as Kaggle has images (61,578 + 79,975), unless they are there from an earlier run.
-Each command runs in a process of its own. Its peak memory is the sum over it and its workers, read every 50 ms: of
-all that is resident, and of that without pages of files (libraries and mapped shards), which the system may drop.
+Each command runs in a process of its own. Its peak memory is the sum over it and its workers, read every 50 ms:
+`benchmarks/processes.py` says which sums.
 `decode` decodes the same JPEGs strictly on all cores and does nothing else: what `pack` is measured against,
 before and after it, because the machine's speed may drift.
 """
@@ -79,7 +79,9 @@ def main(ctx: click.Context, folder: Path | None, train: int, test: int, out: Pa
         timed([*this, "decode", source], total),
         timed([*tool, "pack", source, shards], total),
         timed([*this, "decode", source], total),
+        timed([*tool, "pack", source, shards, "--no-decode", "--overwrite"], total),
         timed([*tool, "lint", shards, "--deep"], total),
+        timed([*tool, "duplicates", shards], total),
         timed([*this, "read", shards, "train"], train),
         timed([*this, "read", shards, "test"], test),
     ]
@@ -92,7 +94,7 @@ def main(ctx: click.Context, folder: Path | None, train: int, test: int, out: Pa
     }
     out.write_text(json.dumps(result, indent=1) + "\n")
     for step in steps:
-        memory = f"{step.peak_resident_mb:6.0f} MB ({step.peak_without_files_mb:.0f} MB without files)"
+        memory = f"{step.peak_resident_mb:6.0f} MB resident, {step.peak_proportional_mb:.0f} MB proportional"
         click.echo(f"{step.seconds:8.1f} s {step.images_per_s:8.0f} img/s {memory}  {step.command}")
 
 

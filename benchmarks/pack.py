@@ -4,8 +4,10 @@
 
 FOLDER is an unpacked Kaggle download. PYTHON is an interpreter that has webdataset, litdata and mosaicml-streaming
 (their needs differ from ours). Every way is run once to warm the page cache, then `--runs` times in turn;
-medians count. What each does: `benchmarks/pack_peers.py`. Only ours and those named "strict" prove that the images
-decode; ours also joins the ids, checks the votes, hashes, shuffles and indexes.
+medians count, and the highest peak of memory (proportional: shared pages count once). What each does:
+`benchmarks/pack_peers.py`. Only ours and those named "strict" prove that the images decode; ours also joins the ids,
+checks the votes, hashes, shuffles and indexes, and what it wrote is on the disk when it ends. Without `--peers`
+the other libraries are left out.
 """
 
 import json
@@ -29,12 +31,16 @@ PEERS_SCRIPT = Path(__file__).parent / "pack_peers.py"
 def ways(folder: Path, out: Path, peers: str) -> dict[str, list[str]]:
     """The commands to compare, by name; each writes to `out`."""
     names = [path.name for path in folder.iterdir() if path.is_dir()]
+    tar = f"mkdir {out} && tar cf {out}/all.tar -C {folder} {' '.join(names)}"
+    pack = [sys.executable, "-m", "shard_tool", "pack", str(folder), str(out)]
     commands = {
-        "tar cf": ["sh", "-c", f"mkdir {out} && tar cf {out}/all.tar -C {folder} {' '.join(names)}"],
+        "tar cf": ["sh", "-c", tar],
+        "tar cf, on the disk": ["sh", "-c", f"{tar} && sync {out}/all.tar"],
         "decode only, all cores": [sys.executable, "-m", "benchmarks.full_size", "decode", str(folder)],
-        "shard_tool pack": [sys.executable, "-m", "shard_tool", "pack", str(folder), str(out)],
+        "shard_tool pack": pack,
+        "shard_tool pack, without decoding": [*pack, "--no-decode"],
     }
-    for peer in ("webdataset", "mosaic", "litdata"):
+    for peer in ("webdataset", "mosaic", "litdata") if peers else ():
         command = [peers, str(PEERS_SCRIPT), peer, str(folder), str(out)]
         commands |= {peer: command, f"{peer}, strict": [*command, "--strict"]}
     return commands
@@ -56,7 +62,7 @@ def run_all(folder: Path, peers: str, runs: int) -> dict[str, list[Timing]]:
 
 @click.command(context_settings={"show_default": True})
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--peers", default=sys.executable, help="Python with the other libraries.")
+@click.option("--peers", default="", help="Python with the other libraries; without it they are left out.")
 @click.option("--runs", default=3, type=click.IntRange(1), help="Timed runs of each.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON file for the results.")
 def main(folder: Path, peers: str, runs: int, out: Path) -> None:
@@ -72,7 +78,7 @@ def main(folder: Path, peers: str, runs: int, out: Path) -> None:
     for name, timings in results.items():
         seconds = statistics.median(timing.seconds for timing in timings)
         cpu = statistics.median(timing.cpu_s for timing in timings)
-        memory = max(timing.peak_resident_mb for timing in timings)
+        memory = max(timing.peak_proportional_mb for timing in timings)
         click.echo(
             f"{seconds:7.2f} s  x {seconds / decode_s:4.2f}  {timings[0].images / seconds:6.0f} img/s  "
             f"{cpu:6.1f} s CPU  {memory:5.0f} MB  {name}"

@@ -1,12 +1,15 @@
-"""How a command talks: progress on stderr, and errors as one line and exit code 1."""
+"""How a command talks: what its paths may be, progress on stderr, and errors as one line and exit code 1."""
 
+import sqlite3
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 from tqdm import tqdm
 
 from galaxy_zoo.errors import GalaxyZooError
+from galaxy_zoo.remote import AnyPath, path_of
 
 INTERRUPTED = 130
 
@@ -28,10 +31,42 @@ class Command(click.Command):
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             raise
+        except sqlite3.Error as error:  # of what shard_tool keeps on the disk while it runs
+            raise click.ClickException(
+                f"temporary file: {error}; it lies in $TMPDIR or /var/tmp: make room there, or set TMPDIR to a folder "
+                "that has some; what is finished is kept"
+            ) from error
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             what = f"{where}{error.strerror or error}"
             raise click.ClickException(f"{what}; mend that, what is finished is kept") from error
+
+
+def path_or_url(text: str) -> AnyPath:
+    """The type of an argument that may be the URL of a store.
+
+    Raises:
+        click.BadParameter: it is a URL that is not read; it is not repeated, since it may hold a secret.
+    """
+    try:
+        return path_of(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def local_path(text: str) -> Path:
+    """The type of an argument that must be on the disk: pathlib would make some path of a URL that is not there.
+
+    Raises:
+        click.BadParameter: it is a URL.
+    """
+    path = path_or_url(text)
+    if not isinstance(path, Path):
+        raise click.BadParameter(
+            f"{path}: this command works on the disk; copy it here first, with rclone or the store's own tools "
+            "(shard_tool pack, info and lint take URLs)"
+        )
+    return path
 
 
 def progress(*, total: int, unit: str, desc: str = "", done: int = 0) -> "tqdm[Any]":

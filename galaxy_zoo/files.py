@@ -3,26 +3,38 @@
 import fcntl
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from galaxy_zoo.errors import OutputError
+from galaxy_zoo.remote import AnyPath, RemotePath
 
 TEMPORARY_SUFFIX = ".part"
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: AnyPath, *, is_contested: bool = False) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; rename it to `path` when the block ends without an error.
 
-    The data is on the disk before the name appears. On an error the temporary file is removed.
+    The data is on the disk before the name appears. On an error the temporary file is removed. What is to become an
+    object of a store is uploaded instead of renamed.
+
+    Args:
+        is_contested: others may be writing the same file at this moment, so the temporary name is one that nobody
+            else has. The last one to end wins.
 
     Raises:
-        OSError: the folder cannot be written or the disk is full.
+        OSError: the folder cannot be written, the disk is full, or the store does not take it.
     """
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    if isinstance(path, RemotePath):
+        with path.atomic_write() as file:
+            yield file
+        return
+    own = f".{secrets.token_hex(4)}" if is_contested else ""
+    temporary = path.with_name(f"{path.name}{own}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -68,13 +80,13 @@ def check_can_write(path: Path) -> None:
         raise OutputError(f"{path}: the folder {path.absolute().parent} is read-only; name another one")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all."""
-    with atomic_write(path) as file:
+def write_text(path: AnyPath, text: str, *, is_contested: bool = False) -> None:
+    """Write `text` as UTF-8 to `path`, whole or not at all; `is_contested` as for `atomic_write`."""
+    with atomic_write(path, is_contested=is_contested) as file:
         file.write(text.encode())
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: AnyPath) -> str:
     """The sha256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

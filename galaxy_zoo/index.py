@@ -7,8 +7,10 @@ The format is DALI's `wds2idx` v1.2: a line `v1.2 <samples>`, then a line a samp
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from galaxy_zoo.errors import ShardError
+from galaxy_zoo.remote import AnyPath, RemotePath
 
 VERSION = "v1.2"
 
@@ -31,7 +33,11 @@ def key_of(sample: Sample) -> str:
     return sample[0].name.removesuffix("." + sample[0].extension)
 
 
-def index_path(shard: Path) -> Path:
+@overload
+def index_path(shard: Path) -> Path: ...
+@overload
+def index_path(shard: RemotePath) -> RemotePath: ...
+def index_path(shard: AnyPath) -> AnyPath:
     """The path of the index that belongs to a shard."""
     return shard.with_suffix(".idx")
 
@@ -42,7 +48,7 @@ def format_index(samples: Iterable[Sample]) -> str:
     return "".join(f"{line}\n" for line in [f"{VERSION} {len(lines)}", *lines])
 
 
-def read_index(path: Path) -> list[Sample]:
+def read_index(path: AnyPath) -> list[Sample]:
     """Read an index file.
 
     Raises:
@@ -65,7 +71,7 @@ def read_index(path: Path) -> list[Sample]:
     return [_parse(line, path, number) for number, line in enumerate(lines, 2)]
 
 
-def _parse(line: str, path: Path, number: int) -> Sample:
+def _parse(line: str, path: AnyPath, number: int) -> Sample:
     words = line.split()
     try:
         if not words or len(words) % 4:

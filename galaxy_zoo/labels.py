@@ -1,11 +1,13 @@
-"""Read tables of votes, say exactly which cell is wrong, join several by id, and turn counts into fractions."""
+"""Read tables of votes, say exactly which cell is wrong, and turn counts into fractions."""
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from galaxy_zoo.errors import LabelError
 from galaxy_zoo.tree import DecisionTree
@@ -38,56 +40,35 @@ def read_votes(
             an id is empty, or a vote is missing, not a number or outside [0, 1].
     """
     where = name or str(file)
-    return votes_of_table(read_cells(file, where), tree, where, allow_missing=allow_missing, are_counts=are_counts)
+    [(_, cells)] = read_cells(file, where)
+    return votes_of_cells(cells, tree, where, allow_missing=allow_missing, are_counts=are_counts)
 
 
-def votes_of_table(
-    table: pd.DataFrame, tree: DecisionTree, where: str, *, allow_missing: bool = False, are_counts: bool = False
+def votes_of_cells(
+    cells: pd.DataFrame,
+    tree: DecisionTree,
+    where: str,
+    *,
+    first_line: int = 2,
+    allow_missing: bool = False,
+    are_counts: bool = False,
 ) -> pd.DataFrame:
-    """The votes of a table of texts, as `read_votes` returns them; `where` is what errors call it.
+    """The votes of some lines of a table of texts, as `read_votes` returns them; `where` is what errors call it.
 
     Raises:
         LabelError: as `read_votes`.
     """
-    _check_columns(table, tree, where, allow_missing=allow_missing)
+    _check_columns(cells, tree, where, allow_missing=allow_missing)
     votes = pd.DataFrame(
-        {c: _numbers(table[c], where) if c in table else np.nan for c in tree.columns},
-        index=table.index,
+        {c: _numbers(cells[c], where, first_line) if c in cells else np.nan for c in tree.columns},
+        index=cells.index,
         dtype=np.float64,
     )
-    votes.index = _ids(table[tree.id_column], where)
-    _check_range(votes, where, highest=np.inf if are_counts else 1.0)
+    votes.index = _ids(cells[tree.id_column], where, first_line)
+    _check_range(votes, where, first_line, highest=np.inf if are_counts else 1.0)
     if not allow_missing:
-        _refuse_missing(votes, lambda row: f"{where}, line {row + 2}")
+        _refuse_missing(votes, lambda row: f"{where}, line {row + first_line}")
     return votes
-
-
-def merge_votes(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Join tables by id: each answer of an id comes from the table that has it.
-
-    Args:
-        tables: what errors call a table -> the table, as from `read_votes`; one at least.
-
-    Raises:
-        LabelError: two tables have different values for one answer of one id.
-    """
-    names = list(tables)
-    merged = tables[names[0]]
-    for number, name in enumerate(names[1:], 1):
-        table = tables[name]
-        shared = merged.index.intersection(table.index)
-        before, now = merged.loc[shared].to_numpy(), table.loc[shared].to_numpy()
-        different = np.argwhere((before != now) & ~np.isnan(before) & ~np.isnan(now))
-        if len(different):
-            row, column = different[0]
-            answer = str(merged.columns[column])
-            other = next(n for n in names[:number] if _has(tables[n], shared[row], answer))
-            raise LabelError(
-                f"id {shared[row]}, column {answer}: {before[row, column]:.9g} in {other}, but "
-                f"{now[row, column]:.9g} in {name} ({len(different)} such cells); mend one of the two"
-            )
-        merged = merged.combine_first(table)[list(merged.columns)]
-    return merged
 
 
 def to_fractions(counts: pd.DataFrame, tree: DecisionTree) -> pd.DataFrame:
@@ -105,32 +86,69 @@ def check_none_missing(votes: pd.DataFrame, where: str) -> None:
     _refuse_missing(votes, lambda row: f"{where}: id {votes.index[row]}")
 
 
-def _has(table: pd.DataFrame, sample_id: str, answer: str) -> bool:
-    return sample_id in table.index and bool(table[answer].notna()[sample_id])
+def stands_twice(where: str, sample_id: str, line: int, first: int) -> LabelError:
+    """The error of an id in two lines of a table."""
+    return LabelError(
+        f"{where}, line {line}: id {sample_id} stands twice (first in line {first}); keep one row an id"
+    )
 
 
-def read_cells(file: Path | IO[bytes], where: str) -> pd.DataFrame:
-    """All cells of a CSV as text. Blank lines are kept and the header is a row, so that a row gives its line.
+def read_cells(
+    file: Path | IO[bytes], where: str, *, lines_at_once: int | None = None
+) -> Iterator[tuple[int, pd.DataFrame]]:
+    """All cells of a CSV as text, some lines at a time, each time with the number of the first line.
+
+    Blank lines are kept, but for those at the end; a table without a line gives one empty part. All lines come at
+    once without `lines_at_once`.
 
     Raises:
         LabelError: it is no CSV, or a column stands twice.
     """
+    header: list[str] | None = None
+    line, waiting = 2, None
+    for cells in _parts(file, where, lines_at_once):
+        rows = cells
+        if header is None:
+            header, rows = _header(cells.iloc[0].fillna(""), where), cells.iloc[1:]
+        if waiting is not None:
+            rows = pd.concat([waiting, rows])
+        filled = np.flatnonzero(rows.notna().any(axis=1))
+        end = filled[-1] + 1 if len(filled) else 0
+        waiting = rows.iloc[end:]  # blank lines, perhaps those at the end
+        if end:
+            yield line, rows.iloc[:end].set_axis(header, axis="columns")
+            line += int(end)
+    if line == 2 and waiting is not None and header is not None:
+        if not any(header):
+            raise LabelError(f"{where}: not a CSV file: every cell is empty")
+        yield line, waiting.iloc[:0].set_axis(header, axis="columns")
+
+
+def _parts(file: Path | IO[bytes], where: str, lines_at_once: int | None) -> Iterator[pd.DataFrame]:
+    """The lines of a CSV with its header as the first row."""
     try:
-        cells = pd.read_csv(file, header=None, dtype=str, skip_blank_lines=False, low_memory=False)
+        with pd.read_csv(
+            file,
+            header=None,
+            dtype=str,
+            skip_blank_lines=False,
+            low_memory=False,
+            chunksize=lines_at_once or sys.maxsize,
+        ) as parts:
+            yield from parts
     except (FileNotFoundError, IsADirectoryError) as error:
         raise LabelError(f"{where}: there is no such file") from error
     except ValueError as error:  # pandas' parser errors and UTF-8 errors are ValueErrors
         raise LabelError(f"{where}: not a CSV file: {str(error).strip()}") from error
-    header = cells.iloc[0].fillna("")
-    if header.duplicated().any():
+
+
+def _header(names: pd.Series, where: str) -> list[str]:
+    if names.duplicated().any():
         raise LabelError(
-            f"{where}: column {header[header.duplicated()].iloc[0]!r} stands twice in the header, the first line; "
+            f"{where}: column {names[names.duplicated()].iloc[0]!r} stands twice in the header, the first line; "
             "keep one of them, or write the header"
         )
-    filled = np.flatnonzero(cells.notna().any(axis=1))
-    if not len(filled):
-        raise LabelError(f"{where}: not a CSV file: every cell is empty")
-    return cells.iloc[1 : filled[-1] + 1].set_axis(header.tolist(), axis="columns")
+    return [str(name) for name in names]
 
 
 def _check_columns(table: pd.DataFrame, tree: DecisionTree, where: str, *, allow_missing: bool) -> None:
@@ -149,27 +167,28 @@ def _check_columns(table: pd.DataFrame, tree: DecisionTree, where: str, *, allow
         )
 
 
-def _ids(column: pd.Series, where: str) -> pd.Index:
+def _ids(column: pd.Series, where: str, first_line: int) -> pd.Index:
     ids = column.str.strip()
     empty = np.flatnonzero(ids.isna() | (ids == ""))
     if len(empty):
-        raise LabelError(f"{where}, line {empty[0] + 2}: the id is empty; give one, or remove the line")
+        raise LabelError(f"{where}, line {empty[0] + first_line}: the id is empty; give one, or remove the line")
     twice = np.flatnonzero(ids.duplicated())
     if len(twice):
         first = int(np.flatnonzero(ids == ids.iloc[twice[0]])[0])
-        raise LabelError(
-            f"{where}, line {twice[0] + 2}: id {ids.iloc[twice[0]]} stands twice (first in line {first + 2}); "
-            "keep one row an id"
-        )
+        raise stands_twice(where, ids.iloc[twice[0]], int(twice[0]) + first_line, first + first_line)
     return pd.Index(ids)
 
 
-def _numbers(column: pd.Series, where: str) -> pd.Series:
+def _numbers(column: pd.Series, where: str, first_line: int) -> pd.Series:
+    try:
+        return pd.Series(_plain_numbers(column), column.index)
+    except ValueError:  # a slower look at each of them
+        pass
     present = column.notna()
     bad = np.flatnonzero(pd.to_numeric(column, errors="coerce").isna() & present)
     if len(bad):
         raise LabelError(
-            f"{where}, line {bad[0] + 2}, column {column.name}: {column.iloc[bad[0]]!r} is not a number"
+            f"{where}, line {bad[0] + first_line}, column {column.name}: {column.iloc[bad[0]]!r} is not a number"
         )
     numbers = np.full(len(column), np.nan)
     # by Python's float, which rounds correctly; pandas 2 is off by a bit in the last place
@@ -177,7 +196,19 @@ def _numbers(column: pd.Series, where: str) -> pd.Series:
     return pd.Series(numbers, column.index)
 
 
-def _check_range(votes: pd.DataFrame, where: str, *, highest: float) -> None:
+def _plain_numbers(column: pd.Series) -> NDArray[np.float64]:
+    """Numbers as most tables have them, in a tenth of the time; a ValueError where there are others.
+
+    By Python's float, which rounds correctly (pandas 2 is off by a bit in the last place), but takes 1_000 too.
+    """
+    text = "".join(column[column.notna()].to_list())
+    if "_" in text or not text.isascii():
+        raise ValueError
+    numbers: NDArray[np.float64] = column.to_numpy(object).astype(np.float64)
+    return numbers
+
+
+def _check_range(votes: pd.DataFrame, where: str, first_line: int, *, highest: float) -> None:
     values = votes.to_numpy()
     outside = np.argwhere((values < 0) | (values > highest) | np.isinf(values))
     if len(outside):
@@ -185,7 +216,7 @@ def _check_range(votes: pd.DataFrame, where: str, *, highest: float) -> None:
         wanted = "[0, 1]; votes are fractions" if highest == 1 else "[0, inf); counts are numbers of voters"
         hint = "; --counts takes numbers of voters" if values[row, column] > 1 == highest else ""
         raise LabelError(
-            f"{where}, line {row + 2}, column {votes.columns[column]}: {values[row, column]:.9g} is outside "
+            f"{where}, line {row + first_line}, column {votes.columns[column]}: {values[row, column]:.9g} is outside "
             f"{wanted} ({len(outside)} such cells){hint}"
         )
 

@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import write_text
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree, tree_from_dict
 
 MANIFEST_NAME = "manifest.json"
@@ -35,7 +35,7 @@ class Statistics:
 
     `image_bytes` is (least, sum, most) over all images, `labelled` the number of samples with votes, of which an
     answer has `vote_counts` present with the sum `vote_sums`. `channel_sums` and `channel_squares` are those of
-    the pixels (0-255) of the images that the manifest's `channel_mean` is of: exact integers.
+    the pixels (0-255) of the `measured` images that the manifest's `channel_mean` is of: exact integers.
     """
 
     image_bytes: tuple[int, int, int]
@@ -44,6 +44,7 @@ class Statistics:
     vote_sums: tuple[float, ...]
     channel_sums: tuple[int, int, int]
     channel_squares: tuple[int, int, int]
+    measured: int
 
     @property
     def missing_votes(self) -> int:
@@ -56,11 +57,13 @@ class Manifest:
     """What a folder of shards holds.
 
     `image_px` is (height, width) of every image. `channel_mean` and `channel_std` are red, green, blue over all
-    pixels of the training images (of the test images where there are no others), in [0, 1]. `vote_mean` has one
-    value an answer over the votes present, None without labels. `splits` maps "train" and "test" to their shards.
-    `statistics` are missing from the manifests of older versions. `is_foreign` says that others wrote the tars:
-    their samples may hold more than an image and votes. `encoding` says how images were encoded that were no JPEGs
-    or had another size, None where every JPEG has the bytes of its source.
+    pixels of the training images (of the test images where there are no others), in [0, 1]; of a sample of these
+    images where `is_decoded` is not set: then not every image was proven to decode when it was packed. `vote_mean`
+    has one value an answer over the votes present, None without labels. `splits` maps "train" and "test" to their
+    shards. `statistics` are missing from the manifests of older versions. `is_foreign` says that others wrote the
+    tars: their samples may hold more than an image and votes. `encoding` says how images were encoded that were no
+    JPEGs or had another size, None where every JPEG has the bytes of its source. `source_sha256` is a checksum of the
+    ids, votes and sizes of files that were packed, in whatever layout; None where they came from several sources.
     """
 
     tree: DecisionTree
@@ -75,6 +78,8 @@ class Manifest:
     statistics: Statistics | None = None
     is_foreign: bool = False
     encoding: Mapping[str, Any] | None = None
+    is_decoded: bool = True
+    source_sha256: str | None = None
 
     @property
     def set_sha256(self) -> str:
@@ -85,7 +90,7 @@ class Manifest:
         """The number of samples of a split, 0 where there is no such split."""
         return sum(shard.samples for shard in self.splits.get(split, ()))
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: AnyPath) -> None:
         """Write `manifest.json` into `folder`, whole or not at all."""
         data = {
             "format_version": FORMAT_VERSION,
@@ -96,7 +101,7 @@ class Manifest:
         write_text(folder / MANIFEST_NAME, json.dumps(data, indent=1) + "\n")
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: AnyPath) -> Manifest:
     """Read the manifest of a folder of shards.
 
     Raises:
@@ -139,13 +144,21 @@ def _from_dict(data: dict[str, Any], *, where: str) -> Manifest:
         vote_mean=None if votes is None else tuple(None if v is None else float(v) for v in votes),
         rejected=int(data["rejected"]),
         splits=splits,
-        statistics=_statistics(data.get("statistics"), len(tree.columns)),
+        statistics=_statistics(data.get("statistics"), splits, len(tree.columns)),
         is_foreign=bool(data.get("is_foreign", False)),
         encoding=_encoding(data.get("encoding")),
+        is_decoded=bool(data.get("is_decoded", True)),
+        source_sha256=_text_or_none(data.get("source_sha256")),
     )
     if data.get("set_sha256", manifest.set_sha256) != manifest.set_sha256:
         raise ValueError("set_sha256 is not that of the shards it lists")
     return manifest
+
+
+def _text_or_none(data: Any) -> str | None:
+    if data is not None and not isinstance(data, str):
+        raise ValueError(f"a sha256 is {data!r}")
+    return data
 
 
 def _encoding(data: Any) -> dict[str, Any] | None:
@@ -154,9 +167,12 @@ def _encoding(data: Any) -> dict[str, Any] | None:
     return data
 
 
-def _statistics(data: dict[str, Any] | None, num_answers: int) -> Statistics | None:
+def _statistics(
+    data: dict[str, Any] | None, splits: Mapping[str, tuple[Shard, ...]], num_answers: int
+) -> Statistics | None:
     if data is None:
         return None
+    all_measured = sum(shard.samples for shard in next(iter(splits.values()), ()))
     statistics = Statistics(
         image_bytes=_three_integers(data["image_bytes"]),
         labelled=int(data["labelled"]),
@@ -164,6 +180,7 @@ def _statistics(data: dict[str, Any] | None, num_answers: int) -> Statistics | N
         vote_sums=tuple(float(total) for total in data["vote_sums"]),
         channel_sums=_three_integers(data["channel_sums"]),
         channel_squares=_three_integers(data["channel_squares"]),
+        measured=int(data.get("measured", all_measured)),  # older versions measured all
     )
     if not len(statistics.vote_counts) == len(statistics.vote_sums) == num_answers:
         raise ValueError(f"statistics of {len(statistics.vote_counts)} answers, the tree has {num_answers}")

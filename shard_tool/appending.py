@@ -12,22 +12,24 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
 from galaxy_zoo.errors import LabelError, OutputError, ShardError, SourceError
-from galaxy_zoo.files import write_text
 from galaxy_zoo.index import index_path, key_of
-from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Statistics, read_manifest
+from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.version import __version__
+from shard_tool.draft import SPLITS
 from shard_tool.encoding import AS_IT_IS, Encoding
-from shard_tool.joining import Rejected
+from shard_tool.fits import Stretch
 from shard_tool.journal import JOURNAL_NAME, PLAN_NAME, REJECTED_NAME, Journal, PackedShard, output_errors
-from shard_tool.options import PackOptions
-from shard_tool.packing import OutOptions, rejected_csv, statistics_of, write_shards
+from shard_tool.options import CatalogueOptions, PackOptions
+from shard_tool.packing import OutOptions, by_split, write_rejects, write_shards
 from shard_tool.plan import Plan, make_plan
+from shard_tool.samples import Rejected
 from shard_tool.shard_reader import proven_index
-from shard_tool.sources import SPLITS
-from shard_tool.statistics import NO_SUMS, add, channel_moments, of_manifest, vote_means
+from shard_tool.statistics import add, add_all, channel_moments, of_manifest, vote_means, without_pixels
 
 STAGING_NAME = ".append"
 
@@ -37,20 +39,22 @@ class NewGalaxies:
     """What to add: everything else is as in the manifest of the folder."""
 
     source: Path
-    labels: tuple[Path, ...] = ()
+    labels: tuple[AnyPath, ...] = ()
     missing_votes: bool = False
     counts: bool = False
     shards: int | None = None
+    catalogue: CatalogueOptions | None = None
+    fits: Stretch | None = None
+    decode: bool = True
 
 
 @dataclass(frozen=True)
 class Appended:
-    """A finished append; `rejected` are those of the new galaxies, `ignored` as in a plan."""
+    """A finished append, and the plan of the new galaxies with what was rejected and ignored."""
 
     manifest: Manifest
     num_added: int
-    rejected: tuple[Rejected, ...]
-    ignored: tuple[tuple[str, str], ...]
+    plan: Plan
 
 
 def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
@@ -60,9 +64,12 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
         InputError: the source cannot be used, or an id is in the folder already; nothing was changed.
         OutputError: the folder cannot be written to; finished shards are kept for --resume.
     """
-    manifest = _appendable(out.folder)
-    rejects = _known_rejects(out.folder, manifest.rejected)
-    staging = out.folder / STAGING_NAME
+    folder = out.folder
+    assert isinstance(folder, Path), "the command takes no URL"
+    manifest = _appendable(folder)
+    for _ in _known_rejects(folder, manifest.rejected):
+        pass  # they are there
+    staging = folder / STAGING_NAME
     if _is_committed(staging, manifest):
         begun = _identity_begun(staging)
         shutil.rmtree(staging)
@@ -70,25 +77,25 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
             return None
     if _has_begun(staging) and not (out.resume or out.overwrite):
         raise OutputError(
-            f"{out.folder}: an append was interrupted; pass --resume to finish it or --overwrite to begin anew"
+            f"{folder}: an append was interrupted; pass --resume to finish it or --overwrite to begin anew"
         )
-    plan = _plan(new, out.folder, manifest)
+    plan = _plan(new, folder, manifest)
     journal = Journal(staging)
-    with output_errors(out.folder), ExitStack() as stack:
+    with output_errors(folder), ExitStack() as stack:
         stack.enter_context(journal.locked(overwrite=out.overwrite, resume=out.resume))
-        if read_manifest(out.folder).set_sha256 != manifest.set_sha256:
-            raise OutputError(f"{out.folder}: another append has ended there meanwhile; run the command again")
-        _take_back(out.folder, plan, manifest)
+        if read_manifest(folder).set_sha256 != manifest.set_sha256:
+            raise OutputError(f"{folder}: another append has ended there meanwhile; run the command again")
+        _take_back(folder, plan, manifest)
         journal.begin({**plan.identity, "the shards in OUT": manifest.set_sha256}, resume=out.resume)
         shards = write_shards(plan, replace(out, folder=staging))
-        rejected = tuple(sorted([*plan.rejected, *(r for shard in shards for r in shard.rejected)]))
         if _is_empty(manifest, plan, shards):
             shutil.rmtree(staging)
-            raise SourceError(f"{new.source}: every image was rejected; the first: {rejected[0].reason}")
-        merged = _merge(manifest, staging, plan, shards, num_rejected=len(rejected))
-        _commit(out.folder, merged, plan, rejects=rejects + rejected)
-    num_added = sum(packed.shard.samples for packed in shards)
-    return Appended(merged, num_added, rejected, plan.ignored)
+            raise SourceError(
+                f"{new.source}: every image was rejected; the first: {plan.rejected.first(1)[0].reason}"
+            )
+        merged = _merge(manifest, staging, plan, shards)
+        _commit(folder, merged, plan, num_known=manifest.rejected)
+    return Appended(merged, sum(packed.shard.samples for packed in shards), plan)
 
 
 def _appendable(folder: Path) -> Manifest:
@@ -111,7 +118,10 @@ def _options(new: NewGalaxies, manifest: Manifest) -> PackOptions:
         counts=new.counts,
         shards=new.shards,
         seed=manifest.seed,
-        encoding=_encoding(manifest),
+        encoding=_encoding(manifest, new),
+        catalogue=new.catalogue,
+        decode=new.decode,
+        stretch_is_asked=new.fits is not None,
     )
 
 
@@ -125,10 +135,8 @@ def _identity_begun(staging: Path) -> dict[str, str]:
 
 def _is_empty(manifest: Manifest, plan: Plan, shards: Sequence[PackedShard]) -> bool:
     """Whether nothing was packed, or nothing of the split that the set would be known by."""
-    by_split = dict.fromkeys(SPLITS, 0)
-    for planned, packed in zip(plan.shards, shards, strict=True):
-        by_split[planned.split] += packed.shard.samples
-    return not any(by_split.values()) or (plan.main_split not in manifest.splits and not by_split[plan.main_split])
+    samples = {split: sum(p.shard.samples for p in packed) for split, packed in by_split(plan, shards).items()}
+    return not any(samples.values()) or (plan.main_split not in manifest.splits and not samples[plan.main_split])
 
 
 def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> Plan:
@@ -143,53 +151,57 @@ def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> Plan:
             f"{new.source}: images of {plan.image_px[1]} x {plan.image_px[0]} pixels, those in {folder} have "
             f"{manifest.image_px[1]} x {manifest.image_px[0]}; bring them to that size first"
         )
-    if any(shard.split == "train" and shard.votes is None for shard in plan.shards):
+    if plan.main_split == "train" and not plan.draft.has_votes:
         raise LabelError(f"{new.source}: training images without votes; name the table with --labels FILE.csv")
     _refuse_known_ids(folder, manifest, plan)
     return _renumbered(plan, manifest)
 
 
-def _encoding(manifest: Manifest) -> Encoding:
+def _encoding(manifest: Manifest, new: NewGalaxies) -> Encoding:
+    """How the old images were encoded, if any were; with the stretch asked for, if they had none."""
     if manifest.encoding is None:
-        return AS_IT_IS
+        return replace(AS_IT_IS, fits=new.fits)
     try:
-        return Encoding.of_stated(manifest.encoding)
+        encoding = Encoding.of_stated(manifest.encoding)
     except (KeyError, TypeError) as error:
         raise ShardError(f"the encoding in the manifest is damaged: {error}; pack again") from error
+    if encoding.fits is None:
+        return replace(encoding, fits=new.fits)
+    if new.fits is not None and new.fits != encoding.fits:
+        raise SourceError(
+            f"{new.source}: the FITS images of OUT have another stretch, {encoding.fits}; leave --fits-range away"
+        )
+    return encoding
 
 
 def _refuse_known_ids(folder: Path, manifest: Manifest, plan: Plan) -> None:
-    new = {sample.id: sample.file.shown for shard in plan.shards for sample in shard.samples}
-    known = [
-        f"id {key_of(sample)} ({new[key_of(sample)]}) is in {shard.name} already"
-        for shards in manifest.splits.values()
-        for shard in shards
-        for sample in proven_index(folder, shard)
-        if key_of(sample) in new
-    ]
-    if known:
-        more = f", and {len(known) - 1:,} more are" if len(known) > 1 else ""
-        raise SourceError(f"{folder}: {known[0]}{more}; append only new galaxies")
+    first, count = "", 0
+    for shard in (shard for shards in manifest.splits.values() for shard in shards):
+        known = plan.draft.known(map(key_of, proven_index(folder, shard)))
+        if known and not count:
+            first = f"id {known[0][0]} ({known[0][1]}) is in {shard.name} already"
+        count += len(known)
+    if count:
+        more = f", and {count - 1:,} more are" if count > 1 else ""
+        raise SourceError(f"{folder}: {first}{more}; append only new galaxies")
 
 
 def _renumbered(plan: Plan, manifest: Manifest) -> Plan:
-    shards = []
-    for split in SPLITS:
+    cuts = []
+    for cut in plan.cuts:
         numbers = [
             int(match[1])
-            for shard in manifest.splits.get(split, ())
-            if (match := re.fullmatch(rf"{split}-(\d{{6}})\.tar", shard.name))
+            for shard in manifest.splits.get(cut.split, ())
+            if (match := re.fullmatch(rf"{cut.split}-(\d{{6}})\.tar", shard.name))
         ]
-        mine = [shard for shard in plan.shards if shard.split == split]
-        for number, shard in enumerate(mine, max(numbers, default=-1) + 1):
-            shards.append(replace(shard, name=f"{split}-{number:06d}.tar"))
-    return replace(plan, shards=tuple(shards))
+        cuts.append(replace(cut, first=max(numbers, default=-1) + 1))
+    return replace(plan, cuts=tuple(cuts))
 
 
 def _files(plan: Plan) -> Iterator[str]:
     """The files that an append moves beside the old ones."""
-    for shard in plan.shards:
-        yield from (shard.name, index_path(Path(shard.name)).name)
+    for name in plan.names:
+        yield from (name, index_path(Path(name)).name)
 
 
 def _has_begun(staging: Path) -> bool:
@@ -225,67 +237,66 @@ def _take_back(folder: Path, plan: Plan, manifest: Manifest) -> None:
         (folder / name).replace(staging / name)
 
 
-def _merge(
-    manifest: Manifest, staging: Path, plan: Plan, shards: list[PackedShard], *, num_rejected: int
-) -> Manifest:
+def _merge(manifest: Manifest, staging: Path, plan: Plan, shards: list[PackedShard]) -> Manifest:
     """The manifest of the old and the new shards together."""
+    added = by_split(plan, shards)
     splits = {
-        split: (
-            *manifest.splits.get(split, ()),
-            *(packed.shard for planned, packed in zip(plan.shards, shards, strict=True) if planned.split == split),
-        )
+        split: (*manifest.splits.get(split, ()), *(packed.shard for packed in added.get(split, ())))
         for split in SPLITS
     }
     splits = {split: found for split, found in splits.items() if found}
     main_split = next(iter(splits))
-    old, new = of_manifest(manifest, staging), statistics_of(staging, plan, shards, manifest.tree)
+    old = of_manifest(manifest, staging)
+    new = add_all((packed.statistics for packed in shards), plan.num_answers)
     statistics = add(
-        old if main_split in manifest.splits else _without_pixels(old),
-        new if main_split == plan.main_split else _without_pixels(new),
+        old if main_split in manifest.splits else without_pixels(old),
+        new if main_split == plan.main_split else without_pixels(new),
     )
-    num_pixels = manifest.image_px[0] * manifest.image_px[1] * sum(s.samples for s in splits[main_split])
-    mean, std = channel_moments(statistics.channel_sums, statistics.channel_squares, num_pixels)
+    mean, std = channel_moments(statistics, manifest.image_px)
     return replace(
         manifest,
         tool_version=__version__,
         channel_mean=mean,
         channel_std=std,
         vote_mean=vote_means(statistics),
-        rejected=manifest.rejected + num_rejected,
+        rejected=manifest.rejected + len(plan.rejected),
         splits=splits,
         statistics=statistics,
-        encoding=manifest.encoding or plan.encodes,
+        encoding=plan.encodes or manifest.encoding,
+        is_decoded=manifest.is_decoded and plan.decode,
+        source_sha256=None,
     )
 
 
-def _without_pixels(statistics: Statistics) -> Statistics:
-    """Statistics of a set whose images do not count for the channels."""
-    return replace(statistics, channel_sums=NO_SUMS, channel_squares=NO_SUMS)
+def _known_rejects(folder: Path, count: int) -> Iterator[Rejected]:
+    """The first `count` rejects listed in the folder: those of an append that was killed come after them.
 
-
-def _known_rejects(folder: Path, count: int) -> tuple[Rejected, ...]:
-    """The first `count` rejects listed in the folder: those of an append that was killed come after them."""
+    Raises:
+        ShardError: they are not all there.
+    """
     if not count:
-        return ()
-    path = folder / REJECTED_NAME
+        return
+    path, number = folder / REJECTED_NAME, 0
     try:
         with path.open(newline="") as file:
-            rows = list(csv.reader(file))[1 : count + 1]
-        if len(rows) != count:
-            raise ValueError(f"{len(rows)} rows, the manifest says {count}")
-        return tuple(Rejected(split, sample_id, name, reason) for split, sample_id, name, reason in rows)
+            for number, row in enumerate(islice(csv.reader(file), count + 1)):
+                split, sample_id, name, reason = row
+                if number:
+                    yield Rejected(split, sample_id, name, reason)
+        if number != count:
+            raise ValueError(f"{number} rows, the manifest says {count}")
     except (OSError, ValueError, csv.Error) as error:
         raise ShardError(
             f"{path}: missing or damaged ({error}); get it back from where the shards came"
         ) from error
 
 
-def _commit(folder: Path, manifest: Manifest, plan: Plan, *, rejects: Sequence[Rejected]) -> None:
+def _commit(folder: Path, manifest: Manifest, plan: Plan, *, num_known: int) -> None:
     """Move the new shards beside the old ones; the manifest comes last and makes them count."""
     staging = folder / STAGING_NAME
     manifest.write(staging)
     for name in _files(plan):
         (staging / name).replace(folder / name)
-    write_text(folder / REJECTED_NAME, rejected_csv(rejects))
+    write_rejects(folder / REJECTED_NAME, chain(_known_rejects(folder, num_known), plan.rejected))
     (staging / MANIFEST_NAME).replace(folder / MANIFEST_NAME)
     shutil.rmtree(staging, ignore_errors=True)

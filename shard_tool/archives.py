@@ -14,9 +14,12 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from galaxy_zoo.errors import ImageError, SourceError
-from shard_tool.seekable_deflate import ReadAt, SeekableDeflate
+from galaxy_zoo.remote import RemotePath, is_url
+from galaxy_zoo.window import ReadAt, Window
+from shard_tool.seekable_deflate import SeekableDeflate
 
 LARGEST_MEMBER_BYTES = 64 * 2**20
 """No JPEG of a galaxy comes near (Kaggle's mean is 13 kB); what says it is larger is a mistake or a bomb."""
@@ -26,6 +29,10 @@ LARGEST_RATIO = 200
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Signature, and the lengths of the name and of the extra field. Source: PKWARE APPNOTE 6.3.10, section 4.3.7."""
+EXTRA_BYTES = 128
+"""What is read for the extra field of a local header, whose length only it tells; zips have some 28 bytes there."""
+SMALLEST_BLOCK_BYTES = 2**16
+LARGEST_BLOCK_BYTES = 2**23
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +51,25 @@ class Member:
     deflated: bool
     has_header: bool = True
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # by itself a dataclass with slots takes four times as long to pickle
+        return Member, (
+            self.name,
+            self.offset,
+            self.stored_bytes,
+            self.size,
+            self.crc,
+            self.deflated,
+            self.has_header,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Archive:
     """A zip or tar file, or with `inner` the archive that is this member of it (in a gzip file: all of it).
 
-    `num_bytes` and `changed_ns` are those of the outer file and tell whether it is still the same one.
+    `num_bytes` and `changed_ns` are those of the outer file and tell whether it is still the same one; for an object
+    of a store `changed_ns` is its version.
     """
 
     path: str
@@ -57,16 +77,26 @@ class Archive:
     changed_ns: int
     inner: Member | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Archive, (self.path, self.num_bytes, self.changed_ns, self.inner)
+
     @property
     def name(self) -> str:
         """What errors call it."""
         return self.path if self.inner is None else f"{self.path}/{self.inner.name}"
 
 
-def archive_at(path: str) -> Archive:
-    """The archive file at `path`."""
+def state_of(path: str) -> tuple[int, int]:
+    """Size in bytes of a file, and time of its last change in ns, or the version of an object.
+
+    Raises:
+        OSError: there is no such file, or it cannot be reached.
+    """
+    if is_url(path):
+        said = RemotePath(path).ask()
+        return said.st_size, said.version
     status = Path(path).stat()
-    return Archive(path, status.st_size, status.st_mtime_ns)
+    return status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=4)
@@ -76,10 +106,7 @@ def open_archive(archive: Archive) -> ReadAt:
     Raises:
         SourceError: the file has changed since the archive was listed, or an inner zip is damaged.
     """
-    file = _OpenFile(archive.path)
-    if file.state != (archive.num_bytes, archive.changed_ns):
-        raise SourceError(f"{archive.path}: has changed since it was listed; pack again")
-    whole = file.read_at
+    whole = _open_object(archive) if is_url(archive.path) else _open_file(archive)
     inner = archive.inner
     if inner is None:
         return whole
@@ -91,7 +118,15 @@ def open_archive(archive: Archive) -> ReadAt:
     def stored(offset: int, size: int) -> bytes:
         return whole(start + offset, max(0, min(size, inner.stored_bytes - offset)))
 
-    return SeekableDeflate(stored, inner.size, name=archive.name).read_at if inner.deflated else stored
+    if not inner.deflated:
+        return stored
+    in_order = in_blocks(archive, stored, inner.stored_bytes)
+    return SeekableDeflate(in_order, inner.size, name=archive.name).read_at
+
+
+def in_blocks(archive: Archive, read_at: ReadAt, size: int) -> ReadAt:
+    """`read_at` of `size` bytes of an archive for many small reads that follow each other; not for several threads."""
+    return Blocks(read_at, size).read_at if is_url(archive.path) else read_at
 
 
 def list_members(archive: Archive) -> list[Member]:
@@ -103,7 +138,8 @@ def list_members(archive: Archive) -> list[Member]:
     """
     size = archive.num_bytes if archive.inner is None else archive.inner.size
     try:
-        with zipfile.ZipFile(io.BufferedReader(Window(open_archive(archive), size))) as file:
+        read_at = in_blocks(archive, open_archive(archive), size)
+        with zipfile.ZipFile(io.BufferedReader(Window(read_at, size))) as file:
             infos = [info for info in file.infolist() if not info.is_dir()]
     except (zipfile.BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError) as error:
         raise SourceError(f"{archive.name}: not a whole zip file ({error}); download it again") from error
@@ -115,11 +151,20 @@ def read_member(archive: Archive, member: Member) -> bytes:
 
     Raises:
         ImageError: the member is damaged; the message is the reason alone, without a file name.
-        SourceError: the archive around it is damaged.
+        SourceError: the archive around it is damaged, or an object that has changed since it was listed.
     """
+    try:
+        return _read_member(archive, member)
+    except ImageError:
+        if is_url(archive.path):  # an open file stays what it was; an object may have been replaced
+            _check_object(archive.path, archive.num_bytes, archive.changed_ns)
+        raise
+
+
+def _read_member(archive: Archive, member: Member) -> bytes:
     read_at = open_archive(archive)
     try:
-        data = read_at(_data_offset(read_at, member), member.stored_bytes)
+        data = _read_stored(read_at, member)
         if member.deflated:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1)
     except zlib.error as error:
@@ -177,14 +222,68 @@ def check_size(name: str, size: int, stored_bytes: int, where: str) -> None:
         )
 
 
+def _read_stored(read_at: ReadAt, member: Member) -> bytes:
+    """The bytes of a member as they are stored, as a rule with one read for header and data."""
+    if not member.has_header:
+        return read_at(member.offset, member.stored_bytes)
+    likely_bytes = LOCAL_HEADER.size + len(member.name.encode(errors="replace")) + EXTRA_BYTES
+    data = read_at(member.offset, likely_bytes + member.stored_bytes)
+    start = _header_bytes(data, member)
+    if start > likely_bytes:
+        return read_at(member.offset + start, member.stored_bytes)
+    return data[start : start + member.stored_bytes]
+
+
 def _data_offset(read_at: ReadAt, member: Member) -> int:
     if not member.has_header:
         return member.offset
-    header = read_at(member.offset, LOCAL_HEADER.size)
-    if len(header) < LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
+    return member.offset + _header_bytes(read_at(member.offset, LOCAL_HEADER.size), member)
+
+
+def _header_bytes(data: bytes, member: Member) -> int:
+    """The length of the local header that `data` begins with."""
+    if len(data) < LOCAL_HEADER.size or not data.startswith(b"PK\x03\x04"):
         raise ImageError(f"damaged in its zip: no header at byte {member.offset}")
-    _, name_bytes, extra_bytes = LOCAL_HEADER.unpack(header)
-    return int(member.offset + LOCAL_HEADER.size + name_bytes + extra_bytes)
+    _, name_bytes, extra_bytes = LOCAL_HEADER.unpack_from(data)
+    return int(LOCAL_HEADER.size + name_bytes + extra_bytes)
+
+
+def _open_file(archive: Archive) -> ReadAt:
+    file = _OpenFile(archive.path)
+    if file.state != (archive.num_bytes, archive.changed_ns):
+        raise SourceError(f"{archive.path}: has changed since it was listed; pack again")
+    return file.read_at
+
+
+def _open_object(archive: Archive) -> ReadAt:
+    """How to read an archive in a store: every read is one request, and several threads may read at once."""
+    _check_object_once(archive.path, archive.num_bytes, archive.changed_ns)
+    path = RemotePath(archive.path)
+
+    def read_at(offset: int, size: int) -> bytes:
+        size = min(size, archive.num_bytes - offset)
+        try:
+            data = path.read_at(offset, size) if size > 0 else b""
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be read at byte {offset} ({error.strerror})") from error
+        if len(data) != max(0, size):
+            raise SourceError(f"{path}: has changed since it was listed; pack again")
+        return data
+
+    return read_at
+
+
+def _check_object(url: str, num_bytes: int, version: int) -> None:
+    try:
+        state = state_of(url)
+    except OSError as error:
+        raise SourceError(f"{RemotePath(url)}: cannot be read ({error.strerror})") from error
+    if state != (num_bytes, version):
+        raise SourceError(f"{RemotePath(url)}: has changed since it was listed; pack again")
+
+
+_check_object_once = lru_cache(maxsize=4096)(_check_object)
+"""A worker comes back to each of many archives in every shard, but need not ask each time."""
 
 
 class _OpenFile:
@@ -208,37 +307,29 @@ class _OpenFile:
             raise SourceError(f"{self._path}: cannot be read at byte {offset} ({error.strerror})") from error
 
 
-class Window(io.RawIOBase):
-    """`size` bytes behind a `ReadAt` as a file, for `zipfile` and `tarfile`."""
+class Blocks:
+    """Read in blocks, which grow while they follow each other and are small after a jump."""
 
     def __init__(self, read_at: ReadAt, size: int) -> None:
         self._read_at = read_at
         self._size = size
-        self._offset = 0
+        self._start = 0
+        self._block = b""
+        self._block_bytes = SMALLEST_BLOCK_BYTES
 
-    def readable(self) -> bool:
-        """Whether it can be read: yes."""
-        return True
+    def read_at(self, offset: int, size: int) -> bytes:
+        """The slice, shorter at the end."""
+        end = min(offset + size, self._size)
+        if end <= offset:
+            return b""
+        if offset < self._start or end > self._start + len(self._block):
+            self._load(offset, end)
+        return self._block[offset - self._start : end - self._start]
 
-    def seekable(self) -> bool:
-        """Whether it can be read in any order: yes."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to an offset and return it."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._offset, os.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise OSError(f"seek to {base + offset}")
-        self._offset = base + offset
-        return self._offset
-
-    def tell(self) -> int:
-        """The offset."""
-        return self._offset
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill a buffer, at the end only its beginning, and return how many bytes that are."""
-        data = self._read_at(self._offset, min(len(buffer), max(0, self._size - self._offset)))
-        buffer[: len(data)] = data
-        self._offset += len(data)
-        return len(data)
+    def _load(self, offset: int, end: int) -> None:
+        block_end = self._start + len(self._block)
+        is_next = self._start <= offset <= block_end + SMALLEST_BLOCK_BYTES
+        self._block_bytes = min(2 * self._block_bytes, LARGEST_BLOCK_BYTES) if is_next else SMALLEST_BLOCK_BYTES
+        start = offset // SMALLEST_BLOCK_BYTES * SMALLEST_BLOCK_BYTES  # a table of contents is read backwards
+        self._block = self._read_at(start, max(end - start, min(self._block_bytes, self._size - start)))
+        self._start = start

@@ -1,96 +1,106 @@
 """A catalogue: one table, CSV or Parquet, with an id, the file of the image and the votes of each galaxy."""
 
+import io
 import posixpath
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from galaxy_zoo.errors import InputError, LabelError
-from galaxy_zoo.labels import read_cells, votes_of_table
-from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.labels import read_cells, votes_of_cells
+from galaxy_zoo.remote import RemotePath
+from shard_tool.draft import Draft
 from shard_tool.options import CatalogueOptions
-from shard_tool.tables import Tables, complete
+from shard_tool.tables import LINES_AT_ONCE, TableRules, add_votes, index_ids
 
 
-@dataclass(frozen=True)
-class Catalogue:
-    """The votes of a catalogue, and for each id its file, relative to SOURCE, with "/"."""
-
-    tables: Tables
-    files: dict[str, str]
-
-
-def read_catalogue(
-    options: CatalogueOptions, tree: DecisionTree, *, allow_missing: bool, are_counts: bool
-) -> Catalogue:
-    """Read a catalogue.
+def read_catalogue(draft: Draft, options: CatalogueOptions, rules: TableRules) -> None:
+    """Read a catalogue into a draft: votes, and for each id its file, relative to SOURCE, with "/".
 
     Raises:
         LabelError: it is no table, lacks a column, names a file twice, or its votes are not what the tree needs.
         InputError: it is Parquet and pyarrow is not installed.
     """
-    where = str(options.path)
+    where, tree = str(options.path), rules.tree
     id_column = options.id_column or tree.id_column
     is_parquet = options.path.suffix.lower() in {".parquet", ".pq"}
-    wanted = [id_column, options.file_column, *tree.columns]
-    table = _read_parquet(options.path, wanted) if is_parquet else read_cells(options.path, where)
-    for option, column in (("--id-column", id_column), ("--file-column", options.file_column)):
-        if column not in table:
-            header = ", ".join(map(str, table.columns[:6]))
-            raise LabelError(
-                f"{where}: no column {column!r}; name the right one with {option} (found: {header}, ...)"
-            )
+    try:
+        file = io.BytesIO(options.path.read_bytes()) if isinstance(options.path, RemotePath) else options.path
+    except OSError as error:
+        raise LabelError(f"{where}: cannot be read ({error.strerror})") from error
     if is_parquet:
-        where += " (its first row taken as line 2)"
-    files = _files(table[options.file_column], where)
-    if id_column != tree.id_column:
-        table = table.drop(columns=tree.id_column, errors="ignore").rename(columns={id_column: tree.id_column})
-    votes = votes_of_table(table, tree, where, allow_missing=allow_missing, are_counts=are_counts)
-    votes = complete(votes, tree, where, allow_missing=allow_missing, are_counts=are_counts)
-    return Catalogue(Tables(votes, {options.path.name: votes.index}), dict(zip(votes.index, files, strict=True)))
+        parts = _read_parquet(file, where, [id_column, options.file_column, *tree.columns])
+    else:
+        parts = read_cells(file, where, lines_at_once=LINES_AT_ONCE)
+    in_lines = f"{where} (its first row taken as line 2)" if is_parquet else where
+    for line, cells in parts:
+        for option, column in (("--id-column", id_column), ("--file-column", options.file_column)):
+            if column not in cells:
+                header = ", ".join(map(str, cells.columns[:6]))
+                raise LabelError(
+                    f"{where}: no column {column!r}; name the right one with {option} (found: {header}, ...)"
+                )
+        files = _files(cells[options.file_column], in_lines, line)
+        if id_column != tree.id_column:
+            cells = cells.drop(columns=tree.id_column, errors="ignore")  # noqa: PLW2901
+            cells = cells.rename(columns={id_column: tree.id_column})  # noqa: PLW2901
+        votes = votes_of_cells(
+            cells, tree, in_lines, first_line=line, allow_missing=rules.allow_missing, are_counts=rules.are_counts
+        )
+        add_votes(draft, rules.complete(votes, in_lines), rules, line=line, places=files)
+    if repeated := draft.repeated_row("place"):
+        raise _file_stands_twice(in_lines, *repeated)
+    index_ids(draft, in_lines)
 
 
-def _files(column: pd.Series, where: str) -> list[str]:
+def _files(column: pd.Series, where: str, first_line: int) -> list[str]:
     """The paths in their simplest form."""
     lines: dict[str, int] = {}
-    for line, cell in enumerate(column.tolist(), 2):
+    for line, cell in enumerate(column.tolist(), first_line):
         if not isinstance(cell, str) or not cell.strip():
             raise LabelError(
                 f"{where}, line {line}, column {column.name}: the file is empty; give it or remove the line"
             )
         file = posixpath.normpath(cell.strip())
         if file in lines:
-            raise LabelError(
-                f"{where}, line {line}: file {file} stands twice (first in line {lines[file]}); "
-                "keep one row a file"
-            )
+            raise _file_stands_twice(where, file, line, lines[file])
         lines[file] = line
     return list(lines)
 
 
-def _read_parquet(path: Path, wanted: list[str]) -> pd.DataFrame:
+def _file_stands_twice(where: str, file: str, line: int, first: int) -> LabelError:
+    return LabelError(
+        f"{where}, line {line}: file {file} stands twice (first in line {first}); keep one row a file"
+    )
+
+
+def _read_parquet(file: Path | io.BytesIO, where: str, wanted: list[str]) -> Iterator[tuple[int, pd.DataFrame]]:
     """The wanted columns as texts, as `read_cells` gives them; those that are absent are left out."""
     try:
         import pyarrow as pa  # noqa: PLC0415 - an extra, which most packs do without
         import pyarrow.parquet as pq  # noqa: PLC0415
     except ImportError as error:
         raise InputError(
-            f"{path}: reading Parquet needs pyarrow; install it with: pip install pyarrow, or give a CSV"
+            f"{where}: reading Parquet needs pyarrow; install it with: pip install pyarrow, or give a CSV"
         ) from error
     try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
+        with pq.ParquetFile(file) as parquet:
+            names = parquet.schema_arrow.names
             twice = [name for name in wanted if names.count(name) > 1]
             if twice:
-                raise LabelError(f"{path}: column {twice[0]!r} stands twice; keep one of them")
-            table = file.read(columns=[name for name in dict.fromkeys(wanted) if name in names])
-        return pd.DataFrame({name: _texts(table[name]) for name in table.column_names}, dtype=object)
+                raise LabelError(f"{where}: column {twice[0]!r} stands twice; keep one of them")
+            columns, line = [name for name in dict.fromkeys(wanted) if name in names], 2
+            if not parquet.metadata.num_rows:
+                yield line, pd.DataFrame(columns=columns, dtype=object)
+            for part in parquet.iter_batches(LINES_AT_ONCE, columns=columns):
+                yield line, pd.DataFrame({name: _texts(part[name]) for name in columns}, dtype=object)
+                line += part.num_rows
     except FileNotFoundError as error:
-        raise LabelError(f"{path}: there is no such file") from error
+        raise LabelError(f"{where}: there is no such file") from error
     except (pa.ArrowException, OSError) as error:
-        raise LabelError(f"{path}: not a Parquet file of plain columns: {str(error).strip()}") from error
+        raise LabelError(f"{where}: not a Parquet file of plain columns: {str(error).strip()}") from error
 
 
 def _texts(column: Any) -> list[str | None]:

@@ -5,6 +5,7 @@ import click
 from galaxy_zoo.version import __version__
 from shard_tool.append import append
 from shard_tool.duplicates import duplicates
+from shard_tool.fetch import fetch
 from shard_tool.index import index
 from shard_tool.info import info
 from shard_tool.lint import lint
@@ -28,5 +29,5 @@ def main() -> None:
     """
 
 
-for command in (synth, pack, append, info, lint, duplicates, preview, unpack, index):
+for command in (fetch, synth, pack, append, info, lint, duplicates, preview, unpack, index):
     main.add_command(command)

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from tokenize import TokenError
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError
 from galaxy_zoo.index import Sample, key_of
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import check_votes
 from shard_tool.jpeg import check_strictly, decode_strictly
@@ -42,7 +42,7 @@ class SampleRules:
 
 
 def lint_samples(
-    tar: Path, samples: Sequence[Sample], rules: SampleRules, tick: Tick, *, measure: Measure | None = None
+    tar: AnyPath, samples: Sequence[Sample], rules: SampleRules, tick: Tick, *, measure: Measure | None = None
 ) -> list[Failure]:
     """Read and check samples of a tar; `measure` is called with the pixels of every good image."""
     failures = []

@@ -81,12 +81,6 @@ class Encoding:
             return data
         return self.encode(self._decode(name, data))
 
-    def jpeg_bytes(self, name: str, num_bytes: int, image_px: Size) -> int:
-        """About how large the JPEG of an image file of so many bytes is going to be."""
-        if is_jpeg(name) and self.image_px is None:
-            return num_bytes
-        return image_px[0] * image_px[1] * 3 // PIXELS_TO_JPEG
-
     def encode(self, pixels: Pixels) -> bytes:
         """The JPEG of pixels, brought to the size.
 
@@ -117,6 +111,11 @@ class Encoding:
 
 
 AS_IT_IS = Encoding()
+
+
+def encoded_bytes(image_px: Size) -> int:
+    """About how large a JPEG of that size is going to be."""
+    return image_px[0] * image_px[1] * 3 // PIXELS_TO_JPEG
 
 
 def is_jpeg(name: str) -> bool:

@@ -15,6 +15,7 @@ Source: Lupton et al. 2004, PASP 116, 133.
 """
 
 import io
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,8 @@ from shard_tool.sizes import Size, check_sides
 
 SUFFIXES = (".fits", ".fit")
 SIGNATURE = b"SIMPLE  ="
-
+_filters = threading.Lock()
+"""Warning filters belong to the process, so only one thread may have changed them at a time."""
 
 BRIGHTEST = 1e30
 """Where values are cut off, in units of the range: far beyond any data, far from overflow."""
@@ -104,7 +106,7 @@ def _image(data: bytes) -> Iterator[Any]:
         raise ImageError(f"not a FITS file: it begins with {data[:4].hex(' ')}" if data else "empty file")
     damage = (OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AstropyUserWarning)
     try:
-        with warnings.catch_warnings():
+        with _filters, warnings.catch_warnings():
             warnings.simplefilter("error", AstropyUserWarning)
             warnings.simplefilter("ignore", fits.verify.VerifyWarning)
             with fits.open(io.BytesIO(data), memmap=False, checksum=True) as file:

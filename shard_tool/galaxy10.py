@@ -11,20 +11,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from galaxy_zoo.errors import InputError, LabelError, SourceError
+from galaxy_zoo.remote import AnyPath, RemotePath
 from galaxy_zoo.tree import DecisionTree
 from shard_tool.encoding import Encoding, Pixels
-from shard_tool.sizes import LARGEST_SIDE_PX
+from shard_tool.sizes import LARGEST_SIDE_PX, Size
 from shard_tool.walking import StoredFile
 
 SUFFIXES = (".h5", ".hdf5")
 SLICE_BYTES = 2**26
 """What is read at once; Galaxy10's images take 197 kB each."""
+
+
+VotesOfRow = tuple[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +38,23 @@ class StoredRow(StoredFile):
     row: int = 0
     image_px: tuple[int, int] = (0, 0)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StoredRow, tuple(getattr(self, name) for name in self.__match_args__)
 
-def is_hdf5(source: Path) -> bool:
-    """Whether SOURCE is an HDF5 file by its name."""
+
+def is_hdf5(source: AnyPath) -> TypeGuard[Path]:
+    """Whether SOURCE is an HDF5 file by its name.
+
+    Raises:
+        SourceError: it is one in a store.
+    """
+    if isinstance(source, RemotePath) and source.name.lower().endswith(SUFFIXES):
+        raise SourceError(f"{source}: HDF5 is only read from the disk; copy it here first")
     return source.name.lower().endswith(SUFFIXES) and not source.is_dir()
 
 
-def read_galaxy10(source: Path, tree: DecisionTree) -> tuple[dict[str, StoredRow], pd.DataFrame]:
-    """The images by id, and their one-hot votes.
+def read_galaxy10(source: Path, tree: DecisionTree) -> tuple[Size, Iterator[StoredRow], Iterator[VotesOfRow]]:
+    """The size of the images, the images, and the one-hot votes of each id, float64 of shape (answers,).
 
     Raises:
         SourceError: it is no HDF5 file in the layout of Galaxy10.
@@ -63,14 +76,18 @@ def read_galaxy10(source: Path, tree: DecisionTree) -> tuple[dict[str, StoredRow
             f"{source}: ans[{wrong[0]}] is {numbers[wrong[0]]}, but tree {tree.name!r} has the answers 0 to "
             f"{len(tree.columns) - 1} ({len(wrong)} such rows); give the right --tree"
         )
-    ids = [f"galaxy10-{row:06d}" for row in range(len(numbers))]
     changed_ns = source.stat().st_mtime_ns
     num_bytes = size[0] * size[1] * 3
-    rows = {
-        each: StoredRow(f"{source.name}/{each}", str(source), num_bytes, changed_ns, row=row, image_px=size)
-        for row, each in enumerate(ids)
-    }
-    return rows, pd.DataFrame(np.eye(len(tree.columns))[numbers], index=ids, columns=list(tree.columns))
+    one_hot = np.eye(len(tree.columns))
+    rows = (
+        StoredRow(f"{source.name}/{_id(row)}", str(source), num_bytes, changed_ns, row=row, image_px=size)
+        for row in range(len(numbers))
+    )
+    return size, rows, ((_id(row), one_hot[number]) for row, number in enumerate(numbers))
+
+
+def _id(row: int) -> str:
+    return f"galaxy10-{row:06d}"
 
 
 def encode_rows(files: Sequence[StoredRow], encoding: Encoding) -> list[bytes]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from galaxy_zoo.console import Command
+from galaxy_zoo.console import Command, local_path
 from galaxy_zoo.tree import load_tree
 from shard_tool.indexing import Indexed, index_folder
 from shard_tool.info import describe
@@ -14,7 +14,7 @@ LINES_SHOWN = 20
 
 
 @click.command(cls=Command)
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=local_path)
 @click.option(
     "--tree", default="gz2-kaggle", show_default=True, help="Decision tree: a known name or a TOML file."
 )

@@ -4,8 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import reduce
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,10 +17,12 @@ from galaxy_zoo.version import __version__
 from shard_tool.deep_linting import Failure, SampleRules, lint_samples
 from shard_tool.jpeg import jpeg_size
 from shard_tool.parallel import Tick, run_tasks
+from shard_tool.repeated_ids import SeenIds
 from shard_tool.shard_packer import ChannelSums
 from shard_tool.shard_reader import decode_votes, image_of, read_component, votes_of
 from shard_tool.sizes import Size, common_size
-from shard_tool.statistics import NO_SUMS, Sums, add, add_up_votes, channel_moments, vote_means
+from shard_tool.spill import open_spill, rows
+from shard_tool.statistics import Sums, add_all, add_up_votes, channel_moments, no_statistics, vote_means
 from shard_tool.tar_walk import Walk, walk_tar
 
 SPLIT_PREFIXES = ("train", "test", "val")
@@ -80,19 +81,24 @@ def index_folder(
     main_split = next(iter(splits))
     rules = SampleRules(tree, _image_px(splits), is_labelled=False, is_foreign=True)
     tasks = [IndexTask(tar, split, rules, split == main_split) for split, tars in splits.items() for tar in tars]
-    shards = list(run_tasks(index_tar, tasks, workers=workers, total=0, description="index"))
+    seen, shards = SeenIds(), []
+    indexes = open_spill("text (shard TEXT PRIMARY KEY, text TEXT)")
+    for each in run_tasks(index_tar, tasks, workers=workers, total=0, description="index"):
+        seen.add(each.split, each.shard.name, each.ids)
+        indexes.execute("INSERT INTO text VALUES (?, ?)", (each.shard.name, each.index))
+        shards.append(replace(each, ids=(), index=""))
     shards.sort(key=lambda each: (list(splits).index(each.split), each.shard.name))
     failures = [f for each in shards for f in each.failures]
     for split in splits:
-        failures += _repeated_ids([each for each in shards if each.split == split])
+        failures += [Failure(shard, i, f"the id also stands in {first}") for shard, i, first in seen.again(split)]
     besides = sum((each.besides for each in shards), Counter[str]())
     others = tuple((each.shard.name, other) for each in shards for other in each.others)
     if failures:
         return Indexed(None, besides, others, tuple(failures))
-    manifest = _manifest(shards, rules, main_split)
+    manifest = _manifest(shards, rules)
     (folder / MANIFEST_NAME).unlink(missing_ok=True)  # from here on the old one would not fit
-    for each in shards:
-        write_text(index_path(folder / each.shard.name), each.index)
+    for name, text in rows(indexes, "SELECT * FROM text ORDER BY shard"):
+        write_text(index_path(folder / name), text)
     manifest.write(folder)
     return Indexed(manifest, besides, others, ())
 
@@ -114,7 +120,7 @@ def index_tar(task: IndexTask, tick: Tick) -> IndexedShard:
         sha256_of(task.tar),
         sha256(index.encode()).hexdigest(),
     )
-    statistics = _no_statistics(task.rules.tree) if failures else _statistics(task, walk.samples, sums)
+    statistics = no_statistics(len(task.rules.tree.columns)) if failures else _statistics(task, walk.samples, sums)
     known = {c for sample in walk.samples for c in (image_of(sample), votes_of(sample))}
     besides = Counter(c.extension for sample in walk.samples for c in sample if c not in known)
     ids = tuple(key_of(sample) for sample in walk.samples)
@@ -190,11 +196,9 @@ def _statistics(task: IndexTask, samples: Sequence[Sample], sums: ChannelSums) -
         ]
     labelled, counts, totals = add_up_votes(votes, num_answers)
     image_bytes = (min(sizes), sum(sizes), max(sizes))
-    return Statistics(image_bytes, labelled, counts, totals, _sums(sums.sums), _sums(sums.squares))
-
-
-def _no_statistics(tree: DecisionTree) -> Statistics:
-    return Statistics(NO_SUMS, 0, (0,) * len(tree.columns), (0.0,) * len(tree.columns), NO_SUMS, NO_SUMS)
+    return Statistics(
+        image_bytes, labelled, counts, totals, _sums(sums.sums), _sums(sums.squares), sums.num_images
+    )
 
 
 def _sums(values: list[int]) -> Sums:
@@ -202,11 +206,9 @@ def _sums(values: list[int]) -> Sums:
     return red, green, blue
 
 
-def _manifest(shards: Sequence[IndexedShard], rules: SampleRules, main_split: str) -> Manifest:
-    statistics = reduce(add, (each.statistics for each in shards))
-    measured = sum(each.shard.samples for each in shards if each.split == main_split)
-    num_pixels = measured * rules.image_px[0] * rules.image_px[1]
-    mean, std = channel_moments(statistics.channel_sums, statistics.channel_squares, num_pixels)
+def _manifest(shards: Sequence[IndexedShard], rules: SampleRules) -> Manifest:
+    statistics = add_all((each.statistics for each in shards), len(rules.tree.columns))
+    mean, std = channel_moments(statistics, rules.image_px)
     splits = dict.fromkeys(each.split for each in shards)
     return Manifest(
         tree=rules.tree,
@@ -221,12 +223,3 @@ def _manifest(shards: Sequence[IndexedShard], rules: SampleRules, main_split: st
         statistics=statistics,
         is_foreign=True,
     )
-
-
-def _repeated_ids(shards: Sequence[IndexedShard]) -> Iterator[Failure]:
-    first: dict[str, str] = {}
-    for each in shards:
-        for sample_id in each.ids:
-            if sample_id in first:
-                yield Failure(each.shard.name, sample_id, f"the id also stands in {first[sample_id]}")
-            first.setdefault(sample_id, each.shard.name)

@@ -2,24 +2,24 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
 
-from galaxy_zoo.console import Command
+from galaxy_zoo.console import Command, path_or_url
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
+from galaxy_zoo.remote import AnyPath
 
 NUM_FOLDS = (5, 10)
 """The folds that `info` shows."""
 
 
 @click.command(cls=Command)
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=path_or_url)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the manifest, and what follows from it.  [default: a table]"
 )
-def info(out: Path, *, as_json: bool) -> None:
+def info(out: AnyPath, *, as_json: bool) -> None:
     """Show what the folder of shards OUT holds: from its manifest alone, so at once for any number of galaxies.
 
     \b
@@ -54,6 +54,8 @@ def describe(manifest: Manifest) -> Iterator[str]:
         mean = _mean_image_bytes(manifest)
         yield f"{'image bytes':<16}{least:,} to {most:,}, mean {mean:,.0f}"
         yield f"{'missing votes':<16}{statistics.missing_votes:,} of {statistics.labelled:,} labelled samples"
+    if not manifest.is_decoded and statistics:
+        yield f"{'decoded':<16}{statistics.measured:,} images, for the channels; to prove all: shard_tool lint --deep"
     yield f"{'channel mean':<16}{_three(manifest.channel_mean)}  (red, green, blue in [0, 1])"
     yield f"{'channel std':<16}{_three(manifest.channel_std)}"
     yield f"{'tree':<16}{manifest.tree.name} ({len(manifest.tree.columns)} answers)"

@@ -2,12 +2,16 @@
 
 While a pack runs, OUT/.pack/ holds
 
-    lock                  locked by the running pack
+    lock                  locked by the running pack; in a store: lock-* (shard_tool/claims.py)
     plan.json             what the shards depend on
     train-000003.json     what came of a finished shard
 
 A shard's tar and index are renamed into place before its entry appears, so an entry stands for a whole shard.
 `manifest.json` comes last, then the journal goes.
+
+On a cluster a worker that is presumed dead may still be writing the shard that another one was given: their
+temporary names differ, and what they write is the same. It may even outlive the pack; so before it renames anything
+it compares the plan with the one that it was started for (`check_fence`).
 """
 
 import fcntl
@@ -16,50 +20,52 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from galaxy_zoo.errors import OutputError
-from galaxy_zoo.files import sha256_of, write_text
+from galaxy_zoo.files import TEMPORARY_SUFFIX, sha256_of, write_text
 from galaxy_zoo.index import index_path
-from galaxy_zoo.manifest import MANIFEST_NAME, Shard
-from shard_tool.joining import Rejected
+from galaxy_zoo.manifest import MANIFEST_NAME, Shard, Statistics
+from galaxy_zoo.remote import AnyPath, RemotePath, remove_files
+from shard_tool.claims import CLAIM_PREFIX, Held, claimed
+from shard_tool.samples import Rejected
 
 JOURNAL_NAME = ".pack"
 PLAN_NAME = "plan.json"
 REJECTED_NAME = "rejected.csv"
-OWN_NAME = re.compile(r"(?:(?:train|test)-\d{6}\.(?:tar|idx)|manifest\.json|rejected\.csv)(?:\.part)?")
-OWN_JOURNAL_NAME = re.compile(r"(?:lock|plan\.json|(?:train|test)-\d{6}\.json)(?:\.part)?")
+TEMPORARY = r"(?:(?:\.[0-9a-f]{8})?\.part)?"
+OWN_NAME = re.compile(rf"(?:(?:train|test)-\d{{6}}\.(?:tar|idx)|manifest\.json|rejected\.csv){TEMPORARY}")
+OWN_JOURNAL_NAME = re.compile(rf"(?:lock(?:-[0-9a-f]{{32}})?|plan\.json|(?:train|test)-\d{{6}}\.json){TEMPORARY}")
 
 
 @dataclass(frozen=True)
 class PackedShard:
-    """What came of a shard.
-
-    `channel_sums` and `channel_squares` are the sums of the pixels (0-255) and of their squares over all images
-    of the shard, red, green, blue: integers, so that they add up to the same in any order.
-    """
+    """What came of a shard."""
 
     shard: Shard
     rejected: tuple[Rejected, ...]
-    channel_sums: tuple[int, int, int]
-    channel_squares: tuple[int, int, int]
+    statistics: Statistics
 
 
-def check_out(out: Path, *, overwrite: bool, resume: bool) -> None:
+def check_out(out: AnyPath, *, overwrite: bool, resume: bool) -> None:
     """Refuse a folder that may not be written to; writes nothing.
 
     Raises:
         OutputError: it is no folder, or has something in it that neither option allows.
     """
     if not out.exists():
+        if isinstance(out, RemotePath):
+            out.check_bucket()
         return
     if not out.is_dir():
         raise OutputError(f"{out}: not a folder; name a new one")
-    names = sorted(entry.name for entry in out.iterdir())
-    foreign = [name for name in names if not _is_own(out / name)]
+    entries: list[AnyPath] = sorted(out.iterdir(), key=lambda entry: entry.name)
+    names = [entry.name for entry in entries]
+    foreign = [entry.name for entry in entries if not _is_own(entry)]
     if foreign and (overwrite or resume):
         raise OutputError(
             f"{out}: holds {foreign[0]}{' and others' if len(foreign) > 1 else ''}, which pack did not make; "
@@ -74,13 +80,13 @@ def check_out(out: Path, *, overwrite: bool, resume: bool) -> None:
         raise OutputError(f"{out}: no journal of an interrupted pack; pass --overwrite to pack again")
 
 
-def is_finished(out: Path) -> bool:
+def is_finished(out: AnyPath) -> bool:
     """Whether the folder holds a finished pack: a manifest, and no plan of one that is under way."""
     return (out / MANIFEST_NAME).exists() and not (out / JOURNAL_NAME / PLAN_NAME).exists()
 
 
 @contextmanager
-def output_errors(path: Path) -> Iterator[None]:
+def output_errors(path: AnyPath) -> Iterator[None]:
     """Turn an `OSError` of writing into an `OutputError` that names `path` and the way on."""
     try:
         yield
@@ -94,9 +100,10 @@ def output_errors(path: Path) -> Iterator[None]:
 class Journal:
     """The journal of one pack, of which there is one at a time in a folder."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: AnyPath) -> None:
         """Name the journal of `out`; touches nothing."""
         self.out = out
+        self._held: Held | None = None
         self._folder = out / JOURNAL_NAME
         self._plan = self._folder / PLAN_NAME
 
@@ -107,15 +114,25 @@ class Journal:
         Raises:
             OutputError: another pack is writing to it, or `check_out` says so.
         """
-        lock = self._folder / "lock"
-        with output_errors(self.out):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            file = lock.open("w")
-        with file:
-            self._lock(file.fileno(), lock)
-            if self._plan.exists() or any(entry.name != JOURNAL_NAME for entry in self.out.iterdir()):
+        with ExitStack() as stack:
+            with output_errors(self.out):
+                if isinstance(self._folder, RemotePath):
+                    self._held = stack.enter_context(claimed(self._folder))
+                else:
+                    stack.enter_context(self._locked(self._folder))
+                is_begun = self._plan.exists() or any(entry.name != JOURNAL_NAME for entry in self.out.iterdir())
+            if is_begun:
                 check_out(self.out, overwrite=overwrite, resume=resume)
             yield
+
+    def check_held(self) -> None:
+        """Check, before the manifest makes the shards count, that no other pack has taken the folder over.
+
+        Raises:
+            OutputError: one has; that can only happen in a store.
+        """
+        if self._held is not None:
+            self._held.check()
 
     def begin(self, identity: dict[str, str], *, resume: bool) -> None:
         """Write down what the shards depend on, or on resuming compare it; otherwise delete an old pack.
@@ -144,26 +161,56 @@ class Journal:
 
     def finish_shard(self, packed: PackedShard) -> None:
         """Write down what came of a shard."""
-        write_text(self._entry(packed.shard.name), json.dumps(asdict(packed)) + "\n")
+        write_text(self._entry(packed.shard.name), json.dumps(asdict(packed)) + "\n", is_contested=True)
+
+    def fence(self) -> str:
+        """What tells the pack that is under way from any other: a checksum of its plan, "" where there is none."""
+        try:
+            return sha256(self._plan.read_bytes()).hexdigest()
+        except FileNotFoundError:
+            return ""
+
+    def check_fence(self, fence: str) -> None:
+        """Check that the pack under way is still the one with this `fence`, or one of the same shards.
+
+        Raises:
+            OutputError: it is not.
+        """
+        if self.fence() != fence:
+            raise OutputError(
+                f"{self.out}: its pack has ended or another one has begun since this shard was begun"
+            )
 
     def end(self) -> None:
-        """Remove the journal: the plan first, for without it the pack counts as finished, whatever is left."""
-        with output_errors(self.out):
-            self._plan.unlink()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove the journal: the plan first, for without it the pack counts as finished, whatever is left.
 
-    def _entry(self, name: str) -> Path:
+        Before it, what workers left behind that were killed while others made their shards.
+        """
+        with output_errors(self.out):
+            self._delete(only_temporary=True)
+            self._plan.unlink()
+        if isinstance(self._folder, RemotePath):
+            with suppress(OSError):
+                remove_files(path for path in self._folder.iterdir() if not _is_lock(path))
+        else:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _entry(self, name: str) -> AnyPath:
         return self._folder / Path(name).with_suffix(".json").name
 
-    def _lock(self, descriptor: int, lock: Path) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(f"{self.out}: another pack is writing to it; wait for its end") from error
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), lock.stat()):
-                return
-        raise OutputError(f"{self.out}: another pack was just ending there; run the command again")
+    @contextmanager
+    def _locked(self, folder: Path) -> Iterator[None]:
+        """Hold the lock of a folder on the disk, which goes with the process, however it ends."""
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = folder / "lock"
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OutputError(f"{self.out}: another pack is writing to it; wait for its end") from error
+            if not (lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())):
+                raise OutputError(f"{self.out}: another pack was just ending there; run the command again")
+            yield
 
     def _compare(self, identity: dict[str, str]) -> None:
         try:
@@ -181,22 +228,28 @@ class Journal:
         """Delete what a pack makes, the manifest first: without it the folder no longer counts as finished."""
         own = sorted(self.out.iterdir(), key=lambda path: (path.name != MANIFEST_NAME, path.name))
         for path in [*own, *self._folder.iterdir()]:
-            is_kept = path.is_dir() or path.name == "lock"
-            if not is_kept and (path.suffix == ".part" or not only_temporary):
-                path.unlink()
+            is_kept = path.is_dir() or _is_lock(path)
+            if not is_kept and (path.suffix == TEMPORARY_SUFFIX or not only_temporary):
+                with suppress(FileNotFoundError):  # a worker may just be removing or renaming its own
+                    path.unlink()
 
 
-def _is_own(path: Path) -> bool:
+def _is_lock(path: AnyPath) -> bool:
+    return path.name == "lock" or path.name.startswith(CLAIM_PREFIX)
+
+
+def _is_own(path: AnyPath) -> bool:
     if path.name == JOURNAL_NAME and path.is_dir() and not path.is_symlink():
         return all(OWN_JOURNAL_NAME.fullmatch(entry.name) and entry.is_file() for entry in path.iterdir())
     return bool(OWN_NAME.fullmatch(path.name)) and path.is_file()
 
 
 def _packed_from_dict(data: dict[str, Any]) -> PackedShard:
-    (red, green, blue), (red2, green2, blue2) = data["channel_sums"], data["channel_squares"]
+    statistics: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in data["statistics"].items()
+    }
     return PackedShard(
         Shard(**data["shard"]),
         tuple(Rejected(**rejected) for rejected in data["rejected"]),
-        (int(red), int(green), int(blue)),
-        (int(red2), int(green2), int(blue2)),
+        Statistics(**statistics),
     )

@@ -24,6 +24,7 @@ from galaxy_zoo.errors import ImageError
 from shard_tool.sizes import Size
 
 COLOUR_SPACES = ("YCbCr", "RGB")
+END_MARKER = b"\xff\xd9"
 
 
 def decode_strictly(data: bytes, image_px: tuple[int, int]) -> NDArray[np.uint8]:
@@ -62,6 +63,17 @@ def check_strictly(data: bytes, image_px: tuple[int, int]) -> None:
         simplejpeg.decode_jpeg(data, strict=True, min_height=1, min_width=1, min_factor=8)
     except ValueError as error:
         raise ImageError(f"damaged JPEG: {error}") from error
+
+
+def check_header(data: bytes, image_px: Size) -> None:
+    """Check what can be told without decoding: a colour JPEG of the right size that has an end.
+
+    Raises:
+        ImageError: it is not; no other damage is noticed.
+    """
+    _check_header(data, image_px)
+    if data.rfind(END_MARKER) < 0:  # found at once from behind, where it is; never within the coded pixels
+        raise ImageError("damaged JPEG: cut off, it has no end marker")
 
 
 def jpeg_size(data: bytes) -> Size:

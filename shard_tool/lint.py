@@ -1,23 +1,24 @@
 """`shard_tool lint`: prove that a folder of shards is what its manifest says."""
 
-from pathlib import Path
-
 import click
 
-from galaxy_zoo.console import Command
+from galaxy_zoo.console import Command, path_or_url
 from galaxy_zoo.manifest import read_manifest
+from galaxy_zoo.remote import AnyPath
+from shard_tool.cluster import connected, scheduler_option
 from shard_tool.linting import lint_folder
 from shard_tool.parallel import num_cores
 
 
 @click.command(cls=Command)
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=path_or_url)
 @click.option(
     "--deep", is_flag=True, help="Also decode every image and check every vote.  [default: only the files]"
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
+@scheduler_option
 @click.pass_context
-def lint(ctx: click.Context, out: Path, *, deep: bool, workers: int | None) -> None:
+def lint(ctx: click.Context, out: AnyPath, *, deep: bool, workers: int | None, scheduler: str | None) -> None:
     """Check the folder of shards OUT against its manifest; list whatever fails and exit 1.
 
     Every file is there, has its size and its sha256, every index fits its shard, no id stands twice. Since `pack`
@@ -28,8 +29,13 @@ def lint(ctx: click.Context, out: Path, *, deep: bool, workers: int | None) -> N
       shard_tool lint shards
       shard_tool lint shards --deep
     """
+    if workers and scheduler:
+        raise click.UsageError("--workers and --scheduler exclude each other")
+    if scheduler:  # its workers run in folders of their own
+        out = out.absolute()
     manifest = read_manifest(out)
-    failures = lint_folder(out, manifest, deep=deep, workers=workers or num_cores())
+    with connected(scheduler, out) as cluster:
+        failures = lint_folder(out, manifest, deep=deep, workers=workers or num_cores(), executor=cluster)
     for failure in failures:
         click.echo(" ".join(filter(None, (failure.file, failure.sample, failure.reason))))
     num_shards = sum(len(shards) for shards in manifest.splits.values())

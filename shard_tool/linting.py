@@ -1,19 +1,22 @@
 """Check a folder of shards against its manifest: files, sizes, checksums indexes, on demand every sample."""
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, sha256_of
 from galaxy_zoo.index import Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Manifest, Shard
+from galaxy_zoo.remote import AnyPath
 from shard_tool.appending import STAGING_NAME
 from shard_tool.deep_linting import Failure, SampleRules, lint_samples
 from shard_tool.info import is_labelled
 from shard_tool.journal import JOURNAL_NAME, REJECTED_NAME
-from shard_tool.parallel import Tick, run_tasks
+from shard_tool.parallel import Executor, Tick, run_tasks
+from shard_tool.repeated_ids import SeenIds
 from shard_tool.shard_reader import image_of
 from shard_tool.tar_walk import walk_tar
 
@@ -22,11 +25,15 @@ from shard_tool.tar_walk import walk_tar
 class LintTask:
     """A shard to check; with `deep` down to every image and vote."""
 
-    folder: Path
+    folder: AnyPath
     split: str
     shard: Shard
     rules: SampleRules
     deep: bool
+
+    def __str__(self) -> str:
+        """What messages call it."""
+        return self.shard.name
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,9 @@ class LintedShard:
     failures: tuple[Failure, ...]
 
 
-def lint_folder(folder: Path, manifest: Manifest, *, deep: bool, workers: int) -> list[Failure]:
+def lint_folder(
+    folder: AnyPath, manifest: Manifest, *, deep: bool, workers: int, executor: Executor | None = None
+) -> list[Failure]:
     """Check everything in a folder of shards; the failures in the order of files and samples.
 
     Raises:
@@ -50,10 +59,18 @@ def lint_folder(folder: Path, manifest: Manifest, *, deep: bool, workers: int) -
         for shard in shards
     ]
     total = sum(task.shard.samples for task in tasks)
-    linted = list(run_tasks(lint_shard, tasks, workers=workers, total=total, description="lint"))
+    seen, linted = SeenIds(), []
+    results = run_tasks(lint_shard, tasks, workers=workers, total=total, description="lint", executor=executor)
+    for each in results:
+        seen.add(each.task.split, each.task.shard.name, each.ids)
+        linted.append(replace(each, ids=()))
     linted.sort(key=lambda each: each.task.shard.name)
     failures = [*_lint_files(folder, manifest), *(f for each in linted for f in each.failures)]
-    return [*failures, *_repeated_ids(linted)]
+    again = (row for split in sorted(manifest.splits) for row in seen.again(split))
+    failures += [
+        Failure(shard, i, f"the id also stands in {first}") for shard, i, first in again if shard != first
+    ]
+    return failures
 
 
 def lint_shard(task: LintTask, tick: Tick) -> LintedShard:
@@ -72,17 +89,19 @@ def lint_shard(task: LintTask, tick: Tick) -> LintedShard:
         samples, found = indexed or [], _check_index(task, tar, indexed)
         for _ in range(task.shard.samples):
             tick()
-    return LintedShard(task, tuple(key_of(sample) for sample in samples), (*failures, *found))
+    ids = tuple(key_of(sample) for sample in samples)
+    return LintedShard(task, ids, (*failures, *found, *_repeated_ids(ids, task.shard)))
 
 
 def _rules(manifest: Manifest, split: str) -> SampleRules:
     return SampleRules(manifest.tree, manifest.image_px, is_labelled(manifest, split), manifest.is_foreign)
 
 
-def _lint_files(folder: Path, manifest: Manifest) -> Iterator[Failure]:
+def _lint_files(folder: AnyPath, manifest: Manifest) -> Iterator[Failure]:
     tars = {shard.name for shards in manifest.splits.values() for shard in shards}
     known = tars | {index_path(Path(tar)).name for tar in tars}
-    for path in sorted(folder.iterdir()):
+    paths: list[AnyPath] = sorted(folder.iterdir(), key=lambda path: path.name)
+    for path in paths:
         if path.name == JOURNAL_NAME:
             yield Failure(path.name, "", "the journal of an unfinished pack: finish it with pack --resume")
         elif path.name == STAGING_NAME:
@@ -92,8 +111,7 @@ def _lint_files(folder: Path, manifest: Manifest) -> Iterator[Failure]:
     if manifest.is_foreign:
         return
     try:
-        with (folder / REJECTED_NAME).open(newline="") as file:
-            rejects = sum(1 for _ in csv.reader(file)) - 1
+        rejects = sum(1 for _ in csv.reader(io.StringIO((folder / REJECTED_NAME).read_text(), newline=""))) - 1
     except (OSError, ValueError, csv.Error) as error:
         yield Failure(REJECTED_NAME, "", f"missing or damaged: {error}")
         return
@@ -101,7 +119,7 @@ def _lint_files(folder: Path, manifest: Manifest) -> Iterator[Failure]:
         yield Failure(REJECTED_NAME, "", f"{rejects} rows, the manifest says {manifest.rejected}")
 
 
-def _check_sums(task: LintTask, tar: Path, index: Path) -> Iterator[Failure]:
+def _check_sums(task: LintTask, tar: AnyPath, index: AnyPath) -> Iterator[Failure]:
     for path, expected in ((tar, task.shard.sha256), (index, task.shard.index_sha256)):
         if not path.is_file():
             yield Failure(path.name, "", "missing")
@@ -111,7 +129,7 @@ def _check_sums(task: LintTask, tar: Path, index: Path) -> Iterator[Failure]:
             yield Failure(path.name, "", "changed since it was packed: its sha256 differs from the manifest's")
 
 
-def _check_index(task: LintTask, tar: Path, indexed: Sequence[Sample] | None) -> list[Failure]:
+def _check_index(task: LintTask, tar: AnyPath, indexed: Sequence[Sample] | None) -> list[Failure]:
     """What an index tells without a look into the tar."""
     if indexed is None:
         return []
@@ -125,7 +143,7 @@ def _check_index(task: LintTask, tar: Path, indexed: Sequence[Sample] | None) ->
 
 
 def _lint_deeply(
-    task: LintTask, tar: Path, indexed: Sequence[Sample] | None, tick: Tick
+    task: LintTask, tar: AnyPath, indexed: Sequence[Sample] | None, tick: Tick
 ) -> tuple[Sequence[Sample], list[Failure]]:
     """The samples that the tar really holds, and what is wrong with them."""
     walk = walk_tar(tar)
@@ -152,13 +170,6 @@ def _compare(index: str, indexed: Sequence[Sample], found: Sequence[Sample]) -> 
             yield Failure(index, key_of(real), f"the index says {written}, the tar {real}")
 
 
-def _repeated_ids(linted: Sequence[LintedShard]) -> Iterator[Failure]:
-    first: dict[tuple[str, str], str] = {}
-    for each in linted:
-        for sample_id in each.ids:
-            name = each.task.shard.name
-            if (where := first.setdefault((each.task.split, sample_id), name)) != name:
-                yield Failure(name, sample_id, f"the id also stands in {where}")
-        repeated = len(each.ids) - len(set(each.ids))
-        if repeated:
-            yield Failure(each.task.shard.name, "", f"{repeated} ids stand more than once")
+def _repeated_ids(ids: Sequence[str], shard: Shard) -> list[Failure]:
+    repeated = len(ids) - len(set(ids))
+    return [Failure(shard.name, "", f"{repeated} ids stand more than once")] if repeated else []

@@ -1,8 +1,8 @@
 """What the user asks `pack` for."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
 from shard_tool.encoding import AS_IT_IS, Encoding
 
@@ -11,21 +11,27 @@ from shard_tool.encoding import AS_IT_IS, Encoding
 class CatalogueOptions:
     """A table of ids, files and votes; `id_column` is None for the tree's own."""
 
-    path: Path
+    path: AnyPath
     id_column: str | None = None
     file_column: str = "file"
 
 
 @dataclass(frozen=True)
 class PackOptions:
-    """What to pack, and how. `shards` is None for shards of about 64 MB."""
+    """What to pack, and how.
 
-    source: Path
+    `shards` is None for shards of about 64 MB. Without `decode` headers alone are read. A stretch of FITS images is an
+    error where there are none, if `stretch_is_asked` for just these.
+    """
+
+    source: AnyPath
     tree: DecisionTree
-    labels: tuple[Path, ...] = ()
+    labels: tuple[AnyPath, ...] = ()
     missing_votes: bool = False
     counts: bool = False
     shards: int | None = None
     seed: int = 0
     encoding: Encoding = AS_IT_IS
     catalogue: CatalogueOptions | None = None
+    decode: bool = True
+    stretch_is_asked: bool = True

@@ -2,48 +2,43 @@
 
 import csv
 import io
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from itertools import islice
 
 from galaxy_zoo.errors import OutputError, SourceError
-from galaxy_zoo.files import write_text
-from galaxy_zoo.manifest import Manifest, Statistics, read_manifest
-from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.files import atomic_write
+from galaxy_zoo.manifest import Manifest, read_manifest
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.version import __version__
-from galaxy_zoo.votes import mean_votes
-from shard_tool.joining import Rejected
+from shard_tool.cluster import Cluster
 from shard_tool.journal import REJECTED_NAME, Journal, PackedShard, check_out, is_finished, output_errors
 from shard_tool.options import PackOptions
 from shard_tool.parallel import run_tasks
 from shard_tool.plan import Plan, make_plan
+from shard_tool.samples import Rejected, Rejects
 from shard_tool.shard_packer import ShardTask, pack_shard
-from shard_tool.sources import SPLITS
-from shard_tool.statistics import channel_moments, column_sums, sum_up
-
-Triple = tuple[float, float, float]
+from shard_tool.statistics import add_all, channel_moments, vote_means
+from shard_tool.walking import check_unchanged
 
 
 @dataclass(frozen=True)
 class OutOptions:
-    """Where to write, and what to do with what is there."""
+    """Where to write, what to do with what is there, and who does it: a cluster, or processes of this machine."""
 
-    folder: Path
+    folder: AnyPath
     overwrite: bool = False
     resume: bool = False
     workers: int = 1
+    cluster: Cluster | None = None
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A finished pack; `rejected` is sorted."""
+    """A finished pack."""
 
     manifest: Manifest
-    rejected: tuple[Rejected, ...]
+    rejected: Rejects
 
 
 def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
@@ -64,15 +59,19 @@ def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
                 f"{out.folder}: finished with other --quality, --resize, --pad or --fits options; "
                 "pass --overwrite to pack again"
             )
+        if options.decode and not manifest.is_decoded:
+            raise OutputError(
+                f"{out.folder}: finished with --no-decode; pass --overwrite to pack again, decoding all"
+            )
         _check_same_samples(make_plan(options), manifest, out.folder)
         return manifest
     check_out(out.folder, overwrite=out.overwrite, resume=out.resume)
     return None
 
 
-def _check_same_samples(plan: Plan, manifest: Manifest, folder: Path) -> None:
-    """Compare what would be packed with what was: shards by name, and the number of samples, kept or rejected."""
-    planned = [shard.name for shard in plan.shards]
+def _check_same_samples(plan: Plan, manifest: Manifest, folder: AnyPath) -> None:
+    """Compare what would be packed with what was: shards by name, the number of samples, kept or rejected, votes."""
+    planned = plan.names
     packed = [shard.name for shards in manifest.splits.values() for shard in shards]
     num_planned = plan.num_samples + len(plan.rejected)
     num_packed = sum(map(manifest.samples, manifest.splits)) + manifest.rejected
@@ -80,6 +79,11 @@ def _check_same_samples(plan: Plan, manifest: Manifest, folder: Path) -> None:
         raise OutputError(
             f"{folder}: finished with {num_packed:,} samples and rejects in {len(packed)} shards, but SOURCE and the "
             f"options now give {num_planned:,} in {len(planned)}; pass --overwrite to pack again, or name a new folder"
+        )
+    if manifest.source_sha256 not in (plan.source_sha256, None):
+        raise OutputError(
+            f"{folder}: finished from other votes, or from files of other sizes, than SOURCE and the options give now; "
+            "pass --overwrite to pack again, or name a new folder"
         )
 
 
@@ -100,36 +104,63 @@ def pack(options: PackOptions, out: OutOptions, plan: Plan | None = None) -> Pac
     with journal.locked(overwrite=out.overwrite, resume=out.resume):
         journal.begin(plan.identity, resume=out.resume)
         shards = write_shards(plan, out)
-        rejected = tuple(sorted([*plan.rejected, *(r for shard in shards for r in shard.rejected)]))
+        check_unchanged(options.source, (planned.sample.file for planned in plan.draft.by_id()))
+        rejected = plan.rejected
         with output_errors(out.folder):
-            write_text(out.folder / REJECTED_NAME, rejected_csv(rejected))
-            if not any(packed.shard.samples for packed in _of_split(plan.main_split, plan, shards)):
+            write_rejects(out.folder / REJECTED_NAME, rejected)
+            if not any(packed.shard.samples for packed in by_split(plan, shards)[plan.main_split]):
                 raise SourceError(
                     f"{options.source}: every {plan.main_split} image was rejected; "
                     f"the reasons are in {out.folder / REJECTED_NAME}"
                 )
             manifest = _manifest(options, plan, shards, num_rejected=len(rejected))
-            manifest = replace(manifest, statistics=statistics_of(out.folder, plan, shards, manifest.tree))
+            journal.check_held()
             manifest.write(out.folder)
         journal.end()
     return Packed(manifest, rejected)
 
 
 def write_shards(plan: Plan, out: OutOptions) -> list[PackedShard]:
-    """The shards in the order of the plan. The largest begin first, so that the workers end together."""
-    tasks = [
-        ShardTask(out.folder, shard, plan.image_px, shard.split == plan.main_split, out.resume, plan.encoding)
-        for shard in plan.shards
-    ]
-    tasks.sort(key=lambda task: len(task.plan.samples), reverse=True)
-    results = run_tasks(pack_shard, tasks, workers=out.workers, total=plan.num_samples, description="pack")
-    by_name = {packed.shard.name: packed for packed in results}
-    return [by_name[shard.name] for shard in plan.shards]
+    """The shards in the order of the plan; what they reject is added to the plan's rejects.
+
+    Raises:
+        InputError: a worker of the cluster does not see the folder.
+    """
+    if out.cluster is not None:
+        out.cluster.check_sees(out.folder)
+    fence = Journal(out.folder).fence()
+    tasks = (
+        ShardTask(
+            out.folder,
+            shard,
+            plan.image_px,
+            plan.num_answers,
+            plan.num_measured(shard),
+            out.resume,
+            fence,
+            plan.encoding,
+            plan.decode,
+        )
+        for shard in plan.shards()
+    )
+    results = run_tasks(
+        pack_shard,
+        tasks,
+        workers=out.workers,
+        total=plan.num_samples,
+        description="pack",
+        executor=out.cluster,
+    )
+    by_name = {}
+    for packed in results:
+        plan.draft.reject(packed.rejected)
+        by_name[packed.shard.name] = replace(packed, rejected=())
+    return [by_name[name] for name in plan.names]
 
 
 def _manifest(options: PackOptions, plan: Plan, shards: Sequence[PackedShard], *, num_rejected: int) -> Manifest:
-    by_split = {split: _of_split(split, plan, shards) for split in SPLITS}
-    mean, std = _channel_statistics(by_split[plan.main_split], plan.image_px)
+    statistics = add_all((packed.statistics for packed in shards), plan.num_answers)
+    mean, std = channel_moments(statistics, plan.image_px)
     return Manifest(
         tree=options.tree,
         seed=options.seed,
@@ -137,52 +168,28 @@ def _manifest(options: PackOptions, plan: Plan, shards: Sequence[PackedShard], *
         image_px=plan.image_px,
         channel_mean=mean,
         channel_std=std,
-        vote_mean=_vote_mean(plan, shards),
+        vote_mean=vote_means(statistics),
         rejected=num_rejected,
-        splits={split: tuple(p.shard for p in packed) for split, packed in by_split.items() if packed},
+        splits={s: tuple(p.shard for p in packed) for s, packed in by_split(plan, shards).items()},
+        statistics=statistics,
         encoding=plan.encodes,
+        is_decoded=plan.decode,
+        source_sha256=plan.source_sha256,
     )
 
 
-def _of_split(split: str, plan: Plan, shards: Sequence[PackedShard]) -> list[PackedShard]:
-    return [packed for planned, packed in zip(plan.shards, shards, strict=True) if planned.split == split]
+def by_split(plan: Plan, shards: Sequence[PackedShard]) -> dict[str, list[PackedShard]]:
+    """The shards of each split, which are in the order of the plan."""
+    remaining = iter(shards)
+    return {cut.split: list(islice(remaining, cut.num_shards)) for cut in plan.cuts}
 
 
-def _channel_statistics(shards: Sequence[PackedShard], image_px: tuple[int, int]) -> tuple[Triple, Triple]:
-    """Mean and standard deviation of each channel over all pixels, in [0, 1]."""
-    num_pixels = image_px[0] * image_px[1] * sum(packed.shard.samples for packed in shards)
-    sums = column_sums(packed.channel_sums for packed in shards)
-    return channel_moments(sums, column_sums(packed.channel_squares for packed in shards), num_pixels)
-
-
-def statistics_of(folder: Path, plan: Plan, shards: Sequence[PackedShard], tree: DecisionTree) -> Statistics:
-    """The statistics of the samples that were written into `folder`; the channels' are those of its main split."""
-    return sum_up(folder, shards, _kept_votes(plan, shards), len(tree.columns))
-
-
-def _kept_votes(plan: Plan, shards: Sequence[PackedShard]) -> list[NDArray[np.float32]]:
-    """The votes of the samples that were written, shard by shard."""
-    kept = []
-    for planned, packed in zip(plan.shards, shards, strict=True):
-        if planned.votes is not None:
-            rejected = {each.id for each in packed.rejected}
-            kept.append(planned.votes[[sample.id not in rejected for sample in planned.samples]])
-    return kept
-
-
-def _vote_mean(plan: Plan, shards: Sequence[PackedShard]) -> tuple[float | None, ...] | None:
-    """The mean vote of each answer over the samples that were written."""
-    kept = _kept_votes(plan, shards)
-    if not kept:
-        return None
-    return tuple(None if math.isnan(mean) else float(mean) for mean in mean_votes(np.concatenate(kept)))
-
-
-def rejected_csv(rejected: Sequence[Rejected]) -> str:
-    """The text of the list of rejects."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("split", "id", "file", "reason"))
-    writer.writerows((each.split, each.id, each.file, each.reason) for each in rejected)
-    # a file name may hold bytes that are no UTF-8, which Python keeps as lone surrogates
-    return text.getvalue().encode(errors="backslashreplace").decode()
+def write_rejects(path: AnyPath, rejected: Iterable[Rejected]) -> None:
+    """Write the list of rejects, whole or not at all."""
+    with atomic_write(path) as file:
+        # a file name may hold bytes that are no UTF-8, which Python keeps as lone surrogates
+        text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("split", "id", "file", "reason"))
+        writer.writerows((each.split, each.id, each.file, each.reason) for each in rejected)
+        text.detach()

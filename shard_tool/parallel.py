@@ -1,7 +1,8 @@
 """Shards in parallel: each is one task of one process; the images done are counted while the tasks run.
 
 A task is `function(task, tick)`; it calls `tick()` after every image, which counts it and raises `Stopped` when
-the run is to end. Nothing is inherited by the processes: they work the same however they are started.
+the run is to end. Nothing is inherited by the processes: they work the same however they are started. Instead of
+them an `Executor` can run the tasks: `cluster` has one.
 """
 
 import multiprocessing
@@ -9,21 +10,25 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
 from multiprocessing import forkserver
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
 from galaxy_zoo.errors import OutputError
+from galaxy_zoo.remote import until
 
 T = TypeVar("T")
 R = TypeVar("R")
 Tick = Callable[[], None]
 
 POLL_S = 0.1
+TASKS_AHEAD = 2
+"""How many tasks there are for each worker at once, the one it works on included."""
 
 _counter: Any = None
 _is_stopping: Any = None
@@ -38,33 +43,59 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Executor(Protocol):
+    """Runs tasks elsewhere."""
+
+    def run(
+        self, function: Callable[[T, Tick], R], tasks: Iterable[T], count: Callable[[int], None]
+    ) -> Iterator[R]:
+        """Yield the results as they come; `count` is told how many images were done since it was last told."""
+
+
 def run_tasks(
-    function: Callable[[T, Tick], R], tasks: Sequence[T], *, workers: int, total: int, description: str
+    function: Callable[[T, Tick], R],
+    tasks: Iterable[T],
+    *,
+    workers: int,
+    total: int,
+    description: str,
+    executor: Executor | None = None,
 ) -> Iterator[R]:
     """Yield the results as they come, in any order, behind a progress bar over `total` images on stderr.
 
-    When a task fails the others end at their next image, and the error of the first one is raised.
+    Tasks are drawn when their turn comes, two for each worker at most, and so is memory for them.
+    When a task fails the others end at their next image, and the error of the first one is raised. With an
+    `executor` that runs the tasks, and `workers` is not used.
     """
     seconds = 0.2 if sys.stderr.isatty() else 10
     with tqdm(
         total=total, desc=description, unit="image", unit_scale=True, mininterval=seconds, file=sys.stderr
     ) as bar:
-        if min(workers, len(tasks)) > 1:
-            yield from _in_processes(function, tasks, min(workers, len(tasks)), bar)
+        if executor is not None:
+            yield from executor.run(function, tasks, lambda images: _update(bar, images))
+            return
+        remaining = iter(tasks)
+        first = list(islice(remaining, 2))
+        if min(workers, len(first)) > 1:
+            yield from _in_processes(function, chain(first, remaining), workers, bar)
         else:
-            for task in tasks:
+            for task in chain(first, remaining):
                 yield function(task, lambda: _update(bar, 1))
 
 
 def _in_processes(
-    function: Callable[[T, Tick], R], tasks: Sequence[T], workers: int, bar: "tqdm[Any]"
+    function: Callable[[T, Tick], R], tasks: Iterator[T], workers: int, bar: "tqdm[Any]"
 ) -> Iterator[R]:
     context = _context()
     counter, is_stopping = context.Value("q", 0), context.RawValue("b", 0)
     with ProcessPoolExecutor(workers, context, _start_worker, (counter, is_stopping)) as pool:
-        waiting: set[Future[R]] = {pool.submit(_run, function, task) for task in tasks}
+        waiting: set[Future[R]] = set()
         try:
-            while waiting:
+            while True:
+                for task in islice(tasks, TASKS_AHEAD * workers - len(waiting)):
+                    waiting.add(pool.submit(_run, function, task))
+                if not waiting:
+                    break
                 done, waiting = wait(waiting, POLL_S, FIRST_COMPLETED)
                 _update(bar, counter.value - bar.n)
                 for future in done:
@@ -114,7 +145,10 @@ def _end_with_parent() -> None:
 
 
 def _run(function: Callable[[T, Tick], R], task: T) -> R:
-    return function(task, _tick)
+    if _is_stopping.value:
+        raise Stopped
+    with until(lambda: bool(_is_stopping.value)):
+        return function(task, _tick)
 
 
 def _tick() -> None:

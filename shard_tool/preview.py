@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from galaxy_zoo.console import Command
+from galaxy_zoo.console import Command, local_path
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import atomic_write
 from galaxy_zoo.manifest import read_manifest
@@ -12,8 +12,8 @@ from shard_tool.contact_sheet import draw_samples, draw_sheet, read_galaxies
 
 
 @click.command(cls=Command)
-@click.argument("out", type=click.Path(path_type=Path))
-@click.argument("sheet", type=click.Path(path_type=Path))
+@click.argument("out", type=local_path)
+@click.argument("sheet", type=local_path)
 @click.option("--count", type=click.IntRange(1, 1000), default=24, show_default=True, help="Number of galaxies.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the drawing of them.")
 @click.option("--split", help="Split to draw from.  [default: the first one]")

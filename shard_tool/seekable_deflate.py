@@ -4,16 +4,14 @@ zlib can only inflate forwards. `SeekableDeflate` keeps a copy of the inflater's
 every few hundred kB, so that a read anywhere inflates at most that much, and nothing is unpacked to the disk.
 """
 
+import threading
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from galaxy_zoo.errors import SourceError
-
-ReadAt = Callable[[int, int], bytes]
-"""`read_at(offset, size)`: that slice of some bytes, shorter at their end."""
+from galaxy_zoo.window import ReadAt
 
 PIECE_BYTES = 16 * 1024
 SMALLEST_SPACING_BYTES = 128 * 1024
@@ -56,13 +54,14 @@ class _Position:
 
 
 class SeekableDeflate:
-    """The `size` inflated bytes of a raw deflate stream, read in any order. Not for several threads at once."""
+    """The `size` inflated bytes of a raw deflate stream, read in any order, by one thread after another."""
 
     def __init__(self, read_stored: ReadAt, size: int, *, name: str) -> None:
         """Take the stream that `read_stored` reads; `name` is what errors call it."""
         self._read_stored = read_stored
         self._size = size
         self._name = name
+        self._lock = threading.Lock()
         self._spacing = max(SMALLEST_SPACING_BYTES, size // MOST_SNAPSHOTS)
         self._at = _Position(0, 0, zlib.decompressobj(-zlib.MAX_WBITS))
         self._snapshots = [self._at.copy()]
@@ -76,6 +75,10 @@ class SeekableDeflate:
         Raises:
             SourceError: the stream is damaged or shorter than the zip says.
         """
+        with self._lock:
+            return self._read_at(offset, size)
+
+    def _read_at(self, offset: int, size: int) -> bytes:
         end = min(offset + size, self._size)
         if end <= offset:
             return b""

@@ -86,6 +86,12 @@ class ShardWriter:
         return self._sha256.hexdigest()
 
     @property
+    def image_bytes(self) -> tuple[int, int, int]:
+        """The least, the sum and the most bytes of the images written so far; zeros before the first."""
+        sizes = [image.size for image, *_ in self._samples]
+        return min(sizes, default=0), sum(sizes), max(sizes, default=0)
+
+    @property
     def index(self) -> str:
         """The text of the index of the samples written so far."""
         return format_index(self._samples)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from galaxy_zoo.console import Command, progress
+from galaxy_zoo.console import Command, local_path, progress
 from galaxy_zoo.errors import GalaxyZooError, OutputError
 from galaxy_zoo.files import write_text
 from galaxy_zoo.tree import DecisionTree, load_tree
@@ -61,7 +61,7 @@ class Chunk:
 
 
 @click.command(cls=Command)
-@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("out", type=local_path)
 @click.option("--count", type=click.IntRange(0), default=1000, show_default=True, help="Training galaxies.")
 @click.option("--test", type=click.IntRange(0), default=0, show_default=True, help="Test galaxies.")
 @click.option(

@@ -5,10 +5,10 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.index import Component, Sample, key_of
+from galaxy_zoo.remote import AnyPath
 
 MEMBER_NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
 """Key and extension: the extension begins at the first dot of the file's own name.
@@ -37,7 +37,7 @@ class Walk:
     why: str
 
 
-def walk_tar(tar: Path) -> Walk:
+def walk_tar(tar: AnyPath) -> Walk:
     """Find the samples of a tar: neighbouring files of one key. A leading `./` is no part of a name."""
     components: list[Component] = []
     others: list[str] = []
@@ -60,7 +60,7 @@ def walk_tar(tar: Path) -> Walk:
     return Walk(tuple(tuple(group) for _, group in groups), tuple(others), why)
 
 
-def _members(tar: Path) -> Iterator[tarfile.TarInfo]:
+def _members(tar: AnyPath) -> Iterator[tarfile.TarInfo]:
     """The members of a tar whose data lies in it, one after the other, up to the zeros at its end.
 
     Raises:
@@ -68,7 +68,7 @@ def _members(tar: Path) -> Iterator[tarfile.TarInfo]:
             `tarfile` itself stops in silence at a damaged header.
     """
     num_bytes, end = tar.stat().st_size, 0
-    with tarfile.open(tar, "r:") as file:
+    with tar.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:") as file:
         for member in file:
             file.members = []  # type: ignore[attr-defined] # it would keep them all
             if member.offset_data < end or member.size < 0:

@@ -8,20 +8,20 @@ header, so what follows the last member must be the end of a tar.
 import struct
 import tarfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 from galaxy_zoo.errors import SourceError
+from galaxy_zoo.window import ReadAt, Window
 from shard_tool.archives import (
     LARGEST_RATIO,
     Archive,
     Member,
-    Window,
-    archive_at,
     check_name,
     check_size,
+    in_blocks,
     open_archive,
 )
-from shard_tool.seekable_deflate import ReadAt
 
 GZIP_SUFFIXES = (".tar.gz", ".tgz")
 TAR_SUFFIXES = (".tar", *GZIP_SUFFIXES)
@@ -42,16 +42,13 @@ class _Headers(Window):
         return super().read(size) or b""
 
 
-def tar_at(path: str) -> Archive:
-    """The tar or gzipped tar at `path`.
+def tar_at(file: Archive) -> Archive:
+    """The tar that a file is, or that a gzip file holds.
 
     Raises:
         SourceError: it is gzipped, and damaged or a bomb.
     """
-    archive = archive_at(path)
-    if not path.lower().endswith(GZIP_SUFFIXES):
-        return archive
-    return Archive(archive.path, archive.num_bytes, archive.changed_ns, _inflated(archive))
+    return replace(file, inner=_inflated(file)) if file.path.lower().endswith(GZIP_SUFFIXES) else file
 
 
 def list_tar(archive: Archive) -> list[Member]:
@@ -61,7 +58,8 @@ def list_tar(archive: Archive) -> list[Member]:
         SourceError: it is no whole tar, or a member is a link, a device, leads out of the archive or is far too
             large for an image.
     """
-    read_at, size = open_archive(archive), archive.num_bytes if archive.inner is None else archive.inner.size
+    size = archive.num_bytes if archive.inner is None else archive.inner.size
+    read_at = in_blocks(archive, open_archive(archive), size)
     members = []
     try:
         with tarfile.open(fileobj=_Headers(read_at, size), mode="r:") as file:
@@ -93,7 +91,7 @@ def _checked(info: tarfile.TarInfo, archive: str, size: int) -> Member:
 
 def _inflated(archive: Archive) -> Member:
     """The tar in a gzip file, proven by its checksum."""
-    read_at = open_archive(archive)
+    read_at = in_blocks(archive, open_archive(archive), archive.num_bytes)
     start = _header_bytes(read_at, archive.path)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     at, size, crc, waiting = start, 0, 0, b""

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import click
 
-from galaxy_zoo.console import Command
+from galaxy_zoo.console import Command, local_path
 from galaxy_zoo.manifest import read_manifest
 from shard_tool.parallel import num_cores
 from shard_tool.unpacking import images_folder, unpack_folder
 
 
 @click.command(cls=Command)
-@click.argument("shards", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("shards", type=local_path)
+@click.argument("out", type=local_path)
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
 def unpack(*, shards: Path, out: Path, workers: int | None) -> None:
     """Give back the JPEGs and votes of the folder SHARDS, in Kaggle's layout in the new folder OUT.

@@ -4,21 +4,22 @@ import csv
 import io
 import os
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import OutputError, ShardError
-from galaxy_zoo.files import TEMPORARY_SUFFIX, write_text
+from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write
 from galaxy_zoo.manifest import Manifest, Shard
 from galaxy_zoo.tree import DecisionTree
 from shard_tool.parallel import Tick, run_tasks
 from shard_tool.shard_reader import read_shard
+from shard_tool.spill import open_spill, rows, to_bytes, to_text
 
 KAGGLES_NAMES = {"train": "training"}
 """Kaggle's name of a split where it is not our own: `images_training_rev1`."""
@@ -37,13 +38,12 @@ class UnpackTask:
 
 @dataclass(frozen=True)
 class UnpackedShard:
-    """What came of a shard: its `ids`, and of those with votes `labelled` and votes, shape (labelled, answers)."""
+    """What came of a shard: its `ids`, and of each the votes as they are written, None without."""
 
     split: str
     shard: Shard
     ids: tuple[str, ...]
-    labelled: tuple[str, ...]
-    votes: NDArray[np.float32]
+    votes: tuple[str | None, ...]
 
 
 def images_folder(split: str) -> str:
@@ -72,12 +72,13 @@ def unpack_folder(folder: Path, manifest: Manifest, out: Path, *, workers: int) 
     with _new_folder(out):
         for task in tasks:
             task.images.mkdir(exist_ok=True)
-        done = list(run_tasks(unpack_shard, tasks, workers=workers, total=total, description="unpack"))
-        done.sort(key=lambda each: each.shard.name)
+        unpacked = UnpackedRows()
+        for each in run_tasks(unpack_shard, tasks, workers=workers, total=total, description="unpack"):
+            unpacked.add(each)
         for split in manifest.splits:
-            _refuse_repeated([each for each in done if each.split == split], folder)
+            unpacked.refuse_repeated(split, folder)
         os.sync()  # once, instead of after each of 100,000 files: the tables come when the images are on the disk
-        return list(_write_tables(done, manifest, out))
+        return list(_write_tables(unpacked, manifest, out))
 
 
 def unpack_shard(task: UnpackTask, tick: Tick) -> UnpackedShard:
@@ -86,17 +87,17 @@ def unpack_shard(task: UnpackTask, tick: Tick) -> UnpackedShard:
     Raises:
         ShardError: it is not what the manifest says.
     """
-    ids, labelled, votes = [], [], []
+    ids, votes = [], []
     for sample in read_shard(task.folder, task.shard, task.num_answers):
         _refuse_as_file_name(sample.id, task)
         _write_image(task.images / f"{sample.id}.jpg", sample.jpeg)
         ids.append(sample.id)
-        if sample.votes is not None:
-            labelled.append(sample.id)
-            votes.append(sample.votes)
+        votes.append(sample.votes)
         tick()
-    table = np.array(votes, np.float32).reshape(len(votes), task.num_answers)
-    return UnpackedShard(task.split, task.shard, tuple(ids), tuple(labelled), table)
+    labelled = [each for each in votes if each is not None]
+    texts = iter(format_votes(np.array(labelled, np.float32).reshape(len(labelled), task.num_answers)))
+    lines = (None if each is None else ",".join(next(texts)) for each in votes)
+    return UnpackedShard(task.split, task.shard, tuple(ids), tuple(lines))
 
 
 def format_votes(votes: NDArray[np.float32]) -> list[list[str]]:
@@ -115,12 +116,53 @@ def format_votes(votes: NDArray[np.float32]) -> list[list[str]]:
     return rows
 
 
-def in_order(ids: Iterable[str]) -> list[str]:
-    """Ids ascending: as numbers where all of them are, otherwise as text."""
-    ids = list(ids)
-    if all(each.isascii() and each.isdecimal() for each in ids):
-        return sorted(ids, key=lambda each: (int(each), each))
-    return sorted(ids)
+class UnpackedRows:
+    """What was unpacked, on the disk: the ids, where they were, and the votes of those that have some."""
+
+    def __init__(self) -> None:
+        self._database = open_spill(
+            "row (split TEXT, shard TEXT, place INTEGER, id BLOB, number BLOB, votes TEXT)"
+        )
+
+    def add(self, unpacked: UnpackedShard) -> None:
+        """Add what came of a shard."""
+        split, shard = unpacked.split, unpacked.shard.name
+        self._database.executemany(
+            "INSERT INTO row VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                (split, shard, place, to_bytes(each), _number(each), votes)
+                for place, (each, votes) in enumerate(zip(unpacked.ids, unpacked.votes, strict=True))
+            ),
+        )
+
+    def refuse_repeated(self, split: str, folder: Path) -> None:
+        """Check that no id stands twice in a split.
+
+        Raises:
+            ShardError: one does.
+        """
+        found = self._database.execute(
+            "SELECT shard, id FROM row WHERE split = ?1 AND id IN "
+            "(SELECT id FROM row WHERE split = ?1 GROUP BY id HAVING count(*) > 1) ORDER BY shard, place LIMIT 1",
+            (split,),
+        ).fetchone()
+        if found:
+            raise ShardError(
+                f"{folder / found[0]}: id {to_text(found[1])} stands twice in the split {split}; pack again"
+            )
+
+    def labelled(self, split: str) -> Iterator[tuple[str, str]]:
+        """Ids and votes of a split, ids ascending: as numbers where all of them are, otherwise as text."""
+        query = "SELECT count(*) FROM row WHERE split = ? AND votes IS NOT NULL AND number IS NULL"
+        [(num_texts,)] = self._database.execute(query, (split,))
+        order = "id" if num_texts else "length(number), number, id"
+        query = f"SELECT id, votes FROM row WHERE split = ? AND votes IS NOT NULL ORDER BY {order}"
+        return ((to_text(each), votes) for each, votes in rows(self._database, query, (split,)))
+
+
+def _number(sample_id: str) -> bytes | None:
+    """The digits of an id that is a number of any length, without zeros before them."""
+    return sample_id.lstrip("0").encode() if sample_id.isascii() and sample_id.isdecimal() else None
 
 
 @contextmanager
@@ -155,30 +197,18 @@ def _refuse_as_file_name(sample_id: str, task: UnpackTask) -> None:
         )
 
 
-def _refuse_repeated(shards: Sequence[UnpackedShard], folder: Path) -> None:
-    counts = Counter(each for shard in shards for each in shard.ids)
-    for each in shards:
-        twice = [sample_id for sample_id in each.ids if counts[sample_id] > 1]
-        if twice:
-            raise ShardError(
-                f"{folder / each.shard.name}: id {twice[0]} stands twice in the split {each.split}; pack again"
-            )
-
-
-def _write_tables(done: Sequence[UnpackedShard], manifest: Manifest, out: Path) -> Iterator[Path]:
+def _write_tables(unpacked: UnpackedRows, manifest: Manifest, out: Path) -> Iterator[Path]:
     for split in manifest.splits:
-        rows: dict[str, list[str]] = {}
-        for each in done:
-            if each.split == split:
-                rows.update(zip(each.labelled, format_votes(each.votes), strict=True))
-        if rows:
-            yield _write_table(out / labels_file(split), rows, manifest.tree)
+        labelled = unpacked.labelled(split)
+        if first := next(labelled, None):
+            yield _write_table(out / labels_file(split), chain((first,), labelled), manifest.tree)
 
 
-def _write_table(path: Path, rows: dict[str, list[str]], tree: DecisionTree) -> Path:
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow((tree.id_column, *tree.columns))
-    lines.writerows((each, *rows[each]) for each in in_order(rows))
-    write_text(path, text.getvalue())
+def _write_table(path: Path, labelled: Iterable[tuple[str, str]], tree: DecisionTree) -> Path:
+    with atomic_write(path) as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        lines = csv.writer(text, lineterminator="\n")
+        lines.writerow((tree.id_column, *tree.columns))
+        lines.writerows((each, *votes.split(",")) for each, votes in labelled)
+        text.detach()
     return path

@@ -60,7 +60,7 @@ def test_a_package_imports_of_ours_only_what_lies_below_it(package: str) -> None
     assert not wrong
 
 
-def test_the_data_needs_only_numpy_and_pandas_and_its_console_click_and_tqdm() -> None:
+def test_the_data_needs_only_numpy_and_pandas_besides_its_console_and_its_stores() -> None:
     known = {"galaxy_zoo", "numpy", "pandas", *sys.stdlib_module_names}
     others = {
         (name_of(path), top(module))
@@ -68,7 +68,11 @@ def test_the_data_needs_only_numpy_and_pandas_and_its_console_click_and_tqdm() -
         for module in imports_of(path)
         if top(module) not in known
     }
-    assert others == {("galaxy_zoo.console", "click"), ("galaxy_zoo.console", "tqdm")}
+    assert others == {
+        ("galaxy_zoo.console", "click"),
+        ("galaxy_zoo.console", "tqdm"),
+        ("galaxy_zoo.remote", "fsspec"),
+    }
 
 
 def test_dali_is_imported_in_the_pipeline_only() -> None:
@@ -87,10 +91,10 @@ def test_data_and_packing_import_nothing_that_loads_torch(package: str) -> None:
     assert not wrong
 
 
-def test_data_and_packing_run_without_torch_dali_or_webdataset_being_loaded() -> None:
+def test_data_and_packing_run_without_torch_dali_webdataset_or_fsspec_being_loaded() -> None:
     names = [name_of(path) for package in ("galaxy_zoo", "shard_tool") for path in modules_of(package)]
     imports = "\n".join(f"import {name}" for name in names if not name.endswith("__main__"))
-    report = "import sys; print(*sorted({'torch', 'nvidia.dali', 'webdataset'} & set(sys.modules)))"
+    report = "import sys; print(*sorted({'torch', 'nvidia.dali', 'webdataset', 'fsspec'} & set(sys.modules)))"
     loaded = subprocess.run(
         [sys.executable, "-c", f"{imports}\n{report}"], cwd=ROOT, capture_output=True, text=True, check=True
     )

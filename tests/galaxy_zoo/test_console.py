@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sqlite3
 from pathlib import Path
 
 import click
@@ -51,6 +52,16 @@ def test_a_full_disk_without_a_file_name_is_still_a_message() -> None:
     result = run(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: No space left on device;")
+
+
+def test_a_full_temporary_folder_is_a_message_that_names_the_way_out() -> None:
+    database = sqlite3.connect("", isolation_level=None)
+    database.execute("PRAGMA max_page_count = 2")
+    with pytest.raises(sqlite3.Error) as full:
+        database.execute("CREATE TABLE big AS SELECT randomblob(100000)")
+    result = run(full.value)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: temporary file: database or disk is full; it lies in $TMPDIR")
 
 
 def test_a_real_missing_file_shows_no_traceback(tmp_path: Path) -> None:

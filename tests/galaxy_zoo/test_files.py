@@ -28,6 +28,18 @@ def test_an_error_while_writing_leaves_nothing(tmp_path: Path, error: type[BaseE
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_writers_of_a_contested_file_do_not_touch_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "out.bin"
+    with atomic_write(path, is_contested=True) as first:
+        first.write(b"fir")
+        with atomic_write(path, is_contested=True) as second:
+            second.write(b"second")
+        assert path.read_bytes() == b"second"
+        first.write(b"st")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_an_error_while_writing_leaves_the_older_file_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     write_text(path, "old")

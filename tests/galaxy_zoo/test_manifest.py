@@ -34,6 +34,7 @@ def manifest(shapes: DecisionTree) -> Manifest:
             (250.1, 750.2, 0.375, 0.0),
             (2**60, 7, 0),
             (2**70, 1, 2),
+            measured=1000,
         ),
     )
 
@@ -161,3 +162,14 @@ def rewrite(manifest: Manifest, folder: Path, changes: dict[str, Any]) -> None:
     manifest.write(folder)
     path = folder / MANIFEST_NAME
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_manifest_of_a_version_that_measured_every_image_says_so(tmp_path: Path, manifest: Manifest) -> None:
+    manifest.write(tmp_path)
+    data = json.loads((tmp_path / "manifest.json").read_text())
+    del data["statistics"]["measured"], data["is_decoded"]
+    (tmp_path / "manifest.json").write_text(json.dumps(data))
+    old = read_manifest(tmp_path)
+    assert old.is_decoded
+    assert old.statistics is not None
+    assert old.statistics.measured == old.samples(next(iter(old.splits)))

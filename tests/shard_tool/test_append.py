@@ -5,7 +5,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import simplejpeg
 from kaggle_download import Download, contents, jpeg, make_download, pack, packed_samples, rejected, run
 
 from galaxy_zoo.manifest import Manifest, read_manifest
@@ -198,7 +200,7 @@ class Killed(BaseException):
     """As if the process had been killed: nothing after it runs."""
 
 
-@pytest.mark.parametrize("step", ["statistics_of", "_commit", "idx", "write_text", "manifest", "clear"])
+@pytest.mark.parametrize("step", ["_merge", "_commit", "idx", "write_rejects", "manifest", "clear"])
 def test_killed_at_any_step_the_old_set_stays_valid_and_resuming_ends_with_the_same_bytes(
     step: str, parts: tuple[Path, Path], old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,7 +249,7 @@ def test_an_interrupted_append_can_be_thrown_away(
         raise Killed
 
     with monkeypatch.context() as context:
-        context.setattr(appending, "write_text", die)
+        context.setattr(appending, "write_rejects", die)
         with pytest.raises(Killed):
             appending.append(appending.NewGalaxies(parts[1], shards=3), appending.OutOptions(old))
     changed = append(parts[1], old, "--shards", 5, "--resume")
@@ -309,3 +311,55 @@ def test_an_append_that_another_one_overtook_is_refused(
     result = append(parts[1], old)
     assert result.exit_code == 1
     assert "another append has ended there meanwhile" in result.stderr
+
+
+def test_appending_without_decoding_marks_the_whole_set(parts: tuple[Path, Path], old: Path, packed: Path) -> None:
+    assert append(parts[1], old, "--no-decode").exit_code == 0
+    together, at_once = read_manifest(old), read_manifest(packed)
+    assert not together.is_decoded
+    assert together.channel_mean == at_once.channel_mean  # so few images are all measured
+    assert run("lint", old, "--deep", "--workers", 1).exit_code == 0
+
+
+def test_a_catalogue_can_be_appended(old: Path, whole_download: Download, tmp_path: Path) -> None:
+    rows = [whole_download.rows[0], *whole_download.rows[19:22]]
+    for row in rows[1:]:
+        (tmp_path / "cutouts").mkdir(exist_ok=True)
+        (tmp_path / "cutouts" / f"x{row[0]}.jpg").write_bytes(whole_download.train[row[0]])
+    listed = [[*rows[0], "image"], *([*row, f"x{row[0]}.jpg"] for row in rows[1:])]
+    (tmp_path / "more.csv").write_text("".join(",".join(row) + "\n" for row in listed))
+    options = ("--catalogue", tmp_path / "more.csv", "--file-column", "image")
+    result = append(tmp_path / "cutouts", old, *options)
+    assert result.exit_code == 0, result.stderr
+    new = {row[0]: whole_download.train[row[0]] for row in rows[1:]}
+    assert {name: packed_samples(old, "train")[name]["jpg"] for name in new} == new
+    assert append(tmp_path / "cutouts", old, *options, "--labels", tmp_path / "more.csv").exit_code == 2
+
+
+def test_fits_images_get_the_stretch_of_the_set_or_the_one_asked_for(tmp_path: Path) -> None:
+    fits = pytest.importorskip("astropy.io.fits")
+    values = np.linspace(0, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
+    for number, suffix in ((1, "jpg"), (2, "fits"), (3, "fits"), (4, "jpg")):
+        path = tmp_path / f"part{number}" / f"{number}.{suffix}"
+        path.parent.mkdir()
+        if suffix == "fits":
+            fits.PrimaryHDU(values).writeto(path)
+        else:
+            path.write_bytes(simplejpeg.encode_jpeg(np.full((32, 32, 3), number, np.uint8)))
+    out = tmp_path / "out"
+    assert pack(tmp_path / "part1", out).exit_code == 0
+    assert "pass --fits-range" in append(tmp_path / "part2", out).stderr
+    result = append(tmp_path / "part2", out, "--fits-range", 0, 1)
+    assert result.exit_code == 0, result.stderr
+    encoding = read_manifest(out).encoding
+    assert encoding is not None
+    assert encoding["fits_asinh"] == {"black": 0, "white": 1, "softening": 10}
+    another = append(tmp_path / "part3", out, "--fits-range", 0, 2)
+    assert another.exit_code == 1
+    assert "have another stretch" in another.stderr
+    assert append(tmp_path / "part3", out).exit_code == 0
+    assert append(tmp_path / "part4", out).exit_code == 0  # no FITS images: the stretch is not asked for
+    assert read_manifest(out).encoding == encoding
+    samples = packed_samples(out, "test")
+    assert samples["2"]["jpg"] == samples["3"]["jpg"]
+    assert run("lint", out, "--deep", "--workers", 1).exit_code == 0

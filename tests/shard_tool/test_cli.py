@@ -24,3 +24,22 @@ def test_every_command_shows_an_example_and_every_default(command: str) -> None:
 
 def test_an_unknown_command_exits_2() -> None:
     assert run("unwrap").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("append", "s3://bucket/source", "shards"),
+        ("append", "source", "s3://bucket/shards"),
+        ("duplicates", "s3://bucket/shards"),
+        ("index", "s3://bucket/tars"),
+        ("preview", "s3://bucket/shards", "sheet.png"),
+        ("synth", "s3://bucket/demo"),
+        ("unpack", "s3://bucket/shards", "out"),
+    ],
+)
+def test_a_command_for_the_disk_refuses_a_url(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "//bucket/" in result.stderr
+    assert "this command works on the disk; copy it here first" in " ".join(result.stderr.split())

@@ -2,6 +2,8 @@
 
 import io
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +186,25 @@ def test_an_impossible_stretch_is_wrong_usage(options: tuple[str, ...], source: 
     result = pack(source, tmp_path / "out", *options)
     assert result.exit_code == 2
     assert "--fits-" in result.stderr
+
+
+def _decodes(data: bytes) -> bool:
+    try:
+        decode_fits(data, STRETCH)
+    except ImageError:
+        return False
+    return True
+
+
+def test_threads_that_decode_at_once_find_all_damage() -> None:
+    spoilt = bytearray(WHOLE)
+    spoilt[-3000] ^= 1  # only a checksum tells, and that only by a warning
+    assert [_decodes(WHOLE), _decodes(bytes(spoilt))] == [True, False]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with warnings.catch_warnings(), ThreadPoolExecutor(4) as pool:
+            warnings.simplefilter("ignore")  # as it is outside of these tests, which make errors of them
+            assert list(pool.map(_decodes, [WHOLE, bytes(spoilt)] * 60)) == [True, False] * 60
+    finally:
+        sys.setswitchinterval(interval)

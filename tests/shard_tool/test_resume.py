@@ -259,12 +259,26 @@ def test_out_below_a_file_is_one_message(kaggle: Path, tmp_path: Path) -> None:
         assert "ot a " in result.stderr  # "not a folder" or "Not a directory"
 
 
+def test_resuming_what_was_finished_from_another_layout_of_the_same_does_nothing(
+    kaggle: Path, whole_download: Download, tmp_path: Path
+) -> None:
+    assert pack(kaggle, tmp_path / "out").exit_code == 0
+    result = pack(whole_download.write_zips(tmp_path / "zips"), tmp_path / "out", "--resume")
+    assert result.exit_code == 0, result.stderr
+
+
 def test_resuming_what_was_finished_from_something_else_is_refused(kaggle: Path, tmp_path: Path) -> None:
     assert pack(kaggle, tmp_path / "out").exit_code == 0
     before = contents(tmp_path / "out")
     fewer = shutil.copytree(kaggle, tmp_path / "fewer")
     next((fewer / "images_test_rev1").iterdir()).unlink()
-    for source, options in ((fewer, ()), (kaggle, ("--shards", 3)), (tmp_path / "nowhere", ())):
+    changed = shutil.copytree(kaggle, tmp_path / "changed")
+    table = changed / "training_solutions_rev1.csv"
+    lines = table.read_text().splitlines()
+    table.write_text(
+        "\n".join([lines[0], lines[2], lines[1].split(",")[0] + lines[2][lines[2].index(",") :], *lines[3:]])
+    )
+    for source, options in ((fewer, ()), (changed, ()), (kaggle, ("--shards", 3)), (tmp_path / "nowhere", ())):
         result = pack(source, tmp_path / "out", "--resume", *options)
         assert result.exit_code == 1, result.output
     assert contents(tmp_path / "out") == before

@@ -1,7 +1,9 @@
 """`SeekableDeflate` gives the same bytes as inflating all of it, wherever one reads."""
 
 import random
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -31,6 +33,18 @@ def test_slices_read_in_any_order_are_the_slices_of_the_whole(slices: list[tuple
     stream = reader(STORED)
     for offset, size in slices:
         assert stream.read_at(offset, size) == WHOLE[offset : offset + size]
+
+
+def test_threads_that_read_at_once_get_the_slices_of_the_whole() -> None:
+    def read_stored(offset: int, size: int) -> bytes:
+        time.sleep(0)  # another thread may go on here
+        return STORED[offset : offset + size]
+
+    stream = SeekableDeflate(read_stored, SIZE, name="inner.zip")
+    slices = [(random.Random(i).randrange(SIZE), 20_000) for i in range(100)]
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda each: stream.read_at(*each), slices)
+    assert list(found) == [WHOLE[offset : offset + size] for offset, size in slices]
 
 
 def test_a_read_far_back_inflates_only_from_the_snapshot_before_it() -> None:

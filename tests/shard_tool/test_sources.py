@@ -2,21 +2,32 @@
 
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 from kaggle_download import Download, jpeg, pack, zip_of
 
 from galaxy_zoo.errors import LabelError, SourceError
+from shard_tool.draft import Draft
 from shard_tool.sources import list_source
-from shard_tool.walking import walk
+from shard_tool.walking import StoredFile, walk
 
 TRAVERSAL = "a/../../../etc/passwd.jpg"
 
 
-def ids(files: list) -> list[str]:
+def ids(files: Iterable[StoredFile]) -> list[str]:
     return [file.name.split(".")[0] for file in files]
+
+
+def listed(source: Path) -> Draft:
+    draft = Draft()
+    list_source(draft, source)
+    return draft
+
+
+def images(draft: Draft, split: str) -> list[str]:
+    return [sample.id for sample, _ in draft.shuffled(split)]
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -39,38 +50,38 @@ def make(folder: Path, *names: str) -> Path:
 )
 def test_the_nearest_folder_tells_the_split(name: str, split: str, tmp_path: Path) -> None:
     make(tmp_path / "galaxies", f"{name}/1.jpg", "test_outer/train_inner/2.JPG", "training_solutions_rev1.csv")
-    images = list_source(tmp_path / "galaxies").images
-    assert "1" in ids(images[split])
-    assert "2" in ids(images["train"])
+    draft = listed(tmp_path / "galaxies")
+    assert "1" in images(draft, split)
+    assert "2" in images(draft, "train")
 
 
 @pytest.mark.parametrize("name", ["strain", "latest", "contest_images", "restraint"])
 def test_a_word_within_a_word_is_no_split(name: str, tmp_path: Path) -> None:
     make(tmp_path / "galaxies", f"{name}/1.jpg", "train/2.jpg", "labels/train.csv")
-    listing = list_source(tmp_path / "galaxies")
-    assert ids(listing.images["train"]) == ["2"]
-    assert listing.ignored == [(name, "1 images neither in a training nor in a test folder by name")]
+    draft = listed(tmp_path / "galaxies")
+    assert images(draft, "train") == ["2"]
+    assert list(draft.ignored()) == [(name, "1 images neither in a training nor in a test folder by name")]
 
 
 def test_unnamed_images_are_training_where_there_are_labels(tmp_path: Path) -> None:
     make(tmp_path / "galaxies", "cutouts/1.jpg", "test/2.jpg", "training_solutions_rev1.csv")
-    images = list_source(tmp_path / "galaxies").images
-    assert (ids(images["train"]), ids(images["test"])) == (["1"], ["2"])
+    draft = listed(tmp_path / "galaxies")
+    assert (images(draft, "train"), images(draft, "test")) == (["1"], ["2"])
 
 
 def test_every_file_is_an_image_or_labels_or_ignored(tmp_path: Path) -> None:
     source = make(tmp_path / "s", "train/1.jpg", "training_solutions_rev1.csv", "x.txt", "all_zeros_benchmark.csv")
     make(source, ".DS_Store", "other.csv", "odd/3.jpg")
-    listing = list_source(source)
-    assert len(walk(source)) == 7
-    assert len(listing.images["train"]) + 1 + len(listing.ignored) == 7
+    draft = listed(source)
+    assert len(list(walk(source))) == 7
+    assert draft.count(split="train") + 1 + draft.num_ignored == 7
 
 
 def test_two_tables_of_labels_are_an_error_that_names_them(tmp_path: Path) -> None:
     make(tmp_path / "s", "train/1.jpg", "training_solutions_rev1.csv", "old/training_solutions_rev1.csv")
     with pytest.raises(LabelError, match=r"old/training_solutions_rev1.csv and training_solutions_rev1.csv"):
-        list_source(tmp_path / "s")
-    assert len(list_source(tmp_path / "s", [tmp_path / "s/training_solutions_rev1.csv"]).labels) == 1
+        listed(tmp_path / "s")
+    assert len(list_source(Draft(), tmp_path / "s", [tmp_path / "s/training_solutions_rev1.csv"])) == 1
 
 
 def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
@@ -184,9 +195,9 @@ def test_a_zip_three_deep_is_ignored_and_listed(tmp_path: Path) -> None:
     deepest = zip_of({"1.jpg": jpeg(1)})
     source = tmp_path / "s.zip"
     source.write_bytes(zip_of({"a.zip": zip_of({"b.zip": deepest, "test/2.jpg": jpeg(2)})}))
-    assert list_source(source).ignored == [("s.zip/a.zip/b.zip", "neither an image nor labels")]
+    assert list(listed(source).ignored()) == [("s.zip/a.zip/b.zip", "neither an image nor labels")]
 
 
 def test_a_missing_source_is_a_source_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such folder"):
-        walk(tmp_path / "nowhere")
+        list(walk(tmp_path / "nowhere"))

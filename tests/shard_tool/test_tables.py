@@ -2,12 +2,26 @@
 
 import csv
 import io
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from kaggle_download import TABLE, TRAIN_FOLDER, Download, contents, jpeg, pack, packed_samples, zip_of
+from kaggle_download import (
+    TABLE,
+    TEST_FOLDER,
+    TRAIN_FOLDER,
+    Download,
+    contents,
+    jpeg,
+    pack,
+    packed_samples,
+    zip_of,
+)
 
+import shard_tool.catalogue
+import shard_tool.tables
 from galaxy_zoo.tree import load_tree
 
 TREE = load_tree("gz2-kaggle")
@@ -192,3 +206,90 @@ def test_a_table_may_be_given_for_training_images_alone(whole_download: Download
     both = ("--labels", source / f"{TABLE}.zip", "--labels", source / f"{TABLE}.zip")
     result = pack(source / f"{TRAIN_FOLDER}.zip", tmp_path / "out", *both)
     assert result.exit_code == 0, result.stderr
+
+
+@pytest.fixture
+def few_lines_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of 30 rows are read in eight parts."""
+    monkeypatch.setattr(shard_tool.tables, "LINES_AT_ONCE", 4)
+    monkeypatch.setattr(shard_tool.catalogue, "LINES_AT_ONCE", 4)
+
+
+@pytest.mark.usefixtures("few_lines_at_once")
+def test_a_table_read_in_parts_packs_to_the_same_bytes(
+    images_only: Path, whole_download: Download, packed: Path, tmp_path: Path
+) -> None:
+    rows = whole_download.rows
+    whole = write_rows(tmp_path / "whole.csv", [*rows, *([""] for _ in range(9))])
+    halves = [write_rows(tmp_path / f"{i}.csv", [row[:1] + row[i::2] for row in rows]) for i in (1, 2)]
+    assert pack(images_only, tmp_path / "one", "--labels", whole).exit_code == 0
+    assert contents(tmp_path / "one") == contents(packed)
+    assert pack(images_only, tmp_path / "two", "--labels", halves[0], "--labels", halves[1]).exit_code == 0
+    assert contents(tmp_path / "two") == contents(packed)
+    listed = [[*rows[0], "file"], *([*row, f"{TRAIN_FOLDER}/{row[0]}.jpg"] for row in rows[1:])]
+    named = write_rows(tmp_path / "catalogue.csv", listed)
+    shutil.rmtree(images_only / TEST_FOLDER)
+    assert pack(images_only, tmp_path / "three", "--catalogue", named).exit_code == 0
+    tars = {name: data for name, data in contents(packed).items() if name.startswith("train")}
+    assert {name: data for name, data in contents(tmp_path / "three").items() if name.startswith("train")} == tars
+
+
+@pytest.mark.usefixtures("few_lines_at_once")
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda rows: [*rows, rows[2]], "line 32: id 100015 stands twice (first in line 3)"),
+        (
+            lambda rows: [*rows[:20], [rows[20][0], "x", *rows[20][2:]], *rows[21:]],
+            "line 21, column Class1.1: 'x'",
+        ),
+        (
+            lambda rows: [*rows[:20], [rows[20][0], "2", *rows[20][2:]], *rows[21:]],
+            "line 21, column Class1.1: 2 is",
+        ),
+        (lambda rows: [*rows[:20], [""], *rows[20:]], "line 21: the id is empty"),
+        (
+            lambda rows: [*rows[:9], [rows[9][0], "", *rows[9][2:]], *rows[10:]],
+            "line 10, column Class1.1: the vote",
+        ),
+    ],
+)
+def test_an_error_in_a_later_part_has_the_line_of_the_file(
+    spoil: Callable[[list[list[str]]], list[list[str]]],
+    message: str,
+    images_only: Path,
+    whole_download: Download,
+    tmp_path: Path,
+) -> None:
+    file = write_rows(tmp_path / "votes.csv", spoil(whole_download.rows))
+    result = pack(images_only, tmp_path / "out", "--labels", file)
+    assert result.exit_code == 1
+    assert f"votes.csv, {message}" in result.stderr
+
+
+@pytest.mark.usefixtures("few_lines_at_once")
+def test_a_contradiction_in_a_later_part_names_its_first_cell_and_counts_all(
+    images_only: Path, whole_download: Download, tmp_path: Path
+) -> None:
+    rows = whole_download.rows
+    other = [rows[0], *([row[0], "0.5", *row[2:]] for row in reversed(rows[11:]))]
+    one, two = write_rows(tmp_path / "one.csv", rows), write_rows(tmp_path / "two.csv", other)
+    result = pack(images_only, tmp_path / "out", "--labels", one, "--labels", two)
+    assert result.exit_code == 1
+    assert (
+        f"id {rows[11][0]}, column Class1.1: {float(rows[11][1]):.9g} in {one}, but 0.5 in {two}" in result.stderr
+    )
+    assert "(20 such cells)" in result.stderr
+
+
+@pytest.mark.usefixtures("few_lines_at_once")
+def test_a_file_named_twice_far_apart_in_a_catalogue_is_an_error(
+    images_only: Path, whole_download: Download, tmp_path: Path
+) -> None:
+    rows = whole_download.rows
+    files = ["file", *(f"{TRAIN_FOLDER}/{row[0]}.jpg" for row in rows[1:])]
+    files[25] = files[3]
+    named = write_rows(tmp_path / "c.csv", [[*row, file] for row, file in zip(rows, files, strict=True)])
+    result = pack(images_only, tmp_path / "out", "--catalogue", named)
+    assert result.exit_code == 1
+    assert f"line 26: file {files[3]} stands twice (first in line 4)" in result.stderr

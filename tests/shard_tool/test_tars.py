@@ -164,7 +164,7 @@ def test_a_gzip_not_to_be_trusted_is_refused(data: bytes, message: str, tmp_path
 def test_a_tar_that_changes_after_it_was_listed_is_noticed(tmp_path: Path) -> None:
     source = tmp_path / "a.tar"
     source.write_bytes(tar_of({"test/1.jpg": jpeg(1), "test/2.jpg": jpeg(2)}))
-    files = walk(source)
+    files = list(walk(source))
     assert [file.read() for file in files] == [jpeg(1), jpeg(2)]
     source.write_bytes(tar_of({"test/3.jpg": jpeg(3), "test/4.jpg": jpeg(4)}) + bytes(10_240))
     open_archive.cache_clear()  # as in a worker that opens it later

@@ -13,7 +13,8 @@ from hypothesis.extra import numpy as arrays
 from kaggle_download import TABLE, TEST_FOLDER, TRAIN_FOLDER, Download, contents, jpeg, make_download, pack, run
 
 from galaxy_zoo.index import index_path
-from shard_tool.unpacking import format_votes, in_order
+from galaxy_zoo.manifest import Shard
+from shard_tool.unpacking import UnpackedRows, UnpackedShard, format_votes
 
 SHARD = "train-000004.tar"
 FRACTIONS = st.floats(0, 1, width=32)
@@ -92,8 +93,15 @@ def test_kaggles_own_digits_come_back() -> None:
 
 
 def test_ids_are_ordered_as_numbers_only_where_all_are() -> None:
-    assert in_order(["10", "9", "100"]) == ["9", "10", "100"]
-    assert in_order(["10", "9", "a"]) == ["10", "9", "a"]
+    assert in_order("10", "9", "100") == ["9", "10", "100"]
+    assert in_order("10", "9", "a") == ["10", "9", "a"]
+    assert in_order("10", "010", "9" * 30, "11", "0") == ["0", "010", "10", "11", "9" * 30]
+
+
+def in_order(*ids: str) -> list[str]:
+    rows = UnpackedRows()
+    rows.add(UnpackedShard("train", Shard("train-000000.tar", len(ids), 0, "", ""), ids, ("0.5",) * len(ids)))
+    return [sample_id for sample_id, _ in rows.labelled("train")]
 
 
 def test_a_set_without_labels_has_no_table(whole_download: Download, tmp_path: Path) -> None:

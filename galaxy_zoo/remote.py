@@ -1,0 +1,390 @@
+"""Files and folders of object stores (`s3://`, `gs://`, any URL that fsspec reads), with the part of pathlib used here.
+
+Errors are `OSError`s as those of the disk: with the URL as their `filename` and one line as `strerror`. What may be
+over soon (no answer, too many requests) is tried again for `SHARD_TOOL_RETRY_S` seconds (default 60).
+
+Credentials and endpoints come from where the store's own tools have them (environment, profile), never from a URL.
+"""
+
+import errno
+import io
+import os
+import random
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TypeVar
+
+from galaxy_zoo.errors import InputError
+from galaxy_zoo.window import Window
+
+T = TypeVar("T")
+_is_over: ContextVar[Callable[[], bool]] = ContextVar("is_over", default=lambda: False)
+
+RETRY_VARIABLE = "SHARD_TOOL_RETRY_S"
+DEFAULT_RETRY_S = 60.0
+LONGEST_WAIT_S = 10.0
+POLL_S = 0.2
+PART_BYTES = 16 * 2**20
+"""A part of a multipart upload."""
+BUFFER_BYTES = 8 * 2**20
+REQUESTS_AT_ONCE = 16
+
+WHOLE_OR_NOTHING = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
+"""Stores where an object appears when its upload is complete; elsewhere a file is renamed when it is."""
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    # retried here; and many S3 servers send the checksum of the whole object with a part of it
+    "s3": {
+        "config_kwargs": {"response_checksum_validation": "when_required", "retries": {"total_max_attempts": 1}}
+    }
+}
+PERMANENT = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
+PERMANENT_NUMBERS = {
+    errno.EINVAL,
+    errno.EPERM,
+    errno.ENOSYS,
+    errno.ENAMETOOLONG,
+    errno.ENOTEMPTY,
+    errno.EMSGSIZE,
+    errno.ENOSPC,
+    getattr(errno, "EREMCHG", errno.EINVAL),
+}
+"""The `OSError`s that s3fs makes of answers which will not change."""
+TRANSIENT_NAMES = {
+    "ConnectionError",
+    "HTTPClientError",
+    "IncompleteReadError",
+    "ClientError",
+    "ResponseParserError",
+}
+"""Errors of botocore and aiohttp that are no `OSError`s."""
+NO_CREDENTIALS_NAMES = {
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+    "DefaultCredentialsError",
+}
+SIGNATURE = re.compile(r"\?[^\s'\"]+")
+"""What follows the path of a URL in an error, which may let in whoever reads it."""
+VERSION_KEYS = ("etag", "md5hash", "generation", "lastmodified", "last_modified", "mtime", "updated", "created")
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is that of an object store; no path of the disk that pathlib made has two slashes."""
+    return "://" in path
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a store says about a file or folder; `version` is a number that changes whenever the file does."""
+
+    is_dir: bool
+    st_size: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePath:
+    """A file or folder of a store.
+
+    `listed` is what a listing said about it, which saves asking again. `retry_s` is how long to try what fails, None
+    for as long as the environment says.
+    """
+
+    url: str
+    listed: Status | None = field(default=None, compare=False, repr=False)
+    retry_s: float | None = field(default=None, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return self.url.partition("?")[0]  # what follows may be a signature
+
+    def __truediv__(self, name: str) -> "RemotePath":
+        return RemotePath(f"{self.url.rstrip('/')}/{name}")
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return str(self).rstrip("/").rpartition("/")[2]
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the name, with its dot."""
+        return Path(self.name).suffix
+
+    def with_suffix(self, suffix: str) -> "RemotePath":
+        """The path with another suffix."""
+        return RemotePath(self.url.removesuffix(self.suffix) + suffix)
+
+    def absolute(self) -> "RemotePath":
+        """The path itself: a URL is the same everywhere."""
+        return self
+
+    def stat(self) -> Status:
+        """What the store says about it, or said when it was listed.
+
+        Raises:
+            FileNotFoundError: there is no such file or folder.
+        """
+        return self.listed or self.ask()
+
+    def ask(self) -> Status:
+        """What the store says about it now; raises as `stat`."""
+        return _status(self._call(lambda store, path: store.info(path)))
+
+    def exists(self) -> bool:
+        """Whether there is such a file or folder."""
+        return self._status_or_none() is not None
+
+    def is_dir(self) -> bool:
+        """Whether it is a folder: there are files below it."""
+        status = self._status_or_none()
+        return status is not None and status.is_dir
+
+    def is_file(self) -> bool:
+        """Whether it is a file."""
+        status = self._status_or_none()
+        return status is not None and not status.is_dir
+
+    def is_symlink(self) -> bool:
+        """Whether it is a link: stores have none."""
+        return False
+
+    def iterdir(self) -> Iterator["RemotePath"]:
+        """What lies in the folder; nothing where there is no such folder, since stores have no empty ones.
+
+        Raises:
+            FileNotFoundError: there is no such bucket.
+        """
+        try:
+            found = self._call(lambda store, path: store.ls(path, detail=True))
+        except FileNotFoundError:
+            self.check_bucket()
+            return
+        yield from self._listed(found)
+
+    def check_bucket(self) -> None:
+        """Check that the bucket of the path exists, in a store that has such.
+
+        Raises:
+            FileNotFoundError: it does not.
+        """
+        if self._protocol in WHOLE_OR_NOTHING and not self._call(_has_bucket):
+            raise FileNotFoundError(errno.ENOENT, "there is no such bucket", str(self))
+
+    def files(self) -> Iterator["RemotePath"]:
+        """Every file below the folder."""
+        yield from self._listed(self._call(lambda store, path: store.find(path, detail=True)).values())
+
+    def relative_to(self, folder: "RemotePath") -> str:
+        """The path below a folder, with "/"."""
+        return self.url.removeprefix(folder.url.rstrip("/") + "/")
+
+    def read_bytes(self) -> bytes:
+        """The whole file."""
+        return self._call(lambda store, path: bytes(store.cat_file(path)))
+
+    def read_text(self) -> str:
+        """The whole file as UTF-8."""
+        return self.read_bytes().decode()
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """A slice of the file, which must lie in it, with one request."""
+        if not size:
+            return b""
+        return self._call(lambda store, path: bytes(store.cat_file(path, start=offset, end=offset + size)))
+
+    def open(self, mode: Literal["rb"] = "rb") -> io.BufferedReader:  # noqa: ARG002 - pathlib's interface
+        """The file, open for reading; a few MiB are read at once."""
+        num_bytes = self.stat().st_size
+        return io.BufferedReader(Window(self.read_at, num_bytes), BUFFER_BYTES)
+
+    def unlink(self) -> None:
+        """Remove the file, if it is there."""
+        try:
+            self._call(lambda store, path: store.rm_file(path))
+        except FileNotFoundError:
+            return
+
+    def rmdir(self) -> None:
+        """Remove the folder, which must be empty: only needed where that is still a folder."""
+        if self._protocol not in WHOLE_OR_NOTHING:
+            self._call(lambda store, path: store.rmdir(path))
+
+    @contextmanager
+    def atomic_write(self) -> Iterator[BinaryIO]:
+        """A file that becomes this one when the block ends without an error: whole, or not at all.
+
+        Until then it lies without a name in the folder for temporary files ($TMPDIR), so nothing is left of it
+        however the process ends.
+        """
+        with tempfile.TemporaryFile() as file:
+            try:
+                yield file
+                file.flush()
+            except OSError as error:
+                error.filename = error.filename or tempfile.gettempdir()
+                raise
+            self._upload(f"/proc/self/fd/{file.fileno()}")
+
+    def _upload(self, local: str) -> None:
+        def upload(store: Any, path: str) -> None:
+            if self._protocol not in WHOLE_OR_NOTHING:
+                store.makedirs(path.rpartition("/")[0], exist_ok=True)
+                store.put_file(local, f"{path}.part")
+                store.mv(f"{path}.part", path)
+                return
+            try:
+                store.put_file(local, path, chunksize=PART_BYTES)
+            except FileNotFoundError as error:
+                if _has_bucket(store, path):
+                    raise ConnectionError("it has forgotten the parts it had") from error
+                raise
+
+        self._call(upload)
+
+    @property
+    def _protocol(self) -> str:
+        return self.url.partition("://")[0]
+
+    def _status_or_none(self) -> Status | None:
+        try:
+            return self.stat()
+        except FileNotFoundError:
+            return None
+
+    def _listed(self, infos: Iterable[Mapping[str, Any]]) -> Iterator["RemotePath"]:
+        own = self.url.partition("://")[2].strip("/")
+        for info in infos:
+            name = str(info["name"]).strip("/")
+            if name != own and not info["name"].endswith("/"):  # an object that stands for a folder
+                yield RemotePath(f"{self._protocol}://{name}", _status(info))
+
+    def _call(self, function: Callable[[Any, str], T]) -> T:
+        """`function(store, path)`, again and again while the store does not answer."""
+        store = _store(self._protocol, os.getpid())
+        path = store._strip_protocol(self.url)
+        limit_s = _retry_s() if self.retry_s is None else self.retry_s
+        failed_at, wait_s = None, 0.2
+        while True:
+            try:
+                return function(store, path)
+            except Exception as error:
+                now = time.monotonic()
+                failed_at = failed_at or now
+                is_hopeless = not _is_transient(error) or _is_over.get()()
+                if is_hopeless or now + wait_s > failed_at + limit_s:
+                    raise _plain(error, str(self), tried_s=now - failed_at) from error
+            _wait(wait_s * random.uniform(0.5, 1))
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+
+AnyPath = Path | RemotePath
+
+
+def path_of(text: str) -> AnyPath:
+    """The path on the disk or in a store that a user named; `file://` is the disk.
+
+    Raises:
+        ValueError: the URL holds a password, or is one of several joined by "::".
+    """
+    protocol, separator, rest = text.partition("://")
+    if not separator:
+        return Path(text)
+    if "::" in text:
+        raise ValueError("URLs joined by '::' are not read; name the file itself")
+    if ":" in rest.partition("/")[0].rpartition("@")[0]:
+        raise ValueError("a URL with a password is not read; give it where the store's own tools look for it")
+    return Path(rest) if protocol in {"file", "local"} else RemotePath(text.rstrip("/"))
+
+
+def remove_files(paths: Iterable[RemotePath]) -> None:
+    """Remove files, several at a time."""
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        list(pool.map(RemotePath.unlink, paths))
+
+
+@lru_cache
+def _store(protocol: str, process: int) -> Any:  # noqa: ARG001 - connections do not outlive a fork
+    """What fsspec reads a protocol with; one a process."""
+    try:
+        import fsspec  # noqa: PLC0415 - not needed for folders on the disk, and slow to import
+
+        known = fsspec.config.conf.get(protocol, {})
+        options: dict[str, Any] = {
+            name: {**value, **known.get(name, {})} for name, value in OPTIONS.get(protocol, {}).items()
+        }
+        return fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True, **options)
+    except ImportError as error:
+        package = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(protocol)
+        hint = f"install it with: pip install {package}" if package else str(error).rstrip(".")
+        raise InputError(
+            f"{protocol}://: reading and writing it needs a package that is missing; {hint}"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{protocol}://: fsspec knows no such protocol; name a folder, s3:// or gs://") from error
+
+
+@contextmanager
+def until(is_over: Callable[[], bool]) -> Iterator[None]:
+    """Stop waiting for stores in the block as soon as `is_over()`, or that of a block around it."""
+    outer = _is_over.get()
+    token = _is_over.set(lambda: is_over() or outer())
+    try:
+        yield
+    finally:
+        _is_over.reset(token)
+
+
+def _wait(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not _is_over.get()() and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, POLL_S))
+
+
+def _has_bucket(store: Any, path: str) -> bool:
+    return bool(store.exists(path.lstrip("/").partition("/")[0] or path))
+
+
+def _retry_s() -> float:
+    text = os.environ.get(RETRY_VARIABLE, "")
+    try:
+        return float(text or DEFAULT_RETRY_S)
+    except ValueError as error:
+        raise InputError(f"{RETRY_VARIABLE}={text}: not a number of seconds") from error
+
+
+def _is_transient(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return not isinstance(error, PERMANENT) and error.errno not in PERMANENT_NUMBERS
+    return any(kind.__name__ in TRANSIENT_NAMES for kind in type(error).__mro__)
+
+
+def _plain(error: Exception, url: str, *, tried_s: float) -> OSError:
+    """An error of a store as one of the disk: number, one line, URL."""
+    detail = SIGNATURE.sub("?...", " ".join(str(error).split()))[:300]
+    if isinstance(error, FileNotFoundError):
+        return FileNotFoundError(errno.ENOENT, "there is no such file, folder or bucket", url)
+    if type(error).__name__ in NO_CREDENTIALS_NAMES:
+        return PermissionError(
+            errno.EACCES, f"no credentials ({detail}); give them where the store's own tools look for them", url
+        )
+    if isinstance(error, PermissionError):
+        return PermissionError(errno.EACCES, f"access denied ({detail}); check credentials and rights", url)
+    for_s = f" for {tried_s:.0f} s" if _is_transient(error) else ""
+    number = error.errno if isinstance(error, OSError) and error.errno else errno.EIO
+    return OSError(number, f"the store fails{for_s} ({type(error).__name__}: {detail})", url)
+
+
+def _status(info: Mapping[str, Any]) -> Status:
+    said = {key.lower(): value for key, value in info.items() if value is not None}
+    version = next((str(said[key]).strip('"') for key in VERSION_KEYS if key in said), "")
+    digest = blake2b(version.encode(), digest_size=7).digest()
+    return Status(info["type"] == "directory", int(info["size"] or 0), int.from_bytes(digest))

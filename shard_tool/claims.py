@@ -1,0 +1,143 @@
+"""Who may write to a folder of a store, which has no locks: each pack lays down a claim and looks for others.
+
+A claim is a small object of its own, renewed every few seconds. Stores show what was written to whoever lists
+afterwards (S3 since 2020, Google's and Azure's always), so of two packs at least one sees the other, and goes. A
+claim that was not renewed for long, or whose process is known to be dead, is of a pack that was killed.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+from galaxy_zoo.errors import OutputError
+from galaxy_zoo.files import write_text
+from galaxy_zoo.remote import RemotePath
+
+CLAIM_PREFIX = "lock-"
+RENEWED_EVERY_S = 20.0
+DEAD_AFTER_S = 120.0
+"""Far longer than clocks of machines differ that a store serves at all."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Which process lays claim to a folder. `space` tells where its number means something: a boot and a container."""
+
+    host: str
+    space: str
+    process: int
+    renewed_s: float
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was renewed."""
+        return max(0.0, time.time() - self.renewed_s)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether its process is gone, as far as can be told from here."""
+        is_here = self.space == _space()
+        return self.age_s > DEAD_AFTER_S or (is_here and not Path(f"/proc/{self.process}").exists())
+
+
+class Held:
+    """A claim that this process holds and renews."""
+
+    def __init__(self, folder: RemotePath) -> None:
+        self._folder = folder
+        self.path = folder / f"{CLAIM_PREFIX}{uuid4().hex}"
+        self._once = replace(self.path, retry_s=0)  # it is renewed often enough
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+
+    def start(self) -> None:
+        """Lay down the claim and keep it."""
+        self._write(self.path)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Check that the folder is still claimed by this process alone.
+
+        Raises:
+            OutputError: another one took it for dead, since the store could not be reached for long.
+            OSError: the store cannot be asked.
+        """
+        if not self.path.exists():
+            raise OutputError(
+                f"{self.path}: another pack has taken over while the store could not be reached; wait for its end"
+            )
+
+    def end(self) -> None:
+        """Give the folder back; where the store cannot be reached the claim grows old."""
+        self._is_over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        with suppress(OSError):
+            self._once.unlink()
+            replace(self._folder, retry_s=0).rmdir()  # fails where a journal is left
+
+    def _write(self, path: RemotePath) -> None:
+        claim = Claim(socket.gethostname(), _space(), os.getpid(), time.time())
+        write_text(path, json.dumps(asdict(claim)) + "\n")
+
+    def _keep(self) -> None:
+        while not self._is_over.wait(RENEWED_EVERY_S):
+            with suppress(OSError):
+                if self._once.exists():
+                    self._write(self._once)
+
+
+@contextmanager
+def claimed(folder: RemotePath) -> Iterator[Held]:
+    """Claim a folder, and keep the claim while the block runs.
+
+    Raises:
+        OutputError: another pack is writing to it.
+        OSError: the store cannot be reached.
+    """
+    held = Held(folder)
+    try:
+        held.start()
+        for path in folder.iterdir():
+            if path.name.startswith(CLAIM_PREFIX) and path != held.path:
+                _remove_or_refuse(path)
+        yield held
+    finally:
+        held.end()
+
+
+def _remove_or_refuse(path: RemotePath) -> None:
+    claim = _read(path)
+    if claim is None or claim.is_dead:
+        path.unlink()
+        return
+    raise OutputError(
+        f"{path}: another pack is writing to it: process {claim.process} on {claim.host}, last heard of "
+        f"{claim.age_s:.0f} s ago; wait for its end, or if it was killed, run the same command with --resume "
+        f"{DEAD_AFTER_S:.0f} s after that"
+    )
+
+
+def _read(path: RemotePath) -> Claim | None:
+    """A claim; None where it has just gone."""
+    try:
+        return Claim(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise OutputError(
+            f"{path}: not a claim that this version reads; remove it if no pack is running"
+        ) from error
+
+
+def _space() -> str:
+    """Names the process numbers of this boot of this machine, and of this container."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot} {Path('/proc/self/ns/pid').readlink()}"

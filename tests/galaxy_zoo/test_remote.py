@@ -1,0 +1,139 @@
+"""Paths of stores, by fsspec's store in memory: what they are, what they hold, and what they say when they fail."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from galaxy_zoo import remote
+from galaxy_zoo.errors import InputError
+from galaxy_zoo.files import atomic_write, sha256_of, write_text
+from galaxy_zoo.remote import RemotePath, path_of, remove_files, until
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder() -> Iterator[RemotePath]:
+    yield RemotePath("memory://bucket/folder")
+    fsspec.filesystem("memory").store.clear()
+    fsspec.filesystem("memory").pseudo_dirs[:] = [""]
+
+
+def test_a_path_is_on_the_disk_unless_it_is_a_url() -> None:
+    assert path_of("a/b c.zip") == Path("a/b c.zip")
+    assert path_of("file:///a/b") == Path("/a/b")
+    assert path_of("s3://bucket/a/") == RemotePath("s3://bucket/a")
+    assert path_of("s3://bucket") == RemotePath("s3://bucket")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [("ftp://me:hidden@host/a", "a URL with a password"), ("zip://a.jpg::s3://bucket/b.zip", "joined by '::'")],
+)
+def test_a_url_that_is_not_read_is_refused_without_being_repeated(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        path_of(url)
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_signature_is_not_shown() -> None:
+    path = path_of("https://host/a.zip?X-Amz-Signature=hidden")
+    assert (str(path), path.name, path.suffix) == ("https://host/a.zip", "a.zip", ".zip")
+
+
+def test_files_are_written_whole_listed_read_and_removed(folder: RemotePath) -> None:
+    assert not folder.exists()
+    assert list(folder.iterdir()) == []
+    write_text(folder / "a.txt", "one")
+    write_text(folder / "deep" / "b.txt", "two")
+    assert {path.name: (path.is_dir(), path.is_file()) for path in folder.iterdir()} == {
+        "a.txt": (False, True),
+        "deep": (True, False),
+    }
+    assert sorted(path.relative_to(folder) for path in folder.files()) == ["a.txt", "deep/b.txt"]
+    assert (folder / "a.txt").read_text() == "one"
+    assert (folder / "a.txt").read_at(1, 2) == b"ne"
+    assert (folder / "a.txt").stat().st_size == 3
+    assert sha256_of(folder / "a.txt") == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
+    remove_files(list(folder.files()))
+    assert list(folder.files()) == []
+    (folder / "a.txt").unlink()
+
+
+def test_what_is_interrupted_or_fails_leaves_nothing(folder: RemotePath) -> None:
+    write_text(folder / "a.txt", "old")
+    with pytest.raises(KeyboardInterrupt), atomic_write(folder / "a.txt") as file:
+        file.write(b"new")
+        raise KeyboardInterrupt
+    assert [path.name for path in folder.iterdir()] == ["a.txt"]
+    assert (folder / "a.txt").read_text() == "old"
+
+
+def test_a_store_that_answers_again_was_only_waited_for(folder: RemotePath) -> None:
+    answers = iter([ConnectionError("gone"), TimeoutError("late"), None])
+
+    def ask(store: object, path: str) -> str:
+        if error := next(answers):
+            raise error
+        return path
+
+    assert folder._call(ask) == "/bucket/folder"
+
+
+def test_a_store_that_stays_away_is_one_line_with_its_url(
+    folder: RemotePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(remote.RETRY_VARIABLE, "0")
+
+    def ask(store: object, path: str) -> None:
+        raise ConnectionError("no\n answer from 'https://host/a?X-Amz-Signature=hidden'")
+
+    with pytest.raises(OSError, match="the store fails for 0 s") as caught:
+        folder._call(ask)
+    assert caught.value.filename == "memory://bucket/folder"
+    assert (
+        caught.value.strerror == "the store fails for 0 s (ConnectionError: no answer from 'https://host/a?...')"
+    )
+
+
+def test_who_is_not_waited_for_any_more_stops_asking(folder: RemotePath) -> None:
+    asked: list[str] = []
+
+    def ask(store: object, path: str) -> None:
+        asked.append(path)
+        raise ConnectionError("gone")
+
+    with pytest.raises(OSError, match="the store fails"), until(lambda: len(asked) == 2), until(lambda: False):
+        folder._call(ask)
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("value", ["soon", "1 minute"])
+def test_a_time_that_is_no_number_is_an_error(
+    value: str, folder: RemotePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(remote.RETRY_VARIABLE, value)
+    with pytest.raises(InputError, match=f"SHARD_TOOL_RETRY_S={value}: not a number of seconds"):
+        folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://bucket/out", "needs a package that is missing; install it with: pip install s3fs"),
+        ("nonsense://bucket/out", "fsspec knows no such protocol"),
+    ],
+)
+def test_what_cannot_be_read_here_is_one_line(url: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "s3fs.py").write_text("raise ImportError('not installed')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from shard_tool.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "info", url], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
