@@ -7,6 +7,8 @@ of shards is therefore a random sample, and a fold of a validation is a set of s
 from hashlib import blake2b
 
 SHARD_BYTES = 64_000_000
+SHARD_SAMPLES = 20_000
+"""At most: what a worker holds of a shard is its samples' names and votes, not their images."""
 SHARDS_STEP = 10
 """Folds of 5 or 10 are equal sets of shards where the number of shards is a multiple of 10."""
 
@@ -16,9 +18,13 @@ def shuffle_key(sample_id: str, seed: int) -> bytes:
     return blake2b(sample_id.encode(), digest_size=16, key=seed.to_bytes(8, "little")).digest()
 
 
-def default_shards(image_bytes: int) -> int:
-    """The multiple of 10, at least 10, that brings shards of `image_bytes` in all nearest to 64 MB."""
-    return max(1, round(image_bytes / SHARD_BYTES / SHARDS_STEP)) * SHARDS_STEP
+def default_shards(image_bytes: int, samples: int) -> int:
+    """The multiple of 10, at least 10, that brings shards of `image_bytes` in all nearest to 64 MB.
+
+    More where a shard would have over 20,000 samples.
+    """
+    by_samples = -(-samples // (SHARD_SAMPLES * SHARDS_STEP))
+    return max(1, round(image_bytes / SHARD_BYTES / SHARDS_STEP), by_samples) * SHARDS_STEP
 
 
 def shard_slices(samples: int, shards: int) -> list[slice]:

@@ -217,4 +217,4 @@ def _cut(split: str, formats: Formats, options: PackOptions, image_px: Size) -> 
         for format_, (count, num_bytes) in formats.items()
     )
     wanted = options.shards if split == "train" else None
-    return Cut(split, num_samples, min(wanted or default_shards(num_bytes), num_samples))
+    return Cut(split, num_samples, min(wanted or default_shards(num_bytes, num_samples), num_samples))

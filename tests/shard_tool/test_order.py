@@ -20,9 +20,17 @@ def test_shards_partition_the_samples_evenly(samples: int, shards: int) -> None:
 
 @given(st.integers(0, 10**12))
 def test_the_default_is_a_multiple_of_ten_near_64_mb(image_bytes: int) -> None:
-    shards = default_shards(image_bytes)
+    shards = default_shards(image_bytes, 1000)
     assert shards % 10 == 0
     assert shards == 10 or abs(image_bytes / 64e6 - shards) <= 5
+
+
+@given(st.integers(1, 10**10))
+def test_by_default_a_shard_has_at_most_20_000_samples(samples: int) -> None:
+    shards = default_shards(0, samples)
+    assert shards % 10 == 0
+    assert samples / shards <= 20_000
+    assert shards == 10 or samples / (shards - 10) > 20_000
 
 
 def test_the_key_depends_on_id_and_seed_and_never_changes() -> None:
