@@ -46,3 +46,13 @@ def test_the_tutorial_on_a_survey(tmp_path: Path) -> None:
     run("\n".join(blocks("tutorial-survey.md", "sh")), tmp_path)
     votes = read_votes(tmp_path / "votes.csv", load_tree(str(tmp_path / "tree.toml")))
     assert votes.index.tolist() == ["J3000+01", "J3000+02"]
+
+
+def test_every_message_that_the_troubleshooting_quotes_is_the_programs_own() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    quoted = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    files = [path for path in ROOT.glob("*/*.py") if path.parts[-2] not in {"tests", "benchmarks"}]
+    code = "".join(path.read_text() for path in [*files, *ROOT.glob("*.py")])
+    text = re.sub(r'"\s*f?"', "", code)  # a string that is written in several parts
+    assert len(quoted) > 20
+    assert [words for words in quoted if words not in text] == []
