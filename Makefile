@@ -33,7 +33,7 @@ check: $(READY)  ## all a change must pass: format, lint, types, Dockerfile, she
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/shellcheck docker/entry docker/prove .ci/run
+	$(BIN)/shellcheck docker/entry docker/prove .ci/run deploy/slurm/*.sbatch
 	$(BIN)/python -m pytest --cov
 
 format: $(READY)  ## format the code and mend what ruff can mend

@@ -1,0 +1,76 @@
+"""The examples in deploy/ are what SLURM, Kubernetes and this project take."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click import Command
+
+import predict
+import train
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+
+
+def test_kubernetes_takes_the_job() -> None:
+    command = [
+        Path(sys.executable).with_name("kubernetes-validate"),
+        "--strict",
+        *DEPLOY.glob("kubernetes/*.yaml"),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "job/galaxy-zoo" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("slurm/train.sbatch", train.main),
+        ("slurm/predict.sbatch", predict.main),
+        ("kubernetes/train.yaml", train.main),
+    ],
+)
+def test_every_option_that_an_example_gives_is_one(path: str, command: Command) -> None:
+    text = (DEPLOY / path).read_text()
+    after = re.split(r"train\.py|predict\.py|args:", text)[-1]
+    known = {name for parameter in command.params for name in parameter.opts}
+    assert set(re.findall(r"--[a-z-]+", after)) <= known
+
+
+@pytest.mark.slow
+def test_a_job_of_slurm_trains_and_goes_on(shards: Path, tmp_path: Path) -> None:
+    """With stand-ins for what SLURM brings: one machine, two processes on its CPU."""
+    for name, body in (("srun", 'shift; exec "$@"'), ("scontrol", "echo localhost")):
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{body}\n")
+        path.chmod(0o755)
+    root, bin_folder = DEPLOY.parent, Path(sys.executable).parent
+    environment = {
+        "PATH": f"{tmp_path / 'bin'}:{bin_folder}:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "SLURM_JOB_ID": "1",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_JOB_NODELIST": "localhost",
+        "SLURM_GPUS_ON_NODE": "2",
+        "OMP_NUM_THREADS": "1",
+    }
+    out = tmp_path / "run"
+    job = [
+        "bash",
+        DEPLOY / "slurm/train.sbatch",
+        shards,
+        out,
+        "--fold",
+        "none",
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    for _ in range(2):  # the second one finds a finished run and goes on with it
+        subprocess.run(job, cwd=root, env=environment, check=True, timeout=300)
+    assert (out / "member-00" / "best.safetensors").exists()
