@@ -24,6 +24,7 @@ from pipeline.augment import FixedViews, rotations_and_flips
 from pipeline.device import choose_device
 from pipeline.loader import Loader
 from pipeline.shards import open_split
+from pipeline.store import StoreMode, StorePolicy
 
 
 def load_members(run: Run, device: torch.device) -> list[Predictor]:
@@ -72,8 +73,29 @@ def predict(members: list[Predictor], loader: Loader) -> tuple[list[str], Floats
     "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
 )
 @click.option("--threads", type=click.IntRange(1), default=None, help="To decode with.  [default: all cores]")
+@click.option(
+    "--store",
+    default="auto",
+    type=click.Choice(["auto", "stream", "resident"]),
+    help="Where stamps come from. auto: from --store-folder where they are saved, else from the shards.",
+)
+@click.option(
+    "--store-folder",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Take saved stamps from there; with --store resident they are saved there too.",
+)
 def main(
-    run: Path, shards: Path, out: Path, views: int, split: str, batch_size: int, device: str, threads: int | None
+    run: Path,
+    shards: Path,
+    out: Path,
+    views: int,
+    split: str,
+    batch_size: int,
+    device: str,
+    threads: int | None,
+    store: StoreMode,
+    store_folder: Path | None,
 ) -> None:
     """Predict the galaxies in the folder SHARDS with all members of RUN, the mean over members and views.
 
@@ -90,7 +112,8 @@ def main(
     _check_fit(trained, shards)
     samples, _ = open_split(shards, split)
     members = load_members(trained, where)
-    load = partial(Loader, batch_size=batch_size, device=where, shuffle=False, num_threads=threads)
+    policy = StorePolicy(store, folder=store_folder, reused=False)
+    load = partial(Loader, batch_size=batch_size, device=where, shuffle=False, num_threads=threads, store=policy)
     with load(samples, FixedViews(trained.recipe.view, test_views)) as loader:
         ids, votes = predict(members, loader)
     for warning in warnings_about(votes, trained.data.tree, _training_mean(trained)):

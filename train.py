@@ -41,6 +41,7 @@ from pipeline.augment import FixedViews, RandomViews, member_seeds
 from pipeline.device import choose_device
 from pipeline.loader import Batch, Loader
 from pipeline.shards import Fold, Samples, open_split
+from pipeline.store import StoreMode, StorePolicy
 
 LOWER_RATE = "the checkpoints of the epoch before are kept; train anew with a lower learning rate"
 
@@ -192,6 +193,18 @@ class Training:
     "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
 )
 @click.option("--threads", type=click.IntRange(1), default=None, help="To decode with.  [default: all cores]")
+@click.option(
+    "--store",
+    default="auto",
+    type=click.Choice(["auto", "stream", "resident"]),
+    help="Keep the decoded stamps in the device's memory, or decode every epoch. auto: keep what fits.",
+)
+@click.option(
+    "--store-folder",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Save the stamps that are kept there, and take them from there at the next start.",
+)
 def main(
     shards: Path,
     recipe_name: str,
@@ -204,6 +217,8 @@ def main(
     no_pretrained: bool,
     device: str,
     threads: int | None,
+    store: StoreMode,
+    store_folder: Path | None,
 ) -> None:
     """Train an ensemble of MEMBERS models from the folder SHARDS.
 
@@ -236,7 +251,8 @@ def main(
         run.check_same(load_run(run.folder))
     else:
         run.check_free()
-    finished = _train(run, samples, held_out, choose_device(device), threads, resume=resume)
+    policy = StorePolicy(store, folder=store_folder, reused=recipe.training.epochs > 1)
+    finished = _train(run, samples, held_out, choose_device(device), threads, policy, resume=resume)
     if not finished:
         click.echo(f"stopped and saved; go on with the same command and --resume (--out {run.folder})", err=True)
         raise SystemExit(INTERRUPTED)
@@ -249,12 +265,13 @@ def _train(
     held_out: Samples | None,
     device: torch.device,
     threads: int | None,
+    store: StorePolicy,
     *,
     resume: bool,
 ) -> bool:
     """Build loaders and members and train; false if interrupted."""
     recipe, seeds = run.recipe, member_seeds(run.seed, range(run.members))
-    load = partial(Loader, batch_size=recipe.training.batch_size, device=device, num_threads=threads)
+    load = partial(Loader, batch_size=recipe.training.batch_size, device=device, num_threads=threads, store=store)
     with ExitStack() as stack:
         batches = stack.enter_context(load(samples, RandomViews(recipe.view, seeds), seed=run.seed))
         held = None
