@@ -140,7 +140,7 @@ class Loader:
 
     def close(self) -> None:
         """End the threads and free the buffers. The loader cannot be used afterwards."""
-        self._idle = None
+        self._end_idle()
         self._engine.close()
         if self._store is not None:
             self._store.close()
@@ -188,11 +188,15 @@ class Loader:
         stream, self._idle = self._idle or Stream(self._engine.build, self._inputs), None
         try:
             yield from stream.run(plans)
+            if self._idle is None:  # another epoch under way may have come to its end before
+                self._idle = stream
         except RuntimeError as error:
             if (broken := self._find_broken(stream.under_way)) is None:
                 raise
             raise broken from error
-        self._idle = stream  # an epoch that is left half-way has batches under way in its stream, which goes
+        finally:
+            if self._idle is not stream:  # an epoch that is left half-way has batches under way in its stream
+                stream.close()
 
     def _inputs(self, plan: Plan) -> list[Any]:
         return self._engine.inputs(plan, self._jpegs(plan))
@@ -212,8 +216,14 @@ class Loader:
     def _after_filling(self, store: ResidentStore) -> None:
         """At the end of an epoch: once all stamps are there, save them and give up DALI's threads and buffers."""
         if store.is_full and not self._is_saved:
-            self._is_saved, self._idle = True, None
+            self._is_saved = True
+            self._end_idle()
             self._opener.save(store)
+
+    def _end_idle(self) -> None:
+        if self._idle is not None:
+            self._idle.close()
+            self._idle = None
 
     def _empty_batch(self) -> Batch:
         """What a rank gets in the last step where there are fewer samples than ranks."""

@@ -31,7 +31,7 @@ class Stream:
         self._inputs = inputs
         self._plans: Iterator[Plan] = iter(())
         self.under_way: deque[Plan] = deque()
-        self._pipeline = build(self._feed)
+        self._pipeline: Any = build(self._feed)
 
     def run(self, plans: Iterator[Plan]) -> Iterator[tuple[Plan, Any]]:
         """Each plan with what DALI made of it, None where nothing was to decode.
@@ -49,6 +49,10 @@ class Stream:
             while not len(self.under_way[0].decode):
                 yield self.under_way.popleft(), None
             yield self.under_way.popleft(), outputs
+
+    def close(self) -> None:
+        """End the pipeline's threads and free its buffers, now: it holds this object, and this object holds it."""
+        self._pipeline = None
 
     def _feed(self) -> list[Any]:
         """The inputs of the next batch with anything to decode; DALI calls this ahead of time."""
