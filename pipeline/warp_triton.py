@@ -80,11 +80,13 @@ class TritonKernel:
                     *self._normal,
                     has_colours=has_colours,
                     num_pixels=PIXELS_PER_PROGRAM,
+                    enable_fp_fusion=False,  # rounded after each operation, as on a CPU
                 )
         return views.permute(0, 3, 1, 2)
 
 
-@triton.jit
+# Parameters of a short batch are aligned otherwise, which is no reason to compile again.
+@triton.jit(do_not_specialize_on_alignment=["rows", "parameters"])
 def _warp(
     stamps, rows, parameters, views, height, width, size,
     gain_r, gain_g, gain_b, offset_r, offset_g, offset_b,
@@ -132,7 +134,7 @@ def _bilinear(upper_left, width, in_top, in_bottom, in_left, in_right, right_sha
     d = tl.load(upper_left + width * 3 + 3, mask=in_bottom & in_right, other=0).to(tl.float32)
     upper = a + (b - a) * right_share
     lower = c + (d - c) * right_share
-    return tl.floor(upper + (lower - upper) * lower_share + 0.5) / 255
+    return tl.div_rn(tl.floor(upper + (lower - upper) * lower_share + 0.5), 255.0)
 
 
 @triton.jit

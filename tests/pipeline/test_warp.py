@@ -195,3 +195,27 @@ def test_a_loader_with_triton_gives_the_same_from_shards_and_store_and_the_pixel
         assert torch.equal(one, other)
         assert levels(one - expected, SMALL).mean() < 0.5
         assert levels(one - expected, SMALL).max() < 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+def test_the_kernel_compiles_for_a_gpu_that_is_not_here(
+    capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interpreter takes what the compiler refuses; to compile needs no GPU."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from pipeline.warp_triton import _warp
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    kinds = dict.fromkeys(_warp.arg_names, "fp32") | dict.fromkeys(["height", "width", "size"], "i32")
+    kinds |= {"stamps": "*u8", "rows": "*i32", "parameters": "*fp32", "views": "*bf16"}
+    kinds |= dict.fromkeys(["has_colours", "num_pixels"], "constexpr")
+    source = ASTSource(_warp, kinds, {"has_colours": True, "num_pixels": 256})
+    options = {"enable_fp_fusion": False}
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    assert f".target sm_{capability}" in compiled.asm["ptx"]
+    assert "fma.rn.f32" not in compiled.asm["ptx"]
+    assert compiled.asm["cubin"]
