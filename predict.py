@@ -65,7 +65,8 @@ def predict(members: list[Predictor], loader: Loader) -> tuple[list[str], Floats
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("shards", type=click.Path(path_type=Path))
 @click.option("--out", default="submission.csv", type=click.Path(path_type=Path), help="The CSV to write.")
-@click.option("--views", default=1, type=int, help="Test-time views: 1, or an even number (rotations x flip).")
+@click.option("--views", default=1, type=int, help="Test-time views: 1, or rotations x zooms x flip.")
+@click.option("--zooms", default="1.0", help="Zooms of the views, as in 0.83,1,1.2.")
 @click.option("--split", default="test", type=click.Choice(["test", "train"]), help="Which shards.")
 @click.option("--batch-size", default=128, type=click.IntRange(1), help="Galaxies a batch.")
 @click.option(
@@ -73,18 +74,27 @@ def predict(members: list[Predictor], loader: Loader) -> tuple[list[str], Floats
 )
 @click.option("--threads", type=click.IntRange(1), default=None, help="To decode with.  [default: all cores]")
 def main(
-    run: Path, shards: Path, out: Path, views: int, split: str, batch_size: int, device: str, threads: int | None
+    run: Path,
+    shards: Path,
+    out: Path,
+    views: int,
+    zooms: str,
+    split: str,
+    batch_size: int,
+    device: str,
+    threads: int | None,
 ) -> None:
     """Predict the galaxies in the folder SHARDS with all members of RUN, the mean over members and views.
 
     \b
     Example:
       python predict.py runs/quick shards --out submission.csv --views 16
+      python predict.py runs/quick shards --views 60 --zooms 0.83,1,1.2    # 10 rotations x 3 zooms x flip
     """
     try:
-        test_views = rotations_and_flips(views)
+        test_views = rotations_and_flips(views, [float(zoom) for zoom in zooms.split(",")])
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--views") from error
+        raise click.BadParameter(str(error), param_hint="--views and --zooms") from error
     check_can_write(out)
     where, trained = choose_device(device), load_run(run)
     _check_fit(trained, shards)

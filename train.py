@@ -218,6 +218,7 @@ def main(
     if epochs:
         recipe = recipe.with_epochs(epochs)
     fold, manifest = _parse_fold(fold_name), read_manifest(shards)
+    recipe = recipe.with_statistics(manifest.channel_mean, manifest.channel_std)
     run = Run(
         folder=out or Path("runs") / recipe.name,
         recipe=recipe,

@@ -14,7 +14,7 @@ from ensemble.networks import NETWORKS, Network
 from ensemble.optimisers import SCHEDULES, Optimiser, Schedule
 from ensemble.strict import nearest, parse, parse_kind
 from galaxy_zoo.errors import RecipeError
-from galaxy_zoo.view import View
+from galaxy_zoo.view import Triple, View
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,15 @@ class Recipe:
     def with_epochs(self, epochs: int) -> "Recipe":
         """The same recipe for another number of epochs."""
         table = {**self.table, "training": {**self.table["training"], "epochs": epochs}}
+        return recipe_from_table(table, self.name, where=self.name)
+
+    def with_statistics(self, mean: Triple, std: Triple) -> "Recipe":
+        """The same recipe, normalised by the measured mean and std of red, green, blue where it asks for them."""
+        view = self.view.with_statistics(mean, std)
+        if view == self.view:
+            return self
+        filled_in = {"normalisation": "given", "mean": list(view.mean), "std": list(view.std)}
+        table = {**self.table, "view": {**self.table["view"], **filled_in}}
         return recipe_from_table(table, self.name, where=self.name)
 
 

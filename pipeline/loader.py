@@ -36,7 +36,8 @@ class Batch:
     """One batch of one rank.
 
     views: for each view (of a member, or for testing) the images, shape (batch, 3, size, size), channels-last,
-        normalised; float16 on a GPU, float32 on a CPU. The caller owns them.
+        normalised; float16 on a GPU, float32 on a CPU. Where `View.turns_deg` has several angles, the shape is
+        (batch, turns, 3, size, size), channels last in memory. The caller owns them.
     votes: float32, shape (batch, answers), on the same device; NaN where missing.
     ids: text, shape (batch,), on the host.
     """
@@ -86,7 +87,8 @@ class Loader:
         self._rank, self._world_size = rank, world_size
         self._device, self._hw_decoder_load = torch.device(device), hw_decoder_load
         self._num_threads = num_threads or len(os.sched_getaffinity(0))
-        self._stamp = views.view.stamp(samples.image_px)
+        self._stamp = views.stamp(samples.image_px)
+        self._num_turns = len(views.view.turns_deg)
         self._kernel = self._make_kernel(backend)
         self._idle: _Stream | None = None
 
@@ -111,7 +113,7 @@ class Loader:
         for plan, outputs in self._decoded(stream, self._plan(epoch, start)):
             votes = torch.from_numpy(self._samples.votes[plan.samples])
             yield Batch(
-                self._images(outputs, plan),
+                _stack_turns(self._images(outputs, plan), self._num_turns),
                 votes.to(self._device, non_blocking=True),
                 self._samples.keys[plan.samples],
             )
@@ -161,7 +163,7 @@ class Loader:
             feed,
             view=self._views.view,
             stamp=self._stamp,
-            num_views=len(self._views),
+            num_views=len(self._views) * self._num_turns,
             dtype=dtype,
             on_gpu=on_gpu,
             hw_decoder_load=self._hw_decoder_load,
@@ -200,9 +202,10 @@ class Loader:
         """What a rank gets in the last step where there are fewer samples than ranks."""
         size = self._views.view.size_px
         dtype = torch.float32 if self._device.type == "cpu" else torch.float16
-        images = torch.empty(0, 3, size, size, dtype=dtype, device=self._device)
+        images = (torch.empty(0, 3, size, size, dtype=dtype, device=self._device),)
         votes = torch.from_numpy(self._samples.votes[:0]).to(self._device)
-        return Batch((images,) * len(self._views), votes, self._samples.keys[:0])
+        views = _stack_turns(images * (len(self._views) * self._num_turns), self._num_turns)
+        return Batch(views, votes, self._samples.keys[:0])
 
     def _images(self, outputs: Any, plan: _Plan) -> tuple[Tensor, ...]:
         if self._kernel is not None:
@@ -249,6 +252,15 @@ class _Stream:
         plan = next(self._plans)
         self.under_way.append(plan)
         return self._inputs(plan)
+
+
+def _stack_turns(images: tuple[Tensor, ...], num_turns: int) -> tuple[Tensor, ...]:
+    """The turns of each view as one tensor of shape (batch, turns, 3, size, size); a single one stays as it is."""
+    if num_turns == 1:
+        return images
+    starts = range(0, len(images), num_turns)
+    pixels = [image.permute(0, 2, 3, 1) for image in images]  # as they lie in memory
+    return tuple(torch.stack(pixels[at : at + num_turns], dim=1).permute(0, 1, 4, 2, 3) for at in starts)
 
 
 def _graph_inputs(view: Parameters) -> list[NDArray[np.float32]]:
