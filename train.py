@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ensemble.checkpoint import (
     Position,
@@ -30,16 +31,19 @@ from ensemble.interrupt import Interrupt
 from ensemble.logbook import Logbook
 from ensemble.member import Member
 from ensemble.meter import Meter
-from ensemble.recipe import known_recipes, load_recipe
+from ensemble.recipe import Recipe, known_recipes, load_recipe
 from ensemble.run import BEST_NAME, Data, Run, current_versions, load_run
+from ensemble.strict import nearest
 from galaxy_zoo.console import INTERRUPTED, Command
-from galaxy_zoo.errors import RunError, ShardError
+from galaxy_zoo.errors import RecipeError, RunError, ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
-from galaxy_zoo.votes import mean_votes, rmse
+from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.votes import classes_by, mean_votes, rmse
 from pipeline.augment import FixedViews, RandomViews, member_seeds
 from pipeline.device import choose_device
 from pipeline.loader import Batch, Loader
+from pipeline.order import class_shares
 from pipeline.shards import Fold, Samples, open_split
 
 LOWER_RATE = "the checkpoints of the epoch before are kept; train anew with a lower learning rate"
@@ -257,7 +261,8 @@ def _train(
     recipe, seeds = run.recipe, member_seeds(run.seed, range(run.members))
     load = partial(Loader, batch_size=recipe.training.batch_size, device=device, num_threads=threads)
     with ExitStack() as stack:
-        batches = stack.enter_context(load(samples, RandomViews(recipe.view, seeds), seed=run.seed))
+        views, shares = RandomViews(recipe.view, seeds), _balance(recipe, samples, run.data.tree)
+        batches = stack.enter_context(load(samples, views, seed=run.seed, shares=shares))
         held = None
         if held_out is not None:
             plain = stack.enter_context(load(held_out, FixedViews(recipe.view), shuffle=False))
@@ -284,6 +289,29 @@ def _baseline_rmse(samples: Samples, held_out: Samples) -> float:
     """The score of predicting the mean votes of the training samples."""
     means = np.nan_to_num(mean_votes(samples.votes))
     return rmse(np.broadcast_to(means, held_out.votes.shape), held_out.votes)
+
+
+def _balance(recipe: Recipe, samples: Samples, tree: DecisionTree) -> NDArray[np.float64] | None:
+    """How often each sample comes in an epoch, where the recipe asks for a balance; says so by answer.
+
+    Raises:
+        RecipeError: the tree has no such question.
+    """
+    name, names = recipe.training.balance, [question.name for question in tree.questions]
+    if not name:
+        return None
+    if name not in names:
+        hint = nearest(name, names)
+        raise RecipeError(f"recipe {recipe.name}: [training] balance: no question {name!r} in {tree.name}{hint}")
+    classes = classes_by(samples.votes, tree, names.index(name))
+    shares = class_shares(classes, recipe.training.balance_strength)
+    for index, answer in [*enumerate(tree.questions[names.index(name)].answers), (-1, "unknown")]:
+        if count := int((classes == index).sum()):
+            often = shares[classes == index][0]
+            click.echo(
+                f"{name}: {answer}: {count:,} galaxies, each {often:.3g} times an epoch on average", err=True
+            )
+    return shares
 
 
 def _describe(folder: Path, manifest: Manifest) -> Data:

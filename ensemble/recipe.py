@@ -23,12 +23,16 @@ class Training:
 
     batch_size: samples a step over all ranks. ema_decay: of the running average of the weights that is scored and
     predicted with, warmed up from 0; 0 switches it off. gradient_clip: largest norm of the gradients; 0 is none.
+    balance: a question of the tree: galaxies whose answer with the most votes is a rare one come more often in an
+    epoch; empty: all once. balance_strength: from 0 (all galaxies equally often) to 1 (all answers equally often).
     """
 
     epochs: int
     batch_size: int
     ema_decay: float = 0.0
     gradient_clip: float = 0.0
+    balance: str = ""
+    balance_strength: float = 1.0
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value makes no training."""
@@ -38,6 +42,8 @@ class Training:
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
         if not self.gradient_clip >= 0:
             raise ValueError(f"gradient_clip must be 0 or above, not {self.gradient_clip}")
+        if not 0 <= self.balance_strength <= 1:
+            raise ValueError(f"balance_strength must be in [0, 1], not {self.balance_strength}")
 
 
 @dataclass(frozen=True)

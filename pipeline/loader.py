@@ -24,7 +24,7 @@ from torch import Tensor
 from galaxy_zoo.errors import ShardError
 from pipeline.augment import Parameters, Views
 from pipeline.graph import PREFETCHED_BATCHES, Feed, decode_graph, view_graph
-from pipeline.order import epoch_order, num_steps, rank_share
+from pipeline.order import balanced_order, epoch_order, num_steps, rank_share
 from pipeline.shards import Samples
 from pipeline.warp import WarpKernel
 
@@ -56,11 +56,13 @@ class _Plan:
 
 
 class Loader:
-    """Batches of views of `samples`, each sample once an epoch over all ranks.
+    """Batches of views of `samples`, each sample once an epoch over all ranks (or as often as `shares` says).
 
     Args:
         batch_size: of this rank.
         shuffle: another order each epoch, from `seed`; otherwise the order of `samples`.
+        shares: how often each sample comes in an epoch on average, to balance classes (`order.class_shares`); an
+            epoch stays as long as there are samples. Only with `shuffle`. Default: each exactly once.
         num_threads: for decoding and warping; default: the cores this process may use.
         backend: "dali" for DALI's graph, "opencv" for DALI's decoder and the warp kernel (CPU only), "auto" for
             the faster one on `device`.
@@ -76,6 +78,7 @@ class Loader:
         device: torch.device | str = "cpu",
         shuffle: bool = True,
         seed: int = 0,
+        shares: NDArray[np.float64] | None = None,
         rank: int = 0,
         world_size: int = 1,
         num_threads: int | None = None,
@@ -83,7 +86,7 @@ class Loader:
         hw_decoder_load: float | None = None,
     ) -> None:
         self._samples, self._views = samples, views
-        self._batch_size, self._shuffle, self._seed = batch_size, shuffle, seed
+        self._batch_size, self._shuffle, self._seed, self._shares = batch_size, shuffle, seed, shares
         self._rank, self._world_size = rank, world_size
         self._device, self._hw_decoder_load = torch.device(device), hw_decoder_load
         self._num_threads = num_threads or len(os.sched_getaffinity(0))
@@ -173,9 +176,15 @@ class Loader:
     def _share(self, step: int) -> range:
         return rank_share(len(self._samples), step, self._batch_size, rank=self._rank, world_size=self._world_size)
 
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if not self._shuffle:
+            return np.arange(len(self._samples))
+        if self._shares is not None:
+            return balanced_order(self._shares, seed=self._seed, epoch=epoch)
+        return epoch_order(len(self._samples), seed=self._seed, epoch=epoch)
+
     def _plan(self, epoch: int, start: int) -> Iterator[_Plan]:
-        count = len(self._samples)
-        order = epoch_order(count, seed=self._seed, epoch=epoch) if self._shuffle else np.arange(count)
+        order = self._order(epoch)
         for step in range(start, len(self)):
             positions = self._share(step)
             if not positions:  # the last step of a rank that gets nothing of it

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -298,6 +299,18 @@ def test_training_without_a_fold_uses_every_shard(shards: Path, recipe: Path, tm
     assert result.exit_code == 0, result.output
     assert "rmse" not in metrics(out)[0]
     assert (out / "member-00" / "best.safetensors").exists()
+
+
+def test_a_balanced_training_says_how_often_each_answer_comes(shards: Path, recipe: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(f'{recipe.read_text()}balance = "smooth or disk"\nbalance_strength = 0.5\n')
+    result = run(shards, "--recipe", own, "--epochs", 1, "--fold", "none", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert len(re.findall(r"smooth or disk: .*: \d+ galaxies, each [\d.]+ times an epoch", result.output)) == 3
+    own.write_text(f'{recipe.read_text()}balance = "smoth or disk"\n')
+    result = run(shards, "--recipe", own, "--out", tmp_path / "other")
+    assert result.exit_code == 1
+    assert "did you mean 'smooth or disk'?" in result.output
 
 
 def test_partly_labelled_galaxies_are_trained_on_with_their_votes_only(tmp_path: Path, recipe: Path) -> None:

@@ -13,6 +13,7 @@ from galaxy_zoo.index import index_path, read_index
 from galaxy_zoo.view import View
 from pipeline.augment import FixedView, FixedViews, RandomViews, rotations_and_flips
 from pipeline.loader import Backend, Batch, Loader
+from pipeline.order import class_shares
 from pipeline.shards import Samples, open_split
 
 VIEW = View(crop_px=64, size_px=32, rotation_deg=180, zoom=(0.9, 1.1), shift_px=2, flip=True)
@@ -127,6 +128,21 @@ def test_ranks_share_the_batches_of_one_rank(samples: Samples, ranks: int, batch
     for step, expected in enumerate(single):
         assert [i for part in parts for i in part[step].ids] == expected.ids.tolist()
         assert torch.equal(torch.cat([part[step].views[0] for part in parts]), expected.views[0])
+
+
+def test_a_balanced_epoch_is_the_same_over_ranks_and_entered_at_any_step(samples: Samples) -> None:
+    shares = class_shares(np.arange(len(samples)) % 7 // 5, 1.0)
+    with load(samples, batch_size=32, shares=shares) as loader:
+        whole = list(loader.epoch(2))
+        rest = list(loader.epoch(2, start=1))
+    ids = [each for batch in whole for each in batch.ids.tolist()]
+    assert len(ids) == NUM_TRAIN > len(set(ids))
+    assert [batch.ids.tolist() for batch in rest] == [batch.ids.tolist() for batch in whole[1:]]
+    assert all(torch.equal(one.views[0], other.views[0]) for one, other in zip(rest, whole[1:], strict=True))
+    for rank in range(2):
+        with load(samples, batch_size=16, shares=shares, rank=rank, world_size=2) as loader:
+            first = next(iter(loader.epoch(2)))
+        assert torch.equal(first.views[0], whole[0].views[0][16 * rank : 16 * (rank + 1)])
 
 
 def test_a_rank_that_gets_nothing_of_the_last_step_still_makes_it(shards: Path) -> None:
