@@ -3,7 +3,6 @@
 python predict.py runs/quick shards --out submission.csv --views 16
 """
 
-from functools import partial
 from pathlib import Path
 
 import click
@@ -21,6 +20,7 @@ from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.submission import warnings_about, write_submission
 from galaxy_zoo.votes import Floats
 from pipeline.augment import FixedViews, rotations_and_flips
+from pipeline.calibration import tune
 from pipeline.device import choose_device
 from pipeline.loader import Loader
 from pipeline.shards import open_split
@@ -72,7 +72,13 @@ def predict(members: list[Predictor], loader: Loader) -> tuple[list[str], Floats
 @click.option(
     "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
 )
-@click.option("--threads", type=click.IntRange(1), default=None, help="To decode with.  [default: all cores]")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=None,
+    help="To decode with.  [default: as calibrated, or all cores]",
+)
+@click.option("--calibrate", is_flag=True, help="First measure the fastest way to decode here, and remember it.")
 def main(
     run: Path,
     shards: Path,
@@ -83,6 +89,7 @@ def main(
     batch_size: int,
     device: str,
     threads: int | None,
+    calibrate: bool,
 ) -> None:
     """Predict the galaxies in the folder SHARDS with all members of RUN, the mean over members and views.
 
@@ -100,8 +107,17 @@ def main(
     _check_fit(trained, shards)
     samples, _ = open_split(shards, split)
     members = load_members(trained, where)
-    load = partial(Loader, batch_size=batch_size, device=where, shuffle=False, num_threads=threads)
-    with load(samples, FixedViews(trained.recipe.view, test_views)) as loader:
+    chosen = FixedViews(trained.recipe.view, test_views)
+    tuning = tune(samples, chosen, batch_size=batch_size, device=where, threads=threads, calibrate=calibrate)
+    with Loader(
+        samples,
+        chosen,
+        batch_size=batch_size,
+        device=where,
+        shuffle=False,
+        num_threads=tuning.num_threads,
+        hw_decoder_load=tuning.hw_decoder_load,
+    ) as loader:
         ids, votes = predict(members, loader)
     for warning in warnings_about(votes, trained.data.tree, _training_mean(trained)):
         click.echo(f"warning: {warning}", err=True)

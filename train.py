@@ -41,6 +41,7 @@ from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import classes_by, mean_votes, rmse
 from pipeline.augment import FixedViews, RandomViews, member_seeds
+from pipeline.calibration import tune
 from pipeline.device import choose_device
 from pipeline.loader import Batch, Loader
 from pipeline.order import class_shares
@@ -195,7 +196,13 @@ class Training:
 @click.option(
     "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
 )
-@click.option("--threads", type=click.IntRange(1), default=None, help="To decode with.  [default: all cores]")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=None,
+    help="To decode with.  [default: as calibrated, or all cores]",
+)
+@click.option("--calibrate", is_flag=True, help="First measure the fastest way to decode here, and remember it.")
 def main(
     shards: Path,
     recipe_name: str,
@@ -208,6 +215,7 @@ def main(
     no_pretrained: bool,
     device: str,
     threads: int | None,
+    calibrate: bool,
 ) -> None:
     """Train an ensemble of MEMBERS models from the folder SHARDS.
 
@@ -241,7 +249,7 @@ def main(
         run.check_same(load_run(run.folder))
     else:
         run.check_free()
-    finished = _train(run, samples, held_out, choose_device(device), threads, resume=resume)
+    finished = _train(run, samples, held_out, choose_device(device), threads, calibrate=calibrate, resume=resume)
     if not finished:
         click.echo(f"stopped and saved; go on with the same command and --resume (--out {run.folder})", err=True)
         raise SystemExit(INTERRUPTED)
@@ -255,13 +263,22 @@ def _train(
     device: torch.device,
     threads: int | None,
     *,
+    calibrate: bool,
     resume: bool,
 ) -> bool:
     """Build loaders and members and train; false if interrupted."""
     recipe, seeds = run.recipe, member_seeds(run.seed, range(run.members))
-    load = partial(Loader, batch_size=recipe.training.batch_size, device=device, num_threads=threads)
+    views, size = RandomViews(recipe.view, seeds), recipe.training.batch_size
+    tuning = tune(samples, views, batch_size=size, device=device, threads=threads, calibrate=calibrate)
+    load = partial(
+        Loader,
+        batch_size=size,
+        device=device,
+        num_threads=tuning.num_threads,
+        hw_decoder_load=tuning.hw_decoder_load,
+    )
     with ExitStack() as stack:
-        views, shares = RandomViews(recipe.view, seeds), _balance(recipe, samples, run.data.tree)
+        shares = _balance(recipe, samples, run.data.tree)
         batches = stack.enter_context(load(samples, views, seed=run.seed, shares=shares))
         held = None
         if held_out is not None:
