@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ensemble.checkpoint import (
     Position,
@@ -30,16 +31,20 @@ from ensemble.interrupt import Interrupt
 from ensemble.logbook import Logbook
 from ensemble.member import Member
 from ensemble.meter import Meter
-from ensemble.recipe import known_recipes, load_recipe
+from ensemble.recipe import Recipe, known_recipes, load_recipe
 from ensemble.run import BEST_NAME, Data, Run, current_versions, load_run
+from ensemble.strict import nearest
 from galaxy_zoo.console import INTERRUPTED, Command
-from galaxy_zoo.errors import RunError, ShardError
+from galaxy_zoo.errors import RecipeError, RunError, ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
-from galaxy_zoo.votes import mean_votes, rmse
+from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.votes import classes_by, mean_votes, rmse
 from pipeline.augment import FixedViews, RandomViews, member_seeds
+from pipeline.calibration import tune
 from pipeline.device import choose_device
 from pipeline.loader import Batch, Loader
+from pipeline.order import class_shares
 from pipeline.shards import Fold, Samples, open_split
 from pipeline.store import StoreMode, StorePolicy
 
@@ -192,7 +197,13 @@ class Training:
 @click.option(
     "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
 )
-@click.option("--threads", type=click.IntRange(1), default=None, help="To decode with.  [default: all cores]")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=None,
+    help="To decode with.  [default: as calibrated, or all cores]",
+)
+@click.option("--calibrate", is_flag=True, help="First measure the fastest way to decode here, and remember it.")
 @click.option(
     "--store",
     default="auto",
@@ -217,6 +228,7 @@ def main(
     no_pretrained: bool,
     device: str,
     threads: int | None,
+    calibrate: bool,
     store: StoreMode,
     store_folder: Path | None,
 ) -> None:
@@ -233,6 +245,7 @@ def main(
     if epochs:
         recipe = recipe.with_epochs(epochs)
     fold, manifest = _parse_fold(fold_name), read_manifest(shards)
+    recipe = recipe.with_statistics(manifest.channel_mean, manifest.channel_std)
     run = Run(
         folder=out or Path("runs") / recipe.name,
         recipe=recipe,
@@ -252,7 +265,9 @@ def main(
     else:
         run.check_free()
     policy = StorePolicy(store, folder=store_folder, reused=recipe.training.epochs > 1)
-    finished = _train(run, samples, held_out, choose_device(device), threads, policy, resume=resume)
+    finished = _train(
+        run, samples, held_out, choose_device(device), threads, policy, calibrate=calibrate, resume=resume
+    )
     if not finished:
         click.echo(f"stopped and saved; go on with the same command and --resume (--out {run.folder})", err=True)
         raise SystemExit(INTERRUPTED)
@@ -267,13 +282,24 @@ def _train(
     threads: int | None,
     store: StorePolicy,
     *,
+    calibrate: bool,
     resume: bool,
 ) -> bool:
     """Build loaders and members and train; false if interrupted."""
     recipe, seeds = run.recipe, member_seeds(run.seed, range(run.members))
-    load = partial(Loader, batch_size=recipe.training.batch_size, device=device, num_threads=threads, store=store)
+    views, size = RandomViews(recipe.view, seeds), recipe.training.batch_size
+    tuning = tune(samples, views, batch_size=size, device=device, threads=threads, calibrate=calibrate)
+    load = partial(
+        Loader,
+        batch_size=size,
+        device=device,
+        num_threads=tuning.num_threads,
+        hw_decoder_load=tuning.hw_decoder_load,
+        store=store,
+    )
     with ExitStack() as stack:
-        batches = stack.enter_context(load(samples, RandomViews(recipe.view, seeds), seed=run.seed))
+        shares = _balance(recipe, samples, run.data.tree)
+        batches = stack.enter_context(load(samples, views, seed=run.seed, shares=shares))
         held = None
         if held_out is not None:
             plain = stack.enter_context(load(held_out, FixedViews(recipe.view), shuffle=False))
@@ -300,6 +326,29 @@ def _baseline_rmse(samples: Samples, held_out: Samples) -> float:
     """The score of predicting the mean votes of the training samples."""
     means = np.nan_to_num(mean_votes(samples.votes))
     return rmse(np.broadcast_to(means, held_out.votes.shape), held_out.votes)
+
+
+def _balance(recipe: Recipe, samples: Samples, tree: DecisionTree) -> NDArray[np.float64] | None:
+    """How often each sample comes in an epoch, where the recipe asks for a balance; says so by answer.
+
+    Raises:
+        RecipeError: the tree has no such question.
+    """
+    name, names = recipe.training.balance, [question.name for question in tree.questions]
+    if not name:
+        return None
+    if name not in names:
+        hint = nearest(name, names)
+        raise RecipeError(f"recipe {recipe.name}: [training] balance: no question {name!r} in {tree.name}{hint}")
+    classes = classes_by(samples.votes, tree, names.index(name))
+    shares = class_shares(classes, recipe.training.balance_strength)
+    for index, answer in [*enumerate(tree.questions[names.index(name)].answers), (-1, "unknown")]:
+        if count := int((classes == index).sum()):
+            often = shares[classes == index][0]
+            click.echo(
+                f"{name}: {answer}: {count:,} galaxies, each {often:.3g} times an epoch on average", err=True
+            )
+    return shares
 
 
 def _describe(folder: Path, manifest: Manifest) -> Data:

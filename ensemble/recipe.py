@@ -14,7 +14,7 @@ from ensemble.networks import NETWORKS, Network
 from ensemble.optimisers import SCHEDULES, Optimiser, Schedule
 from ensemble.strict import nearest, parse, parse_kind
 from galaxy_zoo.errors import RecipeError
-from galaxy_zoo.view import View
+from galaxy_zoo.view import Triple, View
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,16 @@ class Training:
 
     batch_size: samples a step over all ranks. ema_decay: of the running average of the weights that is scored and
     predicted with, warmed up from 0; 0 switches it off. gradient_clip: largest norm of the gradients; 0 is none.
+    balance: a question of the tree: galaxies whose answer with the most votes is a rare one come more often in an
+    epoch; empty: all once. balance_strength: from 0 (all galaxies equally often) to 1 (all answers equally often).
     """
 
     epochs: int
     batch_size: int
     ema_decay: float = 0.0
     gradient_clip: float = 0.0
+    balance: str = ""
+    balance_strength: float = 1.0
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value makes no training."""
@@ -38,6 +42,8 @@ class Training:
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
         if not self.gradient_clip >= 0:
             raise ValueError(f"gradient_clip must be 0 or above, not {self.gradient_clip}")
+        if not 0 <= self.balance_strength <= 1:
+            raise ValueError(f"balance_strength must be in [0, 1], not {self.balance_strength}")
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,15 @@ class Recipe:
     def with_epochs(self, epochs: int) -> "Recipe":
         """The same recipe for another number of epochs."""
         table = {**self.table, "training": {**self.table["training"], "epochs": epochs}}
+        return recipe_from_table(table, self.name, where=self.name)
+
+    def with_statistics(self, mean: Triple, std: Triple) -> "Recipe":
+        """The same recipe, normalised by the measured mean and std of red, green, blue where it asks for them."""
+        view = self.view.with_statistics(mean, std)
+        if view == self.view:
+            return self
+        filled_in = {"normalisation": "given", "mean": list(view.mean), "std": list(view.std)}
+        table = {**self.table, "view": {**self.table["view"], **filled_in}}
         return recipe_from_table(table, self.name, where=self.name)
 
 

@@ -76,7 +76,7 @@ class GraphEngine:
             feed,
             view=work.views.view,
             stamp=work.stamp,
-            num_views=len(work.views),
+            num_views=len(work.views) * len(work.views.view.turns_deg),
             dtype=dtype,
             on_gpu=work.on_gpu,
             hw_decoder_load=work.hw_decoder_load,

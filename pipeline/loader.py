@@ -24,7 +24,7 @@ from torch import Tensor
 from galaxy_zoo.errors import ShardError
 from pipeline.augment import Views
 from pipeline.engines import Engine, GraphEngine, OpenCvEngine, TritonEngine, Work
-from pipeline.order import epoch_order, num_steps, rank_share
+from pipeline.order import balanced_order, epoch_order, num_steps, rank_share
 from pipeline.shards import Bytes, Samples
 from pipeline.source import Plan, Stream
 from pipeline.store import Opener, ResidentStore, StorePolicy
@@ -40,7 +40,8 @@ class Batch:
     """One batch of one rank.
 
     views: for each view (of a member, or for testing) the images, shape (batch, 3, size, size), channels-last,
-        normalised, of the loader's dtype. The caller owns them.
+        normalised, of the loader's dtype. Where `View.turns_deg` has several angles, the shape is
+        (batch, turns, 3, size, size), channels last in memory. The caller owns them.
     votes: float32, shape (batch, answers), on the same device; NaN where missing.
     ids: text, shape (batch,), on the host.
     """
@@ -51,11 +52,13 @@ class Batch:
 
 
 class Loader:
-    """Batches of views of `samples`, each sample once an epoch over all ranks.
+    """Batches of views of `samples`, each sample once an epoch over all ranks (or as often as `shares` says).
 
     Args:
         batch_size: of this rank.
         shuffle: another order each epoch, from `seed`; otherwise the order of `samples`.
+        shares: how often each sample comes in an epoch on average, to balance classes (`order.class_shares`); an
+            epoch stays as long as there are samples. Only with `shuffle`. Default: each exactly once.
         num_threads: for decoding and warping; default: the cores this process may use.
         backend: "dali" for DALI's graph, "opencv" and "triton" for DALI's decoder and a warp kernel (on the CPU and
             the GPU), "auto" for the fastest one on `device`. A store of stamps needs a warp kernel.
@@ -73,6 +76,7 @@ class Loader:
         device: torch.device | str = "cpu",
         shuffle: bool = True,
         seed: int = 0,
+        shares: NDArray[np.float64] | None = None,
         rank: int = 0,
         world_size: int = 1,
         num_threads: int | None = None,
@@ -82,11 +86,12 @@ class Loader:
         store: StorePolicy = STREAM,
     ) -> None:
         self._samples, self._views = samples, views
-        self._batch_size, self._shuffle, self._seed = batch_size, shuffle, seed
+        self._batch_size, self._shuffle, self._seed, self._shares = batch_size, shuffle, seed, shares
         self._rank, self._world_size = rank, world_size
         self._device = torch.device(device)
         on_gpu = self._device.type == "cuda"
-        self._stamp = views.view.stamp(samples.image_px)
+        self._stamp = views.stamp(samples.image_px)
+        self._num_turns = len(views.view.turns_deg)
         work = Work(
             views,
             self._stamp,
@@ -158,9 +163,16 @@ class Loader:
         share = rank_share(left, step, self._batch_size, rank=self._rank, world_size=self._world_size)
         return range(seen + share.start, seen + share.stop)
 
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if not self._shuffle:
+            return np.arange(len(self._samples))
+        if self._shares is not None:
+            return balanced_order(self._shares, seed=self._seed, epoch=epoch)
+        return epoch_order(len(self._samples), seed=self._seed, epoch=epoch)
+
     def _plans(self, epoch: int, start: int, seen: int) -> Iterator[Plan]:
         count = len(self._samples)
-        order = epoch_order(count, seed=self._seed, epoch=epoch) if self._shuffle else np.arange(count)
+        order = self._order(epoch)
         for step in range(start, num_steps(count - seen, self._batch_size * self._world_size)):
             positions = self._share(step, seen)
             if not positions:  # the last step of a rank that gets nothing of it
@@ -205,7 +217,7 @@ class Loader:
         return self._samples.jpegs(plan.samples[plan.decode])
 
     def _batch(self, plan: Plan, job: Job) -> Batch:
-        views = job.result()
+        views = _stack_turns(job.result(), self._num_turns)
         if self._store is not None:
             self._store.note_progress()
         votes = torch.from_numpy(self._samples.votes[plan.samples])
@@ -228,9 +240,10 @@ class Loader:
     def _empty_batch(self) -> Batch:
         """What a rank gets in the last step where there are fewer samples than ranks."""
         size = self._views.view.size_px
-        images = torch.empty(0, 3, size, size, dtype=self._dtype, device=self._device)
+        images = (torch.empty(0, 3, size, size, dtype=self._dtype, device=self._device),)
         votes = torch.from_numpy(self._samples.votes[:0]).to(self._device)
-        return Batch((images,) * len(self._views), votes, self._samples.keys[:0])
+        views = _stack_turns(images * (len(self._views) * self._num_turns), self._num_turns)
+        return Batch(views, votes, self._samples.keys[:0])
 
     def _find_broken(self, plans: Iterable[Plan]) -> ShardError | None:
         """Find the sample that does not decode; DALI only says that one of a batch did not."""
@@ -260,3 +273,12 @@ def _make_engine(backend: Backend, work: Work, store: ResidentStore | None) -> E
     if backend == "dali":
         return GraphEngine(work)
     return TritonEngine(work, store) if backend == "triton" else OpenCvEngine(work, store)
+
+
+def _stack_turns(images: tuple[Tensor, ...], num_turns: int) -> tuple[Tensor, ...]:
+    """The turns of each view as one tensor of shape (batch, turns, 3, size, size); a single one stays as it is."""
+    if num_turns == 1:
+        return images
+    starts = range(0, len(images), num_turns)
+    pixels = [image.permute(0, 2, 3, 1) for image in images]  # as they lie in memory
+    return tuple(torch.stack(pixels[at : at + num_turns], dim=1).permute(0, 1, 4, 2, 3) for at in starts)

@@ -110,3 +110,14 @@ def test_epochs_can_be_changed_and_nothing_else_is(table: dict[str, Any]) -> Non
     assert changed.training.epochs == 3
     assert changed.view == recipe.view
     assert recipe.training.epochs != 3
+
+
+def test_a_measured_normalisation_is_filled_in_and_kept_in_the_table(table: dict[str, Any]) -> None:
+    for key in ("mean", "std"):
+        del table["view"][key]
+    table["view"]["normalisation"] = "measured"
+    recipe = parse(table).with_statistics((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (recipe.view.mean, recipe.view.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    again = parse(dict(recipe.table))
+    assert again.view == recipe.view
+    assert again.with_statistics((0.9,) * 3, (0.9,) * 3) is again
