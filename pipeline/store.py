@@ -83,8 +83,9 @@ class ResidentStore:
         return np.flatnonzero(~self._has[samples])
 
     def stamp(self, sample: int) -> Pixels:
-        """A copy of a stamp in host memory, which brings it into the processor's cache in one sweep."""
-        return np.array(self._host[sample])
+        """A stamp in host memory; to be left as it is."""
+        stamp: Pixels = self._host[sample]
+        return stamp
 
     def put(self, sample: int, stamp: Pixels) -> None:
         """Keep a stamp in host memory. Threads may do so at once."""
@@ -163,8 +164,8 @@ class Opener:
         """A store, with what was saved of it; None where stamps are to be streamed."""
         if self._policy.mode == "stream":
             return None
-        if self._file is not None and self._file.is_whole() and (store := self._from_file(self._file)):
-            return store
+        if self._file is not None and self._file.is_whole():
+            return self._from_file(self._file)
         if self._policy.mode == "auto" and not self._policy.reused:
             return None
         pixels = self._allocate()
