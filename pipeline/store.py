@@ -105,9 +105,10 @@ class ResidentStore:
         """
         if not self._fills:
             return
-        if self._shows_progress:
-            self._bar = self._bar or progress(total=len(self._has), unit="galaxy", desc="stamps kept")
-            self._bar.update(int(self._has.sum()) - self._bar.n)
+        if self._bar is None:
+            shown = self._shows_progress
+            self._bar = progress(total=len(self._has), unit="galaxy", desc="stamps kept", shown=shown)
+        self._bar.update(int(self._has.sum()) - self._bar.n)
         if self.is_full:
             self._end()
         elif self.pixels.device.type == "cpu" and free_bytes(self.pixels.device) < RESERVE_BYTES:
@@ -152,7 +153,9 @@ class Opener:
         self._ranks = int(os.environ.get("LOCAL_WORLD_SIZE", world_size)) if device.type == "cpu" else 1
         self._file = None
         if policy.folder is not None and policy.mode != "stream":
-            self._file = SavedStamps(policy.folder, samples, stamp, on_gpu=device.type == "cuda", say=self._say)
+            self._file = SavedStamps(
+                policy.folder, samples, stamp, on_gpu=device.type == "cuda", speaks=self._is_first
+            )
         self._what = f"the stamps of {len(samples):,} galaxies, {_gigabytes(self.num_bytes)}"
 
     @property
