@@ -33,6 +33,7 @@ from pipeline.warp import Job
 Backend = Literal["auto", "dali", "opencv", "triton"]
 
 STREAM = StorePolicy("stream")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Loader:
             num_threads=num_threads or len(os.sched_getaffinity(0)),
             hw_decoder_load=hw_decoder_load,
         )
-        _check_backend(backend, self._device, store)
+        _check_options(backend, work, store)
         self._dtype = work.dtype
         self._opener = Opener(store, samples, self._stamp, device=self._device, rank=rank, world_size=world_size)
         self._store = self._opener.open()
@@ -259,8 +260,10 @@ class Loader:
         return None
 
 
-def _check_backend(backend: Backend, device: torch.device, store: StorePolicy) -> None:
-    if backend == "opencv" and device.type != "cpu":
+def _check_options(backend: Backend, work: Work, store: StorePolicy) -> None:
+    if work.dtype not in DTYPES:
+        raise ValueError(f"views cannot be {work.dtype}; choose one of {', '.join(map(str, DTYPES))}")
+    if backend == "opencv" and work.on_gpu:
         raise ValueError("the opencv backend works on the CPU only; use backend='dali' or 'triton' on a GPU")
     if backend == "dali" and store.mode != "stream":
         raise ValueError("DALI's graph takes no stamps from a store; use backend='auto' with one")

@@ -13,11 +13,11 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
 import torch
@@ -41,12 +41,10 @@ class SavedStamps:
     """The file in `folder` for the stamps of `samples`, whether it is there or not.
 
     on_gpu: who made the stamps: decoders and resizing of a GPU differ from those of a CPU in the last bits.
-    say: is given messages for the user.
+    speaks: whether to show progress and warnings; one rank is enough.
     """
 
-    def __init__(
-        self, folder: Path, samples: Samples, stamp: Stamp, *, on_gpu: bool, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, folder: Path, samples: Samples, stamp: Stamp, *, on_gpu: bool, speaks: bool) -> None:
         shards = sha256("".join(shard.sha256 for shard in samples.shards).encode()).hexdigest()
         self._shape = (len(samples), *stamp.size_px, 3)
         self._header = _header(
@@ -60,7 +58,7 @@ class SavedStamps:
         )
         window, size = ("x".join(map(str, px)) for px in (stamp.window_px, stamp.size_px))
         self.path = folder / f"stamps-{window}-to-{size}-{'gpu' if on_gpu else 'cpu'}-{shards[:16]}.bin"
-        self._say = say
+        self._speaks = speaks
 
     @property
     def _num_bytes(self) -> int:
@@ -102,14 +100,14 @@ class SavedStamps:
             return stop - start
 
         with (
-            progress(total=len(mapped), unit="galaxy", desc="saved stamps") as bar,
+            progress(total=len(mapped), unit="galaxy", desc="saved stamps", shown=self._speaks) as bar,
             ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads,
         ):
             for count in threads.map(check, range(0, len(mapped), STAMPS_AT_ONCE)):
                 bar.update(count)
         if not intact.all():
             damaged = int((~intact).sum())
-            self._say(f"warning: {self.path}: {damaged:,} stamps are damaged; they are decoded again")
+            self._warn(f"{self.path}: {damaged:,} stamps are damaged; they are decoded again")
         return pixels, intact
 
     def save(self, pixels: Tensor) -> None:
@@ -117,12 +115,12 @@ class SavedStamps:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if (free := shutil.disk_usage(self.path.parent).free) < self._num_bytes:
-                self._warn(f"{self._num_bytes:,} bytes are needed, the disk has {free:,} free")
+                self._not_saved(f"{self._num_bytes:,} bytes are needed, the disk has {free:,} free")
                 return
             with exclusive(self.path.with_suffix(".lock"), busy="another process saves them"):
                 self._write(pixels)
         except (OSError, OutputError) as error:
-            self._warn(str(error))
+            self._not_saved(str(error))
 
     def _write(self, pixels: Tensor) -> None:
         checksums = np.empty(len(pixels), "<u4")
@@ -145,11 +143,15 @@ class SavedStamps:
         return int(np.fromfile(self.path, "<u4", 1, offset=self._num_bytes - 4)[0])
 
     def _refuse(self, reason: str) -> bool:
-        self._say(f"warning: {self.path}: {reason}; the stamps are made again")
+        self._warn(f"{self.path}: {reason}; the stamps are made again")
         return False
 
-    def _warn(self, reason: str) -> None:
-        self._say(f"warning: the stamps are not saved in {self.path}: {reason}")
+    def _not_saved(self, reason: str) -> None:
+        self._warn(f"the stamps are not saved in {self.path}: {reason}")
+
+    def _warn(self, message: str) -> None:
+        if self._speaks:
+            click.echo(f"warning: {message}", err=True)
 
 
 def _header(what: dict[str, object]) -> bytes:

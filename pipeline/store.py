@@ -83,8 +83,9 @@ class ResidentStore:
         return np.flatnonzero(~self._has[samples])
 
     def stamp(self, sample: int) -> Pixels:
-        """A copy of a stamp in host memory, which brings it into the processor's cache in one sweep."""
-        return np.array(self._host[sample])
+        """A stamp in host memory; to be left as it is."""
+        stamp: Pixels = self._host[sample]
+        return stamp
 
     def put(self, sample: int, stamp: Pixels) -> None:
         """Keep a stamp in host memory. Threads may do so at once."""
@@ -104,9 +105,10 @@ class ResidentStore:
         """
         if not self._fills:
             return
-        if self._shows_progress:
-            self._bar = self._bar or progress(total=len(self._has), unit="galaxy", desc="stamps kept")
-            self._bar.update(int(self._has.sum()) - self._bar.n)
+        if self._bar is None:
+            shown = self._shows_progress
+            self._bar = progress(total=len(self._has), unit="galaxy", desc="stamps kept", shown=shown)
+        self._bar.update(int(self._has.sum()) - self._bar.n)
         if self.is_full:
             self._end()
         elif self.pixels.device.type == "cpu" and free_bytes(self.pixels.device) < RESERVE_BYTES:
@@ -151,7 +153,9 @@ class Opener:
         self._ranks = int(os.environ.get("LOCAL_WORLD_SIZE", world_size)) if device.type == "cpu" else 1
         self._file = None
         if policy.folder is not None and policy.mode != "stream":
-            self._file = SavedStamps(policy.folder, samples, stamp, on_gpu=device.type == "cuda", say=self._say)
+            self._file = SavedStamps(
+                policy.folder, samples, stamp, on_gpu=device.type == "cuda", speaks=self._is_first
+            )
         self._what = f"the stamps of {len(samples):,} galaxies, {_gigabytes(self.num_bytes)}"
 
     @property
@@ -163,8 +167,8 @@ class Opener:
         """A store, with what was saved of it; None where stamps are to be streamed."""
         if self._policy.mode == "stream":
             return None
-        if self._file is not None and self._file.is_whole() and (store := self._from_file(self._file)):
-            return store
+        if self._file is not None and self._file.is_whole():
+            return self._from_file(self._file)
         if self._policy.mode == "auto" and not self._policy.reused:
             return None
         pixels = self._allocate()

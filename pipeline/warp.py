@@ -61,8 +61,7 @@ class WarpKernel:
         """Begin to make the views of `count` samples; gives at once what will be waited for.
 
         Args:
-            stamp_of: gives the stamp of a sample, uint8, shape (height, width, 3). Threads call it, once a sample;
-                it should be in a processor's cache, for a warp reads it across its rows.
+            stamp_of: gives the stamp of a sample, uint8, shape (height, width, 3). Threads call it, once a sample.
             views: for each view, the parameters of the samples.
 
         Returns:
@@ -73,11 +72,15 @@ class WarpKernel:
         matrices = [_to_opencv(each.warps) for each in views]
 
         def warp(samples: range) -> None:
-            warped = np.empty((self._size, self._size, 3), np.uint8)
+            size = (self._size, self._size)
+            wide, warped = np.empty((*size, 4), np.uint8), np.empty((*size, 3), np.uint8)
             for sample in samples:
-                stamp = stamp_of(sample)
+                # A warp reads across rows: this sweep brings the stamp into the cache, and OpenCV warps four channels
+                # faster than three. Together they more than halve the time (docs/experiments.md, 2026-11-20).
+                stamp = cv2.cvtColor(stamp_of(sample), cv2.COLOR_RGB2RGBA)
                 for matrix, finish, out in zip(matrices, finishes, pixels, strict=True):
-                    cv2.warpAffine(stamp, matrix[sample], (self._size, self._size), dst=warped, flags=FLAGS)
+                    cv2.warpAffine(stamp, matrix[sample], size, dst=wide, flags=FLAGS)
+                    cv2.cvtColor(wide, cv2.COLOR_RGBA2RGB, dst=warped)
                     finish(warped, sample, out[sample])
 
         chunks = [range(at, min(at + SAMPLES_PER_TASK, count)) for at in range(0, count, SAMPLES_PER_TASK)]

@@ -278,3 +278,20 @@ def test_an_image_that_breaks_at_load_time_is_named_with_shard_and_offset(
 def test_the_opencv_backend_is_refused_on_a_gpu(samples: Samples) -> None:
     with pytest.raises(ValueError, match="CPU only"):
         load(samples, backend="opencv", device="cuda")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_images_are_of_the_dtype_asked_for(samples: Samples, backend: Backend, dtype: torch.dtype) -> None:
+    with load(samples, backend=backend, dtype=dtype, batch_size=40) as loader:
+        got = [batch.views[0] for batch in loader.epoch(0)]
+    with load(samples, backend=backend, batch_size=40) as loader:
+        expected = [batch.views[0] for batch in loader.epoch(0)]
+    for images, exact in zip(got, expected, strict=True):
+        assert images.dtype == dtype
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(images, exact.to(dtype))
+
+
+def test_a_dtype_that_no_backend_makes_is_refused(samples: Samples) -> None:
+    with pytest.raises(ValueError, match=r"torch\.float64; choose one of torch\.float32"):
+        load(samples, dtype=torch.float64)

@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from making import make_image
 from torch import Tensor
 
-from galaxy_zoo.view import Stamp, View
+from benchmarks.warp_error import error_by_oversampling, references
+from galaxy_zoo.view import STAMP_OVERSAMPLING, Stamp, View
 from pipeline.augment import Parameters, RandomViews
 from pipeline.loader import Backend, Loader
 from pipeline.shards import open_split
@@ -110,6 +112,14 @@ def test_a_window_is_reduced_to_the_size_of_the_stamp_and_keeps_its_mean(stamp: 
     reduced = reduce_window(window, stamp)
     assert reduced.shape == (*stamp.size_px, 3)
     assert np.abs(reduced.mean((0, 1)) - window.mean((0, 1))).max() < 1.5
+
+
+def test_stamp_and_warp_are_within_half_a_grey_level_of_a_supersampled_view() -> None:
+    """Root of the mean square of the difference to the mean of 8 x 8 points a pixel, taken from the whole image."""
+    view = View(crop_px=256, size_px=128, rotation_deg=180, flip=True, mean=(0, 0, 0), std=(1 / 255,) * 3)
+    rng = np.random.default_rng(0)
+    images = [make_image(rng, 424) for _ in range(3)]
+    assert error_by_oversampling(images, view, references(images, view), STAMP_OVERSAMPLING) < 0.5
 
 
 def test_an_exception_in_a_thread_reaches_the_caller() -> None:
