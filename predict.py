@@ -3,7 +3,6 @@
 python predict.py runs/quick shards --out submission.csv --views 16
 """
 
-from functools import partial
 from pathlib import Path
 
 import click
@@ -21,9 +20,11 @@ from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.submission import warnings_about, write_submission
 from galaxy_zoo.votes import Floats
 from pipeline.augment import FixedViews, rotations_and_flips
+from pipeline.calibration import tune
 from pipeline.device import choose_device
 from pipeline.loader import Loader
 from pipeline.shards import open_split
+from pipeline.store import StoreMode, StorePolicy
 
 
 def load_members(run: Run, device: torch.device) -> list[Predictor]:
@@ -65,15 +66,45 @@ def predict(members: list[Predictor], loader: Loader) -> tuple[list[str], Floats
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("shards", type=click.Path(path_type=Path))
 @click.option("--out", default="submission.csv", type=click.Path(path_type=Path), help="The CSV to write.")
-@click.option("--views", default=1, type=int, help="Test-time views: 1, or an even number (rotations x flip).")
+@click.option("--views", default=1, type=int, help="Test-time views: 1, or rotations x zooms x flip.")
+@click.option("--zooms", default="1.0", help="Zooms of the views, as in 0.83,1,1.2.")
 @click.option("--split", default="test", type=click.Choice(["test", "train"]), help="Which shards.")
 @click.option("--batch-size", default=128, type=click.IntRange(1), help="Galaxies a batch.")
 @click.option(
     "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
 )
-@click.option("--threads", type=click.IntRange(1), default=None, help="To decode with.  [default: all cores]")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=None,
+    help="To decode with.  [default: as calibrated, or all cores]",
+)
+@click.option("--calibrate", is_flag=True, help="First measure the fastest way to decode here, and remember it.")
+@click.option(
+    "--store",
+    default="auto",
+    type=click.Choice(["auto", "stream", "resident"]),
+    help="Where stamps come from. auto: from --store-folder where they are saved, else from the shards.",
+)
+@click.option(
+    "--store-folder",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Take saved stamps from there; with --store resident they are saved there too.",
+)
 def main(
-    run: Path, shards: Path, out: Path, views: int, split: str, batch_size: int, device: str, threads: int | None
+    run: Path,
+    shards: Path,
+    out: Path,
+    views: int,
+    zooms: str,
+    split: str,
+    batch_size: int,
+    device: str,
+    threads: int | None,
+    calibrate: bool,
+    store: StoreMode,
+    store_folder: Path | None,
 ) -> None:
     """Predict the galaxies in the folder SHARDS with all members of RUN, the mean over members and views.
 
@@ -82,16 +113,27 @@ def main(
       python predict.py runs/quick shards --out submission.csv --views 16
     """
     try:
-        test_views = rotations_and_flips(views)
+        test_views = rotations_and_flips(views, [float(zoom) for zoom in zooms.split(",")])
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--views") from error
+        raise click.BadParameter(str(error), param_hint="--views and --zooms") from error
     check_can_write(out)
     where, trained = choose_device(device), load_run(run)
     _check_fit(trained, shards)
     samples, _ = open_split(shards, split)
     members = load_members(trained, where)
-    load = partial(Loader, batch_size=batch_size, device=where, shuffle=False, num_threads=threads)
-    with load(samples, FixedViews(trained.recipe.view, test_views)) as loader:
+    policy = StorePolicy(store, folder=store_folder, reused=False)
+    chosen = FixedViews(trained.recipe.view, test_views)
+    tuning = tune(samples, chosen, batch_size=batch_size, device=where, threads=threads, calibrate=calibrate)
+    with Loader(
+        samples,
+        chosen,
+        batch_size=batch_size,
+        device=where,
+        shuffle=False,
+        num_threads=tuning.num_threads,
+        hw_decoder_load=tuning.hw_decoder_load,
+        store=policy,
+    ) as loader:
         ids, votes = predict(members, loader)
     for warning in warnings_about(votes, trained.data.tree, _training_mean(trained)):
         click.echo(f"warning: {warning}", err=True)

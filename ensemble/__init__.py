@@ -2,12 +2,19 @@
 
 recipe.py      a recipe: one strict TOML file a published system (recipes/*.toml)
 strict.py      tables of TOML to dataclasses: an unknown key is an error that names the nearest known one
-networks.py    images -> logits
+networks.py    images -> logits: the kinds of network, from
+  convolutional.py  plain and residual convolutions, CBAM, linear layers
+  dieleman.py       the 16 parts of the challenge's winner
+  backbones.py      timm's networks with their pretrained weights
 heads.py       logits -> votes
 losses.py      predicted and true votes -> a number
 optimisers.py  optimisers and learning-rate schedules
 member.py      one model of an ensemble and all its training state
 checkpoint.py  that state as a safetensors file
 run.py         the folder of a run
-logbook.py     metrics.jsonl and TensorBoard
+ranks.py       the processes of a training under torchrun
+meter.py       progress; watch.py stops at a loss that is no number
+scores.py      the scores of predicted votes, question by question
+logbook.py     metrics.jsonl and TensorBoard; figures.py draws
+listing.py     the table of train.py --list
 """

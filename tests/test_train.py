@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import predict
 import train
 from ensemble.checkpoint import load_state, positions
 from galaxy_zoo.files import exclusive
+from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.submission import read_submission
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
@@ -299,6 +301,18 @@ def test_training_without_a_fold_uses_every_shard(shards: Path, recipe: Path, tm
     assert (out / "member-00" / "best.safetensors").exists()
 
 
+def test_a_balanced_training_says_how_often_each_answer_comes(shards: Path, recipe: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(f'{recipe.read_text()}balance = "smooth or disk"\nbalance_strength = 0.5\n')
+    result = run(shards, "--recipe", own, "--epochs", 1, "--fold", "none", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert len(re.findall(r"smooth or disk: .*: \d+ galaxies, each [\d.]+ times an epoch", result.output)) == 3
+    own.write_text(f'{recipe.read_text()}balance = "smoth or disk"\n')
+    result = run(shards, "--recipe", own, "--out", tmp_path / "other")
+    assert result.exit_code == 1
+    assert "did you mean 'smooth or disk'?" in result.output
+
+
 def test_partly_labelled_galaxies_are_trained_on_with_their_votes_only(tmp_path: Path, recipe: Path) -> None:
     folder = write_kaggle_folder(tmp_path / "kaggle", num_train=40, num_test=1)
     path = folder / "training_solutions_rev1.csv"
@@ -378,6 +392,16 @@ class TestPredict:
         table = read_submission(out, load_tree("gz2-kaggle"), expected_ids=ids)
         assert len(table) == len(ids)
 
+    def test_views_at_several_zooms_are_blended(self, finished: Path, shards: Path, tmp_path: Path) -> None:
+        tables = []
+        for zooms in ("1", "1.25", "1,1.25"):
+            count = 2 * len(zooms.split(","))
+            out = tmp_path / "s.csv"
+            assert self.predict(finished, shards, "--out", out, "--views", count, "--zooms", zooms).exit_code == 0
+            tables.append(pd.read_csv(out).drop(columns="GalaxyID").to_numpy())
+        assert abs(tables[0] - tables[1]).max() > 1e-4
+        assert tables[2] == pytest.approx((tables[0] + tables[1]) / 2, abs=1e-6)
+
     def test_batches_do_not_change_the_prediction(self, finished: Path, shards: Path, tmp_path: Path) -> None:
         tables = []
         for size in (4, 128):
@@ -420,8 +444,11 @@ class TestPredict:
     def test_one_member_predicts_the_fold_with_exactly_its_validation_score(
         self, shards: Path, recipe: Path, labels: pd.DataFrame, tmp_path: Path
     ) -> None:
-        out = tmp_path / "run"
-        assert run(shards, "--recipe", recipe, "--fold", "1/5", "--out", out).exit_code == 0
+        out, own = tmp_path / "run", tmp_path / "own.toml"
+        own.write_text(recipe.read_text().replace("flip = true", 'flip = true\nnormalisation = "measured"'))
+        assert run(shards, "--recipe", own, "--fold", "1/5", "--out", out).exit_code == 0
+        mean = json.loads((out / "run.json").read_text())["recipe"]["view"]["mean"]
+        assert mean == list(read_manifest(shards).channel_mean)
         assert self.predict(out, shards, "--split", "train", "--out", tmp_path / "s.csv").exit_code == 0
         table = pd.read_csv(tmp_path / "s.csv", dtype={"GalaxyID": str}).set_index("GalaxyID")
         _, held_out = open_split(shards, "train", fold=Fold(1, 5))
@@ -457,7 +484,9 @@ class TestPredict:
         [
             (lambda a: a | {"run": "nothing"}, 1, "no run.json"),
             (lambda a: a | {"shards": "nothing"}, 1, "no manifest.json"),
-            (lambda a: a | {"views": 3}, 2, "give 1 or an even number"),
+            (lambda a: a | {"views": 3}, 2, "give 1 or a multiple of 2"),
+            (lambda a: a | {"zooms": "0.9,1.1"}, 2, "give 2 or a multiple of 4"),
+            (lambda a: a | {"zooms": "1,x"}, 2, "could not convert string to float: 'x'"),
             (lambda a: a | {"out": "nowhere/s.csv"}, 1, "nowhere is missing; make it first"),
             (lambda a: a | {"out": a["run"]}, 1, "is a folder; name a file in it"),
         ],
@@ -465,10 +494,14 @@ class TestPredict:
     def test_bad_input_is_one_message_and_a_bad_exit_code(
         self, finished: Path, shards: Path, tmp_path: Path, change, code: int, message: str
     ) -> None:
-        arguments = change({"run": finished, "shards": shards, "views": 1, "out": tmp_path / "s.csv"})
-        result = self.predict(
-            arguments["run"], arguments["shards"], "--views", arguments["views"], "--out", arguments["out"]
+        arguments = change({"run": finished, "shards": shards, "out": tmp_path / "s.csv"})
+        options = (
+            part
+            for name in ("views", "zooms", "out")
+            if name in arguments
+            for part in (f"--{name}", arguments[name])
         )
+        result = self.predict(arguments["run"], arguments["shards"], *options)
         assert result.exit_code == code, result.output
         assert message in result.output
         assert "Traceback" not in result.output

@@ -1,0 +1,177 @@
+"""The network that won the Galaxy Zoo challenge: 16 parts of a galaxy through one stack of convolutions.
+
+Source: Dieleman, Willett & Dambre 2015, MNRAS 450, 1441, and the author's kaggle-galaxies; initial weights, untied
+biases and where dropout acts are the code's.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from galaxy_zoo.errors import RunError
+
+WINDOW_PX, PART_PX = 69, 45
+VIEW_PX = 99
+"""The smallest odd size that holds a window of 69 px turned by 45 degrees: 69 * sqrt(2) = 97.6."""
+FIRST_STD, DENSE_STD, LAST_STD, FOURTH_STD = 0.01, 0.001, 0.01, 0.1
+CONVOLUTION_BIAS, DENSE_BIAS, LAST_BIAS = 0.1, 0.01, 0.1
+
+
+@dataclass(frozen=True)
+class Dieleman:
+    """16 parts, convolutions, dense layers; takes views of 99 px.
+
+    top_filters: of the fourth convolution. part_dense: maxout units of a dense layer that all parts share; 0 is
+    none. dense: units of the dense layers on all parts together. activation: of these; "maxout" takes the
+    larger of two. max_norm: of the weights of a unit, one a dense layer; none: no limit.
+    """
+
+    top_filters: int = 128
+    part_dense: int = 0
+    dense: tuple[int, ...] = (2048, 2048)
+    activation: Literal["maxout", "relu"] = "maxout"
+    max_norm: tuple[float, ...] = ()
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a value makes no network."""
+        if self.top_filters < 1 or self.part_dense < 0 or min(*self.dense, 1, 1) < 1:
+            raise ValueError("top_filters and dense must be at least 1, part_dense at least 0")
+        if self.max_norm and (len(self.max_norm) != len(self.dense) or min(self.max_norm) <= 0):
+            raise ValueError(f"max_norm must be above 0 for each of {len(self.dense)} dense layers")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+
+    def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
+        """See `Network`.
+
+        Raises:
+            RunError: `size_px` is not 99.
+        """
+        if size_px != VIEW_PX:
+            raise RunError(f"this network takes views of {VIEW_PX} px, not {size_px}; set size_px = {VIEW_PX}")
+        inputs = 4 * self.top_filters  # the map of a part is 2 x 2
+        shared: list[nn.Module] = []
+        if self.part_dense:
+            shared = [*self._dense(inputs, self.part_dense, FIRST_STD, CONVOLUTION_BIAS, "maxout")]
+            inputs = self.part_dense
+        inputs *= NUM_PARTS
+        layers: list[nn.Module] = []
+        for width, limit in zip(self.dense, self.max_norm or (0.0,) * len(self.dense), strict=True):
+            layers += self._dense(inputs, width, DENSE_STD, DENSE_BIAS, self.activation, limit)
+            inputs = width
+        last = drawn(nn.Linear(inputs, outputs), LAST_STD, LAST_BIAS)
+        convolutions = self._convolutions()
+        return nn.Sequential(Parts(), convolutions, *shared, Merge(), *layers, nn.Dropout(self.dropout), last)
+
+    def _convolutions(self) -> nn.Sequential:
+        """45 px -> 40, 20 -> 16, 8 -> 6 -> 4, 2; a bias of its own for every pixel of each map."""
+        return nn.Sequential(
+            *untied(3, 32, kernel=6, size=40),
+            nn.MaxPool2d(2),
+            *untied(32, 64, kernel=5, size=16),
+            nn.MaxPool2d(2),
+            *untied(64, 128, kernel=3, size=6),
+            *untied(128, self.top_filters, kernel=3, size=4, std=FOURTH_STD),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+        )
+
+    def _dense(
+        self, inputs: int, units: int, std: float, bias: float, activation: str, max_norm: float = 0.0
+    ) -> list[nn.Module]:
+        pieces = 2 if activation == "maxout" else 1
+        linear = MaxNormLinear(inputs, pieces * units, max_norm) if max_norm else nn.Linear(inputs, pieces * units)
+        return [nn.Dropout(self.dropout), drawn(linear, std, bias), Maxout() if pieces == 2 else nn.ReLU()]
+
+
+NUM_PARTS = 16
+
+
+class Parts(nn.Module):
+    """Views of 99 px to 16 parts of 45 px: {0, 45 degrees} x {plain, mirrored} x 4 corners.
+
+    Every corner of the 69 px window is turned so that the galaxy's centre is bottom-right. Turns by 90 degrees and
+    mirror images are exact; the window at 45 degrees is interpolated bilinearly from the view, where the author
+    warped the original image a second time.
+    """
+
+    grid: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        half = 2**-0.5 * WINDOW_PX / VIEW_PX
+        turn = torch.tensor([[[half, -half, 0.0], [half, half, 0.0]]])
+        grid = F.affine_grid(turn, [1, 1, WINDOW_PX, WINDOW_PX], align_corners=False)
+        self.register_buffer("grid", grid, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """From shape (batch, 3, 99, 99) to (16 * batch, 3, 45, 45), part by part."""
+        edge = (VIEW_PX - WINDOW_PX) // 2
+        plain = images[:, :, edge:-edge, edge:-edge]
+        grid = self.grid.to(images.dtype).expand(len(images), -1, -1, -1)
+        turned = F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+        windows = [plain, plain.flip(3), turned, turned.flip(3)]
+        corners = [window.rot90(k, (2, 3))[:, :, :PART_PX, :PART_PX] for window in windows for k in range(4)]
+        return torch.cat(corners).contiguous(memory_format=torch.channels_last)
+
+
+class Merge(nn.Module):
+    """Features of parts, shape (16 * batch, features), to those of galaxies, (batch, 16 * features)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See above."""
+        parts = features.reshape(NUM_PARTS, -1, features.shape[1])
+        return parts.transpose(0, 1).flatten(1)
+
+
+class Maxout(nn.Module):
+    """The larger of each pair of neighbouring features. Source: Goodfellow et al. 2013."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """From shape (batch, 2 * units) to (batch, units)."""
+        return features.reshape(len(features), -1, 2).amax(dim=2)
+
+
+class MaxNormLinear(nn.Linear):
+    """A linear layer whose units' weights are scaled back to a norm of at most `max_norm` before each use."""
+
+    def __init__(self, inputs: int, outputs: int, max_norm: float) -> None:
+        super().__init__(inputs, outputs)
+        self._max_norm = max_norm
+
+    def forward(self, features: Tensor) -> Tensor:
+        """As `nn.Linear`."""
+        if self.training:
+            with torch.no_grad():
+                self.weight.renorm_(2, 0, self._max_norm)
+        return super().forward(features)
+
+
+class PixelBias(nn.Module):
+    """A bias for every channel and pixel."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.full((channels, size, size), CONVOLUTION_BIAS))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The same shape."""
+        return images + self.bias
+
+
+def untied(inputs: int, channels: int, *, kernel: int, size: int, std: float = FIRST_STD) -> list[nn.Module]:
+    """A convolution without padding, biases for each pixel of its `size` px map, and ReLU."""
+    convolution = drawn(nn.Conv2d(inputs, channels, kernel, bias=False), std, None)
+    return [convolution, PixelBias(channels, size), nn.ReLU(inplace=True)]
+
+
+def drawn(layer: nn.Conv2d | nn.Linear, std: float, bias: float | None) -> nn.Module:
+    """The layer with weights from N(0, std) and biases of `bias`."""
+    nn.init.normal_(layer.weight, std=std)
+    if layer.bias is not None and bias is not None:
+        nn.init.constant_(layer.bias, bias)
+    return layer
