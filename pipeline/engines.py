@@ -1,5 +1,6 @@
 """What makes the views of a batch: DALI's whole graph, or DALI's decoder, a store of stamps and a warp kernel."""
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -141,6 +142,7 @@ class TritonEngine:
 
         self._work, self._store = work, store
         self._kernel = TritonKernel(work.views.view, device=work.device, dtype=work.dtype)
+        self._in_use: deque[tuple[torch.cuda.Event, Tensor]] = deque()
 
     def build(self, feed: Feed) -> Any:
         """See `Engine`."""
@@ -165,8 +167,27 @@ class TritonEngine:
             if decoded is not None:
                 store.put_all(plan.samples[plan.decode], self._places(rows, plan), decoded)
         assert stamps is not None, "without a store every sample is decoded"
-        views = zip(parameters, plan.views, strict=True)
-        return Job([], tuple(self._kernel(stamps, rows, p, has_colours=v.colours is not None) for p, v in views))
+        views = tuple(
+            self._kernel(stamps, rows, packed, has_colours=view.colours is not None)
+            for packed, view in zip(parameters, plan.views, strict=True)
+        )
+        if decoded is not None and decoded.is_cuda:
+            self._keep(decoded)
+        return Job([], views)
+
+    def _keep(self, decoded: Tensor) -> None:
+        """Keep DALI's memory from being used again before the GPU has read it; of a few batches, then wait."""
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        self._in_use.append((event, decoded))
+        if len(self._in_use) > PREFETCHED_BATCHES:
+            self._release()
+
+    def _release(self) -> None:
+        """Wait for the GPU to have read the oldest batch, only then let go of it."""
+        event, _ = self._in_use[0]
+        event.synchronize()
+        self._in_use.popleft()
 
     def _places(self, rows: Tensor, plan: Plan) -> Tensor:
         """Of the rows those that were decoded, as an index."""
@@ -176,6 +197,8 @@ class TritonEngine:
 
     def close(self) -> None:
         """See `Engine`."""
+        while self._in_use:
+            self._release()
 
 
 def _tensor(output: Any) -> Tensor:

@@ -91,9 +91,10 @@ def test_a_batch_stays_as_it_was_while_later_ones_are_made(samples: Samples) -> 
     assert all(torch.equal(now, then) for now, then in kept)
 
 
-def test_a_batch_is_whole_when_work_on_it_is_queued_behind_a_busy_gpu(samples: Samples) -> None:
+@pytest.mark.parametrize("options", [{}, {"backend": "triton"}, {"store": StorePolicy("resident", share=0.9)}])
+def test_a_batch_is_whole_when_work_on_it_is_queued_behind_a_busy_gpu(samples: Samples, options: dict) -> None:
     """Tensors are dropped while the GPU still has to read them; their memory must not be used again before."""
-    with load(samples, batch_size=4) as loader:
+    with load(samples, batch_size=4, **options) as loader:
         expected = [batch.views[0].float().sum().item() for batch in loader.epoch(0)]
         busy = torch.randn(8192, 8192, device="cuda")
         sums = []
