@@ -29,8 +29,9 @@ import click
 import numpy as np
 import torch
 
+from ensemble.checkpoint import Position, positions
 from ensemble.recipe import load_recipe
-from ensemble.run import RUN_NAME, load_run
+from ensemble.run import RUN_NAME, Run, load_run
 from galaxy_zoo.console import Command
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import write_text
@@ -116,14 +117,22 @@ def train(plan: Plan, entry: Entry) -> None:
     """Train, or go on, or find it finished."""
     folder = plan.run(entry)
     going = (folder / RUN_NAME).exists()
+    if going and is_finished(load_run(folder)):
+        return
     epochs = ("--epochs", plan.epochs) if plan.epochs else ()
     options = ("--recipe", entry.recipe, "--members", entry.members, "--fold", plan.fold, "--seed", SEED)
     where = ("--out", folder, "--device", plan.device, *(["--resume"] if going else []))
     _run(ROOT / "train.py", plan.shards(entry), *options, *epochs, *where)
 
 
-def held_out(plan: Plan, entry: Entry) -> Samples:
-    """The galaxies to score on.
+def is_finished(run: Run) -> bool:
+    """Whether every member has a checkpoint of the end."""
+    newest = [positions(run.member_folder(member))[-1:] for member in range(run.members)]
+    return all(each == [Position(run.recipe.training.epochs, 0)] for each in newest)
+
+
+def split(plan: Plan, entry: Entry) -> tuple[Samples, Samples]:
+    """The galaxies trained on, and those to score on.
 
     Raises:
         RunError: one of them was trained on.
@@ -133,7 +142,7 @@ def held_out(plan: Plan, entry: Entry) -> Samples:
     trained, _ = open_split(plan.shards(entry), "train", fold=Fold(index, count))
     if samples is None or np.isin(samples.keys, trained.keys).any():
         raise RunError(f"{plan.shards(entry)}: galaxies of the fold are among those trained on; pack anew")
-    return samples
+    return trained, samples
 
 
 def predict(plan: Plan, entry: Entry, samples: Samples) -> Floats:
@@ -183,13 +192,20 @@ def score(predicted: Floats, samples: Samples, reference: Floats | None) -> tupl
     return found, blend
 
 
-def speed(run: Path) -> dict[str, Any]:
-    """How long all epochs took, validation and saving not counted, and the median rate of all members together."""
+def speed(run: Path, images: int) -> dict[str, Any]:
+    """How long all epochs took, validation and saving not counted, and the median rate of all members together.
+
+    Seconds follow from the rates: those of an epoch that was gone on with are of its last part only.
+
+    Args:
+        images: of an epoch, of all members.
+    """
     lines = [json.loads(line) for line in (run / "member-00" / "metrics.jsonl").read_text().splitlines()]
+    rates = np.array([line["images_per_s"] for line in lines])
     return {
         "epochs": len(lines),
-        "seconds": round(sum(line["seconds"] for line in lines), 1),
-        "images_per_s": round(float(np.median([line["images_per_s"] for line in lines])), 1),
+        "seconds": round(float((images / rates).sum()), 1),
+        "images_per_s": round(float(np.median(rates)), 1),
     }
 
 
@@ -210,7 +226,7 @@ def machine(device: str) -> dict[str, Any]:
 def measure(plan: Plan, entry: Entry, reference: Floats | None) -> tuple[dict[str, Any], Floats]:
     """Train and score one recipe; what is written of it, and its errors galaxy by galaxy."""
     train(plan, entry)
-    samples = held_out(plan, entry)
+    trained, samples = split(plan, entry)
     started = time.perf_counter()
     predicted = predict(plan, entry, samples)
     seconds = time.perf_counter() - started
@@ -225,7 +241,7 @@ def measure(plan: Plan, entry: Entry, reference: Floats | None) -> tuple[dict[st
         "members": entry.members,
         "views": plan.views,
         **found,
-        **speed(plan.run(entry)),
+        **speed(plan.run(entry), entry.members * len(trained)),
         "predict_seconds": round(seconds, 1),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(plan.device),

@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner, Result
 from dying import train_and_die
 from making import pack, write_kaggle_folder
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import loop
 import predict
@@ -100,6 +101,10 @@ def test_a_run_leaves_logs_and_checkpoints_for_every_member(finished: Path) -> N
         assert positions(folder)[-1] == (4, 0)
         assert list(folder.glob("events.out.tfevents*"))
         assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+        events = EventAccumulator(str(folder)).Reload()
+        assert {"loss", "rmse", "learning_rate", "rmse/spiral", "accuracy/spiral"} < set(events.Tags()["scalars"])
+        assert [event.step for event in events.Scalars("rmse/spiral")] == [0, 1, 2, 3]
+        assert events.Tags()["images"] == ["galaxies"]
     saved = json.loads((finished / "run.json").read_text())
     assert torch.__version__.startswith(saved["versions"]["torch"])
     assert saved["recipe"] == tomllib.loads(RECIPE)
