@@ -174,7 +174,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights(
 ) -> None:
     """Killed five times, in the middle of epochs and at their ends, while checkpoints come every other step."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["dying"])  # imports torch once
+    processes.set_forkserver_preload(["torch.utils.tensorboard", "timm", "pandas", "matplotlib.figure"])  # once
     out = tmp_path / "run"
     options = ["--members", 2, "--fold", "1/5", "--out", out, "--save-steps", 2, "--device", "cpu", "--threads", 1]
     arguments = [str(each) for each in (shards, "--recipe", recipe, *options)]
