@@ -36,7 +36,7 @@ from pipeline.loader import Batch, Loader
 class Pauses:
     """When to save, and when to stop.
 
-    every_steps, every_s: a checkpoint after so many steps or seconds; 0: only after every epoch.
+    every_steps, every_s: a checkpoint so many steps or seconds after the last one; 0: only after every epoch.
     """
 
     interrupt: Interrupt = field(default_factory=Interrupt)
@@ -47,13 +47,18 @@ class Pauses:
     _saved_at: float = field(default_factory=time.monotonic)
 
     def due(self) -> bool:
-        """Whether to save before the next step; to be asked once a step."""
-        self._steps += 1
-        by_steps = self.every_steps and self._steps > self.every_steps
+        """Whether to save before the next step."""
+        by_steps = self.every_steps and self._steps >= self.every_steps
         by_time = self.every_s and time.monotonic() - self._saved_at > self.every_s
-        if by_steps or by_time:
-            self._steps, self._saved_at = 1, time.monotonic()
         return bool(by_steps or by_time)
+
+    def count_step(self) -> None:
+        """Note that a step was made."""
+        self._steps += 1
+
+    def note_saved(self) -> None:
+        """Note that all is saved."""
+        self._steps, self._saved_at = 0, time.monotonic()
 
 
 def train_epoch(
@@ -62,14 +67,15 @@ def train_epoch(
     """One pass over the batches; true if it came to the end, false if it was asked to stop before."""
     for batch in meter.watch(batches):
         samples, stop, save = ranks.total(len(batch.ids), pauses.interrupt.requested, pauses.due())
-        if save and not stop:
-            pauses.save()
         if stop:
             return False
+        if save:
+            pauses.save()
         weight = ranks.weight(len(batch.ids), samples)
         pairs = zip(members, batch.views, strict=True)
         losses = [member.step(images, batch.votes, weight=weight) for member, images in pairs]
         meter.add(batch.ids, losses)
+        pauses.count_step()
     return True
 
 
@@ -205,6 +211,7 @@ class Training:
         self._save(Position(self._epoch, steps - self._epoch * len(self.batches)), self.meter.loss_sums())
 
     def _save(self, position: Position, loss_sums: list[float]) -> None:
+        self.pauses.note_saved()
         if not self.ranks.writes:
             return
         for number, member, standing, loss_sum in zip(

@@ -23,9 +23,10 @@ def table_of_recipes(results: Path) -> str:
 
 
 def measured_scores(results: Path) -> dict[str, str]:
-    """What was measured of each recipe, in words."""
-    found = (json.loads(path.read_text()) for path in sorted(results.glob(PATTERN)))
-    return {each["recipe"]: f"RMSE {each['rmse']:.5f}, {each['data']}" for each in found}
+    """The best that was measured of each recipe, in words."""
+    found = [json.loads(path.read_text()) for path in results.glob(PATTERN)]
+    worst_first = sorted(found, key=lambda each: -each["rmse"])
+    return {each["recipe"]: f"RMSE {each['rmse']:.5f}, {each['data']}" for each in worst_first}
 
 
 def count_parameters(recipe: Recipe) -> int:

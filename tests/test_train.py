@@ -1,30 +1,30 @@
 import json
+import multiprocessing
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from dying import train_and_die
 from making import pack, write_kaggle_folder
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import loop
 import predict
 import train
-from ensemble.checkpoint import load_state, positions
+from ensemble.checkpoint import Position, load_state, positions
 from galaxy_zoo.files import exclusive
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.submission import read_submission
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
 from pipeline.shards import Fold, open_split
-
-ROOT = Path(__file__).parents[1]
 
 RECIPE = """
 [about]
@@ -101,6 +101,11 @@ def test_a_run_leaves_logs_and_checkpoints_for_every_member(finished: Path) -> N
         assert (folder / "best.safetensors").exists()
         assert positions(folder)[-1] == (4, 0)
         assert list(folder.glob("events.out.tfevents*"))
+        assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+        events = EventAccumulator(str(folder)).Reload()
+        assert {"loss", "rmse", "learning_rate", "rmse/spiral", "accuracy/spiral"} < set(events.Tags()["scalars"])
+        assert [event.step for event in events.Scalars("rmse/spiral")] == [0, 1, 2, 3]
+        assert events.Tags()["images"] == ["galaxies"]
     saved = json.loads((finished / "run.json").read_text())
     assert torch.__version__.startswith(saved["versions"]["torch"])
     assert saved["recipe"] == tomllib.loads(RECIPE)
@@ -165,34 +170,96 @@ def test_a_run_interrupted_at_a_step_and_resumed_ends_with_the_same_weights(
 
 
 @pytest.mark.slow
-def test_a_run_killed_and_resumed_ends_with_the_same_weights(
+def test_a_run_killed_again_and_again_ends_with_the_same_weights(
     finished: Path, shards: Path, recipe: Path, tmp_path: Path
 ) -> None:
+    """Killed five times, in the middle of epochs and at their ends, while checkpoints come every other step."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["torch.utils.tensorboard", "timm", "pandas", "matplotlib.figure"])  # once
     out = tmp_path / "run"
-    options = [
-        "--recipe",
-        recipe,
-        "--members",
-        "2",
-        "--fold",
-        "1/5",
-        "--out",
-        out,
-        "--device",
-        "cpu",
-        "--threads",
-        "1",
-    ]
-    process = subprocess.Popen([sys.executable, ROOT / "train.py", shards, *options], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(out.glob("member-01/last-*.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    resumed = run(shards, *options[:8], "--resume")
-    assert resumed.exit_code == 0, resumed.output
+    options = ["--members", 2, "--fold", "1/5", "--out", out, "--save-steps", 2, "--device", "cpu", "--threads", 1]
+    arguments = [str(each) for each in (shards, "--recipe", recipe, *options)]
+    codes = []
+    for steps in (3, 1, 6, 5, 4, 0):
+        resuming = ["--resume"] if (out / "run.json").exists() else []
+        process = processes.Process(target=train_and_die, args=([*arguments, *resuming], steps))
+        process.start()
+        process.join(120)
+        codes.append(process.exitcode)
+    assert codes == [-signal.SIGKILL] * 5 + [0]
     for member in range(2):
         assert same(weights(finished, member), weights(out, member))
+        assert [m["loss"] for m in metrics(out, member)] == [m["loss"] for m in metrics(finished, member)]
+
+
+def test_checkpoints_come_also_after_so_many_steps_and_minutes(
+    shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Position] = []
+    monkeypatch.setattr(loop, "save_checkpoint", lambda folder, position, state: saved.append(position))
+    arguments = (shards, "--recipe", recipe, "--fold", "1/5", "--epochs", 2)
+    assert run(*arguments, "--out", tmp_path / "a", "--save-steps", 2).exit_code == 0
+    assert saved == [(0, 2), (0, 4), (1, 0), (1, 2), (1, 4), (2, 0)]
+    saved.clear()
+    assert run(*arguments, "--out", tmp_path / "b", "--save-minutes", 1e-9).exit_code == 0
+    assert saved[-6:] == [(1, step) for step in range(5)] + [(2, 0)]
+    saved.clear()
+    assert run(*arguments, "--out", tmp_path / "c").exit_code == 0
+    assert saved == [(1, 0), (2, 0)]
+
+
+def test_every_fold_gets_a_run_of_its_own(shards: Path, recipe: Path, tmp_path: Path) -> None:
+    arguments = (shards, "--recipe", recipe, "--fold", "all/2", "--epochs", 1, "--out", tmp_path / "runs")
+    assert run(*arguments).exit_code == 0
+    assert [
+        json.loads((tmp_path / "runs" / f"fold-{k}-of-2" / "run.json").read_text())["fold"] for k in (0, 1)
+    ] == [
+        "0/2",
+        "1/2",
+    ]
+    resumed = run(*arguments, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert len(metrics(tmp_path / "runs" / "fold-1-of-2")) == 1
+
+
+def with_training(recipe: Path, folder: Path, **values: object) -> Path:
+    """The same recipe with other keys in [training], its last table."""
+    path = folder / "other.toml"
+    path.write_text(recipe.read_text() + "".join(f"{key} = {value}\n" for key, value in values.items()))
+    return path
+
+
+def test_a_member_stops_after_rises_of_its_score_in_a_row(shards: Path, recipe: Path, tmp_path: Path) -> None:
+    """At this learning rate the score goes up and down."""
+    other = with_training(recipe, tmp_path, patience=1)
+    other.write_text(other.read_text().replace("lr = 0.003", "lr = 0.3").replace("epochs = 4", "epochs = 30"))
+    out = tmp_path / "run"
+    result = run(shards, "--recipe", other, "--members", 2, "--fold", "1/5", "--out", out)
+    assert result.exit_code == 0, result.output
+    for member in range(2):
+        scores = [line["rmse"] for line in metrics(out, member)]
+        rises = [later > earlier for earlier, later in pairwise(scores)]
+        assert len(scores) < 30
+        assert rises == [False] * (len(rises) - 1) + [True]
+
+
+def test_trials_choose_the_initial_weights_that_score_best(shards: Path, recipe: Path, tmp_path: Path) -> None:
+    other = with_training(recipe, tmp_path, trials=3)
+    result = run(shards, "--recipe", other, "--fold", "1/5", "--epochs", 1, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    one_epoch = [metrics(tmp_path / "run")[0]["rmse"]]
+    result = run(shards, "--recipe", other, "--fold", "none", "--out", tmp_path / "none")
+    assert result.exit_code == 1
+    assert "needs a fold" in result.output
+    plain = run(shards, "--recipe", recipe, "--fold", "1/5", "--epochs", 1, "--out", tmp_path / "plain")
+    assert plain.exit_code == 0
+    assert one_epoch[0] <= metrics(tmp_path / "plain")[0]["rmse"]  # its weights were the first of the trials
+
+
+def test_the_list_of_recipes_needs_no_shards() -> None:
+    result = CliRunner().invoke(train.main, ["--list"])
+    assert result.exit_code == 0
+    assert "19,460,645" in result.output
 
 
 def test_members_saved_at_different_steps_go_back_to_the_newest_common_one(
@@ -274,8 +341,11 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoints(
     out = tmp_path / "run"
     result = run(shards, "--recipe", wild, "--fold", "none", "--epochs", 9, "--out", out)
     assert result.exit_code == 1, result.output
+    assert re.search(r"epoch \d/9, step \d: the loss of member 0 is (nan|inf) on \d{6}, \d{6}, ", result.output)
     assert "lower learning rate" in result.output
     assert "Traceback" not in result.output
+    for path in (out / "member-00").glob("last-*"):
+        assert all(value.isfinite().all() for value in load_state(path)["member"]["network"].values())
 
 
 def test_resuming_a_finished_run_changes_nothing(finished: Path, shards: Path, recipe: Path) -> None:
