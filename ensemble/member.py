@@ -21,12 +21,17 @@ def build_network(recipe: Recipe, tree: DecisionTree, *, pretrained: bool) -> nn
 
 
 class Predictor:
-    """Images to votes with bf16 autocast on a GPU; the head and all after it in float32."""
+    """Images to votes with bf16 autocast on a GPU; the head and all after it in float32.
 
-    def __init__(self, network: nn.Sequential, device: torch.device) -> None:
+    Args:
+        compiled: on a GPU, compile the network; not where hooks have to see its layers.
+    """
+
+    def __init__(self, network: nn.Sequential, device: torch.device, *, compiled: bool = True) -> None:
         self.network = network.to(device)
         self._device = device
-        self._votes: Any = torch.compile(self._make_votes) if device.type == "cuda" else self._make_votes
+        is_compiled = compiled and device.type == "cuda"
+        self._votes: Any = torch.compile(self._make_votes) if is_compiled else self._make_votes
 
     def __call__(self, images: Tensor) -> Tensor:
         """Votes of shape (batch, answers), float32, in [0, 1].

@@ -127,6 +127,22 @@ def paired_bootstrap(
     return Comparison(_interval(float(first - second), differences, how), better)
 
 
+def describe_scores(
+    predicted: ArrayLike, true: ArrayLike, tree: DecisionTree, how: Resampling = DEFAULT
+) -> list[str]:
+    """Lines with the RMSE overall and of each question, each with its interval; as `bootstrap_interval`."""
+    galaxies = int((~np.isnan(np.asarray(true, np.float64))).any(axis=1).sum())
+    overall = bootstrap_interval(predicted, true, how=how)
+    lines = [
+        f"RMSE {overall} of {galaxies:,} galaxies; in brackets {how.confidence:.0%} intervals from "
+        f"{how.resamples:,} resamples of the galaxies"
+    ]
+    by_question = bootstrap_by_question(predicted, true, tree, how=how)
+    width = max(len(question.name) for question in tree.questions)
+    pairs = zip(tree.questions, by_question, strict=True)
+    return lines + [f"  {question.name:<{width}}  {interval}" for question, interval in pairs]
+
+
 def _errors(predicted: ArrayLike, true: ArrayLike, columns: Sequence[slice]) -> NDArray[np.float64]:
     """Sums of squared errors and numbers of votes present, shape (2, galaxies, len(columns))."""
     got, wanted = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
