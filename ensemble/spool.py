@@ -1,8 +1,8 @@
 """What a prediction has finished, in a folder beside its output, so that it can be killed at any moment and go on.
 
-OUT.parts/lock        held by the prediction that is running
-OUT.parts/key.json    everything that decides the result: checksums of weights and shards, views, batch size
-OUT.parts/*.part      finished parts: safetensors, each whole or not there, with a checksum
+OUT.parts/lock           held by the prediction that is running
+OUT.parts/key.json       everything that decides the result: checksums of weights and shards, views, batch size
+OUT.parts/*.safetensors  finished parts, each whole or not there, with a checksum
 
 A folder of another key is emptied: its parts belong to another result.
 """
@@ -18,7 +18,7 @@ from ensemble.checkpoint import load_state, save_state
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import exclusive, write_text
 
-SUFFIX, PART = ".parts", ".part"
+SUFFIX, PART = ".parts", ".safetensors"
 
 
 class Spool:

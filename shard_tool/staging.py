@@ -32,8 +32,8 @@ def stage(source: Path, out: Path, tree: DecisionTree, image_px: Size, *, resize
         raise SourceError(f"{source}: images are resized to squares, and {image_px} is none; leave --resize away")
     encoding = Encoding(resize_px=image_px[0]) if resize else AS_IT_IS
     options = PackOptions(source, tree, encoding=encoding, only_images=True)
+    shutil.rmtree(out, ignore_errors=True)  # before SOURCE is listed, for it may lie there
     plan = replace(make_plan(options), image_px=image_px)
-    shutil.rmtree(out, ignore_errors=True)
     workers = min(num_cores(), len(plan.shards))
     prepare_workers(workers)
     try:
