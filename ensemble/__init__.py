@@ -10,4 +10,14 @@ member.py      one model of an ensemble and all its training state
 checkpoint.py  that state as a safetensors file
 run.py         the folder of a run
 logbook.py     metrics.jsonl and TensorBoard
+
+predicting.py  which member predicts which galaxies, in passes and parts
+spool.py       finished parts of a prediction, to go on from
+ranks.py       the processes of a torchrun
+blend.py       weights of members: uniform, best k, fitted; what they over-fit
+blending.py    members and views to votes and spreads
+embedding.py   the input of the last layer
+outputs.py     the submission and the Parquet files (parquet.py)
+pace.py        how fast a prediction goes
+job.py         all of this together
 """

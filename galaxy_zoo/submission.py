@@ -52,7 +52,7 @@ def write_submission(
     """
     if predicted.shape != (len(ids), len(tree.columns)):
         raise SubmissionError(f"predictions of shape {predicted.shape} for {len(ids)} ids")
-    texts = np.array(ids, dtype=np.str_)
+    texts = np.asarray(ids, dtype=np.str_)
     order = id_order(texts)
     twice = np.flatnonzero(texts[order[1:]] == texts[order[:-1]])
     if len(twice):
