@@ -26,18 +26,17 @@ import torch
 
 from ensemble.blend import BLENDS
 from ensemble.job import Job
-from ensemble.outputs import Outputs, Predicted
+from ensemble.outputs import Outputs
 from ensemble.predicting import find_members
 from ensemble.ranks import Ranks, join_ranks
 from ensemble.run import Run, load_run
 from ensemble.spool import Spool
+from galaxy_zoo.checking import Reference, read_reference
 from galaxy_zoo.console import Command
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import sha256_of
-from galaxy_zoo.labels import read_votes
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
-from galaxy_zoo.scores import describe_scores
-from galaxy_zoo.submission import read_ids, read_submission, votes_of_ids, warnings_about
+from galaxy_zoo.submission import read_submission, warnings_about
 from galaxy_zoo.tree import DecisionTree, load_tree
 from galaxy_zoo.view import View
 from galaxy_zoo.votes import Floats
@@ -137,41 +136,8 @@ class Shards:
 
 
 @dataclass(frozen=True)
-class Check:
-    """What predictions are compared with: the ids there should be, and true votes."""
-
-    ids: Path | None
-    truth: Path | None
-
-    def say(self, ids: Sequence[str], votes: Floats, tree: DecisionTree, runs: Sequence[Run]) -> None:
-        """Say what looks broken in predictions, and score them where the truth is given.
-
-        Raises:
-            InputError: the table of true votes cannot be read, or lacks an id.
-        """
-        mean = _training_mean(runs[0]) if runs else None
-        for warning in warnings_about(votes, tree, mean):
-            click.echo(f"warning: {warning}", err=True)
-        if self.truth is not None:
-            truth = read_votes(self.truth, tree, allow_missing=True)
-            true = votes_of_ids(truth, ids, str(self.truth))
-            if len(truth) > len(ids):
-                click.echo(f"{len(truth) - len(ids):,} galaxies of {self.truth} are not predicted")
-            click.echo("\n".join(describe_scores(votes, true, tree)))
-
-    def read(self, path: Path, tree: DecisionTree) -> pd.DataFrame:
-        """Read a submission and check its format and ids.
-
-        Raises:
-            SubmissionError: it would not be accepted.
-        """
-        expected = None if self.ids is None else read_ids(self.ids, tree)
-        return read_submission(path, tree, expected_ids=expected)
-
-
-@dataclass(frozen=True)
 class Options:
-    """What to predict from which runs, how to blend, where to write, and what to compare it with."""
+    """What to predict by which runs, how to blend, where to write, and the files to compare it with."""
 
     runs: tuple[Path, ...]
     source: Path
@@ -180,7 +146,8 @@ class Options:
     blend: str
     resize: bool
     outputs: Outputs
-    check: Check
+    ids: Path | None
+    truth: Path | None
 
     @cached_property
     def is_images(self) -> bool:
@@ -206,6 +173,7 @@ def predict(options: Options, reading: Reading, ranks: Ranks) -> int:
     runs = [load_run(path) for path in options.runs]
     members, spool = find_members(runs), Spool(options.outputs.submission)
     options.outputs.check()
+    reference = read_reference(options.ids, options.truth, runs[0].data.tree)
     with spool.locked() if ranks.is_first else nullcontext():
         folder, rejected = _stage(options, runs[0], spool, ranks) if options.is_images else (options.source, ())
         manifest = read_manifest(folder)
@@ -218,15 +186,14 @@ def predict(options: Options, reading: Reading, ranks: Ranks) -> int:
         predicted, lines = job.run(spool, ranks)
         if predicted is not None:
             spool.end()
-            click.echo(
-                "\n".join(
-                    [
-                        *lines,
-                        f"{options.outputs.submission}: {_summary(job, len(predicted.ids), len(reading.views))}",
-                    ]
-                )
-            )
-            _say(predicted, runs, options)
+            lines.append(f"{options.outputs.submission}: {_summary(job, len(predicted.ids), len(reading.views))}")
+            if options.is_images:
+                pairs = zip(predicted.ids[:LINES_SHOWN], predicted.votes, strict=False)
+                lines += [f"{sample_id}: {describe_walk(votes, manifest.tree)}" for sample_id, votes in pairs]
+            click.echo("\n".join(lines))
+            _compare(predicted.ids.tolist(), predicted.votes, runs, reference, manifest.tree)
+            if reference.ids is not None:
+                read_submission(options.outputs.submission, manifest.tree, expected_ids=reference.ids)
     return len(rejected)
 
 
@@ -263,29 +230,23 @@ def _summary(job: Job, num_galaxies: int, num_views: int) -> str:
     return f"{num_galaxies:,} galaxies, {recipes}, {num_views} views, blend {job.blend}"
 
 
-def _say(predicted: Predicted, runs: Sequence[Run], options: Options) -> None:
-    """The walks of some images, and what looks broken."""
-    tree = runs[0].data.tree
-    if options.is_images:
-        for sample_id, votes in zip(predicted.ids[:LINES_SHOWN], predicted.votes, strict=False):
-            click.echo(f"{sample_id}: {describe_walk(votes, tree)}")
-    if options.check.ids is not None:
-        options.check.read(options.outputs.submission, tree)
-    options.check.say(predicted.ids.tolist(), predicted.votes, tree, runs)
-
-
-def _check_submission(path: Path, runs: Sequence[Run], tree_name: str | None, check: Check) -> None:
+def _check_submission(path: Path, runs: Sequence[Run], tree: DecisionTree, reference: Reference) -> None:
     """Check a submission that is there already, and score it where the truth is given."""
-    tree = runs[0].data.tree if runs and tree_name is None else load_tree(tree_name or "gz2-kaggle")
-    table = check.read(path, tree)
+    table = read_submission(path, tree, expected_ids=reference.ids)
     click.echo(f"{path}: {len(table):,} galaxies, as they should be: header, ids and values")
-    check.say(table.index.tolist(), table.to_numpy(), tree, runs)
+    _compare(table.index.tolist(), table.to_numpy(), runs, reference, tree)
 
 
-def _training_mean(run: Run) -> Floats | None:
-    if run.data.vote_mean is None:
-        return None
-    return np.array([np.nan if mean is None else mean for mean in run.data.vote_mean])
+def _compare(
+    ids: Sequence[str], votes: Floats, runs: Sequence[Run], reference: Reference, tree: DecisionTree
+) -> None:
+    """Say what looks broken, and the score where the truth is given."""
+    means = runs[0].data.vote_mean if runs else None
+    training_mean = None if means is None else np.array([np.nan if each is None else each for each in means])
+    for warning in warnings_about(votes, tree, training_mean):
+        click.echo(f"warning: {warning}", err=True)
+    for line in reference.describe(ids, votes, tree):
+        click.echo(line)
 
 
 def _device(name: str, ranks: Ranks) -> torch.device:
@@ -363,15 +324,16 @@ def main(
       python predict.py runs/quick galaxy.jpg --out votes.csv
       python predict.py --check submission.csv --ids central_pixel_benchmark.csv
     """
-    check = Check(ids, score)
     if submission is not None:
-        _check_submission(submission, [load_run(path) for path in paths], tree, check)
+        runs = [load_run(path) for path in paths]
+        checked = runs[0].data.tree if runs and tree is None else load_tree(tree or "gz2-kaggle")
+        _check_submission(submission, runs, checked, read_reference(ids, score, checked))
         return
     if len(paths) < 2 or tree is not None:
         raise click.UsageError("give one RUN or more, then SHARDS or IMAGES; --tree is for --check")
     split = "train" if out_of_fold else split
     outputs = Outputs(out, details, embeddings)
-    options = Options(paths[:-1], paths[-1], split, out_of_fold, blend, resize, outputs, check)
+    options = Options(paths[:-1], paths[-1], split, out_of_fold, blend, resize, outputs, ids, score)
     options.check_usage()
     try:
         test_views = rotations_and_flips(views)

@@ -512,6 +512,7 @@ def bad_arguments(case: str, runs: dict[str, Path], shards: Path, folder: Path) 
         "resized shards": lambda: [one, shards, "--resize"],
         "fold and blend": lambda: [one, shards, "--out-of-fold", "--blend", "weights"],
         "tree": lambda: [one, shards, "--tree", "galaxy10"],
+        "no truth": lambda: [one, shards, "--score", folder / "none.csv"],
         "no submission": lambda: ["--check", folder / "none.csv"],
         "no ids": lambda: ["--check", folder / "none.csv", "--ids", folder / "none.txt"],
     }
@@ -538,6 +539,7 @@ MESSAGES = {
     "resized shards": (2, "--resize is for images"),
     "fold and blend": (2, "goes with neither"),
     "tree": (2, "--tree is for --check"),
+    "no truth": (1, "none.csv: there is no such file"),
     "no submission": (1, "there is no such file"),
     "no ids": (1, "none.txt: there is no such"),
 }
