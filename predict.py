@@ -125,7 +125,10 @@ class Shards:
             )
         if run.fold == "none":
             return frozenset()
-        index, count = map(int, run.fold.split("/"))
+        try:
+            index, count = map(int, run.fold.split("/"))
+        except ValueError as error:
+            raise RunError(f"{run.folder}/run.json: damaged: fold {run.fold!r}; train again") from error
         _, held_out = Fold(index, count).split(self.training_shards)
         return frozenset(shard.name for shard in held_out)
 
@@ -206,6 +209,8 @@ def _stage(options: Options, run: Run, spool: Spool, ranks: Ranks) -> tuple[Path
             click.echo(f"not predicted: {each.file}: {each.reason}", err=True)
         if len(packed.rejected) > LINES_SHOWN:
             click.echo(f"... and {len(packed.rejected) - LINES_SHOWN:,} more", err=True)
+        if not options.resize and any(" pixels" in each.reason for each in packed.rejected):
+            click.echo("images of another size than trained on are scaled with --resize", err=True)
         rejected = packed.rejected
     return folder, ranks.agree(rejected)
 

@@ -15,6 +15,9 @@ from shard_tool.parallel import num_cores, prepare_workers
 from shard_tool.plan import make_plan
 from shard_tool.sizes import Size
 
+WORTH_WORKERS = 2000
+"""Fewer images are packed by this process itself, before others would have started."""
+
 
 def stage(source: Path, out: Path, tree: DecisionTree, image_px: Size, *, resize: bool) -> Packed:
     """Pack an image, or all images of a folder or archive, as test images of (height, width) `image_px`.
@@ -34,7 +37,7 @@ def stage(source: Path, out: Path, tree: DecisionTree, image_px: Size, *, resize
     options = PackOptions(source, tree, encoding=encoding, only_images=True)
     shutil.rmtree(out, ignore_errors=True)  # before SOURCE is listed, for it may lie there
     plan = replace(make_plan(options), image_px=image_px)
-    workers = min(num_cores(), len(plan.shards))
+    workers = num_cores() if plan.num_samples >= WORTH_WORKERS else 1
     prepare_workers(workers)
     try:
         return pack(options, OutOptions(out, workers=workers), plan)

@@ -387,6 +387,7 @@ class TestImages:
         assert result.exit_code == 1
         assert "not predicted: 2.jpg: damaged JPEG" in result.stderr
         assert "not predicted: 4.jpg: 48 x 48 pixels" in result.stderr
+        assert "are scaled with --resize" in result.stderr
         assert read(tmp_path / "s.csv").index.tolist() == ["1", "3"]
         result = run(runs["tree"], folder, "--out", tmp_path / "s.csv", "--resize")
         assert result.exit_code == 1
