@@ -183,8 +183,8 @@ def predict(options: Options, reading: Reading, ranks: Ranks) -> int:
         _check_fit(runs[0], options.source, manifest)
         source = Shards(folder, manifest, "test" if options.is_images else options.split, reading)
         job = Job(members, source, options.outputs, options.out_of_fold, options.blend)
-        if ranks.is_first and spool.begin(job.key):
-            click.echo(f"going on with what is finished in {spool.folder}", err=True)
+        if ranks.is_first and (num_parts := spool.begin(job.key)):
+            click.echo(f"going on with {num_parts} finished parts in {spool.folder}", err=True)
         ranks.wait()
         predicted, lines = job.run(spool, ranks)
         if predicted is not None:

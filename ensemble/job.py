@@ -94,7 +94,7 @@ class Job:
             "version": __version__,
             "weights": [member.sha256 for member in self.members],
             "recipes": [sha256(recipe.encode()).hexdigest() for recipe in recipes],
-            "source": self.source.key,
+            **self.source.key,
             "part_steps": PART_STEPS,
             "out_of_fold": self.out_of_fold,
             "blend": self.blend,

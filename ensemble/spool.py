@@ -4,7 +4,7 @@ OUT.parts/lock           held by the prediction that is running
 OUT.parts/key.json       everything that decides the result: checksums of weights and shards, views, batch size
 OUT.parts/*.safetensors  finished parts, each whole or not there, with a checksum
 
-A folder of another key is emptied: its parts belong to another result.
+A prediction of another key is refused: its result would not be made of these parts.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.checkpoint import load_state, save_state
-from galaxy_zoo.errors import RunError
+from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.files import exclusive, write_text
 
 SUFFIX, PART = ".parts", ".safetensors"
@@ -46,13 +46,22 @@ class Spool:
                 if not self._parts():
                     shutil.rmtree(self.folder)
 
-    def begin(self, key: Mapping[str, Any]) -> bool:
-        """Keep the parts of a prediction of the same key, remove those of another one; true where some are kept."""
-        path, text = self.folder / "key.json", json.dumps(key, indent=1, sort_keys=True) + "\n"
-        if not path.exists() or path.read_text() != text:
-            self.end()
-            write_text(path, text)
-        return bool(self._parts())
+    def begin(self, key: Mapping[str, Any]) -> int:
+        """Note what decides the result; returns the number of parts to go on from.
+
+        Raises:
+            OutputError: there are parts of a prediction of another key; says in what it differs.
+        """
+        path, parts = self.folder / "key.json", self._parts()
+        text = json.dumps(key, indent=1, sort_keys=True) + "\n"
+        if parts and (different := _differences(path, json.loads(text))):
+            raise OutputError(
+                f"{self.folder}: holds {len(parts)} finished parts of another prediction (of another "
+                f"{', '.join(different)}); go on with the same command as before, name another --out, or remove the "
+                "folder"
+            )
+        write_text(path, text)
+        return len(parts)
 
     def write(self, name: str, state: Mapping[str, Any]) -> None:
         """Write a part, whole or not at all."""
@@ -84,3 +93,12 @@ class Spool:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}{PART}"
+
+
+def _differences(path: Path, asked: Mapping[str, Any]) -> list[str]:
+    """The names of the values that are not those asked for."""
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return ["unknown kind"]
+    return sorted(name for name in {*kept, *asked} if kept.get(name) != asked.get(name))

@@ -17,7 +17,7 @@ from ensemble.networks import Cnn, Timm
 from ensemble.parquet import open_table
 from ensemble.predicting import Block, by_unseen
 from ensemble.spool import Spool
-from galaxy_zoo.errors import RunError
+from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.manifest import Shard
 
 
@@ -110,16 +110,17 @@ def test_a_network_without_a_linear_layer_has_no_embedding() -> None:
         Embedder(torch.nn.Conv2d(3, 5, 1))
 
 
-def test_a_spool_keeps_parts_of_the_same_key_only_and_goes_when_it_holds_none(tmp_path: Path) -> None:
+def test_a_spool_goes_on_by_the_same_key_only_and_goes_when_it_holds_no_parts(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "out.csv")
     with spool.locked():
-        assert not spool.begin({"key": 1})
+        assert spool.begin({"views": 1, "seed": [2]}) == 0
         spool.write("a", {"ids": ["7"], "votes": torch.ones(2)})
         assert spool.is_whole("a")
         assert not spool.is_whole("b")
     with spool.locked():
-        assert spool.begin({"key": 1})
+        with pytest.raises(OutputError, match=r"1 finished parts .* \(of another seed\)"):
+            spool.begin({"views": 1, "seed": [3]})
+        assert spool.begin({"views": 1, "seed": [2]}) == 1
         assert spool.read("a")["ids"] == ["7"]
-        assert not spool.begin({"key": 2})
-        assert not spool.is_whole("a")
+        spool.end()
     assert not spool.folder.exists()
