@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -18,7 +19,7 @@ import pytest
 import simplejpeg
 import torch
 from click.testing import CliRunner, Result
-from making import NUM_TEST, NUM_TRAIN, make_image
+from making import NUM_TEST, NUM_TRAIN, make_image, make_votes
 from PIL import Image
 
 import predict
@@ -521,6 +522,27 @@ def bad_arguments(case: str, runs: dict[str, Path], shards: Path, folder: Path) 
         "no ids": lambda: ["--check", folder / "none.csv", "--ids", folder / "none.txt"],
     }
     return cases[case]()
+
+
+def test_the_commands_of_the_readme_run_as_they_stand_there(
+    runs: dict[str, Path], shards: Path, kaggle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    links = {"runs/a": runs["tree"], "runs/b": runs["sigmoid"], "shards": shards, "kaggle": kaggle_folder}
+    for name, target in {**links, "images": kaggle_folder / "images_test_rev1"}.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).symlink_to(target)
+    ids = [path.stem for path in Path("images").iterdir()]
+    votes = pd.DataFrame(make_votes(np.random.default_rng(0), NUM_TEST), index=ids, columns=COLUMNS)
+    for name in ("central_pixel_benchmark.csv", "truth.csv"):
+        votes.to_csv(name, index_label="GalaxyID")
+    block = (ROOT / "README.md").read_text().split("`predict.py` takes any number of runs")[1].split("```")[1]
+    commands = [shlex.split(line, comments=True) for line in block.splitlines()[1:]]
+    assert len(commands) == 5
+    for command in commands:
+        assert command[:2] == ["python", "predict.py"]
+        result = run(*command[2:])
+        assert result.exit_code == 0, result.output
 
 
 def shards_without_test(shards: Path, folder: Path) -> Path:
