@@ -135,11 +135,6 @@ class Group:
         return sum(shard.samples for shard in self.shards)
 
 
-def everybody(shards: Sequence[Shard], num_members: int) -> list[Group]:
-    """All members predict all shards."""
-    return [Group(tuple(shards), tuple(range(num_members)))]
-
-
 def by_unseen(shards: Sequence[Shard], unseen: Sequence[frozenset[str]]) -> list[Group]:
     """Each shard is predicted by the members that have not seen it; without the shards that all have seen.
 
@@ -198,13 +193,10 @@ class Prediction:
             for view, members in self._passes(group).items():
                 names = self._names(number, members)
                 whole = [self.spool.is_whole(name) for name in names] if ranks.is_first else []
-                missing = ranks.agree([at for at, is_whole in enumerate(whole) if not is_whole])
-                mine: list[int] = np.array_split(np.array(missing, np.int64), ranks.world_size)[
-                    ranks.rank
-                ].tolist()
+                mine = ranks.share(ranks.agree([at for at, is_whole in enumerate(whole) if not is_whole]))
+                at_once = PART_STEPS * self.batch_size
+                total = sum(min(at_once, group.num_galaxies - part * at_once) for part in mine)
                 if mine:
-                    at_once = PART_STEPS * self.batch_size
-                    total = sum(min(at_once, group.num_galaxies - part * at_once) for part in mine)
                     with (
                         self.open_batches(group.shards, view) as batches,
                         Pace(self.name, total, is_shown=ranks.is_first) as pace,

@@ -4,7 +4,7 @@ Predicting needs no collective operation but to agree and to wait, so it goes ov
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -42,6 +42,11 @@ class Ranks:
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    def share(self, values: Sequence[T]) -> Sequence[T]:
+        """The neighbouring values that are this rank's; the numbers of two ranks differ by one at most."""
+        ends = [len(values) * rank // self.world_size for rank in range(self.world_size + 1)]
+        return values[ends[self.rank] : ends[self.rank + 1]]
 
     def wait(self) -> None:
         """Wait until all ranks are here."""

@@ -16,6 +16,7 @@ from ensemble.embedding import Embedder
 from ensemble.networks import Cnn, Timm
 from ensemble.parquet import open_table
 from ensemble.predicting import Block, by_unseen
+from ensemble.ranks import Ranks
 from ensemble.spool import Spool
 from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.manifest import Shard
@@ -36,6 +37,13 @@ def test_each_shard_is_predicted_once_by_exactly_the_members_that_have_not_seen_
     groups = by_unseen(shards(8), names)
     assert sum(group.num_galaxies for group in groups) == 10 * len(found)
     assert len({group.members for group in groups}) == len(groups)
+
+
+@given(st.lists(st.integers(), max_size=30), st.integers(1, 9))
+def test_ranks_share_all_values_evenly_in_their_order(values: list[int], world_size: int) -> None:
+    shares = [Ranks(rank, world_size).share(values) for rank in range(world_size)]
+    assert [each for share in shares for each in share] == values
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def block(members: tuple[int, ...], galaxies: int = 7, seed: int = 0) -> Block:
