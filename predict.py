@@ -23,6 +23,7 @@ import click
 import numpy as np
 import pandas as pd
 import torch
+from click.core import ParameterSource
 
 from ensemble.blend import BLENDS
 from ensemble.job import Job
@@ -49,6 +50,8 @@ from shard_tool.joining import Rejected
 from shard_tool.staging import stage
 
 LINES_SHOWN = 20
+CHECKING = {"paths", "submission", "tree", "ids", "score", "device", "threads"}
+"""The parameters that --check goes with; device and threads do no harm."""
 
 
 @dataclass(frozen=True)
@@ -330,6 +333,9 @@ def main(
       python predict.py --check submission.csv --ids central_pixel_benchmark.csv
     """
     if submission is not None:
+        given = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        if wrong := sorted(set(given) - CHECKING):
+            raise click.UsageError(f"--check predicts nothing, so it goes without --{wrong[0].replace('_', '-')}")
         runs = [load_run(path) for path in paths]
         checked = runs[0].data.tree if runs and tree is None else load_tree(tree or "gz2-kaggle")
         _check_submission(submission, runs, checked, read_reference(ids, score, checked))

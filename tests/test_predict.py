@@ -519,6 +519,7 @@ def bad_arguments(case: str, runs: dict[str, Path], shards: Path, folder: Path) 
         "tree": lambda: [one, shards, "--tree", "galaxy10"],
         "no truth": lambda: [one, shards, "--score", folder / "none.csv"],
         "no submission": lambda: ["--check", folder / "none.csv"],
+        "check and views": lambda: ["--check", folder / "none.csv", "--views", 2],
         "no ids": lambda: ["--check", folder / "none.csv", "--ids", folder / "none.txt"],
     }
     return cases[case]()
@@ -567,6 +568,7 @@ MESSAGES = {
     "tree": (2, "--tree is for --check"),
     "no truth": (1, "none.csv: there is no such file"),
     "no submission": (1, "there is no such file"),
+    "check and views": (2, "--check predicts nothing, so it goes without --views"),
     "no ids": (1, "none.txt: there is no such"),
 }
 
