@@ -153,7 +153,7 @@ def main(
     recipe = recipe.with_statistics(manifest.channel_mean, manifest.channel_std)
     where = choose_device(device)
     policy = StorePolicy(store, folder=store_folder, reused=recipe.training.epochs > 1)
-    with started_by_torchrun(parallel, where) as ranks:
+    with started_by_torchrun(where, parallel) as ranks:
         machine = Machine(ranks, ranks.device(where), threads, calibrate, policy, save_steps, save_minutes)
         for name, fold in folds.items():
             folder = out or Path("runs") / recipe.name

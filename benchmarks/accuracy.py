@@ -30,6 +30,7 @@ import numpy as np
 import torch
 
 from ensemble.checkpoint import Position, positions
+from ensemble.predicting import find_members
 from ensemble.recipe import load_recipe
 from ensemble.run import RUN_NAME, Run, load_run
 from galaxy_zoo.console import Command
@@ -41,7 +42,6 @@ from pipeline.augment import FixedViews, rotations_and_flips
 from pipeline.device import choose_device
 from pipeline.loader import Loader
 from pipeline.shards import Fold, Samples, open_split
-from predict import load_members
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -148,7 +148,7 @@ def split(plan: Plan, entry: Entry) -> tuple[Samples, Samples]:
 def predict(plan: Plan, entry: Entry, samples: Samples) -> Floats:
     """Votes, shape (members, views, galaxies, answers), of the members' best weights."""
     device, run = choose_device(plan.device), load_run(plan.run(entry))
-    members = load_members(run, device)
+    members = [member.load(device) for member in find_members([run])]
     views = FixedViews(run.recipe.view, rotations_and_flips(plan.views))
     with Loader(samples, views, batch_size=64, device=device, shuffle=False) as loader:
         parts = [

@@ -12,9 +12,18 @@ optimisers.py  optimisers and learning-rate schedules
 member.py      one model of an ensemble and all its training state
 checkpoint.py  that state as a safetensors file
 run.py         the folder of a run
-ranks.py       the processes of a training under torchrun
+ranks.py       the processes of a torchrun
 meter.py       progress; watch.py stops at a loss that is no number
 scores.py      the scores of predicted votes, question by question
 logbook.py     metrics.jsonl and TensorBoard; figures.py draws
 listing.py     the table of train.py --list
+
+predicting.py  which member predicts which galaxies, in passes and parts
+spool.py       finished parts of a prediction, to go on from
+blend.py       weights of members: uniform, best k, fitted; what they over-fit
+blending.py    members and views to votes and spreads
+embedding.py   the input of the last layer
+outputs.py     the submission and the Parquet files (parquet.py)
+pace.py        how fast a prediction goes
+job.py         all of this together
 """

@@ -39,11 +39,15 @@ def build_network(recipe: Recipe, tree: DecisionTree, *, pretrained: bool) -> Mo
 
 
 class Predictor:
-    """A model for predictions, compiled on a GPU."""
+    """A model for predictions.
 
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
+    Args:
+        compiled: on a GPU, compile the network; not where hooks have to see its layers.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device, *, compiled: bool = True) -> None:
         self.network = network.to(device)
-        self._votes: Any = torch.compile(network) if device.type == "cuda" else network
+        self._votes: Any = torch.compile(network) if compiled and device.type == "cuda" else network
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:

@@ -1,15 +1,18 @@
-"""The processes of a training that torchrun started, and what they tell each other.
+"""The processes that torchrun started, and what they tell each other; one alone without it.
 
     torchrun --nproc-per-node 4 train.py shards --members 8 --parallel members
     torchrun --nproc-per-node 4 train.py shards --parallel data
+    torchrun --nproc-per-node 4 predict.py runs/quick shards
 
-"members" gives each rank members of its own and nothing else to tell; "data" trains every member on all ranks.
+"members" gives each rank members of its own and nothing else to tell; "data" trains every member on all ranks. A
+prediction is cut into parts, and ranks only agree on who makes which.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal, TypeVar
 
 import torch
@@ -19,14 +22,19 @@ from torch.nn.parallel import DistributedDataParallel
 T = TypeVar("T")
 Parallel = Literal["members", "data"]
 
+LONGEST_WAIT = timedelta(days=7)
+"""Ranks wait for the slowest one; one that fails ends the others through torchrun."""
+
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among `world_size`."""
+    """This process among `world_size`; local_rank and local_world_size are among those of its machine."""
 
     rank: int = 0
     world_size: int = 1
     parallel: Parallel = "members"
+    local_rank: int = 0
+    local_world_size: int = 1
 
     @property
     def shares_data(self) -> bool:
@@ -35,7 +43,7 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that makes the folder of the run and shows progress."""
+        """Whether this is the process that makes the folder of a run, shows progress and talks."""
         return self.rank == 0
 
     @property
@@ -52,7 +60,7 @@ class Ranks:
     def device(self, device: torch.device) -> torch.device:
         """The device of this process: on a machine of several GPUs, one of its own."""
         if device.type == "cuda" and self.world_size > 1:
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            device = torch.device("cuda", self.local_rank % torch.cuda.device_count())
             torch.cuda.set_device(device)
         return device
 
@@ -60,6 +68,19 @@ class Ranks:
         """Wait until all ranks are here."""
         if self.world_size > 1:
             distributed.barrier()
+
+    def agree(self, value: T) -> T:
+        """The first rank's value; waits for it."""
+        if self.world_size == 1:
+            return value
+        box = [value]
+        distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def share(self, values: Sequence[T]) -> Sequence[T]:
+        """The neighbouring values that are this rank's; the numbers of two ranks differ by one at most."""
+        ends = [len(values) * rank // self.world_size for rank in range(self.world_size + 1)]
+        return values[ends[self.rank] : ends[self.rank + 1]]
 
     def total(self, *numbers: int) -> list[int]:
         """The sums of numbers over the ranks that train together; without waiting for a GPU."""
@@ -102,13 +123,18 @@ ALONE = Ranks()
 
 
 @contextmanager
-def started_by_torchrun(parallel: Parallel, device: torch.device) -> Iterator[Ranks]:
-    """Join the other processes for the length of the block; alone where torchrun did not start this one."""
-    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
+def started_by_torchrun(device: torch.device, parallel: Parallel = "members") -> Iterator[Ranks]:
+    """Join the other processes for the length of the block; alone where torchrun did not start this one.
+
+    Ranks talk over gloo, but for the gradients of GPUs.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks(parallel=parallel)
         return
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    over_nccl = device.type == "cuda" and parallel == "data"
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if over_nccl else "gloo", timeout=LONGEST_WAIT)
     try:
-        yield Ranks(distributed.get_rank(), distributed.get_world_size(), parallel)
+        local_rank, local_world_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        yield Ranks(distributed.get_rank(), distributed.get_world_size(), parallel, local_rank, local_world_size)
     finally:
         distributed.destroy_process_group()

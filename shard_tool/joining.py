@@ -13,7 +13,7 @@ from galaxy_zoo.votes import check_votes
 from shard_tool.catalogue import Catalogue, read_catalogue
 from shard_tool.galaxy10 import is_hdf5, read_galaxy10
 from shard_tool.options import CatalogueOptions, PackOptions
-from shard_tool.sources import SPLITS, list_images, list_source
+from shard_tool.sources import SPLITS, list_images, list_only_images, list_source
 from shard_tool.tables import Tables, read_tables
 from shard_tool.walking import StoredFile
 
@@ -76,6 +76,10 @@ def join(options: PackOptions) -> Joined:
         return _join_rows(options)
     if options.catalogue is not None:
         return _join_catalogue(options, options.catalogue)
+    if options.only_images:
+        split = Split("test", _samples(list_only_images(options.source)))
+        _reject_bad_ids(split)
+        return Joined((split,), None, [])
     listing = list_source(options.source, options.labels)
     tables = None
     if listing.labels:

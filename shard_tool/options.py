@@ -18,7 +18,10 @@ class CatalogueOptions:
 
 @dataclass(frozen=True)
 class PackOptions:
-    """What to pack, and how. `shards` is None for shards of about 64 MB."""
+    """What to pack, and how. `shards` is None for shards of about 64 MB.
+
+    `only_images`: every image is a test image, whatever its folder is called, and SOURCE may be a single one.
+    """
 
     source: Path
     tree: DecisionTree
@@ -29,3 +32,4 @@ class PackOptions:
     seed: int = 0
     encoding: Encoding = AS_IT_IS
     catalogue: CatalogueOptions | None = None
+    only_images: bool = False

@@ -102,6 +102,18 @@ def list_images(source: Path, catalogue: Path) -> tuple[dict[str, StoredFile], l
     return by_path, ignored + _grouped(hidden, "hidden files")
 
 
+def list_only_images(source: Path) -> list[StoredFile]:
+    """The images of a folder or archive, or the one that SOURCE is; whatever else is there does not count.
+
+    Raises:
+        SourceError: as `list_source`.
+    """
+    if source.is_file() and source.name.lower().endswith(IMAGE_SUFFIXES):
+        return [file_at(str(source), source.name)]
+    images, _, _ = _find_images(source)
+    return images
+
+
 def _find_images(source: Path) -> tuple[list[StoredFile], list[StoredFile], list[StoredFile]]:
     """The images, the other files and the hidden ones."""
     files = walk(source)
