@@ -313,9 +313,11 @@ def _parse_methods(text: str) -> tuple[str, ...]:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """What the report calls the runs: their folders' names, or paths where names are the same."""
-    names = [run.folder.resolve().name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+    """What the report calls the runs: the ends of their folders' paths, as long as tells them apart."""
+    paths = [run.folder.resolve().parts for run in runs]
+    lengths = range(1, max(map(len, paths)) + 1)
+    candidates = (["/".join(parts[-length:]) for parts in paths] for length in lengths)
+    return next(names for names in candidates if len(set(names)) == len(names))
 
 
 def _scored(part: Part) -> Scored:

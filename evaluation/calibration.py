@@ -9,7 +9,7 @@ from scipy.stats import binned_statistic
 
 from evaluation.evidence import Evidence
 from evaluation.section import Figure, Figures, Section, Table
-from evaluation.theme import INK, MUTED, SERIES, SHADE, new_axes, new_panel, to_svg, without_frame
+from evaluation.theme import INK, MUTED, SERIES, SHADE, add_legend, new_axes, new_panel, to_svg, without_frame
 from galaxy_zoo.votes import Floats, parent_votes
 
 BINS = 10
@@ -149,14 +149,14 @@ def _draw_certainty(evidence: Evidence, table: pd.DataFrame) -> Figure:
     names = [question.name for question in evidence.tree.questions]
     kept = table[table["galaxies"] >= FEWEST]
     grid = kept.pivot_table(index="question", columns="agreement from", values="rmse").reindex(names)
-    figure, axes = new_axes(4.2, 1.0 + 0.27 * len(names))
+    figure, axes = new_axes(height_in=1.0 + 0.27 * len(names))
     axes.imshow(grid.to_numpy(), cmap=SHADE, aspect="auto", vmin=0, rasterized=True)
     for row, column in np.argwhere(~np.isnan(grid.to_numpy())):
         axes.text(column, row, f"{grid.iloc[row, column]:.2f}".lstrip("0"), ha="center", va="center", fontsize=8)
     axes.set_yticks(range(len(names)), names)
     axes.set_xticks(range(grid.shape[1]), [f"{left:.1f}" for left in grid.columns])
     axes.tick_params(length=0)
-    axes.set_xlabel("agreement: share of the most popular answer, from")
+    axes.set_xlabel("share of the most popular answer, from")
     without_frame(axes)
     caption = "RMSE of each question where volunteers agreed (right) and where they did not (left)."
     return Figure(to_svg(figure, "certainty"), caption, caption)
@@ -178,8 +178,8 @@ def _draw_spread(evidence: Evidence) -> Figure:
         )
     axes.set_xticks(range(1, BINS + 1))
     axes.set_ylim(bottom=0)
-    axes.set(xlabel="galaxies in ten equal groups, from the surest to the least sure", ylabel="RMSE")
-    figure.legend(loc="outside upper left")
+    axes.set(xlabel="ten equal groups, from surest to least sure", ylabel="RMSE")
+    add_legend(figure, axes)
     caption = "Does the ensemble know where it errs? RMSE by how unsure it is."
     return Figure(to_svg(figure, "spread"), caption, caption)
 

@@ -12,15 +12,12 @@ from sklearn.metrics import (
 
 from evaluation.evidence import Evidence
 from evaluation.section import Block, Figure, Figures, Section, Table
-from evaluation.theme import INK, MUTED, SERIES, SHADE, new_axes, to_svg, without_frame
+from evaluation.theme import INK, MUTED, SERIES, SHADE, add_legend, new_axes, to_svg, without_frame
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import Floats, parent_votes
 
 ASKED_OF_MOST = 0.5
 """A question counts for a galaxy where its parent has at least this share of the votes."""
-
-PUBLISHED_ACCURACY = {"two layers, 32 px": 0.624, "VGG16-BN": 0.775, "ResNet152": 0.795, "ResNet50": 0.850}
-"""Of Galaxy10 DECaLS. Source: Di Francesco, Deep Galaxies."""
 
 Classes = NDArray[np.int64]
 
@@ -46,12 +43,6 @@ def section(evidence: Evidence) -> Section:
         ),
         Table("accuracy", "Accuracy of every question", accuracies, folded=True, form=".3f"),
     ]
-    if evidence.tree.name == "galaxy10":
-        frame = pd.DataFrame(
-            [{"published": name, "by": "Deep Galaxies", "accuracy": a} for name, a in PUBLISHED_ACCURACY.items()]
-        )
-        note = "Read in a publication, measured on another split of Galaxy10 DECaLS."
-        blocks.append(Table("published_accuracy", "Published accuracies", frame, note, form=".3f"))
     lead = (
         "A galaxy's class is the answer with the most votes. A question's accuracy counts the galaxies that at least "
         f"{ASKED_OF_MOST:.0%} of the volunteers were asked it of. Training and validation are both of the plain view."
@@ -110,7 +101,7 @@ def _accuracies(
 
 def _draw_confusion(true: Classes, predicted: Classes, answers: tuple[str, ...]) -> Figure:
     side = 2.2 + 0.36 * len(answers)
-    figure, axes = new_axes(max(4.2, side + 0.6), side)
+    figure, axes = new_axes(max(3.9, side + 0.6), side)
     shares = confusion_matrix(true, predicted, labels=list(range(len(answers))), normalize="true")
     ConfusionMatrixDisplay(shares, display_labels=answers).plot(
         ax=axes, cmap=SHADE, colorbar=False, values_format=".0%", text_kw={"color": INK, "fontsize": 8}
@@ -157,7 +148,7 @@ def _draw_accuracies(tree: DecisionTree, table: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set_xlabel("galaxies whose main answer is predicted")
     without_frame(axes, grid="x")
-    figure.legend(loc="outside upper left", ncols=2)
+    add_legend(figure, axes)
     listed = ", ".join(f"{q} {v:.0%}" for q, v in zip(table["question"], table["validation"], strict=True))
     return Figure(
         to_svg(figure, "accuracy"), f"Validation accuracy by question: {listed}.", "Accuracy of every question."

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from bokeh.embed import components
 from bokeh.models import CategoricalColorMapper, ColumnDataSource, HoverTool, LinearColorMapper
-from bokeh.palettes import Cividis256
+from bokeh.palettes import interp_palette
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 from bokeh.transform import transform
@@ -29,9 +29,12 @@ CLASS_COLOURS = (
 )  # fmt: skip
 """Bright ones that colour-blind people tell apart. Source: Paul Tol, Colour Schemes, 2021."""
 NO_VOTES = "#80808060"
-PALETTE = Cividis256
+PALETTE = interp_palette(("#7c8798", "#9a8a86", "#e2792f", "#f0a202"), 256)
+"""From a grey that recedes to an orange that stands out, on a light and on a dark page."""
 TOOLTIP = """
-<div class="hover"><img src="@picture" alt="" width="64" height="64"><b>@id</b><br>@set<br>@class</div>
+<div style="display:flex;gap:8px;align-items:center">
+<img src="@picture" alt="" width="64" height="64" style="display:block;flex:none">
+<span><b>@id</b><br>@set<br>@class</span></div>
 """
 
 

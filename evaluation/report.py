@@ -24,6 +24,9 @@ from galaxy_zoo.version import __version__
 
 PAGE_NAME, TABLES_NAME, JSON_NAME = "report.html", "tables", "tables.json"
 
+MOST_ROWS = 400
+"""Rows of a table that the page shows."""
+
 Make = Callable[[], Section]
 SECTIONS: Sequence[Callable[[Evidence], Section]] = (
     scoring.section,
@@ -134,6 +137,7 @@ def render(facts: dict[str, Any], sections: Sequence[Section]) -> str:
     )
     environment.filters["cell"] = cell
     environment.filters["kind"] = lambda block: type(block).__name__
+    environment.globals["most_rows"] = MOST_ROWS
     environment.globals["is_number"] = lambda frame, column: pd.api.types.is_numeric_dtype(frame[column])
     environment.globals["asset"] = lambda name: resources.files("evaluation.templates").joinpath(name).read_text()
     return environment.get_template("report.html").render(facts=facts, sections=sections)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import pandas as pd
 from ensemble.recipe import known_recipes, load_recipe
 from evaluation.evidence import Evidence
 from evaluation.section import Block, Figure, Figures, Section, Table
-from evaluation.theme import INK, MUTED, SERIES, new_axes, to_svg, without_frame
+from evaluation.theme import INK, MUTED, SERIES, add_legend, new_axes, short, to_svg, without_frame
 from galaxy_zoo.scores import (
     Interval,
     bootstrap_by_question,
@@ -23,26 +22,19 @@ BASELINE = "mean votes"
 MOST_MEMBERS = 12
 """Up to so many members are listed one by one; of more, only their blends."""
 MOST_PAIRS = 15
+MOST_PUBLISHED = 12
 
 
-class Published(NamedTuple):
-    """A published result. where: what it was measured on."""
+PUBLISHED = {
+    "gz2-kaggle": (
+        ("17 networks, 60 views: the challenge's winner", "Dieleman 2014", "RMSE .07491, Kaggle private"),
+        ("mean of the best 8 of 10 CNNs", "Ng 2024", "RMSE .07716, Kaggle private"),
+    )
+}
+"""What was published of other than single recipes: tree -> what, by whom, and the score.
 
-    what: str
-    by: str
-    value: float
-    where: str
-
-
-KAGGLE = "Kaggle's private test set"
-PUBLISHED_RMSE = (
-    Published("DINOv2 ViT-B/14, 16 views", "Ng 2024", 0.07251, KAGGLE),
-    Published("17 networks, 60 views: the challenge's winner", "Dieleman 2014", 0.07491, KAGGLE),
-    Published("best single network of the winner", "Dieleman 2014", 0.07693, KAGGLE),
-    Published("mean of the best 8 of 10 CNNs", "Ng 2024", 0.07716, KAGGLE),
-    Published("ResNet50 at 70 px", "Serrano", 0.1161, "2,000 training galaxies"),
-)
-"""Source: Dieleman, Willett & Dambre 2015, MNRAS 450, 1441, and the reports that the recipes are named after."""
+Source: Dieleman, Willett & Dambre 2015, MNRAS 450, 1441, and the report that the recipes ng_* are named after.
+"""
 
 
 def section(evidence: Evidence) -> Section:
@@ -59,8 +51,10 @@ def section(evidence: Evidence) -> Section:
         blocks.append(Table("pairs", "Paired comparisons", paired_scores(evidence, entries), note))
     published = published_scores(evidence)
     if len(published):
-        note = "Read in publications, measured on other galaxies than these; compare orders of magnitude only."
-        blocks.append(Table("published", "Published numbers", published, note))
+        note = "Read in publications and measured on other galaxies than these; not directly comparable."
+        blocks.append(
+            Table("published", "Published numbers", published, note, folded=len(published) > MOST_PUBLISHED)
+        )
     blocks += [
         Table("rmse_by_question", "RMSE by question", questions, folded=True),
         Table("rmse_by_answer", "RMSE by answer", answer_scores(evidence), folded=True),
@@ -142,19 +136,17 @@ def paired_scores(evidence: Evidence, entries: Mapping[str, Floats]) -> pd.DataF
 
 
 def published_scores(evidence: Evidence) -> pd.DataFrame:
-    """Published RMSEs of the tree's challenge: of the recipes evaluated, then the best known."""
-    if evidence.tree.name != "gz2-kaggle":
-        return pd.DataFrame()
-    recipes = {each.run.recipe.name for each in evidence.predictions}
-    own = [
-        Published(f"recipe {name}", about.source, about.published_rmse, KAGGLE)
-        for name in sorted(recipes & set(known_recipes()))
-        if (about := load_recipe(name).about).published_rmse
-    ]
-    rows = [{"published": p.what, "by": p.by, "rmse": p.value, "measured on": p.where} for p in own]
-    return pd.DataFrame(
-        rows + [{"published": p.what, "by": p.by, "rmse": p.value, "measured on": p.where} for p in PUBLISHED_RMSE]
-    )
+    """What was published on the tree of the evidence, of recipes and of blends; those evaluated here first."""
+    here = {each.run.recipe.name for each in evidence.predictions}
+    rows = []
+    for name in known_recipes():
+        about = load_recipe(name).table["about"]
+        score = " ".join(str(value) for key, value in about.items() if key.startswith("published"))
+        if score and about.get("tree", "gz2-kaggle") == evidence.tree.name:
+            rows.append((name, about["source"], score))
+    rows = [*sorted(rows, key=lambda row: row[0] not in here), *PUBLISHED.get(evidence.tree.name, ())]
+    table = pd.DataFrame(rows, columns=["system", "by", "published"])
+    return table.assign(**{"evaluated here": ["yes" if name in here else "" for name in table["system"]]})
 
 
 def _answers(evidence: Evidence) -> Iterator[tuple[str, str]]:
@@ -182,7 +174,7 @@ def _draw_overall(scores: pd.DataFrame) -> Figure:
         )
     for row, value, high in zip(rows, scores["rmse"], scores["high"], strict=True):
         axes.annotate(f"{value:.4f}", (high, row), (6, 0), textcoords="offset points", va="center", color=INK)
-    axes.set_yticks(rows, scores["prediction"])
+    axes.set_yticks(rows, [short(name) for name in scores["prediction"]])
     axes.margins(x=0.2)
     axes.set_xlabel("RMSE; further left is better")
     without_frame(axes, grid="x")
@@ -214,7 +206,7 @@ def _draw_questions(evidence: Evidence, scores: pd.DataFrame) -> Figure:
     axes.set_xlim(left=0)
     axes.set_xlabel("RMSE over the answers of the question")
     without_frame(axes, grid="x")
-    figure.legend(loc="outside upper left", ncols=3)
+    add_legend(figure, axes)
     return Figure(
         to_svg(figure, "rmse-questions"), "RMSE of each question beside the mean votes.", "RMSE of each question."
     )

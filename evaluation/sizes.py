@@ -9,7 +9,7 @@ import pandas as pd
 from ensemble.blend import BLENDS, NUM_FOLDS, HeldOut
 from evaluation.evidence import Evidence
 from evaluation.section import Figure, Figures, Section, Table
-from evaluation.theme import SERIES, new_axes, to_svg
+from evaluation.theme import SERIES, add_legend, new_axes, to_svg
 from galaxy_zoo.votes import Floats, rmse
 
 SUBSETS = 20
@@ -100,7 +100,7 @@ def _draw(scores: pd.DataFrame, what: str) -> Figure:
         if name in scores:
             axes.plot(scores["number"], scores[name], style, color=SERIES[1], linewidth=1.2, label=name)
     if "best k" in scores:
-        figure.legend(loc="outside upper left", ncols=3)
+        add_legend(figure, axes)
     axes.set_xticks(scores["number"].iloc[:: 1 + len(scores) // 12])
     axes.set_xlabel(f"{what} in the blend")
     axes.set_ylabel("RMSE")

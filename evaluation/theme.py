@@ -24,6 +24,8 @@ VARIABLES = {
 }
 """Stand-in colours, which no chart would use, and the page's colours that take their place."""
 
+LINE_CHARACTERS, NAME_CHARACTERS = 56, 28
+
 SHADE_HEX = "#3f7fd0"
 SHADE = LinearSegmentedColormap.from_list("shade", [f"{SHADE_HEX}18", f"{SHADE_HEX}d0"])
 """From nearly nothing to a blue that ink is readable on, on a light and on a dark page."""
@@ -63,7 +65,7 @@ def styled() -> AbstractContextManager[None]:
     return mpl.rc_context(STYLE)
 
 
-def new_axes(width_in: float = 4.2, height_in: float = 3.0) -> tuple[Figure, Axes]:
+def new_axes(width_in: float = 3.9, height_in: float = 3.0) -> tuple[Figure, Axes]:
     """A figure of one panel."""
     figure = Figure(figsize=(width_in, height_in))
     return figure, figure.subplots()
@@ -88,6 +90,19 @@ def without_frame(axes: Axes, *, grid: str = "") -> None:
     axes.grid(visible=False)
     if grid == "x":
         axes.grid(visible=True, axis="x")
+
+
+def add_legend(figure: Figure, axes: Axes) -> None:
+    """A legend above the panel, in as many columns as fit."""
+    handles, labels = axes.get_legend_handles_labels()
+    longest = max(len(short(label)) for label in labels)
+    columns = max(1, LINE_CHARACTERS // (longest + 6))
+    figure.legend(handles, [short(label) for label in labels], loc="outside upper left", ncols=columns)
+
+
+def short(name: str) -> str:
+    """A name that fits beside a panel: the end of a long one, where names of folders differ."""
+    return name if len(name) <= NAME_CHARACTERS else f"…{name[1 - NAME_CHARACTERS :]}"
 
 
 def to_svg(figure: Figure, name: str) -> str:

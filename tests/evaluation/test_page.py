@@ -155,6 +155,6 @@ def test_pointing_at_a_galaxy_shows_it(page: Page) -> None:
         })()"""
     )
     page.page.mouse.move(x, y)
-    hover = page.page.locator(".hover img").first
+    hover = page.page.locator("img[src^='data:image/webp'][width='64']").first
     hover.wait_for(timeout=5000)
     assert hover.get_attribute("src").startswith("data:image/webp")

@@ -14,6 +14,8 @@ def test_every_epoch_of_every_member_is_read_and_drawn(evidence: Evidence) -> No
     [prediction] = evidence.predictions
     metrics = training.read_metrics(prediction.run, "tiny")
     assert metrics[["member", "epoch"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    for ours in (metrics["train_rmse"] ** 2 - metrics["loss"], metrics["validation_loss"] - metrics["rmse"] ** 2):
+        assert abs(ours).max() < 1e-9
     with styled():
         made = training.section(evidence)
     captions = [figure.caption for figure in made.blocks[0].figures]
