@@ -1,5 +1,7 @@
 """Votes as classes: the first question's confusions, precision, recall and F1; every question's accuracy."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -28,11 +30,12 @@ def section(evidence: Evidence) -> Section:
     true, predicted = first_question(evidence.validation.votes, evidence.main[1], evidence.tree)
     accuracies = accuracy_table(evidence)
     blocks: list[Block] = [
-        Figures((_draw_confusion(true, predicted, first.answers), _draw_accuracies(evidence.tree, accuracies))),
+        Figures((_draw_confusion(true, predicted, first.answers), _draw_accuracies(accuracies))),
         Table(
             "classes",
             f"{first.name.capitalize()}: precision, recall, F1",
             class_table(true, predicted, first.answers),
+            f"Accuracy over all classes: {accuracy_score(true, predicted):.1%}." if len(true) else "",
             form=".3f",
         ),
         Table(
@@ -41,7 +44,7 @@ def section(evidence: Evidence) -> Section:
             confusion_table(true, predicted, first.answers),
             folded=True,
         ),
-        Table("accuracy", "Accuracy of every question", accuracies, folded=True, form=".3f"),
+        Table("accuracy", "Accuracy", accuracies, folded=True, form=".3f"),
     ]
     lead = (
         "A galaxy's class is the answer with the most votes. A question's accuracy counts the galaxies that at least "
@@ -65,7 +68,6 @@ def class_table(true: Classes, predicted: Classes, answers: tuple[str, ...]) -> 
     table = pd.DataFrame({"class": answers, **dict(zip(names, each, strict=True))})
     mean = {"class": "mean of classes", **table[["precision", "recall", "F1"]].mean(), "galaxies": len(true)}
     table.loc[len(table)] = mean
-    table["accuracy"] = [*[np.nan] * len(answers), accuracy_score(true, predicted) if len(true) else np.nan]
     return table.astype({"galaxies": int})
 
 
@@ -76,17 +78,27 @@ def confusion_table(true: Classes, predicted: Classes, answers: tuple[str, ...])
 
 
 def accuracy_table(evidence: Evidence) -> pd.DataFrame:
-    """How often the answer with the most votes is predicted, by question."""
+    """How often the answer with the most votes is predicted: by question, or by class where there is one question."""
     sets = {"validation": (evidence.validation.votes, evidence.plain)}
     if evidence.training is not None and evidence.training_plain is not None:
         sets = {"training": (evidence.training.votes, evidence.training_plain), **sets}
+    if len(evidence.tree.questions) == 1:
+        return _class_accuracies(evidence.tree, sets)
     rows = []
     for number, question in enumerate(evidence.tree.questions):
-        row: dict[str, object] = {"question": question.name}
+        row: dict[str, object] = {"of": question.name}
         for name, (votes, predicted) in sets.items():
             row |= _accuracies(votes, predicted, evidence.tree, number, name)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _class_accuracies(tree: DecisionTree, sets: Mapping[str, tuple[Floats, Floats]]) -> pd.DataFrame:
+    table = pd.DataFrame({"of": tree.questions[0].answers})
+    for name, (votes, predicted) in sets.items():
+        classes = class_table(*first_question(votes, predicted, tree), tree.questions[0].answers).iloc[:-1]
+        table[name], table[f"{name} galaxies"] = classes["recall"], classes["galaxies"]
+    return table
 
 
 def _accuracies(
@@ -123,7 +135,7 @@ def _draw_confusion(true: Classes, predicted: Classes, answers: tuple[str, ...])
     )
 
 
-def _draw_accuracies(tree: DecisionTree, table: pd.DataFrame) -> Figure:
+def _draw_accuracies(table: pd.DataFrame) -> Figure:
     figure, axes = new_axes(height_in=1.1 + 0.3 * len(table))
     rows = np.arange(len(table))[::-1]
     names = [name for name in ("training", "validation") if name in table]
@@ -143,13 +155,11 @@ def _draw_accuracies(tree: DecisionTree, table: pd.DataFrame) -> Figure:
             axes.annotate(
                 f"{value:.0%}", (value, row), (4, 0), textcoords="offset points", va="center", fontsize=8
             )
-    axes.set_yticks(rows, [question.name for question in tree.questions])
+    axes.set_yticks(rows, table["of"])
     axes.set_xlim(0, 1.08)
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set_xlabel("galaxies whose main answer is predicted")
     without_frame(axes, grid="x")
     add_legend(figure, axes)
-    listed = ", ".join(f"{q} {v:.0%}" for q, v in zip(table["question"], table["validation"], strict=True))
-    return Figure(
-        to_svg(figure, "accuracy"), f"Validation accuracy by question: {listed}.", "Accuracy of every question."
-    )
+    listed = ", ".join(f"{q} {v:.0%}" for q, v in zip(table["of"], table["validation"], strict=True))
+    return Figure(to_svg(figure, "accuracy"), f"Validation accuracy: {listed}.", "Accuracy of each, on both sets.")

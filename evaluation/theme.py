@@ -113,6 +113,8 @@ def to_svg(figure: Figure, name: str) -> str:
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    width_in = float(figure.get_size_inches()[0])
+    svg = re.sub(r' width="[^"]*" height="[^"]*"', f' style="--width: {width_in:g}in"', svg, count=1)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, variable)

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from evaluation.classes import _accuracies, class_table, confusion_table, first_question
+from evaluation.classes import _accuracies, accuracy_table, class_table, confusion_table, first_question
+from evaluation.evidence import Evidence, Scored
 from galaxy_zoo.tree import load_tree
 
 ANSWERS = ("smooth", "disk", "star")
@@ -21,7 +24,7 @@ def test_precision_recall_and_f1_are_those_of_the_confusions() -> None:
     assert table.loc["smooth", "recall"] == pytest.approx(2 / 3)
     assert table.loc["disk", "F1"] == pytest.approx(0.5)
     assert np.isnan(table.loc["star", "recall"])  # there is no star, so no share of stars
-    assert table.loc["mean of classes", "accuracy"] == pytest.approx(3 / 5)
+    assert table.loc["mean of classes", "recall"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert table["galaxies"].tolist() == [3, 2, 0, 5]
 
 
@@ -32,6 +35,20 @@ def test_galaxies_without_votes_for_the_first_question_have_no_class() -> None:
     true, guessed = first_question(votes, predicted, tree)
     assert true.tolist() == [3, 5]
     assert guessed.tolist() == [3, 3]
+
+
+def test_of_a_tree_of_one_question_every_class_has_its_accuracy(evidence: Evidence) -> None:
+    tree = load_tree("galaxy10")
+    votes, predicted = np.eye(10)[[3, 3, 5]], np.eye(10)[[3, 4, 5]]
+    [first] = evidence.predictions
+    one_view = replace(first, validation=predicted[None, None])
+    scored = Scored(evidence.validation.galaxies, votes)
+    table = accuracy_table(replace(evidence, tree=tree, validation=scored, predictions=(one_view,))).set_index(
+        "of"
+    )
+    assert table.loc["In-between Round Smooth"].tolist() == [0.5, 2]
+    assert table.loc["Barred Spiral"].tolist() == [1, 1]
+    assert len(table) == 10
 
 
 def test_a_question_is_judged_where_most_were_asked_it() -> None:
