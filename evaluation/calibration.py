@@ -171,14 +171,14 @@ def _draw_spread(evidence: Evidence) -> Figure:
     if evidence.spread.any():
         measures["members and views disagree"] = np.sqrt((evidence.spread**2).mean(axis=1))[labelled]
     figure, axes = new_axes()
+    groups = min(BINS, len(errors))
     for number, (name, measure) in enumerate(measures.items()):
-        tenths = pd.Series(errors).groupby(pd.qcut(pd.Series(measure).rank(method="first"), BINS, labels=False))
-        axes.plot(
-            np.arange(1, BINS + 1), np.sqrt(tenths.mean()), "o-", markersize=4, label=name, color=SERIES[number]
-        )
-    axes.set_xticks(range(1, BINS + 1))
+        group = pd.qcut(pd.Series(measure).rank(method="first"), groups, labels=False)
+        rmses = np.sqrt(pd.Series(errors).groupby(group).mean())
+        axes.plot(np.arange(1, groups + 1), rmses, "o-", markersize=4, label=name, color=SERIES[number])
+    axes.set_xticks(range(1, groups + 1))
     axes.set_ylim(bottom=0)
-    axes.set(xlabel="ten equal groups, from surest to least sure", ylabel="RMSE")
+    axes.set(xlabel=f"{groups} equal groups, from surest to least sure", ylabel="RMSE")
     add_legend(figure, axes)
     caption = "Does the ensemble know where it errs? RMSE by how unsure it is."
     return Figure(to_svg(figure, "spread"), caption, caption)

@@ -24,6 +24,8 @@ from galaxy_zoo.votes import Floats
 
 PICTURE_PX = 64
 SEED = 0
+FEWEST = 12
+"""Neighbours of fewer galaxies say nothing, and the methods refuse to look for them."""
 CLASS_COLOURS = (
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#999999", "#ee8866", "#44bb99", "#99ddff",
 )  # fmt: skip
@@ -67,7 +69,7 @@ def _tsne(features: Floats) -> Floats:
 def _umap(features: Floats) -> Floats:
     import umap  # noqa: PLC0415 - an extra, and slow to import
 
-    points: Floats = umap.UMAP(random_state=SEED, n_jobs=1).fit_transform(features)
+    points: Floats = umap.UMAP(min(15, len(features) - 1), random_state=SEED, n_jobs=1).fit_transform(features)
     return points
 
 
@@ -82,12 +84,16 @@ def known_methods() -> list[str]:
 
 def section(evidence: Evidence, features: Features, methods: Sequence[str]) -> Section:
     """The embedding, to choose method and colour of, with the galaxy under the pointer."""
+    name = evidence.predictions[0].name
     sets = [("validation", evidence.validation, features.validation)]
     if features.training is not None and evidence.training is not None:
         sets.append(("training", evidence.training, features.training))
-    table = pd.concat([_describe(evidence, name, scored, len(some)) for name, scored, some in sets])
-    for name, points in project(np.concatenate([some for _, _, some in sets]), methods).items():
-        table[f"{name}_x"], table[f"{name}_y"] = points.round(4).T
+    if (count := sum(len(some) for _, _, some in sets)) < FEWEST:
+        lead = f"{count} galaxies are too few to lay out; ask for more with --points, or evaluate more."
+        return Section("embedding", "Embedding", lead, ())
+    table = pd.concat([_describe(evidence, kind, scored, len(some)) for kind, scored, some in sets])
+    for method, points in project(np.concatenate([some for _, _, some in sets]), methods).items():
+        table[f"{method}_x"], table[f"{method}_y"] = points.round(4).T
     table["picture"] = [
         uri
         for _, scored, some in sets
@@ -97,7 +103,7 @@ def section(evidence: Evidence, features: Features, methods: Sequence[str]) -> S
     data = {
         "plot": _plot(table, methods[0], first.answers),
         "library": Resources(mode="inline", components=["bokeh"]).render_js(),
-        "methods": [(name, TITLES[name]) for name in methods],
+        "methods": [(method, TITLES[method]) for method in methods],
         "class_title": first.name,
         "classes": list(zip(first.answers, _class_colours(len(first.answers)), strict=True)),
         "questions": [(q.name, list(zip(q.columns, q.answers, strict=True))) for q in evidence.tree.questions],
@@ -105,7 +111,7 @@ def section(evidence: Evidence, features: Features, methods: Sequence[str]) -> S
         "has_training": len(sets) > 1,
     }
     lead = (
-        f"{len(table):,} galaxies by what the last layer of the first member of {evidence.predictions[0].name} gets of "
+        f"{len(table):,} galaxies by what the last layer of the first member of {name} gets of "
         f"them, {features.validation.shape[1]} numbers each, in two dimensions. Neighbours look alike to the network."
     )
     if "umap" not in methods and not has_umap():

@@ -111,11 +111,11 @@ def answer_scores(evidence: Evidence) -> pd.DataFrame:
 
 
 def paired_scores(evidence: Evidence, entries: Mapping[str, Floats]) -> pd.DataFrame:
-    """Each pair of predictions, or where they are many each beside the main one."""
+    """Each pair of predictions, or where they are many each pair of blends, and each member beside the main one."""
     pairs = list(combinations(entries, 2))
     if len(pairs) > MOST_PAIRS:
-        main, _ = evidence.main
-        pairs = [(name, main) for name in entries if name != main]
+        blends, (main, _) = list(evidence.blends), evidence.main
+        pairs = [*combinations(blends, 2), *((name, main) for name in entries if name not in blends)]
     rows = []
     for first, second in pairs:
         found = paired_bootstrap(

@@ -71,9 +71,9 @@ def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def report(trained: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a report of that run."""
+    """The folder of a report of that run, from the plain view."""
     out = tmp_path_factory.mktemp("report") / "deep" / "report"
-    options = ("--views", 2, "--points", 24, "--cams", 2, "--embedding", "pca,tsne")
+    options = ("--views", 1, "--points", 24, "--cams", 2, "--embedding", "pca,tsne")
     result = invoke(evaluate.main, trained, shards, "--out", out, *options)
     assert result.exit_code == 0, result.output
     return out

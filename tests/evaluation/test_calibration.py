@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.calibration import certainty_table, reliability_table, split_votes
+from evaluation.calibration import _draw_spread, certainty_table, reliability_table, split_votes
 from evaluation.evidence import Evidence, Scored
+from evaluation.theme import styled
 
 
 def test_a_bin_holds_the_mean_true_votes_of_the_galaxies_predicted_alike(evidence: Evidence) -> None:
@@ -25,6 +26,17 @@ def test_agreement_is_the_share_of_the_most_popular_answer(evidence: Evidence) -
     assert first["agreement from"].tolist() == [0.9]
     assert first["galaxies"].tolist() == [len(votes)]
     assert "edge-on" not in set(table["question"])  # nobody was asked
+
+
+def test_fewer_galaxies_than_groups_and_one_without_votes_are_no_trouble(evidence: Evidence) -> None:
+    votes = np.array(evidence.validation.votes[:4])
+    votes[2] = np.nan
+    [first] = evidence.predictions
+    few = replace(first, validation=first.validation[:, :, :4])
+    scored = Scored(evidence.validation.galaxies, votes)
+    with styled():
+        figure = _draw_spread(replace(evidence, validation=scored, predictions=(few,)))
+    assert ">3 equal groups" in figure.svg
 
 
 def test_votes_are_most_split_in_halves() -> None:

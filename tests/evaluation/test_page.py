@@ -67,7 +67,7 @@ def page(browser: Any, report: Path) -> Iterator[Page]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_it_loads_without_errors_and_nothing_is_wider_than_the_screen(
-    browser: Any, report: Path, scheme: str, size: dict[str, int], tmp_path: Path
+    browser: Any, report: Path, scheme: str, size: dict[str, int]
 ) -> None:
     opened = Page(browser, report, viewport=size, color_scheme=scheme)
     assert opened.page.evaluate("document.documentElement.scrollWidth") == size["width"]
