@@ -206,7 +206,7 @@ def predict(options: Options, reading: Reading, ranks: Ranks) -> int:
     with spool.locked() if ranks.is_first else nullcontext():
         folder, rejected = _stage(options, runs[0], spool, ranks) if options.is_images else (options.source, ())
         manifest = read_manifest(folder)
-        _check_fit(runs[0], options.source, manifest)
+        check_fit(runs[0], options.source, manifest)
         source = Shards(folder, manifest, "test" if options.is_images else options.split, reading)
         job = Job(members, source, options.outputs, options.out_of_fold, options.blend)
         if ranks.is_first and (num_parts := spool.begin(job.key)):
@@ -241,7 +241,7 @@ def _stage(options: Options, run: Run, spool: Spool, ranks: Ranks) -> tuple[Path
     return folder, ranks.agree(rejected)
 
 
-def _check_fit(run: Run, folder: Path, manifest: Manifest) -> None:
+def check_fit(run: Run, folder: Path, manifest: Manifest) -> None:
     """Refuse shards of another tree or another size of image than the run was trained on."""
     if manifest.tree != run.data.tree:
         raise RunError(

@@ -1,4 +1,4 @@
-"""Imports go one way: galaxy_zoo <- shard_tool, galaxy_zoo <- pipeline, galaxy_zoo <- ensemble <- the scripts."""
+"""Imports go one way: galaxy_zoo <- shard_tool, pipeline, ensemble; ensemble <- evaluation; all <- the scripts."""
 
 import ast
 import subprocess
