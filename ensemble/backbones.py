@@ -1,7 +1,7 @@
 """Networks of the timm library, with weights from ImageNet or elsewhere."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import timm
 from timm.utils.model import freeze
@@ -17,6 +17,8 @@ class Timm:
     hidden: widths of linear layers with a ReLU between the features and the last layer. dropout: before the last
     layer. frozen: only what replaces the last layer is trained; batch norm keeps its statistics.
     """
+
+    num_turns: ClassVar[int] = 1
 
     model: str
     pretrained: bool = True

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from timm.layers.cbam import ChannelAttn
@@ -28,6 +28,8 @@ class Cnn:
     "flatten" or the "mean" over its pixels. hidden: widths of the linear layers before the last.
     hidden_activation: after each of them. dropout: before each hidden layer, or before the last where there is none.
     """
+
+    num_turns: ClassVar[int] = 1
 
     channels: tuple[int, ...]
     kernels: tuple[int, ...]
@@ -98,6 +100,8 @@ class Cnn:
 class LinNet:
     """Linear layers with ReLU on the pixels. grey: of the first channel only, of a view that is grey."""
 
+    num_turns: ClassVar[int] = 1
+
     hidden: tuple[int, ...]
     grey: bool = False
     initial: Initial = "torch"
@@ -129,6 +133,8 @@ class Residual:
     Source: He et al. 2016 (basic blocks); He et al. 2019, "Bag of Tricks", ResNet-D (the mean pool of shortcuts);
     Huang et al. 2016 (skipped blocks).
     """
+
+    num_turns: ClassVar[int] = 1
 
     channels: tuple[int, ...]
     blocks: tuple[int, ...]

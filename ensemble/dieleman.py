@@ -5,29 +5,30 @@ biases and where dropout acts are the code's.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ensemble.parts import corner_parts
 from galaxy_zoo.errors import RunError
 
-WINDOW_PX, PART_PX = 69, 45
-VIEW_PX = 99
-"""The smallest odd size that holds a window of 69 px turned by 45 degrees: 69 * sqrt(2) = 97.6."""
+VIEW_PX, PART_PX = 69, 45
+NUM_TURNS, NUM_PARTS = 2, 16
 FIRST_STD, DENSE_STD, LAST_STD, FOURTH_STD = 0.01, 0.001, 0.01, 0.1
 CONVOLUTION_BIAS, DENSE_BIAS, LAST_BIAS = 0.1, 0.01, 0.1
 
 
 @dataclass(frozen=True)
 class Dieleman:
-    """16 parts, convolutions, dense layers; takes views of 99 px.
+    """16 parts, convolutions, dense layers; takes two turns of a view of 69 px.
 
     top_filters: of the fourth convolution. part_dense: maxout units of a dense layer that all parts share; 0 is
     none. dense: units of the dense layers on all parts together. activation: of these; "maxout" takes the
     larger of two. max_norm: of the weights of a unit, one a dense layer; none: no limit.
     """
+
+    num_turns: ClassVar[int] = NUM_TURNS
 
     top_filters: int = 128
     part_dense: int = 0
@@ -49,7 +50,7 @@ class Dieleman:
         """See `Network`.
 
         Raises:
-            RunError: `size_px` is not 99.
+            RunError: `size_px` is not 69.
         """
         if size_px != VIEW_PX:
             raise RunError(f"this network takes views of {VIEW_PX} px, not {size_px}; set size_px = {VIEW_PX}")
@@ -88,44 +89,20 @@ class Dieleman:
         return [nn.Dropout(self.dropout), drawn(linear, std, bias), Maxout() if pieces == 2 else nn.ReLU()]
 
 
-NUM_PARTS = 16
-
-
 class Parts(nn.Module):
-    """Views of 99 px to 16 parts of 45 px: {0, 45 degrees} x {plain, mirrored} x 4 corners.
-
-    Every corner of the 69 px window is turned so that the galaxy's centre is bottom-right. Turns by 90 degrees and
-    mirror images are exact; the window at 45 degrees is interpolated bilinearly from the view, where the author
-    warped the original image a second time.
-    """
-
-    grid: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        half = 2**-0.5 * WINDOW_PX / VIEW_PX
-        turn = torch.tensor([[[half, -half, 0.0], [half, half, 0.0]]])
-        grid = F.affine_grid(turn, [1, 1, WINDOW_PX, WINDOW_PX], align_corners=False)
-        self.register_buffer("grid", grid, persistent=False)
+    """Turns of a view to its parts: the corners of each turn and of its mirror image."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """From shape (batch, 3, 99, 99) to (16 * batch, 3, 45, 45), part by part."""
-        edge = (VIEW_PX - WINDOW_PX) // 2
-        plain = images[:, :, edge:-edge, edge:-edge]
-        grid = self.grid.to(images.dtype).expand(len(images), -1, -1, -1)
-        turned = F.grid_sample(images, grid, mode="bilinear", align_corners=False)
-        windows = [plain, plain.flip(3), turned, turned.flip(3)]
-        corners = [window.rot90(k, (2, 3))[:, :, :PART_PX, :PART_PX] for window in windows for k in range(4)]
-        return torch.cat(corners).contiguous(memory_format=torch.channels_last)
+        """From shape (batch, 2, 3, 69, 69) to (batch * 16, 3, 45, 45), galaxy by galaxy."""
+        return corner_parts(images, PART_PX).flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 class Merge(nn.Module):
-    """Features of parts, shape (16 * batch, features), to those of galaxies, (batch, 16 * features)."""
+    """Features of parts, shape (batch * 16, features), to those of galaxies, (batch, 16 * features)."""
 
     def forward(self, features: Tensor) -> Tensor:
         """See above."""
-        parts = features.reshape(NUM_PARTS, -1, features.shape[1])
-        return parts.transpose(0, 1).flatten(1)
+        return features.reshape(-1, NUM_PARTS * features.shape[1])
 
 
 class Maxout(nn.Module):

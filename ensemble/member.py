@@ -16,7 +16,10 @@ from galaxy_zoo.tree import DecisionTree
 
 
 class Model(nn.Sequential):
-    """A network and its head: images of shape (batch, 3, size, size) to votes of shape (batch, answers), float32."""
+    """A network and its head: images to votes of shape (batch, answers), float32.
+
+    images: as `ensemble.networks` says.
+    """
 
     def __init__(self, network: nn.Module, head: nn.Module, precision: Literal["auto", "bf16", "float32"]) -> None:
         super().__init__(network, head)

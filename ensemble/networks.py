@@ -1,9 +1,11 @@
 """Networks: images of shape (batch, 3, size, size) to logits of shape (batch, outputs).
 
+Those that look at several turns of a view get images of shape (batch, turns, 3, size, size).
+
 A kind of network is a frozen dataclass whose fields are the keys of [network] in a recipe.
 """
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import nn
 
@@ -13,7 +15,9 @@ from ensemble.dieleman import Dieleman
 
 
 class Network(Protocol):
-    """The description of a network in a recipe."""
+    """The description of a network in a recipe. num_turns: of a view, that it looks at."""
+
+    num_turns: ClassVar[int]
 
     def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:
         """Make the network with fresh (or, where it has them and `pretrained`, downloaded) weights."""

@@ -131,7 +131,19 @@ def recipe_from_table(table: Mapping[str, Any], name: str, *, where: str) -> Rec
     )
     if isinstance(recipe.head, Dirichlet) != isinstance(recipe.loss, DirichletMultinomial):
         raise RecipeError(f"{where}: head 'dirichlet' and loss 'dirichlet_multinomial' need each other")
+    _check_turns(recipe, where)
     return recipe
+
+
+def _check_turns(recipe: Recipe, where: str) -> None:
+    """Refuse a network that does not take what the view shows it."""
+    shown, wanted = len(recipe.view.turns_deg), recipe.network.num_turns
+    if shown != wanted:
+        kind = recipe.table["network"]["kind"]
+        raise RecipeError(
+            f"{where}: [view] turns_deg shows {shown} of a view, network {kind!r} looks at {wanted}; "
+            f"give {wanted} angle{'s' if wanted > 1 else ''} in turns_deg, or choose another network"
+        )
 
 
 def load_recipe(name_or_path: str) -> Recipe:

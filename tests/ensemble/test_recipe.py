@@ -25,14 +25,20 @@ def parse(table: dict[str, Any]) -> Recipe:
     return recipe_from_table(table, "mine", where="mine.toml")
 
 
+def images_for(recipe: Recipe) -> torch.Tensor:
+    """Two images of the recipe's shape."""
+    size, turns = recipe.view.size_px, len(recipe.view.turns_deg)
+    return torch.rand(2, *([turns] if turns > 1 else []), 3, size, size)
+
+
 @pytest.mark.parametrize("name", known_recipes())
 def test_every_recipe_trains_all_it_should_on_images_of_its_size(name: str) -> None:
     """On the meta device: shapes, types and gradients without the arithmetic."""
     recipe = load_recipe(name)
-    tree, size = load_tree(recipe.about.tree), recipe.view.size_px
+    tree = load_tree(recipe.about.tree)
     with torch.device("meta"):
         network = build_network(recipe, tree, pretrained=False)
-        votes = network[1](network[0](torch.rand(2, 3, size, size)))
+        votes = network[1](network[0](images_for(recipe)))
         recipe.loss.build(tree)(votes, torch.rand_like(votes)).backward()
     assert votes.shape == (2, len(tree.columns))
     assert votes.dtype == torch.float32
@@ -59,9 +65,9 @@ def test_networks_have_the_published_number_of_parameters(name: str, parameters:
 @pytest.mark.parametrize("name", ["quick", "small_data", "dieleman_part_dense_256", "deepgalaxies_small"])
 def test_recipes_with_a_tree_head_obey_the_tree(name: str) -> None:
     recipe = load_recipe(name)
-    tree, size = load_tree(recipe.about.tree), recipe.view.size_px
+    tree = load_tree(recipe.about.tree)
     with torch.no_grad():
-        votes = build_network(recipe, tree, pretrained=False).eval()(torch.rand(2, 3, size, size))
+        votes = build_network(recipe, tree, pretrained=False).eval()(images_for(recipe))
     assert check_votes(votes.double().numpy(), tree, tolerance=1e-5) == []
 
 
@@ -147,6 +153,11 @@ WRONG: list[tuple[Change, str]] = [
     (lambda t: t["network"].update(channels=[0, 1, 1, 1]), r"must all be at least 1"),
     (lambda t: t["network"].update(channels=[], kernels=[]), r"0 channels for 0 kernels"),
     (lambda t: t["network"].update(kernels=[4, 3, 3, 3]), r"kernels must be odd"),
+    (lambda t: t["view"].update(turns_deg=[0, 45]), r"turns_deg shows 2 of a view, network 'cnn' looks at 1"),
+    (
+        lambda t: t.update(network={"kind": "dieleman"}),
+        r"shows 1 of a view, network 'dieleman' looks at 2; give 2",
+    ),
     (lambda t: t.update(head=3), r"\[head\] must be a table"),
 ]
 
