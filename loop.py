@@ -22,7 +22,7 @@ from ensemble.checkpoint import (
 from ensemble.interrupt import Interrupt
 from ensemble.logbook import Logbook
 from ensemble.member import Member
-from ensemble.meter import Meter
+from ensemble.meter import Meter, Tally
 from ensemble.ranks import ALONE, Ranks
 from ensemble.run import BEST_NAME, Run
 from ensemble.scores import scores
@@ -149,17 +149,19 @@ class Training:
         self.pauses.save = self.save
         self._epoch = 0
 
-    def loop(self, start: Position, loss_sums: list[float]) -> bool:
-        """Train from `start` to the end; false if interrupted, with a checkpoint of that step."""
+    def loop(self, start: Position, tally: Tally) -> bool:
+        """Train from `start` to the end; false if interrupted, with a checkpoint of that step.
+
+        Args:
+            tally: of the epoch of `start`, so far.
+        """
         epochs = self.run.recipe.training.epochs
         for self._epoch in range(start.epoch, epochs):
             if all(member.stopped for member in self.members):
                 break
-            first = start.step if self._epoch == start.epoch else 0
-            seen = self.batches.samples_before(first) if first else 0
-            label = f"epoch {self._epoch + 1}/{epochs}"
-            self.meter.begin_epoch(label, step=first, seen=seen, loss_sums=loss_sums if first else None)
-            batches = self.batches.epoch(self._epoch, start=first)
+            step, before = (start.step, tally) if self._epoch == start.epoch else (0, Tally())
+            self.meter.begin_epoch(f"epoch {self._epoch + 1}/{epochs}", step=step, tally=before)
+            batches = self.batches.epoch(self._epoch, seen=before.samples)
             if not train_epoch(self.members, batches, self.meter, self.pauses, self.ranks):
                 self.save()
                 return False
@@ -179,7 +181,7 @@ class Training:
                 self._finish_member(
                     index, {"loss": loss, "learning_rate": member.learning_rate, **speed}, found[index]
                 )
-        self._save(Position(self._epoch + 1, 0), [0.0] * len(losses))
+        self._save(Position(self._epoch + 1, 0), Tally(0, (0.0,) * len(losses)))
         score = ""
         if self.held:
             score = f", RMSE {_list(each['rmse'] for each in found)} (mean votes: {self.held.baseline_rmse:.5f})"
@@ -208,23 +210,28 @@ class Training:
             RunError: a loss is not a number: what would be saved is spoilt.
         """
         steps = max(member.steps for member in self.members)  # those that stopped early made fewer
-        self._save(Position(self._epoch, steps - self._epoch * len(self.batches)), self.meter.loss_sums())
+        self._save(Position(self._epoch, steps - self._epoch * len(self.batches)), self.meter.tally())
 
-    def _save(self, position: Position, loss_sums: list[float]) -> None:
+    def _save(self, position: Position, tally: Tally) -> None:
         self.pauses.note_saved()
         if not self.ranks.writes:
             return
         for number, member, standing, loss_sum in zip(
-            self.numbers, self.members, self.standings, loss_sums, strict=True
+            self.numbers, self.members, self.standings, tally.loss_sums, strict=True
         ):
-            state = {"member": member.state(), "standing": asdict(standing), "loss_sum": loss_sum}
+            state = {
+                "member": member.state(),
+                "standing": asdict(standing),
+                "samples": tally.samples,
+                "loss_sum": loss_sum,
+            }
             save_checkpoint(self.run.member_folder(number), position, state)
 
-    def resume(self) -> tuple[Position, list[float]]:
+    def resume(self) -> tuple[Position, Tally]:
         """Take over the newest whole checkpoints that all members have.
 
         Returns:
-            Where to go on, and each member's sum of losses in that epoch so far.
+            Where to go on, and what was counted of that epoch so far, by however many ranks.
 
         Raises:
             RunError: there are traces of a training, but no checkpoints to go on from.
@@ -233,7 +240,7 @@ class Training:
         common = set.intersection(*(set(positions(folder)) for folder in folders))
         for position in sorted(common, reverse=True):
             try:
-                loss_sums = self._load(position)
+                tally = self._load(position)
             except RunError as error:
                 self.meter.write(f"warning: {error}; trying the checkpoints before")
                 continue
@@ -241,15 +248,15 @@ class Training:
                 self.ranks.wait()  # all have read before the first removes
             for folder in folders if self.ranks.writes else ():
                 forget_after(folder, position)
-            return position, loss_sums
+            return position, tally
         if any((folder / BEST_NAME).exists() or positions(folder) for folder in folders):
             raise RunError(
                 f"{self.run.folder}: no whole checkpoint that all members have, so it cannot go on; "
                 "restore member-*/last-*.safetensors, or train anew with another --out"
             )
-        return Position(0, 0), []
+        return Position(0, 0), Tally()
 
-    def _load(self, position: Position) -> list[float]:
+    def _load(self, position: Position) -> Tally:
         paths = [checkpoint_path(self.run.member_folder(number), position) for number in self.numbers]
         states = [load_state(path) for path in paths]
         for index, (path, state) in enumerate(zip(paths, states, strict=True)):
@@ -259,7 +266,7 @@ class Training:
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 reason = str(error).partition("\n")[0]
                 raise RunError(f"{path}: not a checkpoint of this member ({reason})") from error
-        return [float(state["loss_sum"]) for state in states]
+        return Tally(states[0]["samples"], tuple(float(state["loss_sum"]) for state in states))
 
 
 def _list(values: Iterable[float]) -> str:

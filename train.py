@@ -224,7 +224,7 @@ def _train(run: Run, samples: Samples, held_out: Samples | None, machine: Machin
                 return False
             members = build(best)
         training = Training(run, numbers, members, batches, held, meter, pauses, ranks)
-        start, loss_sums = training.resume()
+        start, tally = training.resume()
         if ranks.writes:
             training.books = [
                 stack.enter_context(closing(Logbook(run.member_folder(m), epochs_done=start.epoch)))
@@ -232,7 +232,7 @@ def _train(run: Run, samples: Samples, held_out: Samples | None, machine: Machin
             ]
         done = start.epoch * len(batches) + start.step
         stack.enter_context(meter.bar(recipe.training.epochs * len(batches), done=done))
-        finished = training.loop(start, loss_sums)
+        finished = training.loop(start, tally)
         if finished:
             _draw(training)
         return finished

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +20,17 @@ from galaxy_zoo.console import progress
 T = TypeVar("T")
 
 REFRESH_S = 1.0
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What was counted of an epoch by all ranks that train together.
+
+    loss_sums: for each member the sum of its loss over the samples; empty before the first.
+    """
+
+    samples: int = 0
+    loss_sums: tuple[float, ...] = ()
 
 
 class Meter:
@@ -43,15 +55,14 @@ class Meter:
         with progress(total=steps, done=done, unit="step") as self._bar:
             yield
 
-    def begin_epoch(
-        self, label: str, *, step: int = 0, seen: int = 0, loss_sums: Sequence[float] | None = None
-    ) -> None:
-        """Start to count an epoch; with the samples seen and sums of losses so far if at a later `step`."""
+    def begin_epoch(self, label: str, *, step: int = 0, tally: Tally | None = None) -> None:
+        """Start to count an epoch; with what was counted before if at a later `step`."""
         self._bar.set_description(label, refresh=False)
         self._watch.begin(label, step)
-        self._samples = self._seen_before = seen
-        sums = torch.tensor(loss_sums or [0.0] * len(self._members), dtype=torch.float64)
-        self._losses = (sums if self._ranks.writes else torch.zeros_like(sums)).to(self._device)
+        before = tally if tally is not None and self._ranks.writes else Tally()  # counted by one rank only
+        self._samples = self._seen_before = before.samples
+        sums = before.loss_sums or (0.0,) * len(self._members)
+        self._losses = torch.tensor(sums, dtype=torch.float64, device=self._device)
         self._started = self._shown = time.perf_counter()
         self._waited_s = 0.0
 
@@ -81,15 +92,15 @@ class Meter:
             self._shown = time.perf_counter()
             self._bar.set_postfix_str(f"loss {self._watch.mean:.5f}, {self}", refresh=False)
 
-    def loss_sums(self) -> list[float]:
-        """For each member the sum of its loss over the samples of this epoch. Waits for the device.
+    def tally(self) -> Tally:
+        """What was counted of this epoch. Waits for the device.
 
         Raises:
             RunError: a loss is no number.
         """
         self._watch.finish()
-        sums: list[float] = self._ranks.sum(self._losses.clone()).tolist()
-        return sums
+        [samples] = self._ranks.total(self._samples)
+        return Tally(samples, tuple(self._ranks.sum(self._losses.clone()).tolist()))
 
     def mean_losses(self) -> list[float]:
         """For each member its mean loss over the samples of this epoch. Waits for the device.
@@ -97,8 +108,8 @@ class Meter:
         Raises:
             RunError: a loss is no number.
         """
-        sums, [samples] = self.loss_sums(), self._ranks.total(self._samples)
-        return [total / max(1, samples) for total in sums]
+        tally = self.tally()
+        return [total / max(1, tally.samples) for total in tally.loss_sums]
 
     def speed(self) -> dict[str, float]:
         """Of this epoch: images a second (of all members here), share of the time waited for data, seconds."""

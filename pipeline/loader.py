@@ -138,12 +138,6 @@ class Loader:
         if self._store is not None:
             self._after_filling(self._store)
 
-    def samples_before(self, step: int) -> int:
-        """How many samples this rank has seen in an epoch before `step`."""
-        if step < len(self):
-            return step * self._batch_size
-        return (step - 1) * self._batch_size + len(self._share(step - 1))
-
     def close(self) -> None:
         """End the threads and free the buffers. The loader cannot be used afterwards."""
         self._end_idle()

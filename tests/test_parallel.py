@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train import RECIPE, metrics, run, same, weights
+from test_train import RECIPE, metrics, run, run_and_interrupt, same, weights
 
 from ensemble.checkpoint import load_state
 from ensemble.ranks import Ranks
@@ -49,11 +49,16 @@ def test_members_on_ranks_of_their_own_are_the_same_as_in_one_process(
 
 
 @pytest.mark.slow
-def test_ranks_that_share_batches_learn_what_one_process_learns(shards: Path, plain: Path, tmp_path: Path) -> None:
-    """The last step of an epoch has fewer samples: every sample still counts the same."""
+def test_ranks_that_share_batches_go_on_within_an_epoch_of_one_process_and_learn_what_it_learns(
+    shards: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step of an epoch has fewer samples: every sample still counts once, and the same."""
     arguments = (shards, "--recipe", plain, "--fold", "1/5")
     assert run(*arguments, "--out", tmp_path / "alone").exit_code == 0
-    shared = torchrun(*arguments, "--out", tmp_path / "shared", "--parallel", "data", "--save-steps", "2")
+    with monkeypatch.context() as patch:
+        run_and_interrupt(patch, 3, *arguments, "--out", tmp_path / "shared")
+    parallel = ("--parallel", "data", "--save-steps", "2", "--resume")
+    shared = torchrun(*arguments, "--out", tmp_path / "shared", *parallel)
     assert shared.returncode == 0, shared.stderr
     ours, theirs = (load_state(tmp_path / name / "member-00" / "best.safetensors") for name in ("alone", "shared"))
     assert ours["epoch"] == theirs["epoch"]

@@ -141,12 +141,8 @@ def test_a_member_alone_is_the_same_as_in_company(
     assert same(weights(finished, 0), weights(tmp_path / "run", 0))
 
 
-@pytest.mark.parametrize("stop_after", [2, 5, 9])
-def test_a_run_interrupted_at_a_step_and_resumed_ends_with_the_same_weights(
-    finished: Path, shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
-) -> None:
-    out = tmp_path / "run"
-    arguments = (shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", out)
+def run_and_interrupt(patch: pytest.MonkeyPatch, stop_after: int, *arguments: object) -> Result:
+    """Run train.py and press Ctrl-C after so many steps."""
     add = train.Meter.add
     steps = 0
 
@@ -157,10 +153,20 @@ def test_a_run_interrupted_at_a_step_and_resumed_ends_with_the_same_weights(
         if steps == stop_after:
             signal.raise_signal(signal.SIGINT)
 
+    patch.setattr(train.Meter, "add", interrupting)
+    stopped = run(*arguments)
+    assert stopped.exit_code == 130, stopped.output
+    return stopped
+
+
+@pytest.mark.parametrize("stop_after", [2, 5, 9])
+def test_a_run_interrupted_at_a_step_and_resumed_ends_with_the_same_weights(
+    finished: Path, shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    out = tmp_path / "run"
+    arguments = (shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", out)
     with monkeypatch.context() as patch:
-        patch.setattr(train.Meter, "add", interrupting)
-        stopped = run(*arguments)
-    assert stopped.exit_code == 130
+        stopped = run_and_interrupt(patch, stop_after, *arguments)
     assert "--resume" in stopped.output
     resumed = run(*arguments, "--resume")
     assert resumed.exit_code == 0, resumed.output

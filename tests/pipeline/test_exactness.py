@@ -182,9 +182,10 @@ def test_leaving_a_loader_in_any_way_leaves_nothing_behind(samples: Samples, sou
         "resident": SOURCES[1],
         "saved": StorePolicy("resident", share=0.9, folder=tmp_path),
     }[source]
-    with load(samples, store=policy) as loader:
+    with load(samples, store=policy) as loader, load(samples) as other:
+        leave(other)
         list(loader.epoch(0))  # libraries start threads of their own once; a store is saved
-    del loader
+    del loader, other
     before = held()
     ways: list[Callable[[Loader], None]] = [
         leave,

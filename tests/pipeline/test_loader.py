@@ -109,7 +109,6 @@ def test_an_epoch_entered_at_a_step_goes_on_bit_identically(
         whole = list(loader.epoch(2))
     with load(samples, backend=backend) as loader:
         rest = list(loader.epoch(2, start=start))
-        assert loader.samples_before(start) == sum(len(batch.ids) for batch in whole[:start])
     assert len(rest) == len(whole) - start
     for got, expected in zip(rest, whole[start:], strict=True):
         assert got.ids.tolist() == expected.ids.tolist()
