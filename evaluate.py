@@ -204,7 +204,9 @@ def network_sections(
     looked = attention.choose(evidence, wanted.cams, wanted.galaxies)
     layers = attention.choose_layers(network, wanted.layers)
     if len(view.turns_deg) > 1:
-        click.echo(f"not shown: what {first.name} looks at, for it sees several turns of a galaxy at once", err=True)
+        click.echo(
+            f"not shown: what {first.name} looks at, for it sees several turns of a galaxy at once", err=True
+        )
     elif looked and layers:
         images = images_of(sets.validation, [each.position for each in looked], view)
         sections.append(partial(attention.section, evidence, network, layers, looked, images, view))

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import simplejpeg
-import torch
 from click.testing import CliRunner, Result
 from making import NUM_TEST, NUM_TRAIN, make_image, make_votes
 from PIL import Image
@@ -63,15 +62,6 @@ kind = "one_cycle"
 epochs = 1
 batch_size = 16
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is predicted is tiny: threads would wait for each other most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

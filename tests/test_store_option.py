@@ -66,7 +66,7 @@ def test_train_and_predict_give_the_same_from_shards_from_memory_and_from_saved_
     for name, options in ways.items():
         out = tmp_path / name
         training = (shards, "--recipe", tmp_path / "tiny.toml", "--fold", "0/5", "--out", out, *options)
-        predicting = (out, shards, "--views", 4, "--out", tmp_path / f"{name}.csv", *options)
+        predicting = (out, shards, "--views", 4, "--out", tmp_path / f"{name}.csv", "--batch-size", 3, *options)
         said[name] = run(train.main, *training) + run(predict.main, *predicting)
     for name in ways:
         got, expected = weights(tmp_path / name), weights(tmp_path / "stream")

@@ -175,6 +175,25 @@ def test_a_run_interrupted_at_a_step_and_resumed_ends_with_the_same_weights(
         assert [m["loss"] for m in metrics(out, member)] == [m["loss"] for m in metrics(finished, member)]
 
 
+def test_a_network_that_looks_at_several_turns_of_a_view_trains_resumes_and_predicts(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = "crop_px = 69\nsize_px = 69\nturns_deg = [0, 45]"
+    network = 'kind = "dieleman"\ndense = [8]\ntop_filters = 8'
+    _, _, rest = RECIPE.partition("[head]")
+    own = tmp_path / "own.toml"
+    own.write_text(f'[about]\nsource = "the tests"\n[view]\n{view}\n[network]\n{network}\n[head]{rest}')
+    arguments = (shards, "--recipe", own, "--epochs", 1, "--fold", "1/5", "--out", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        run_and_interrupt(patch, 2, *arguments)
+    resumed = run(*arguments, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    options = ["--views", "2", "--out", tmp_path / "s.csv", "--device", "cpu", "--threads", "1"]
+    done = CliRunner().invoke(predict.main, [str(each) for each in (tmp_path / "run", shards, *options)])
+    assert done.exit_code == 0, done.output
+    assert len(read_submission(tmp_path / "s.csv", load_tree("gz2-kaggle"))) == 21
+
+
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_the_same_weights(
     finished: Path, shards: Path, recipe: Path, tmp_path: Path

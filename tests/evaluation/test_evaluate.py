@@ -123,7 +123,7 @@ def test_bad_input_is_one_message_and_a_bad_exit_code(
         ((trained, shards, "--truth", tmp_path / "none.csv", *out), 1, "none.csv: there is no such file"),
         ((trained, shards, "--out", tmp_path / "file" / "report"), 1, "cannot be made a folder (Not a directory)"),
         ((trained, shards, "--out", tmp_path / "file"), 1, "cannot be made a folder"),
-        ((trained, shards, "--views", 3, *out), 2, "give 1 or an even number"),
+        ((trained, shards, "--views", 3, *out), 2, "give 1 or a multiple of 2"),
         ((trained, shards, "--embedding", "pca,tsen", *out), 2, "'tsen' is none of pca, tsne, umap"),
         ((trained, shards, *out, *QUICK, "--galaxy", "1"), 1, "--galaxy 1: not among the"),
         ((trained, shards, *out, "--points", 0, "--layer", "conv9"), 1, "no such layer; convolutions: 0.0, 0.4"),

@@ -19,7 +19,7 @@ def test_every_epoch_of_every_member_is_read_and_drawn(evidence: Evidence) -> No
     with styled():
         made = training.section(evidence)
     captions = [figure.caption for figure in made.blocks[0].figures]
-    assert captions == ["Loss", "RMSE", "Learning rate", "Speed", "Waiting for data"]
+    assert captions == ["Loss", "RMSE", "Accuracy", "Learning rate", "Speed", "Waiting for data"]
 
 
 def test_a_lost_log_is_an_error_that_names_it(trained: Path, tmp_path: Path) -> None:
