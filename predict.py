@@ -1,125 +1,402 @@
-"""Predict votes with all members of a run, and write a submission.
+"""Predict votes with all members of some runs, and write a submission; or check and score one.
 
-python predict.py runs/quick shards --out submission.csv --views 16
+    python predict.py runs/quick shards --out submission.csv --views 16
+    python predict.py runs/a runs/b shards --blend weights --details details.parquet
+    python predict.py runs/quick images/ --out votes.csv
+    python predict.py --check submission.csv --ids central_pixel_benchmark.csv --score truth.csv
+    torchrun --nproc-per-node 8 predict.py runs/quick shards --views 16
+
+Options -> runs and shards -> parts, kept until the files are written -> blend -> files. Killed at any moment, the
+same command goes on with the part it was at.
 """
 
-from functools import partial
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+import pandas as pd
 import torch
+from click.core import ParameterSource
 
-from ensemble.blend import uniform_blend
-from ensemble.checkpoint import load_state
-from ensemble.member import Predictor, build_network
-from ensemble.run import BEST_NAME, Run, load_run
-from galaxy_zoo.console import Command, progress
+from ensemble.blend import BLENDS
+from ensemble.job import Job
+from ensemble.outputs import Outputs
+from ensemble.predicting import find_members
+from ensemble.ranks import Ranks, started_by_torchrun
+from ensemble.run import Run, load_run
+from ensemble.spool import Spool
+from galaxy_zoo.checking import Reference, read_reference
+from galaxy_zoo.console import Command
 from galaxy_zoo.errors import RunError
-from galaxy_zoo.files import check_can_write
-from galaxy_zoo.manifest import read_manifest
-from galaxy_zoo.submission import warnings_about, write_submission
+from galaxy_zoo.files import sha256_of
+from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
+from galaxy_zoo.submission import read_submission, warnings_about
+from galaxy_zoo.tree import DecisionTree, load_tree
+from galaxy_zoo.view import View
 from galaxy_zoo.votes import Floats
-from pipeline.augment import FixedViews, rotations_and_flips
+from galaxy_zoo.walk import describe_walk
+from pipeline.augment import FixedView, FixedViews, rotations_and_flips
+from pipeline.calibration import Tuning, tune
 from pipeline.device import choose_device
-from pipeline.loader import Loader
-from pipeline.shards import open_split
+from pipeline.loader import STREAM, Loader
+from pipeline.shards import Fold, Samples, shards_of
+from pipeline.store import StoreMode, StorePolicy
+from shard_tool.staging import stage
+
+LINES_SHOWN = 20
+CHECKING = {"paths", "submission", "tree", "ids", "score", "device", "threads"}
+"""The parameters that --check goes with; device and threads do no harm."""
 
 
-def load_members(run: Run, device: torch.device) -> list[Predictor]:
-    """The members of a run with their best weights.
+@dataclass(frozen=True)
+class Reading:
+    """How galaxies are read. threads: None is as calibrated, or all cores; calibrate: measure anew."""
 
-    Raises:
-        RunError: a member has no usable checkpoint.
-    """
-    members = []
-    for index in range(run.members):
-        path = run.member_folder(index) / BEST_NAME
-        if not path.exists():
-            raise RunError(f"{path}: no checkpoint yet; train at least one epoch: python train.py ... --resume")
-        network = build_network(run.recipe, run.data.tree, pretrained=False)
-        try:
-            network.load_state_dict(load_state(path)["weights"])
-        except (KeyError, RuntimeError) as error:
-            reason = str(error).partition("\n")[0]
+    views: tuple[FixedView, ...]
+    batch_size: int
+    device: torch.device
+    threads: int | None = None
+    calibrate: bool = False
+    store: StorePolicy = STREAM
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A split of a folder of shards, and how it is read; see `ensemble.job.Source`."""
+
+    folder: Path
+    manifest: Manifest
+    split: str
+    reading: Reading
+    _tunings: dict[View, Tuning] = field(default_factory=dict)
+
+    @property
+    def batch_size(self) -> int:
+        """Galaxies a batch."""
+        return self.reading.batch_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are."""
+        return self.reading.device
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """Those of the split."""
+        return shards_of(self.folder, self.manifest, self.split)
+
+    @property
+    def training_shards(self) -> tuple[Shard, ...]:
+        """All that there are."""
+        return shards_of(self.folder, self.manifest, "train")
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """Everything that decides the bytes of a prediction."""
+        return {
+            "shards": self.manifest.set_sha256,
+            "split": self.split,
+            "views": [asdict(view) for view in self.reading.views],
+            "batch_size": self.batch_size,
+            "device": self.device.type,
+        }
+
+    def open(self, shards: Sequence[Shard], view: View) -> Loader:
+        """The batches of some shards, in their order."""
+        samples, views = Samples(self.folder, self.manifest, shards), FixedViews(view, self.reading.views)
+        tuning = self._tune(samples, views)
+        return Loader(
+            samples,
+            views,
+            batch_size=self.batch_size,
+            device=self.device,
+            shuffle=False,
+            num_threads=tuning.num_threads,
+            hw_decoder_load=tuning.hw_decoder_load,
+            store=self.reading.store,
+        )
+
+    def _tune(self, samples: Samples, views: FixedViews) -> Tuning:
+        """The settings of loaders of these views, measured once at most."""
+        if views.view not in self._tunings:
+            reading = self.reading
+            self._tunings[views.view] = tune(
+                samples,
+                views,
+                batch_size=reading.batch_size,
+                device=reading.device,
+                threads=reading.threads,
+                calibrate=reading.calibrate,
+            )
+        return self._tunings[views.view]
+
+    def unseen(self, run: Run) -> frozenset[str]:
+        """The names of the training shards that were held out from the members of a run.
+
+        Raises:
+            RunError: it was trained on other shards, so what it has seen is not known.
+        """
+        if run.data.manifest_sha256 != sha256_of(self.folder / MANIFEST_NAME):
             raise RunError(
-                f"{path}: not the weights of a member of {run.folder} ({reason}); train again"
-            ) from error
-        members.append(Predictor(network, device))
-    return members
+                f"{run.folder} was not trained on {self.folder} as it is now, so which galaxies it has not seen is "
+                "not known; give the shards it was trained on"
+            )
+        if run.fold == "none":
+            return frozenset()
+        try:
+            index, count = map(int, run.fold.split("/"))
+        except ValueError as error:
+            raise RunError(f"{run.folder}/run.json: damaged: fold {run.fold!r}; train again") from error
+        _, held_out = Fold(index, count).split(self.training_shards)
+        return frozenset(shard.name for shard in held_out)
+
+    def training_votes(self) -> pd.DataFrame:
+        """The votes of the training shards by id."""
+        samples = Samples(self.folder, self.manifest, self.training_shards)
+        return pd.DataFrame(samples.votes, index=samples.keys)
 
 
-def predict(members: list[Predictor], loader: Loader) -> tuple[list[str], Floats]:
-    """The ids and the blend over members and views of all samples of a loader; shows progress."""
-    ids: list[str] = []
-    parts: list[torch.Tensor] = []
-    with progress(total=loader.num_samples, unit="galaxy", desc="predict") as bar:
-        for batch in loader.epoch(0):
-            parts.append(uniform_blend([member.predict(images) for member in members for images in batch.views]))
-            ids += batch.ids.tolist()
-            bar.update(len(batch.ids))
-    return ids, torch.cat(parts).cpu().numpy()
+@dataclass(frozen=True)
+class Options:
+    """What to predict by which runs, how to blend, where to write, and the files to compare it with."""
+
+    runs: tuple[Path, ...]
+    source: Path
+    split: str
+    out_of_fold: bool
+    blend: str
+    resize: bool
+    outputs: Outputs
+    ids: Path | None
+    truth: Path | None
+
+    @cached_property
+    def is_images(self) -> bool:
+        """Whether the source is images: a file, or a folder with neither a manifest nor tars."""
+        is_folder = self.source.is_dir() and not (self.source / MANIFEST_NAME).exists()
+        return self.source.is_file() or (is_folder and not any(self.source.glob("*.tar")))
+
+    def check_usage(self) -> None:
+        """Raise click.UsageError for options that exclude each other."""
+        fits = self.out_of_fold or self.blend != "uniform"
+        if self.is_images and fits:
+            raise click.UsageError(
+                f"{self.source}: --out-of-fold and --blend need the shards trained on, not images"
+            )
+        if self.resize and not self.is_images:
+            raise click.UsageError("--resize is for images; shards are resized by shard_tool pack")
+        if self.out_of_fold and (self.blend != "uniform" or self.outputs.embeddings):
+            raise click.UsageError("--out-of-fold goes with neither --blend nor --embeddings")
 
 
-@click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("shards", type=click.Path(path_type=Path))
-@click.option("--out", default="submission.csv", type=click.Path(path_type=Path), help="The CSV to write.")
-@click.option("--views", default=1, type=int, help="Test-time views: 1, or an even number (rotations x flip).")
-@click.option("--split", default="test", type=click.Choice(["test", "train"]), help="Which shards.")
-@click.option("--batch-size", default=128, type=click.IntRange(1), help="Galaxies a batch.")
-@click.option(
-    "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
-)
-@click.option("--threads", type=click.IntRange(1), default=None, help="To decode with.  [default: all cores]")
-def main(
-    run: Path, shards: Path, out: Path, views: int, split: str, batch_size: int, device: str, threads: int | None
-) -> None:
-    """Predict the galaxies in the folder SHARDS with all members of RUN, the mean over members and views.
-
-    \b
-    Example:
-      python predict.py runs/quick shards --out submission.csv --views 16
-    """
-    try:
-        test_views = rotations_and_flips(views)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--views") from error
-    check_can_write(out)
-    where, trained = choose_device(device), load_run(run)
-    _check_fit(trained, shards)
-    samples, _ = open_split(shards, split)
-    members = load_members(trained, where)
-    load = partial(Loader, batch_size=batch_size, device=where, shuffle=False, num_threads=threads)
-    with load(samples, FixedViews(trained.recipe.view, test_views)) as loader:
-        ids, votes = predict(members, loader)
-    for warning in warnings_about(votes, trained.data.tree, _training_mean(trained)):
-        click.echo(f"warning: {warning}", err=True)
-    write_submission(out, ids, votes, trained.data.tree)
-    click.echo(
-        f"{out}: {len(ids)} galaxies, {len(members)} members x {views} views of recipe {trained.recipe.name}"
-    )
+def predict(options: Options, reading: Reading, ranks: Ranks) -> int:
+    """Predict and write everything that is asked for; returns how many images could not be used."""
+    runs = [load_run(path) for path in options.runs]
+    members, spool = find_members(runs), Spool(options.outputs.submission)
+    options.outputs.check()
+    reference = read_reference(options.ids, options.truth, runs[0].data.tree)
+    with spool.locked() if ranks.is_first else nullcontext():
+        folder, num_rejected = _stage(options, runs[0], spool, ranks) if options.is_images else (options.source, 0)
+        manifest = read_manifest(folder)
+        check_fit(runs[0], options.source, manifest)
+        source = Shards(folder, manifest, "test" if options.is_images else options.split, reading)
+        job = Job(members, source, options.outputs, options.out_of_fold, options.blend)
+        if ranks.is_first and (num_parts := spool.begin(job.key)):
+            click.echo(f"going on with {num_parts} finished parts in {spool.folder}", err=True)
+        ranks.wait()
+        predicted, lines = job.run(spool, ranks)
+        if predicted is not None:
+            spool.end()
+            lines.append(f"{options.outputs.submission}: {_summary(job, len(predicted.ids), len(reading.views))}")
+            if options.is_images:
+                pairs = zip(predicted.ids[:LINES_SHOWN], predicted.votes, strict=False)
+                lines += [f"{sample_id}: {describe_walk(votes, manifest.tree)}" for sample_id, votes in pairs]
+            click.echo("\n".join(lines))
+            _compare(predicted.ids.tolist(), predicted.votes, runs, reference, manifest.tree)
+            if reference.ids is not None:
+                read_submission(options.outputs.submission, manifest.tree, expected_ids=reference.ids)
+    return num_rejected
 
 
-def _check_fit(run: Run, shards: Path) -> None:
+def _stage(options: Options, run: Run, spool: Spool, ranks: Ranks) -> tuple[Path, int]:
+    """Pack images for the time of the prediction; names those that cannot be used and returns their number."""
+    folder, num_rejected = spool.folder / "images", 0
+    if ranks.is_first:
+        packed = stage(options.source, folder, run.data.tree, run.data.image_px, resize=options.resize)
+        for each in packed.rejected.first(LINES_SHOWN):
+            click.echo(f"not predicted: {each.file}: {each.reason}", err=True)
+        if len(packed.rejected) > LINES_SHOWN:
+            click.echo(f"... and {len(packed.rejected) - LINES_SHOWN:,} more", err=True)
+        if not options.resize and any(" pixels" in each.reason for each in packed.rejected):
+            click.echo("images of another size than trained on are scaled with --resize", err=True)
+        num_rejected = len(packed.rejected)
+    return folder, ranks.agree(num_rejected)
+
+
+def check_fit(run: Run, folder: Path, manifest: Manifest) -> None:
     """Refuse shards of another tree or another size of image than the run was trained on."""
-    manifest = read_manifest(shards)
     if manifest.tree != run.data.tree:
         raise RunError(
-            f"{run.folder} was trained on the tree {run.data.tree.name!r}, {shards} holds {manifest.tree.name!r} "
+            f"{run.folder} was trained on the tree {run.data.tree.name!r}, {folder} holds {manifest.tree.name!r} "
             "or another version of it; predict shards packed with the same tree"
         )
     if manifest.image_px != run.data.image_px:
         raise RunError(
-            f"{run.folder} was trained on images of {run.data.image_px} px, {shards} holds {manifest.image_px}; "
+            f"{run.folder} was trained on images of {run.data.image_px} px, {folder} holds {manifest.image_px}; "
             "predict images of the same size"
         )
 
 
-def _training_mean(run: Run) -> Floats | None:
-    if run.data.vote_mean is None:
-        return None
-    return np.array([np.nan if mean is None else mean for mean in run.data.vote_mean])
+def _summary(job: Job, num_galaxies: int, num_views: int) -> str:
+    counts = Counter(member.run.recipe.name for member in job.members)
+    recipes = " + ".join(f"{count} {name}" for name, count in counts.items())
+    return f"{num_galaxies:,} galaxies, {recipes}, {num_views} views, blend {job.blend}"
+
+
+def _check_submission(path: Path, runs: Sequence[Run], tree: DecisionTree, reference: Reference) -> None:
+    """Check a submission that is there already, and score it where the truth is given."""
+    table = read_submission(path, tree, expected_ids=reference.ids)
+    click.echo(f"{path}: {len(table):,} galaxies, as they should be: header, ids and values")
+    _compare(table.index.tolist(), table.to_numpy(), runs, reference, tree)
+
+
+def _compare(
+    ids: Sequence[str], votes: Floats, runs: Sequence[Run], reference: Reference, tree: DecisionTree
+) -> None:
+    """Say what looks broken, and the score where the truth is given."""
+    means = runs[0].data.vote_mean if runs else None
+    training_mean = None if means is None else np.array([np.nan if each is None else each for each in means])
+    for warning in warnings_about(votes, tree, training_mean):
+        click.echo(f"warning: {warning}", err=True)
+    for line in reference.describe(ids, votes, tree):
+        click.echo(line)
+
+
+@click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
+@click.argument("paths", type=click.Path(path_type=Path), nargs=-1, metavar="RUN... SHARDS|IMAGES")
+@click.option("--out", default="submission.csv", type=click.Path(path_type=Path), help="The CSV to write.")
+@click.option("--views", default=1, type=int, help="Test-time views: 1, or rotations x zooms x flip.")
+@click.option("--zooms", default="1.0", help="Zooms of the views, as in 0.83,1,1.2.")
+@click.option("--split", default="test", type=click.Choice(["test", "train"]), help="Which shards.")
+@click.option(
+    "--out-of-fold", is_flag=True, help="Predict each training galaxy by the members that have not seen it."
+)
+@click.option(
+    "--blend",
+    default="uniform",
+    type=click.Choice(list(BLENDS)),
+    help="Mean of all members, of the best k on the held-out fold, or weights fitted on it.",
+)
+@click.option("--details", type=click.Path(path_type=Path), help="Parquet of votes and spreads.  [default: none]")
+@click.option("--embeddings", type=click.Path(path_type=Path), help="Parquet of embeddings.  [default: none]")
+@click.option("--resize", is_flag=True, help="Scale images of another size than trained on.  [default: refuse]")
+@click.option(
+    "--check", "submission", type=click.Path(path_type=Path), help="Check this submission instead of predicting."
+)
+@click.option("--tree", default=None, help="Decision tree of --check.  [default: RUN's, or gz2-kaggle]")
+@click.option(
+    "--ids", type=click.Path(path_type=Path), help="Ids there must be: a benchmark CSV, or a list.  [default: any]"
+)
+@click.option("--score", type=click.Path(path_type=Path), help="CSV of true votes to score with.  [default: none]")
+@click.option("--batch-size", default=128, type=click.IntRange(1), help="Galaxies a batch.")
+@click.option(
+    "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=None,
+    help="To decode with.  [default: as calibrated, or all cores]",
+)
+@click.option("--calibrate", is_flag=True, help="First measure the fastest way to decode here, and remember it.")
+@click.option(
+    "--store",
+    default="auto",
+    type=click.Choice(["auto", "stream", "resident"]),
+    help="Where stamps come from. auto: from --store-folder where they are saved, else from the shards.",
+)
+@click.option(
+    "--store-folder",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Take saved stamps from there; with --store resident they are saved there too.",
+)
+@click.pass_context
+def main(
+    ctx: click.Context,
+    *,
+    paths: tuple[Path, ...],
+    out: Path,
+    views: int,
+    zooms: str,
+    split: str,
+    out_of_fold: bool,
+    blend: str,
+    details: Path | None,
+    embeddings: Path | None,
+    resize: bool,
+    submission: Path | None,
+    tree: str | None,
+    ids: Path | None,
+    score: Path | None,
+    batch_size: int,
+    device: str,
+    threads: int | None,
+    calibrate: bool,
+    store: StoreMode,
+    store_folder: Path | None,
+) -> None:
+    """Predict galaxies with all members of all RUNs, and blend members and test-time views.
+
+    The last path is what to predict: a folder of SHARDS, or IMAGES (one, a folder or an archive), which have to be
+    of the size trained on. With --check all paths are RUNs, whose mean votes the submission is compared with.
+
+    Killed at any moment, the same command goes on where it was; torchrun shares the work out. Exit codes: 0 done, 1
+    an input or output is bad, or an image could not be used, 2 wrong usage.
+
+    \b
+    Examples:
+      python predict.py runs/quick shards --out submission.csv --views 16
+      python predict.py runs/a runs/b shards --blend best-k
+      python predict.py runs/quick galaxy.jpg --out votes.csv
+      python predict.py --check submission.csv --ids central_pixel_benchmark.csv
+    """
+    if submission is not None:
+        given = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        if wrong := sorted(set(given) - CHECKING):
+            raise click.UsageError(f"--check predicts nothing, so it goes without --{wrong[0].replace('_', '-')}")
+        runs = [load_run(path) for path in paths]
+        checked = runs[0].data.tree if runs and tree is None else load_tree(tree or "gz2-kaggle")
+        _check_submission(submission, runs, checked, read_reference(ids, score, checked))
+        return
+    if len(paths) < 2 or tree is not None:
+        raise click.UsageError("give one RUN or more, then SHARDS or IMAGES; --tree is for --check")
+    split = "train" if out_of_fold else split
+    outputs = Outputs(out, details, embeddings)
+    options = Options(paths[:-1], paths[-1], split, out_of_fold, blend, resize, outputs, ids, score)
+    options.check_usage()
+    test_views, where = _parse_views(views, zooms), choose_device(device)
+    policy = StorePolicy(store, folder=store_folder, reused=False)
+    with started_by_torchrun(where) as ranks:
+        if ranks.local_world_size > 1:  # what is known of one process is not so of several
+            threads = threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_world_size)
+        reading = Reading(test_views, batch_size, ranks.device(where), threads, calibrate, policy)
+        num_unusable = predict(options, reading, ranks)
+    ctx.exit(1 if num_unusable else 0)
+
+
+def _parse_views(count: int, zooms: str) -> tuple[FixedView, ...]:
+    try:
+        return rotations_and_flips(count, [float(zoom) for zoom in zooms.split(",")])
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--views and --zooms") from error
 
 
 if __name__ == "__main__":

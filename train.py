@@ -6,204 +6,135 @@ Options -> recipe -> loaders -> members -> loop. All members learn from one stre
 once and each member gets its own view of it.
 """
 
-import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import click
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from ensemble.checkpoint import (
-    Position,
-    checkpoint_path,
-    forget_after,
-    load_state,
-    positions,
-    save_checkpoint,
-    save_state,
-)
+from ensemble.figures import draw_curves, galaxies
 from ensemble.interrupt import Interrupt
+from ensemble.listing import table_of_recipes
 from ensemble.logbook import Logbook
 from ensemble.member import Member
 from ensemble.meter import Meter
-from ensemble.recipe import known_recipes, load_recipe
-from ensemble.run import BEST_NAME, Data, Run, current_versions, load_run
+from ensemble.ranks import Parallel, Ranks, started_by_torchrun
+from ensemble.recipe import load_recipe
+from ensemble.run import RUN_NAME, Data, Run, current_versions, load_run
+from ensemble.strict import nearest
 from galaxy_zoo.console import INTERRUPTED, Command
-from galaxy_zoo.errors import RunError, ShardError
+from galaxy_zoo.errors import RecipeError, RunError, ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
-from galaxy_zoo.votes import mean_votes, rmse
-from pipeline.augment import FixedViews, RandomViews, member_seeds
+from galaxy_zoo.votes import classes_by, mean_votes, rmse
+from loop import Held, Pauses, Training, train_epoch
+from pipeline.augment import FixedViews, RandomViews, Views, member_seeds
+from pipeline.calibration import tune
 from pipeline.device import choose_device
-from pipeline.loader import Batch, Loader
+from pipeline.loader import Loader
+from pipeline.order import class_shares
 from pipeline.shards import Fold, Samples, open_split
+from pipeline.store import StoreMode, StorePolicy
 
-LOWER_RATE = "the checkpoints of the epoch before are kept; train anew with a lower learning rate"
-
-
-def train_epoch(members: list[Member], batches: Iterable[Batch], meter: Meter, interrupt: Interrupt) -> bool:
-    """One pass over the batches; true if it came to the end, false if it was asked to stop before."""
-    for batch in meter.watch(batches):
-        losses = [member.step(images, batch.votes) for member, images in zip(members, batch.views, strict=True)]
-        meter.add(len(batch.ids), losses)
-        if interrupt.requested:
-            return False
-    return True
+SHOWN_GALAXIES = 6
 
 
-@dataclass
-class Held:
-    """The fold held out: its samples, their plain views, and the score of the training mean votes on it."""
+@dataclass(frozen=True)
+class Machine:
+    """What trains, and how often it saves. device: of this rank."""
 
-    samples: Samples
-    batches: Loader
-    baseline_rmse: float
-
-    def score(self, members: list[Member]) -> list[float]:
-        """Kaggle's RMSE of each member."""
-        predicted: list[list[torch.Tensor]] = [[] for _ in members]
-        for batch in self.batches.epoch(0):
-            for member, parts in zip(members, predicted, strict=True):
-                parts.append(member.predict(batch.views[0]))
-        votes = [torch.cat(parts).cpu().numpy() for parts in predicted]
-        if not all(np.isfinite(each).all() for each in votes):
-            raise RunError(f"the predictions of a member are not numbers; {LOWER_RATE}")
-        return [rmse(each, self.samples.votes) for each in votes]
+    ranks: Ranks
+    device: torch.device
+    threads: int | None
+    calibrate: bool
+    store: StorePolicy
+    save_steps: int
+    save_minutes: float
 
 
-@dataclass
-class Training:
-    """Everything a training holds. best: the best score of each member so far."""
-
-    run: Run
-    members: list[Member]
-    batches: Loader
-    held: Held | None
-    meter: Meter
-    books: list[Logbook]
-    best: list[float]
-
-    def loop(self, start: Position, loss_sums: list[float], interrupt: Interrupt) -> bool:
-        """Train from `start` to the end; false if interrupted, with a checkpoint of that step."""
-        steps, epochs = len(self.batches), self.run.recipe.training.epochs
-        for epoch in range(start.epoch, epochs):
-            first = start.step if epoch == start.epoch else 0
-            seen = self.batches.samples_before(first)
-            self.meter.begin_epoch(f"epoch {epoch + 1}/{epochs}", seen, loss_sums if first else None)
-            if not train_epoch(self.members, self.batches.epoch(epoch, start=first), self.meter, interrupt):
-                self._check_losses(epoch)
-                self.save(Position(epoch, self.members[0].steps - epoch * steps), self.meter.loss_sums())
-                return False
-            self.finish_epoch(epoch)
-        return True
-
-    def _check_losses(self, epoch: int) -> None:
-        losses = self.meter.mean_losses()
-        if not all(math.isfinite(loss) for loss in losses):
-            raise RunError(f"epoch {epoch + 1}: the loss is {_list(losses)}; {LOWER_RATE}")
-
-    def finish_epoch(self, epoch: int) -> None:
-        """Score the members on the fold, write logs and checkpoints.
-
-        Raises:
-            RunError: a loss is not a number.
-        """
-        losses, speed = self.meter.mean_losses(), self.meter.speed()
-        self._check_losses(epoch)
-        scores = self.held.score(self.members) if self.held else [math.nan] * len(losses)
-        for index, (member, book) in enumerate(zip(self.members, self.books, strict=True)):
-            metrics = {"loss": losses[index], "learning_rate": member.learning_rate, **speed}
-            if self.held:
-                metrics |= {"rmse": scores[index], "baseline_rmse": self.held.baseline_rmse}
-            book.add(epoch, metrics)
-            if not self.held or scores[index] < self.best[index]:
-                self.best[index] = scores[index]
-                save_state(
-                    self.run.member_folder(index) / BEST_NAME, {"weights": member.weights(), "epoch": epoch}
-                )
-        self.save(Position(epoch + 1, 0), [0.0] * len(losses))
-        score = f", RMSE {_list(scores)} (mean votes: {self.held.baseline_rmse:.5f})" if self.held else ""
-        self.meter.write(f"epoch {epoch + 1}: loss {_list(losses)}{score}, {self.meter}")
-
-    def save(self, position: Position, loss_sums: list[float]) -> None:
-        """Write a checkpoint of every member."""
-        for index, member in enumerate(self.members):
-            state = {"member": member.state(), "best": self.best[index], "loss_sum": loss_sums[index]}
-            save_checkpoint(self.run.member_folder(index), position, state)
-
-    def resume(self) -> tuple[Position, list[float]]:
-        """Take over the newest whole checkpoints that all members have.
-
-        Returns:
-            Where to go on, and each member's sum of losses in that epoch so far.
-
-        Raises:
-            RunError: there are traces of a training, but no checkpoints to go on from.
-        """
-        folders = [self.run.member_folder(index) for index in range(len(self.members))]
-        common = set.intersection(*(set(positions(folder)) for folder in folders))
-        for position in sorted(common, reverse=True):
-            try:
-                loss_sums = self._load(position)
-            except RunError as error:
-                self.meter.write(f"warning: {error}; trying the checkpoints before")
-                continue
-            for folder in folders:
-                forget_after(folder, position)
-            return position, loss_sums
-        if any((folder / BEST_NAME).exists() or positions(folder) for folder in folders):
-            raise RunError(
-                f"{self.run.folder}: no whole checkpoint that all members have, so it cannot go on; "
-                "restore member-*/last-*.safetensors, or train anew with another --out"
-            )
-        return Position(0, 0), []
-
-    def _load(self, position: Position) -> list[float]:
-        paths = [checkpoint_path(self.run.member_folder(i), position) for i in range(len(self.members))]
-        states = [load_state(path) for path in paths]
-        for index, (path, state) in enumerate(zip(paths, states, strict=True)):
-            try:
-                self.members[index].load_state(state["member"])
-                self.best[index] = state["best"]
-            except (KeyError, ValueError, RuntimeError) as error:
-                raise RunError(f"{path}: not a checkpoint of this member ({_first_line(error)})") from error
-        return [float(state["loss_sum"]) for state in states]
+def _list_recipes(context: click.Context, option: click.Parameter, wanted: bool) -> None:  # noqa: ARG001
+    if wanted:
+        click.echo(table_of_recipes(Path(__file__).parent / "benchmarks" / "results"))
+        context.exit()
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("shards", type=click.Path(path_type=Path))
-@click.option("--recipe", "recipe_name", default="quick", help=f"{', '.join(known_recipes())}, or a TOML file.")
+@click.option("--recipe", "recipe_name", default="quick", help="A name of --list, or a TOML file.")
+@click.option(
+    "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_recipes, help="Show all recipes."
+)
 @click.option("--members", default=1, type=click.IntRange(1, 99), help="Models in the ensemble.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=None, help="The run's folder.  [default: runs/RECIPE]"
 )
 @click.option("--epochs", type=click.IntRange(1), default=None, help="Instead of the recipe's.")
-@click.option("--fold", "fold_name", default="0/10", help="Hold out fold k of K to score on, or 'none'.")
+@click.option(
+    "--fold",
+    "fold_name",
+    default=None,
+    help="Hold out fold k/K to score on, or 'none'; 'all/K': train a run for each.  [default: the recipe's]",
+)
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of weights, order and views.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out from its last checkpoint.")
 @click.option(
     "--no-pretrained", is_flag=True, help="Start from random weights where the recipe has pretrained ones."
 )
 @click.option(
+    "--parallel",
+    default="members",
+    type=click.Choice(get_args(Parallel)),
+    help="Under torchrun: each rank has members of its own, or all share the batches of every member.",
+)
+@click.option("--save-steps", default=0, type=click.IntRange(0), help="Save also after so many steps; 0: do not.")
+@click.option("--save-minutes", default=10.0, type=click.FloatRange(0), help="Save also after so long; 0: do not.")
+@click.option(
     "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
 )
-@click.option("--threads", type=click.IntRange(1), default=None, help="To decode with.  [default: all cores]")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=None,
+    help="To decode with.  [default: as calibrated, or all cores]",
+)
+@click.option("--calibrate", is_flag=True, help="First measure the fastest way to decode here, and remember it.")
+@click.option(
+    "--store",
+    default="auto",
+    type=click.Choice(["auto", "stream", "resident"]),
+    help="Keep the decoded stamps in the device's memory, or decode every epoch. auto: keep what fits.",
+)
+@click.option(
+    "--store-folder",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Save the stamps that are kept there, and take them from there at the next start.",
+)
 def main(
+    *,
     shards: Path,
     recipe_name: str,
     members: int,
     out: Path | None,
     epochs: int | None,
-    fold_name: str,
+    fold_name: str | None,
     seed: int,
     resume: bool,
     no_pretrained: bool,
+    parallel: Parallel,
+    save_steps: int,
+    save_minutes: float,
     device: str,
     threads: int | None,
+    calibrate: bool,
+    store: StoreMode,
+    store_folder: Path | None,
 ) -> None:
     """Train an ensemble of MEMBERS models from the folder SHARDS.
 
@@ -211,72 +142,171 @@ def main(
     that was never stopped. Exit codes: 0 done, 1 an input or output is bad, 2 wrong usage, 130 interrupted.
 
     \b
-    Example:
+    Examples:
       python train.py shards --recipe quick --members 2 --out runs/quick
+      torchrun --nproc-per-node 4 train.py shards --recipe ng_cnn --members 8
     """
     recipe = load_recipe(recipe_name)
     if epochs:
         recipe = recipe.with_epochs(epochs)
-    fold, manifest = _parse_fold(fold_name), read_manifest(shards)
-    run = Run(
-        folder=out or Path("runs") / recipe.name,
-        recipe=recipe,
-        members=members,
-        seed=seed,
-        fold=fold_name,
-        pretrained=not no_pretrained,
-        data=_describe(shards, manifest),
-        versions=current_versions(),
-    )
+    folds, manifest = _parse_folds(fold_name or recipe.training.fold), read_manifest(shards)
+    recipe = recipe.with_statistics(manifest.channel_mean, manifest.channel_std)
+    where = choose_device(device)
+    policy = StorePolicy(store, folder=store_folder, reused=recipe.training.epochs > 1)
+    with started_by_torchrun(where, parallel) as ranks:
+        machine = Machine(ranks, ranks.device(where), threads, calibrate, policy, save_steps, save_minutes)
+        for name, fold in folds.items():
+            folder = out or Path("runs") / recipe.name
+            run = Run(
+                folder=folder / f"fold-{name.replace('/', '-of-')}" if len(folds) > 1 else folder,
+                recipe=recipe,
+                members=members,
+                seed=seed,
+                fold=name,
+                pretrained=not no_pretrained,
+                data=_describe(shards, manifest),
+                versions=current_versions(),
+            )
+            _make_run(run, shards, fold, machine, resume=resume and (len(folds) == 1 or _exists(run)))
+
+
+def _make_run(run: Run, shards: Path, fold: Fold | None, machine: Machine, *, resume: bool) -> None:
+    """Train a run, or go on with it, and say what came of it."""
     samples, held_out = open_split(shards, "train", fold=fold)
     for some in (samples, held_out):
         if some is not None and np.isnan(some.votes).all():
             raise ShardError(f"{some.shards[0].name}, ...: no votes at all; pack the images with their labels")
+    if machine.ranks.world_size > run.members and not machine.ranks.shares_data:
+        raise RunError(
+            f"{machine.ranks.world_size} ranks for {run.members} members; start fewer, or --parallel data"
+        )
     if resume:
         run.check_same(load_run(run.folder))
-    else:
+    elif machine.ranks.is_first:
         run.check_free()
-    finished = _train(run, samples, held_out, choose_device(device), threads, resume=resume)
+    finished = _train(run, samples, held_out, machine, resume=resume)
     if not finished:
         click.echo(f"stopped and saved; go on with the same command and --resume (--out {run.folder})", err=True)
         raise SystemExit(INTERRUPTED)
-    click.echo(f"trained {members} x {recipe.name}: {run.folder}")
+    if machine.ranks.is_first:
+        click.echo(f"trained {run.members} x {run.recipe.name}: {run.folder}")
 
 
-def _train(
-    run: Run,
-    samples: Samples,
-    held_out: Samples | None,
-    device: torch.device,
-    threads: int | None,
-    *,
-    resume: bool,
-) -> bool:
+def _train(run: Run, samples: Samples, held_out: Samples | None, machine: Machine, *, resume: bool) -> bool:
     """Build loaders and members and train; false if interrupted."""
-    recipe, seeds = run.recipe, member_seeds(run.seed, range(run.members))
-    load = partial(Loader, batch_size=recipe.training.batch_size, device=device, num_threads=threads)
+    recipe, ranks = run.recipe, machine.ranks
+    numbers = ranks.members(run.members)
+    seeds = member_seeds(run.seed, numbers)
     with ExitStack() as stack:
-        batches = stack.enter_context(load(samples, RandomViews(recipe.view, seeds), seed=run.seed))
+        views, shares = RandomViews(recipe.view, seeds), _balance(run, samples, quiet=not ranks.is_first)
+        load = _loaders(samples, views, machine, batch_size=recipe.training.batch_size)
+        batches = stack.enter_context(load(samples, views, seed=run.seed, shares=shares))
         held = None
         if held_out is not None:
             plain = stack.enter_context(load(held_out, FixedViews(recipe.view), shuffle=False))
-            held = Held(held_out, plain, _baseline_rmse(samples, held_out))
-        build = partial(Member, recipe, run.data.tree, steps_per_epoch=len(batches), device=device)
-        pretrained = run.pretrained and not (resume and run.has_checkpoints())
-        members = [build(seed=seed, pretrained=pretrained) for seed in seeds]
-        stack.enter_context(run.locked())
-        if not resume:
-            run.create()
-        training = Training(run, members, batches, held, Meter(run.members, device), [], [math.inf] * run.members)
-        start, loss_sums = training.resume()
-        training.books = [
-            stack.enter_context(closing(Logbook(run.member_folder(m), epochs_done=start.epoch)))
-            for m in range(run.members)
-        ]
-        stop = stack.enter_context(Interrupt())
+            held = Held(plain, run.data.tree, _baseline_rmse(samples, held_out), ranks)
+        goes_on = resume and run.has_checkpoints()
+        build = partial(
+            _build_members, run, seeds, len(batches), machine, pretrained=run.pretrained and not goes_on
+        )
+        members = build([0] * len(seeds))
+        if ranks.is_first:
+            stack.enter_context(run.locked())
+            if not resume:
+                run.create()
+        ranks.wait()
+        meter = Meter(numbers, machine.device, ranks)
+        interrupt = stack.enter_context(Interrupt())
+        pauses = Pauses(interrupt, machine.save_steps, 60 * machine.save_minutes)
+        if recipe.training.trials > 1 and not goes_on:
+            best = best_trials(build, len(seeds), recipe.training.trials, batches, held, meter, interrupt)
+            if best is None:
+                return False
+            members = build(best)
+        training = Training(run, numbers, members, batches, held, meter, pauses, ranks)
+        start, tally = training.resume()
+        if ranks.writes:
+            training.books = [
+                stack.enter_context(closing(Logbook(run.member_folder(m), epochs_done=start.epoch)))
+                for m in numbers
+            ]
         done = start.epoch * len(batches) + start.step
-        stack.enter_context(training.meter.bar(recipe.training.epochs * len(batches), done=done))
-        return training.loop(start, loss_sums, stop)
+        stack.enter_context(meter.bar(recipe.training.epochs * len(batches), done=done))
+        finished = training.loop(start, tally)
+        if finished:
+            _draw(training)
+        return finished
+
+
+def _loaders(samples: Samples, views: Views, machine: Machine, *, batch_size: int) -> Callable[..., Loader]:
+    """Loaders for this rank: of its share of every batch, or of whole batches where it has members of its own."""
+    ranks, device = machine.ranks, machine.device
+    parts = ranks.world_size if ranks.shares_data else 1
+    if batch_size % parts:
+        raise RunError(f"a batch of {batch_size} samples cannot be shared among {parts} ranks evenly")
+    size = batch_size // parts
+    tuning = tune(
+        samples, views, batch_size=size, device=device, threads=machine.threads, calibrate=machine.calibrate
+    )
+    return partial(
+        Loader,
+        batch_size=size,
+        device=device,
+        rank=ranks.rank if ranks.shares_data else 0,
+        world_size=parts,
+        num_threads=tuning.num_threads,
+        hw_decoder_load=tuning.hw_decoder_load,
+        store=machine.store,
+    )
+
+
+def _build_members(
+    run: Run, seeds: tuple[int, ...], steps: int, machine: Machine, trials: list[int], *, pretrained: bool
+) -> list[Member]:
+    """The members with these seeds, each with the initial weights of one of its trials."""
+    build = partial(Member, run.recipe, run.data.tree, steps_per_epoch=steps, device=machine.device)
+    return [
+        build(seed=seed, trial=trial, pretrained=pretrained, ranks=machine.ranks)
+        for seed, trial in zip(seeds, trials, strict=True)
+    ]
+
+
+def best_trials(
+    build: Callable[[list[int]], list[Member]],
+    num_members: int,
+    trials: int,
+    batches: Loader,
+    held: Held | None,
+    meter: Meter,
+    interrupt: Interrupt,
+) -> list[int] | None:
+    """For each member, which of its initial weights score best after one epoch; None if interrupted."""
+    if held is None:
+        raise RunError("the recipe chooses initial weights by their score, which needs a fold: --fold k/K")
+    found = []
+    for trial in range(trials):
+        members = build([trial] * num_members)
+        meter.begin_epoch(f"trial {trial + 1}/{trials}")
+        if not train_epoch(members, batches.epoch(0), meter, Pauses(interrupt), held.ranks):
+            return None
+        found.append([each["rmse"] for each in held.score(members)])
+    return [int(best) for best in np.argmin(found, axis=0)]
+
+
+def _draw(training: Training) -> None:
+    """Draw the curves of each member, and show TensorBoard a few galaxies of the fold with what it says of them."""
+    run = training.run
+    for number, member, book in zip(training.numbers, training.members, training.books, strict=False):
+        draw_curves(book.lines(), run.member_folder(number) / "curves.png")
+        if training.held:
+            batch = next(iter(training.held.batches.epoch(0)))
+            images, votes = batch.views[0][:SHOWN_GALAXIES], batch.votes[:SHOWN_GALAXIES]
+            plain = images if images.ndim == 4 else images[:, 0]  # of several turns the first
+            pixels = plain.permute(0, 2, 3, 1).float().cpu().numpy()
+            pixels = pixels * np.array(run.recipe.view.std) + np.array(run.recipe.view.mean)
+            predicted = member.predict(images).cpu().numpy()
+            figure = galaxies(pixels, predicted, votes.cpu().numpy(), run.data.tree)
+            book.show("galaxies", figure, run.recipe.training.epochs)
 
 
 def _baseline_rmse(samples: Samples, held_out: Samples) -> float:
@@ -285,26 +315,54 @@ def _baseline_rmse(samples: Samples, held_out: Samples) -> float:
     return rmse(np.broadcast_to(means, held_out.votes.shape), held_out.votes)
 
 
+def _balance(run: Run, samples: Samples, *, quiet: bool) -> NDArray[np.float64] | None:
+    """How often each sample comes in an epoch, where the recipe asks for a balance; says so by answer.
+
+    Raises:
+        RecipeError: the tree has no such question.
+    """
+    training, tree = run.recipe.training, run.data.tree
+    name, names = training.balance, [question.name for question in tree.questions]
+    if not name:
+        return None
+    if name not in names:
+        hint = nearest(name, names)
+        raise RecipeError(
+            f"recipe {run.recipe.name}: [training] balance: no question {name!r} in {tree.name}{hint}"
+        )
+    classes = classes_by(samples.votes, tree, names.index(name))
+    shares = class_shares(classes, training.balance_strength)
+    for index, answer in [*enumerate(tree.questions[names.index(name)].answers), (-1, "unknown")]:
+        if (count := int((classes == index).sum())) and not quiet:
+            often = shares[classes == index][0]
+            click.echo(
+                f"{name}: {answer}: {count:,} galaxies, each {often:.3g} times an epoch on average", err=True
+            )
+    return shares
+
+
 def _describe(folder: Path, manifest: Manifest) -> Data:
     digest = sha256_of(folder / MANIFEST_NAME)
     return Data(manifest.tree, manifest.image_px, digest, manifest.vote_mean)
 
 
-def _parse_fold(text: str) -> Fold | None:
+def _parse_folds(text: str) -> dict[str, Fold | None]:
+    """The folds to hold out, one run each, by their names."""
     if text == "none":
-        return None
+        return {text: None}
     index, slash, count = text.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count) and int(count) > 1):
-        raise click.BadParameter(f"{text!r} is neither 'none' nor k/K with 0 <= k < K", param_hint="--fold")
-    return Fold(int(index), int(count))
+    folds = range(int(count)) if slash and count.isdecimal() and int(count) > 1 else range(0)
+    if index == "all" and folds:
+        return {f"{each}/{count}": Fold(each, int(count)) for each in folds}
+    if not (index.isdecimal() and int(index) in folds):
+        raise click.BadParameter(
+            f"{text!r} is neither 'none' nor k/K with 0 <= k < K nor all/K", param_hint="--fold"
+        )
+    return {text: Fold(int(index), int(count))}
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
-def _list(values: list[float]) -> str:
-    return " ".join(f"{value:.5f}" for value in values)
+def _exists(run: Run) -> bool:
+    return (run.folder / RUN_NAME).exists()
 
 
 if __name__ == "__main__":

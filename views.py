@@ -17,6 +17,7 @@ from torch import Tensor
 from ensemble.recipe import load_recipe
 from galaxy_zoo.console import Command
 from galaxy_zoo.files import atomic_write
+from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.view import Stamp, View
 from pipeline.augment import FixedViews, RandomViews, Views
 from pipeline.loader import Loader
@@ -39,11 +40,11 @@ class Choice:
 def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[Galaxy]:
     """The cells of a sheet, galaxy by galaxy: source, stamp, plain, grey and `num_views` random views of each."""
     stamp = view.stamp(samples.image_px)
-    plain = View(crop_px=view.crop_px, size_px=view.size_px, mean=view.mean, std=view.std, grey=view.grey)
+    plain = View(view.crop_px, view.size_px, mean=view.mean, std=view.std, grey=view.grey, channel=view.channel)
     seeds = tuple(range(choice.seed, choice.seed + num_views))
     ids, random = _draw(samples, RandomViews(view, seeds), choice)
     _, (plain_views,) = _draw(samples, FixedViews(plain), choice)
-    _, (grey_views,) = _draw(samples, FixedViews(replace(plain, grey=True)), choice)
+    _, (grey_views,) = _draw(samples, FixedViews(replace(plain, grey=True, channel="all")), choice)
     size = f"{view.size_px} px"
     drawn = []
     for number, sample_id in enumerate(ids):
@@ -162,7 +163,9 @@ def main(
     """
     if sheet.suffix.lower() != ".png":
         raise click.UsageError(f"{sheet}: the sheet is a PNG; give it a name that ends in .png")
-    view = load_recipe(recipe).view
+    manifest = read_manifest(shards)
+    view = load_recipe(recipe).view.with_statistics(manifest.channel_mean, manifest.channel_std)
+    view = replace(view, turns_deg=view.turns_deg[:1])
     samples, _ = open_split(shards, split)
     choice = Choice(min(count, len(samples)), seed, side_px)
     drawn = gallery_cells(samples, view, choice) if gallery else cells(samples, view, num_views, choice)

@@ -9,8 +9,9 @@ gpu_setup.py      what all parts share: shards, recipes, sizes, how to time
 gpu_results.py    what a part gives, and the JSON file and table made of it
 gpu_isolation.py  a function in a child process that may crash or hang
 gpu_decoding.py   decode, roi, decoder_load        gpu_pixels.py      pixels
-gpu_loading.py    loader                           gpu_training.py    train_step, end_to_end
-gpu_predicting.py predict                          gpu_testing.py     tests
+gpu_loading.py    loader                           gpu_store.py       store
+gpu_training.py   train_step, end_to_end           gpu_predicting.py  predict
+gpu_testing.py    tests
 """
 
 import sys
@@ -34,6 +35,7 @@ PARTS = {
     "pixels": "gpu_pixels",
     "decoder_load": "gpu_decoding",
     "loader": "gpu_loading",
+    "store": "gpu_store",
     "train_step": "gpu_training",
     "end_to_end": "gpu_training",
     "predict": "gpu_predicting",
@@ -92,7 +94,7 @@ def main(
 ) -> None:
     """Check and measure everything about a GPU, all parts or those named, in under 8 minutes each.
 
-    Parts: decode, roi, pixels, decoder_load, loader, train_step, end_to_end, predict, tests.
+    Parts: decode, roi, pixels, decoder_load, loader, store, train_step, end_to_end, predict, tests.
 
     Writes OUT/<device>-<part>.json for each part and prints the results. A part that fails is recorded and the
     others go on. Exit codes: 0 good or skipped, 1 a part failed, 2 wrong usage.

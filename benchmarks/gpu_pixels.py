@@ -1,7 +1,8 @@
-"""The same views by the graph on the GPU, the graph on the CPU and the OpenCV kernel, pixel by pixel."""
+"""The same views by DALI's graph and the warp kernel, on the GPU and on the CPU, pixel by pixel."""
 
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -26,9 +27,7 @@ def pixels(setup: Setup) -> list[Result]:
     results, worst = [], 0.0
     for name, view in views.items():
         images = {way: levels(setup, view, device, backend) for way, device, backend in ways(setup)}
-        first, *others = images
-        pairs = [(first, other) for other in others] + ([(others[0], others[1])] if len(others) > 1 else [])
-        for one, other in pairs:
+        for one, other in combinations(images, 2):
             found = differences(images[one] - images[other])
             worst = max(worst, found["mean"])
             results += [Result(f"{name}: {one}, {other}: {k}", v, "grey levels") for k, v in found.items()]
@@ -41,7 +40,7 @@ def pixels(setup: Setup) -> list[Result]:
 def ways(setup: Setup) -> list[tuple[str, str, Backend]]:
     """The ways to a view: a name, the device and the loader's backend."""
     on_cpu: list[tuple[str, str, Backend]] = [("CPU graph", "cpu", "dali"), ("OpenCV", "cpu", "opencv")]
-    return [("GPU graph", "cuda", "dali"), *on_cpu] if setup.on_gpu else on_cpu
+    return [("GPU graph", "cuda", "dali"), *on_cpu, ("Triton", "cuda", "triton")] if setup.on_gpu else on_cpu
 
 
 def levels(setup: Setup, view: View, device: str, backend: Backend) -> Tensor:

@@ -5,10 +5,10 @@ import torch
 from benchmarks.gpu_results import Result, measured
 from benchmarks.gpu_setup import Setup
 from ensemble.member import Predictor, build_network
+from ensemble.predicting import Seer, predict_part
 from galaxy_zoo.manifest import read_manifest
 from pipeline.augment import FixedViews, rotations_and_flips
 from pipeline.loader import Loader
-from predict import predict as predict_all
 
 RECIPE = "ng_resnet50"
 NUM_VIEWS = 16
@@ -21,11 +21,11 @@ def predict(setup: Setup) -> list[Result]:
     """One member with random weights over the training samples."""
     recipe, num_views = setup.recipe(RECIPE), 4 if setup.quick else NUM_VIEWS
     network = build_network(recipe, read_manifest(setup.shards).tree, pretrained=False)
-    member = Predictor(network, torch.device(setup.device))
+    member = Seer(Predictor(network, torch.device(setup.device)))
     views = FixedViews(recipe.view, rotations_and_flips(num_views))
     size = setup.batch_size if setup.quick else BATCH_SIZE
     with Loader(setup.samples(), views, batch_size=size, device=setup.device, shuffle=False) as loader:
-        rates = setup.rates(lambda run: len(predict_all([member], loader)[0]))  # noqa: ARG005
+        rates = setup.rates(lambda run: len(predict_part([member], loader.epoch(0))["ids"]))  # noqa: ARG005
     what = f"{RECIPE}, {recipe.view.size_px} px, {num_views} views"
     return [
         measured(what, "galaxies/s", rates),

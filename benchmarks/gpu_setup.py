@@ -56,7 +56,8 @@ class Setup:
 
     def recipe(self, name: str) -> Recipe:
         """A recipe; where it must be quick, with small images, batches and network."""
-        recipe = load_recipe(name)
+        manifest = read_manifest(self.shards)
+        recipe = load_recipe(name).with_statistics(manifest.channel_mean, manifest.channel_std)
         if not self.quick:
             return recipe
         table = {key: dict(value) for key, value in recipe.table.items()}

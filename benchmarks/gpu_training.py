@@ -10,15 +10,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_results import Result, measured
 from benchmarks.gpu_setup import Setup
-from ensemble.interrupt import Interrupt
 from ensemble.member import Member, build_network
 from ensemble.meter import Meter
 from ensemble.recipe import Recipe
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.tree import DecisionTree
+from loop import Pauses, train_epoch
 from pipeline.augment import RandomViews
 from pipeline.loader import Batch, Loader
-from train import train_epoch
 
 RECIPES = ("ng_cnn", "ng_resnet50")
 LARGE_BATCH = 512
@@ -76,12 +75,12 @@ def end_to_end(setup: Setup) -> list[Result]:
 def epoch_speeds(setup: Setup, recipe: Recipe, member: Member) -> list[dict[str, float]]:
     """What the meter says of each epoch, after one to warm up; at least `END_TO_END_STEPS` steps in all."""
     views, size = RandomViews(recipe.view, (0,)), recipe.training.batch_size
-    meter, speeds = Meter(1, torch.device(setup.device)), []
+    meter, speeds = Meter([0], torch.device(setup.device)), []
     with Loader(setup.samples(), views, batch_size=size, device=setup.device) as batches:
         epochs = 1 if setup.quick else max(setup.runs, math.ceil(END_TO_END_STEPS / len(batches)))
         for epoch in range(epochs + 1):
-            meter.begin_epoch("", 0, None)
-            train_epoch([member], batches.epoch(epoch), meter, Interrupt())
+            meter.begin_epoch("")
+            train_epoch([member], batches.epoch(epoch), meter, Pauses())
             meter.mean_losses()  # waits for the device
             speeds.append(meter.speed())
     return speeds[1:]

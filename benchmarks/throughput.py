@@ -5,13 +5,15 @@
 
 Images a second on the device at hand; medians of 3 epochs after one to warm up. `reader` copies the JPEG bytes of a
 shuffled epoch; `decode` decodes the recipe's window and does nothing else; `loader` is what training gets, one view
-of each image; `model` trains one member on a fixed batch of random numbers; `end to end` trains it from the loader.
+of each image, streamed; `fill` is its first epoch with a resident store (once, not a median), `resident` the later
+ones; `model` trains one member on a fixed batch of random numbers; `end to end` trains it from the streaming loader.
 The limit is the slowest of reader, decode, loader and model; on a CPU they share the cores, so end to end is slower
 than each of them.
 """
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
@@ -20,19 +22,25 @@ from benchmarks.gpu_decoding import crop_graph, decoding_rates
 from benchmarks.gpu_loading import count_samples, reading_rates
 from benchmarks.gpu_results import Result, measured
 from benchmarks.gpu_setup import Setup
+from benchmarks.gpu_store import timed
 from benchmarks.gpu_training import epoch_speeds, fixed_batch, new_member, step_rates
 from ensemble.recipe import Recipe
 from galaxy_zoo.manifest import read_manifest
 from pipeline.augment import RandomViews
 from pipeline.device import choose_device
 from pipeline.loader import Loader
+from pipeline.store import StorePolicy
 
 
 def measure(setup: Setup, recipe: Recipe) -> dict[str, Result]:
     """Images a second of each stage, by its name."""
     size, tree = recipe.training.batch_size, read_manifest(setup.shards).tree
-    with Loader(setup.samples(), RandomViews(recipe.view, (0,)), batch_size=size, device=setup.device) as batches:
+    load = partial(Loader, setup.samples(), RandomViews(recipe.view, (0,)), batch_size=size, device=setup.device)
+    with load() as batches:
         loading = setup.rates(lambda epoch: count_samples(batches, epoch))
+    with load(store=StorePolicy("resident", share=0.9)) as batches:
+        filling = [len(setup.samples()) / timed(setup, lambda: count_samples(batches, 0))]
+        resident = setup.rates(lambda epoch: count_samples(batches, epoch))
     member = new_member(recipe, tree, setup)
     training = step_rates(setup, member, fixed_batch(recipe, tree, setup, size))
     speeds = epoch_speeds(setup, recipe, member)
@@ -41,6 +49,8 @@ def measure(setup: Setup, recipe: Recipe) -> dict[str, Result]:
         "reader": reading_rates(setup),
         "decode": decoding_rates(setup, window, on_gpu=setup.on_gpu),
         "loader": loading,
+        "fill": filling,
+        "resident": resident,
         "model": training,
         "end to end": [speed["images_per_s"] for speed in speeds],
     }

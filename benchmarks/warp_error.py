@@ -20,7 +20,7 @@ from galaxy_zoo.view import Stamp, View
 from pipeline.augment import RandomViews
 from pipeline.loader import Backend, Loader
 from pipeline.shards import Samples, open_split
-from pipeline.warp import WarpKernel
+from pipeline.warp import WarpKernel, reduce_window
 
 SUPERSAMPLING = 8
 OVERSAMPLINGS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
@@ -60,8 +60,9 @@ def error_by_oversampling(images: list[NDArray[np.uint8]], view: View, truth: Fl
     stamp = replace(stamp, size_px=(side, side))
     edge = (images[0].shape[0] - stamp.window_px[0]) // 2
     windows = [image[edge : edge + stamp.window_px[0], edge : edge + stamp.window_px[1]] for image in images]
-    kernel = WarpKernel(view, stamp, num_threads=1)
-    (views,) = kernel(windows, RandomViews(view, (0,)).parameters(stamp, 0, range(len(images))))
+    kernel = WarpKernel(view, num_threads=1)
+    parameters = RandomViews(view, (0,)).parameters(stamp, 0, range(len(images)))
+    (views,) = kernel.start(len(windows), lambda i: reduce_window(windows[i], stamp), parameters).result()
     kernel.close()
     return rms(views.permute(0, 2, 3, 1).numpy() - truth)
 

@@ -1,4 +1,7 @@
-"""Heads: logits of shape (batch, answers) to votes in [0, 1] of the same shape, in float32."""
+"""Heads: logits of shape (batch, answers) to votes in [0, 1] of the same shape, in float32.
+
+A linear head for every question is the last linear layer of a network seen in slices, so it needs no kind of its own.
+"""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -10,6 +13,9 @@ from galaxy_zoo.tree import DecisionTree
 
 EPSILON = 1e-12
 """Keeps the divisive form from 0 / 0. Source: Dieleman 2014, kaggle-galaxies."""
+
+LOWEST, SPREAD = 1.0, 100.0
+"""Concentrations are between LOWEST and LOWEST + SPREAD. Source: Walmsley et al. 2022, MNRAS 509, 3966, and Zoobot."""
 
 
 class Head(Protocol):
@@ -42,7 +48,19 @@ class Tree:
         return TreeHead(tree, self.form)
 
 
-HEADS: dict[str, type[Head]] = {"sigmoid": Sigmoid, "tree": Tree}
+@dataclass(frozen=True)
+class Dirichlet:
+    """Concentrations of a Dirichlet distribution for each question, to be trained on numbers of voters.
+
+    In training it gives the concentrations, which loss "dirichlet_multinomial" takes; otherwise the votes expected.
+    """
+
+    def build(self, tree: DecisionTree) -> nn.Module:
+        """See `Head`."""
+        return DirichletHead(tree)
+
+
+HEADS: dict[str, type[Head]] = {"sigmoid": Sigmoid, "tree": Tree, "dirichlet": Dirichlet}
 
 
 class TreeHead(nn.Module):
@@ -58,17 +76,35 @@ class TreeHead(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Votes of shape (batch, answers), in the order of the tree's columns."""
-        votes: list[Tensor] = [logits] * len(self._tree.questions)
-        columns = self._tree.slices
-        owner = {c: (q, c - s.start) for q, s in enumerate(columns) for c in range(s.start, s.stop)}
-        for question in self._tree.order:
-            shares = self._shares(logits[:, columns[question]])
-            parent = self._tree.parents[question]
-            if parent is not None:
-                asked, answer = owner[parent]
-                shares = shares * votes[asked][:, answer, None]
-            votes[question] = shares
-        return torch.cat(votes, dim=1)
+        return votes_of_shares([self._shares(logits[:, columns]) for columns in self._tree.slices], self._tree)
+
+
+class DirichletHead(nn.Module):
+    """Logits to concentrations in training, to the votes expected of them otherwise."""
+
+    def __init__(self, tree: DecisionTree) -> None:
+        super().__init__()
+        self._tree = tree
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Concentrations or votes of shape (batch, answers)."""
+        concentrations = LOWEST + SPREAD * logits.sigmoid()
+        if self.training:
+            return concentrations
+        questions = [concentrations[:, columns] for columns in self._tree.slices]
+        return votes_of_shares([each / each.sum(dim=1, keepdim=True) for each in questions], self._tree)
+
+
+def votes_of_shares(shares: list[Tensor], tree: DecisionTree) -> Tensor:
+    """Votes, shape (batch, answers): each question's shares, which sum to 1, times the votes of its parent."""
+    votes = list(shares)
+    owner = {c: (q, c - s.start) for q, s in enumerate(tree.slices) for c in range(s.start, s.stop)}
+    for question in tree.order:
+        parent = tree.parents[question]
+        if parent is not None:
+            asked, answer = owner[parent]
+            votes[question] = shares[question] * votes[asked][:, answer, None]
+    return torch.cat(votes, dim=1)
 
 
 def _softmax(logits: Tensor) -> Tensor:

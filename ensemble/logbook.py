@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from galaxy_zoo.files import write_text
@@ -31,6 +32,14 @@ class Logbook:
         for name, value in metrics.items():
             self._events.add_scalar(name, value, epoch)
         self._events.flush()
+
+    def show(self, name: str, figure: Figure, epoch: int) -> None:
+        """Add a figure to TensorBoard."""
+        self._events.add_figure(name, figure, epoch)
+
+    def lines(self) -> list[dict[str, float]]:
+        """The metrics of all epochs so far."""
+        return [json.loads(line) for line in self._path.read_text().splitlines()]
 
     def close(self) -> None:
         """Close the files."""

@@ -1,6 +1,6 @@
 """Losses of predicted votes, both of shape (batch, answers), float32. Missing votes (NaN) do not count.
 
-Each is a mean over the votes present in the batch, and 0 where there is none.
+Each is a mean over what is present in the batch, of votes or of galaxies, and 0 where there is nothing.
 """
 
 from collections.abc import Callable
@@ -11,50 +11,138 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from galaxy_zoo.tree import DecisionTree
+
 LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""Predicted and true votes to a scalar."""
+
+TINY = 1e-30
+"""Keeps logarithms finite."""
 
 
 class Loss(Protocol):
-    """The description of a loss in a recipe; calling it gives a scalar."""
+    """The description of a loss in a recipe."""
 
-    def __call__(self, predicted: Tensor, votes: Tensor) -> Tensor:
-        """The loss of a batch."""
+    def build(self, tree: DecisionTree) -> LossFunction:
+        """Make the loss for the answers of `tree`."""
 
 
 @dataclass(frozen=True)
 class Mse:
     """Mean squared error."""
 
-    def __call__(self, predicted: Tensor, votes: Tensor) -> Tensor:
+    def build(self, tree: DecisionTree) -> LossFunction:  # noqa: ARG002
         """See `Loss`."""
-        return _mean_present((predicted - votes.nan_to_num()).square(), votes)
+        return mse
 
 
 @dataclass(frozen=True)
 class Rmse:
-    """Root of the mean squared error of the batch."""
+    """Root of the mean squared error of the batch. Its slope is kept finite at 0."""
 
-    def __call__(self, predicted: Tensor, votes: Tensor) -> Tensor:
-        """See `Loss`. The root's slope is kept finite at 0."""
-        return (Mse()(predicted, votes) + 1e-12).sqrt()
+    def build(self, tree: DecisionTree) -> LossFunction:  # noqa: ARG002
+        """See `Loss`."""
+        return lambda predicted, votes: (mse(predicted, votes) + 1e-12).sqrt()
 
 
 @dataclass(frozen=True)
 class Bce:
     """Binary cross-entropy with the votes as targets."""
 
-    def __call__(self, predicted: Tensor, votes: Tensor) -> Tensor:
+    def build(self, tree: DecisionTree) -> LossFunction:  # noqa: ARG002
         """See `Loss`."""
-        return _mean_present(F.binary_cross_entropy(predicted, votes.nan_to_num(), reduction="none"), votes)
+        return bce
 
 
-LOSSES: dict[str, type[Loss]] = {"mse": Mse, "rmse": Rmse, "bce": Bce}
+@dataclass(frozen=True)
+class Hierarchical:
+    """The sum over the questions of their binary cross-entropies."""
+
+    def build(self, tree: DecisionTree) -> LossFunction:
+        """See `Loss`."""
+        return lambda predicted, votes: torch.stack([bce(predicted[:, q], votes[:, q]) for q in tree.slices]).sum()
 
 
-def _mean_present(losses: Tensor, votes: Tensor) -> Tensor:
-    """The mean of `losses` where `votes` is not NaN; without a host synchronisation.
+@dataclass(frozen=True)
+class CrossEntropy:
+    """The sum over the questions of the cross-entropy of their answers.
+
+    It compares shares of a question and weights a galaxy by the votes the question got, so with a single question
+    and one-hot votes it is the usual one. For heads whose votes are above 0.
+    """
+
+    def build(self, tree: DecisionTree) -> LossFunction:
+        """See `Loss`."""
+        return lambda predicted, votes: _sum_over_questions(_cross_entropy, predicted, votes, tree)
+
+
+@dataclass(frozen=True)
+class DirichletMultinomial:
+    """Negative log-likelihood of the numbers of voters under the concentrations of head "dirichlet".
+
+    Without the multinomial coefficient, which no weight changes. voters: how many a galaxy had; the votes times
+    this are the numbers.
+
+    Source: Walmsley et al. 2022, MNRAS 509, 3966, equation 3; about 44 voters: the challenge's votes.
+    """
+
+    voters: float = 44.0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where nobody voted."""
+        if not self.voters > 0:
+            raise ValueError(f"voters must be above 0, not {self.voters}")
+
+    def build(self, tree: DecisionTree) -> LossFunction:
+        """See `Loss`."""
+        return lambda concentrations, votes: _sum_over_questions(
+            _dirichlet_multinomial, concentrations, self.voters * votes, tree
+        )
+
+
+LOSSES: dict[str, type[Loss]] = {
+    "mse": Mse,
+    "rmse": Rmse,
+    "bce": Bce,
+    "hierarchical": Hierarchical,
+    "cross_entropy": CrossEntropy,
+    "dirichlet_multinomial": DirichletMultinomial,
+}
+
+
+def mse(predicted: Tensor, votes: Tensor) -> Tensor:
+    """Mean squared error over the votes present."""
+    return _mean((predicted - votes.nan_to_num()).square(), ~votes.isnan())
+
+
+def bce(predicted: Tensor, votes: Tensor) -> Tensor:
+    """Mean binary cross-entropy over the votes present."""
+    return _mean(F.binary_cross_entropy(predicted, votes.nan_to_num(), reduction="none"), ~votes.isnan())
+
+
+def _cross_entropy(predicted: Tensor, votes: Tensor) -> Tensor:
+    """Of one question, for each galaxy."""
+    shares = predicted / predicted.sum(dim=1, keepdim=True).clamp(min=TINY)
+    return -(votes * shares.clamp(min=TINY).log()).sum(dim=1)
+
+
+def _dirichlet_multinomial(concentrations: Tensor, counts: Tensor) -> Tensor:
+    """Of one question, for each galaxy."""
+    total, everyone = concentrations.sum(dim=1), counts.sum(dim=1)
+    answers = (concentrations + counts).lgamma() - concentrations.lgamma()
+    return (total + everyone).lgamma() - total.lgamma() - answers.sum(dim=1)
+
+
+def _sum_over_questions(loss: LossFunction, predicted: Tensor, votes: Tensor, tree: DecisionTree) -> Tensor:
+    """The sum over the questions of the mean over the galaxies that have all votes of the question."""
+    known, present = votes.nan_to_num(), ~votes.isnan()
+    means = [_mean(loss(predicted[:, q], known[:, q]), present[:, q].all(dim=1)) for q in tree.slices]
+    return torch.stack(means).sum()
+
+
+def _mean(losses: Tensor, present: Tensor) -> Tensor:
+    """The mean of `losses` where `present`; without a host synchronisation.
 
     `losses` must be finite everywhere: a NaN that is masked here would still reach the gradients.
     """
-    present = ~votes.isnan()
     return torch.where(present, losses, 0.0).sum() / present.sum().clamp(min=1)

@@ -3,50 +3,64 @@
 What a member becomes depends on its own seed and on the batches it is given, not on the members beside it.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
+from ensemble.ranks import ALONE, Ranks
 from ensemble.recipe import Recipe
 from galaxy_zoo.tree import DecisionTree
 
 
-def build_network(recipe: Recipe, tree: DecisionTree, *, pretrained: bool) -> nn.Sequential:
-    """The network of a recipe with its head: images to votes."""
+class Model(nn.Sequential):
+    """A network and its head: images to votes of shape (batch, answers), float32.
+
+    images: as `ensemble.networks` says.
+    """
+
+    def __init__(self, network: nn.Module, head: nn.Module, precision: Literal["auto", "bf16", "float32"]) -> None:
+        super().__init__(network, head)
+        self._precision = precision
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The network in the recipe's precision, the head in float32."""
+        bf16 = self._precision == "bf16" or (self._precision == "auto" and images.is_cuda)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            logits = self[0](images if bf16 else images.float())
+        votes: Tensor = self[1](logits.float())
+        return votes
+
+
+def build_network(recipe: Recipe, tree: DecisionTree, *, pretrained: bool) -> Model:
+    """The network of a recipe with its head."""
     network = recipe.network.build(size_px=recipe.view.size_px, outputs=len(tree.columns), pretrained=pretrained)
-    return nn.Sequential(network, recipe.head.build(tree)).to(memory_format=torch.channels_last)
+    model = Model(network, recipe.head.build(tree), recipe.training.precision)
+    return model.to(memory_format=torch.channels_last)
 
 
 class Predictor:
-    """Images to votes with bf16 autocast on a GPU; the head and all after it in float32."""
+    """A model for predictions.
 
-    def __init__(self, network: nn.Sequential, device: torch.device) -> None:
+    Args:
+        compiled: on a GPU, compile the network; not where hooks have to see its layers.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device, *, compiled: bool = True) -> None:
         self.network = network.to(device)
-        self._device = device
-        self._votes: Any = torch.compile(self._make_votes) if device.type == "cuda" else self._make_votes
+        self._votes: Any = torch.compile(network) if compiled and device.type == "cuda" else network
 
-    def __call__(self, images: Tensor) -> Tensor:
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
         """Votes of shape (batch, answers), float32, in [0, 1].
 
         Args:
             images: shape (batch, 3, size, size), channels-last, on the device.
         """
-        votes: Tensor = self._votes(images)
-        return votes
-
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Tensor:
-        """As calling it, in evaluation mode and without gradients."""
         self.network.eval()
-        return self(images)
-
-    def _make_votes(self, images: Tensor) -> Tensor:
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
-            logits = self.network[0](images)
-        votes: Tensor = self.network[1](logits.float())
+        votes: Tensor = self._votes(images)
         return votes
 
 
@@ -56,6 +70,8 @@ class Member:
     Args:
         seed: of the initial weights and of dropout.
         pretrained: use pretrained weights where the recipe asks for them.
+        trial: other initial weights for each number.
+        ranks: the processes that train it together.
     """
 
     def __init__(
@@ -67,49 +83,70 @@ class Member:
         steps_per_epoch: int,
         device: torch.device,
         pretrained: bool = True,
+        trial: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
-        torch.manual_seed(seed)
-        self._recipe, self._seed = recipe, seed
-        self._model = Predictor(build_network(recipe, tree, pretrained=pretrained), device)
-        network = self._model.network
-        self._optimiser = recipe.optimiser.build(network.parameters(), fused=device.type == "cuda")
+        torch.manual_seed(_sub_seed(seed, trial) if trial else seed)
+        self._recipe, self._seed, self._ranks = recipe, seed, ranks
+        self._network = build_network(recipe, tree, pretrained=pretrained).to(device)
+        self._trained = ranks.shared(self._network)
+        self._loss = recipe.loss.build(tree)
+        self._loss_of: Any = torch.compile(self._forward) if device.type == "cuda" else self._forward
+        self._optimiser = recipe.optimiser.build(self._network[0], fused=device.type == "cuda")
         self._schedule = recipe.schedule.build(
             self._optimiser, epochs=recipe.training.epochs, steps_per_epoch=steps_per_epoch
         )
         decay = recipe.training.ema_decay
-        self._ema = ModelEmaV3(network, decay=decay, use_warmup=True) if decay else None
-        self._scored = self._model if self._ema is None else Predictor(self._ema.module, device)
-        self.steps = 0
+        self._ema = ModelEmaV3(self._network, decay=decay, use_warmup=True) if decay else None
+        self._scored = Predictor(self._network if self._ema is None else self._ema.module, device)
+        self.steps, self.stopped = 0, False
 
     @property
     def learning_rate(self) -> float:
         """Of the next step."""
         return float(self._optimiser.param_groups[0]["lr"])
 
-    def step(self, images: Tensor, votes: Tensor) -> Tensor:
+    def step(self, images: Tensor, votes: Tensor, *, weight: float = 1.0) -> Tensor:
         """One update of the weights; returns the loss, a scalar on the device.
 
         Args:
             images: shape (batch, 3, size, size), channels-last, on the device.
             votes: shape (batch, answers), NaN where missing.
+            weight: of this batch among those of all ranks, whose mean is 1.
+
+        A member that has stopped learns nothing and returns 0.
         """
-        torch.manual_seed(_step_seed(self._seed, self.steps))  # for dropout
-        network = self._model.network.train()
-        loss = self._recipe.loss(self._model(images), votes)
+        if self.stopped:
+            return votes.new_zeros(())
+        if not len(images):  # a rank without samples in a last, short step joins in with an image without votes
+            images = images.new_zeros(1, *images.shape[1:])
+            votes = votes.new_full((1, votes.shape[1]), torch.nan)
+        torch.manual_seed(_sub_seed(self._seed, self.steps))  # for dropout
+        self._network.train()
+        loss: Tensor = self._loss_of(images, votes)
         self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss * weight if weight != 1 else loss).backward()  # type: ignore[no-untyped-call]
         if self._recipe.training.gradient_clip:
-            nn.utils.clip_grad_norm_(network.parameters(), self._recipe.training.gradient_clip)
+            nn.utils.clip_grad_norm_(self._network.parameters(), self._recipe.training.gradient_clip)
         self._optimiser.step()
         self._schedule.step()
         self.steps += 1
         if self._ema is not None:
-            self._ema.update(network, step=self.steps)
+            self._ema.update(self._network, step=self.steps)
         return loss.detach()
+
+    def _forward(self, images: Tensor, votes: Tensor) -> Tensor:
+        """Images to the loss: what is compiled as one graph, with its gradients."""
+        return self._loss(self._trained(images), votes)
 
     def predict(self, images: Tensor) -> Tensor:
         """Votes of shape (batch, answers), float32, from the running average of the weights where there is one."""
         return self._scored.predict(images)
+
+    def share(self) -> None:
+        """Give all ranks the statistics of batch norm of the first: each sees batches of its own."""
+        for module in (self._network, self._scored.network):
+            self._ranks.broadcast(module.buffers())
 
     def weights(self) -> dict[str, Tensor]:
         """The weights that `predict` uses."""
@@ -118,21 +155,22 @@ class Member:
     def state(self) -> dict[str, Any]:
         """All that is needed to go on as if nothing had happened."""
         return {
-            "network": self._model.network.state_dict(),
+            "network": self._network.state_dict(),
             "ema": None if self._ema is None else self._ema.module.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "schedule": self._schedule.state_dict(),
             "steps": self.steps,
+            "stopped": self.stopped,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave."""
-        self._model.network.load_state_dict(state["network"])
+        self._network.load_state_dict(state["network"])
         if self._ema is not None:
             self._ema.module.load_state_dict(state["ema"])
         _load_optimiser(self._optimiser, state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
-        self.steps = state["steps"]
+        self.steps, self.stopped = state["steps"], state["stopped"]
 
 
 def _load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -152,5 +190,5 @@ def _load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> 
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def _step_seed(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+def _sub_seed(seed: int, number: int) -> int:
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

@@ -2,14 +2,19 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from ensemble.ranks import ALONE, Ranks
+from ensemble.watch import LossWatch
 from galaxy_zoo.console import progress
 
 T = TypeVar("T")
@@ -17,28 +22,47 @@ T = TypeVar("T")
 REFRESH_S = 1.0
 
 
-class Meter:
-    """Counts steps, images and waiting time; the losses stay on the device until somebody looks."""
+@dataclass(frozen=True)
+class Tally:
+    """What was counted of an epoch by all ranks that train together.
 
-    def __init__(self, members: int, device: torch.device) -> None:
-        self._members, self._device = members, device
+    loss_sums: for each member the sum of its loss over the samples; empty before the first.
+    """
+
+    samples: int = 0
+    loss_sums: tuple[float, ...] = ()
+
+
+class Meter:
+    """Counts steps, images and waiting time; the sums of losses stay on the device until an epoch ends.
+
+    Args:
+        members: the numbers of the members trained here.
+    """
+
+    def __init__(self, members: Sequence[int], device: torch.device, ranks: Ranks = ALONE) -> None:
+        self._members, self._device, self._ranks = members, device, ranks
         self._bar: tqdm[Any] = tqdm(disable=True)
-        self.begin_epoch("", 0, None)
+        self._watch = LossWatch(members, device)
+        self.begin_epoch("")
 
     @contextmanager
     def bar(self, steps: int, *, done: int) -> Iterator[None]:
-        """Show a progress bar of `steps` steps, `done` of which are done."""
+        """Show a progress bar of `steps` steps, `done` of which are done; on the first rank only."""
+        if not self._ranks.is_first:
+            yield
+            return
         with progress(total=steps, done=done, unit="step") as self._bar:
             yield
 
-    def begin_epoch(self, label: str, seen: int, loss_sums: list[float] | None) -> None:
-        """Start to count an epoch; with the samples seen and sums of losses so far if half-way."""
+    def begin_epoch(self, label: str, *, step: int = 0, tally: Tally | None = None) -> None:
+        """Start to count an epoch; with what was counted before if at a later `step`."""
         self._bar.set_description(label, refresh=False)
-        self._samples = self._seen_before = seen
-        self._losses = torch.zeros(self._members, dtype=torch.float64)
-        if loss_sums:
-            self._losses += torch.tensor(loss_sums, dtype=torch.float64)
-        self._losses = self._losses.to(self._device)
+        self._watch.begin(label, step)
+        before = tally if tally is not None and self._ranks.writes else Tally()  # counted by one rank only
+        self._samples = self._seen_before = before.samples
+        sums = before.loss_sums or (0.0,) * len(self._members)
+        self._losses = torch.tensor(sums, dtype=torch.float64, device=self._device)
         self._started = self._shown = time.perf_counter()
         self._waited_s = 0.0
 
@@ -53,28 +77,45 @@ class Meter:
                 return
             yield batch
 
-    def add(self, samples: int, losses: list[Tensor]) -> None:
-        """Count a step: the samples of the batch and the loss of each member."""
-        self._losses += torch.stack(losses).double() * samples
-        self._samples += samples
+    def add(self, ids: NDArray[np.str_], losses: list[Tensor]) -> None:
+        """Count a step: the samples of the batch and the loss of each member.
+
+        Raises:
+            RunError: a loss is no number.
+        """
+        stacked = torch.stack(losses)
+        self._watch.add(ids, stacked)
+        self._losses += stacked.double() * len(ids)
+        self._samples += len(ids)
         self._bar.update()
         if time.perf_counter() - self._shown > REFRESH_S:
             self._shown = time.perf_counter()
-            status = f"loss {sum(self.mean_losses()) / self._members:.5f}, {self}"
-            self._bar.set_postfix_str(status, refresh=False)
+            self._bar.set_postfix_str(f"loss {self._watch.mean:.5f}, {self}", refresh=False)
 
-    def loss_sums(self) -> list[float]:
-        """For each member the sum of its loss over the samples of this epoch. Waits for the device."""
-        return [float(value) for value in self._losses.tolist()]
+    def tally(self) -> Tally:
+        """What was counted of this epoch. Waits for the device.
+
+        Raises:
+            RunError: a loss is no number.
+        """
+        self._watch.finish()
+        [samples] = self._ranks.total(self._samples)
+        return Tally(samples, tuple(self._ranks.sum(self._losses.clone()).tolist()))
 
     def mean_losses(self) -> list[float]:
-        """For each member its mean loss over the samples of this epoch. Waits for the device."""
-        return [total / max(1, self._samples) for total in self.loss_sums()]
+        """For each member its mean loss over the samples of this epoch. Waits for the device.
+
+        Raises:
+            RunError: a loss is no number.
+        """
+        tally = self.tally()
+        return [total / max(1, tally.samples) for total in tally.loss_sums]
 
     def speed(self) -> dict[str, float]:
-        """Of this epoch: images a second (of all members), share of the time waited for data, seconds."""
+        """Of this epoch: images a second (of all members here), share of the time waited for data, seconds."""
         seconds = max(time.perf_counter() - self._started, 1e-9)
-        images = self._members * (self._samples - self._seen_before)
+        together = self._ranks.world_size if self._ranks.shares_data else 1
+        images = len(self._members) * (self._samples - self._seen_before) * together
         return {"images_per_s": images / seconds, "data_wait": self._waited_s / seconds, "seconds": seconds}
 
     def __str__(self) -> str:

@@ -1,23 +1,28 @@
 """Optimisers and learning-rate schedules: torch's own, described in a recipe."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
+from timm.optim._param_groups import param_groups_layer_decay
 from torch import nn
 from torch.optim import lr_scheduler
 
 
 @dataclass(frozen=True)
 class Optimiser:
-    """One of torch's optimisers. momentum and nesterov are SGD's only."""
+    """One of torch's optimisers. momentum and nesterov are SGD's only.
+
+    layer_decay: the learning rate of a layer is this much lower than that of the layer after it, as timm counts
+    layers; weights of one dimension then have no weight decay. 1: all have the same.
+    """
 
     kind: Literal["adam", "adamw", "adamax", "sgd"]
     lr: float
     weight_decay: float = 0.0
     momentum: float = 0.0
     nesterov: bool = False
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value makes no optimiser."""
@@ -31,9 +36,12 @@ class Optimiser:
             raise ValueError(f"momentum and nesterov are for kind 'sgd', not {self.kind!r}")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}")
 
-    def build(self, parameters: Iterable[nn.Parameter], *, fused: bool) -> torch.optim.Optimizer:
-        """Make the optimiser; `fused` for parameters on a GPU, where the optimiser has it."""
+    def build(self, network: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
+        """Make the optimiser of a network; `fused` for parameters on a GPU, where the optimiser has it."""
+        parameters = self._parameters(network)
         shared: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
         match self.kind:
             case "adam":
@@ -46,6 +54,13 @@ class Optimiser:
                 return torch.optim.SGD(
                     parameters, momentum=self.momentum, nesterov=self.nesterov, fused=fused, **shared
                 )
+
+    def _parameters(self, network: nn.Module) -> Any:
+        trained = [each for each in network.parameters() if each.requires_grad]
+        if self.layer_decay == 1:
+            return trained
+        groups = param_groups_layer_decay(network, self.weight_decay, layer_decay=self.layer_decay)
+        return [group | {"lr": self.lr * group["lr_scale"]} for group in groups]
 
 
 class Schedule(Protocol):
@@ -70,6 +85,28 @@ class Constant:
     ) -> lr_scheduler.LRScheduler:
         """See `Schedule`."""
         return lr_scheduler.ConstantLR(optimiser, factor=1.0, total_iters=0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The learning rate of the optimiser, times `factor` at each of `milestones`: shares of the training."""
+
+    milestones: tuple[float, ...]
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a value makes no schedule."""
+        if not self.milestones or not all(0 < each < 1 for each in self.milestones):
+            raise ValueError(f"milestones must be above 0 and below 1, not {self.milestones}")
+        if not self.factor > 0:
+            raise ValueError(f"factor must be above 0, not {self.factor}")
+
+    def build(
+        self, optimiser: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int
+    ) -> lr_scheduler.LRScheduler:
+        """See `Schedule`."""
+        milestones = [round(each * epochs * steps_per_epoch) for each in self.milestones]
+        return lr_scheduler.MultiStepLR(optimiser, milestones, self.factor)
 
 
 @dataclass(frozen=True)
@@ -135,7 +172,7 @@ class OneCycle:
         total_steps = epochs * steps_per_epoch + 1  # it is also stepped after the last step of the optimiser
         return lr_scheduler.OneCycleLR(
             optimiser,
-            max_lr=optimiser.param_groups[0]["lr"],
+            max_lr=[group["lr"] for group in optimiser.param_groups],
             total_steps=total_steps,
             pct_start=max(self.warmup, 2 / total_steps),  # torch divides by zero where the warm-up is one step
         )
@@ -143,6 +180,7 @@ class OneCycle:
 
 SCHEDULES: dict[str, type[Schedule]] = {
     "constant": Constant,
+    "step": Step,
     "cosine": Cosine,
     "warm_restarts": WarmRestarts,
     "one_cycle": OneCycle,

@@ -1,51 +1,74 @@
 """A recipe: everything that defines a system but its data and its seed. One TOML file, read strictly."""
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ensemble.heads import HEADS, Head
-from ensemble.losses import LOSSES, Loss
+from ensemble.heads import HEADS, Dirichlet, Head
+from ensemble.losses import LOSSES, DirichletMultinomial, Loss
 from ensemble.networks import NETWORKS, Network
 from ensemble.optimisers import SCHEDULES, Optimiser, Schedule
 from ensemble.strict import nearest, parse, parse_kind
 from galaxy_zoo.errors import RecipeError
-from galaxy_zoo.view import View
+from galaxy_zoo.view import Triple, View
 
 
 @dataclass(frozen=True)
 class Training:
-    """How long and on what batches.
+    """How long, on what batches, and what is kept.
 
-    batch_size: samples a step over all ranks. ema_decay: of the running average of the weights that is scored and
-    predicted with, warmed up from 0; 0 switches it off. gradient_clip: largest norm of the gradients; 0 is none.
+    batch_size: samples a step over all ranks. fold: the one held out, "k/K" or "none". select: the score on it
+    that decides which epoch is the best. patience: training stops after this many rises in a row of that score;
+    0 never stops. trials: initial weights are those of the best of this many trials of one epoch. ema_decay: of
+    the running average of the weights that is scored and predicted with, warmed up from 0; 0 switches it off.
+    gradient_clip: largest norm of the gradients; 0 is none. precision: of the network, "auto" is bf16 on a GPU and
+    float32 on a CPU; bf16 is faster on CPUs that have instructions for it. Heads and losses are always float32.
+    balance: a question of the tree: galaxies whose answer with the most votes is a rare one come more often in an
+    epoch; empty: all once. balance_strength: from 0 (all galaxies equally often) to 1 (all answers equally often).
     """
 
     epochs: int
     batch_size: int
+    fold: str = "0/10"
+    select: Literal["rmse", "accuracy"] = "rmse"
+    patience: int = 0
+    trials: int = 1
     ema_decay: float = 0.0
     gradient_clip: float = 0.0
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    balance: str = ""
+    balance_strength: float = 1.0
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value makes no training."""
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError("epochs and batch_size must be at least 1")
+        if self.epochs < 1 or self.batch_size < 1 or self.trials < 1:
+            raise ValueError("epochs, batch_size and trials must be at least 1")
+        if self.patience < 0:
+            raise ValueError(f"patience must be 0 or above, not {self.patience}")
+        if not re.fullmatch(r"none|\d+/\d+", self.fold):
+            raise ValueError(f"fold must be 'none' or k/K, not {self.fold!r}")
+        if self.fold == "none" and (self.patience or self.trials > 1):
+            raise ValueError("patience and trials need a fold")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
         if not self.gradient_clip >= 0:
             raise ValueError(f"gradient_clip must be 0 or above, not {self.gradient_clip}")
+        if not 0 <= self.balance_strength <= 1:
+            raise ValueError(f"balance_strength must be in [0, 1], not {self.balance_strength}")
 
 
 @dataclass(frozen=True)
 class About:
-    """Where a recipe comes from. published_rmse: on Kaggle's private test set, 0 where none was published."""
+    """Where a recipe comes from, the score published with it, and the tree of the data it was published on."""
 
     source: str
-    published_rmse: float = 0.0
+    published: str = ""
+    tree: str = "gz2-kaggle"
 
 
 @dataclass(frozen=True)
@@ -68,6 +91,15 @@ class Recipe:
         table = {**self.table, "training": {**self.table["training"], "epochs": epochs}}
         return recipe_from_table(table, self.name, where=self.name)
 
+    def with_statistics(self, mean: Triple, std: Triple) -> "Recipe":
+        """The same recipe, normalised by the measured mean and std of red, green, blue where it asks for them."""
+        view = self.view.with_statistics(mean, std)
+        if view == self.view:
+            return self
+        filled_in = {"normalisation": "given", "mean": list(view.mean), "std": list(view.std)}
+        table = {**self.table, "view": {**self.table["view"], **filled_in}}
+        return recipe_from_table(table, self.name, where=self.name)
+
 
 TABLES = [field.name for field in dataclasses.fields(Recipe) if field.name not in {"name", "table"}]
 
@@ -85,7 +117,7 @@ def recipe_from_table(table: Mapping[str, Any], name: str, *, where: str) -> Rec
         if key not in table:
             raise RecipeError(f"{where}: table [{key}] is missing")
     at = {key: f"{where}: [{key}]" for key in TABLES}
-    return Recipe(
+    recipe = Recipe(
         name=name,
         about=parse(About, table["about"], at["about"]),
         view=parse(View, table["view"], at["view"]),
@@ -97,6 +129,21 @@ def recipe_from_table(table: Mapping[str, Any], name: str, *, where: str) -> Rec
         training=parse(Training, table["training"], at["training"]),
         table=table,
     )
+    if isinstance(recipe.head, Dirichlet) != isinstance(recipe.loss, DirichletMultinomial):
+        raise RecipeError(f"{where}: head 'dirichlet' and loss 'dirichlet_multinomial' need each other")
+    _check_turns(recipe, where)
+    return recipe
+
+
+def _check_turns(recipe: Recipe, where: str) -> None:
+    """Refuse a network that does not take what the view shows it."""
+    shown, wanted = len(recipe.view.turns_deg), recipe.network.num_turns
+    if shown != wanted:
+        kind = recipe.table["network"]["kind"]
+        raise RecipeError(
+            f"{where}: [view] turns_deg shows {shown} of a view, network {kind!r} looks at {wanted}; "
+            f"give {wanted} angle{'s' if wanted > 1 else ''} in turns_deg, or choose another network"
+        )
 
 
 def load_recipe(name_or_path: str) -> Recipe:

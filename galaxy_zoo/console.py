@@ -69,9 +69,19 @@ def local_path(text: str) -> Path:
     return path
 
 
-def progress(*, total: int, unit: str, desc: str = "", done: int = 0) -> "tqdm[Any]":
-    """A progress bar on stderr; where that is a file and not a terminal, with a line only every ten seconds."""
+def progress(*, total: int, unit: str, desc: str = "", done: int = 0, shown: bool = True) -> "tqdm[Any]":
+    """A progress bar on stderr; where that is a file and not a terminal, with a line only every ten seconds.
+
+    shown: whether it is, for of several processes that do the same one is enough.
+    """
     seconds = 0.1 if sys.stderr.isatty() else 10.0
     return tqdm(
-        total=total, initial=done, unit=unit, desc=desc, mininterval=seconds, dynamic_ncols=True, smoothing=0.05
+        total=total,
+        initial=done,
+        unit=unit,
+        desc=desc,
+        disable=not shown,
+        mininterval=seconds,
+        dynamic_ncols=True,
+        smoothing=0.05,
     )

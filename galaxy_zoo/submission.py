@@ -1,32 +1,47 @@
 """Kaggle's submission: write it, read and check one, and warn about one that looks broken."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from galaxy_zoo.errors import LabelError, SubmissionError
 from galaxy_zoo.files import atomic_write
-from galaxy_zoo.labels import read_votes
+from galaxy_zoo.labels import read_cells, read_votes
 from galaxy_zoo.tree import DecisionTree
-from galaxy_zoo.votes import Floats
+from galaxy_zoo.votes import TOLERANCE, Floats, parent_votes, question_totals
 
 DECIMALS = 8
 ROUNDING = 1e-6
 NEAR_CONSTANT_STD = 1e-3
 FAR_FROM_TRAINING = 0.1
+FEWEST = 30
+ROWS_AT_ONCE = 2**16
 
 
 def sorted_ids(ids: Sequence[str]) -> list[str]:
     """Ids ascending: by number where all are numbers, as Kaggle does, by text otherwise."""
-    if all(each.isdecimal() for each in ids):
-        return sorted(ids, key=lambda each: (int(each), each))
-    return sorted(ids)
+    texts = np.array(ids, dtype=np.str_)
+    ordered: list[str] = texts[id_order(texts)].tolist()
+    return ordered
 
 
-def write_submission(path: Path, ids: Sequence[str], predicted: Floats, tree: DecisionTree) -> None:
+def id_order(ids: NDArray[np.str_]) -> NDArray[np.intp]:
+    """The positions of ids in the order of `sorted_ids`."""
+    if not np.char.isdecimal(ids).all():
+        return np.argsort(ids, kind="stable")
+    digits = np.char.lstrip(ids, "0")
+    return np.lexsort((ids, digits, np.char.str_len(digits)))  # a number with more digits is larger
+
+
+def write_submission(
+    path: Path, ids: Sequence[str] | NDArray[np.str_], predicted: Floats, tree: DecisionTree
+) -> None:
     """Write predictions as a submission, ids ascending, whole or not at all.
+
+    Takes `ROWS_AT_ONCE` rows at a time, so `predicted` may be mapped from a file larger than the memory.
 
     Args:
         predicted: shape (len(ids), answers), in [0, 1].
@@ -37,21 +52,34 @@ def write_submission(path: Path, ids: Sequence[str], predicted: Floats, tree: De
     """
     if predicted.shape != (len(ids), len(tree.columns)):
         raise SubmissionError(f"predictions of shape {predicted.shape} for {len(ids)} ids")
-    table = pd.DataFrame(predicted.astype(np.float64), index=list(ids), columns=list(tree.columns))
-    if table.index.has_duplicates:
-        raise SubmissionError(f"id {table.index[table.index.duplicated()][0]} is predicted twice")
-    table = table.loc[sorted_ids(ids)]
-    values = table.to_numpy()
-    bad = np.argwhere(~((values >= -ROUNDING) & (values <= 1 + ROUNDING)))
-    if len(bad):
-        row, column = bad[0]
-        raise SubmissionError(
-            f"id {table.index[row]}, {tree.columns[column]}: predicted {values[row, column]}, which is not in "
-            f"[0, 1] ({len(bad)} such values)"
-        )
-    text = table.clip(0, 1).to_csv(index_label=tree.id_column, float_format=f"%.{DECIMALS}f")
+    texts = np.asarray(ids, dtype=np.str_)
+    order = id_order(texts)
+    twice = np.flatnonzero(texts[order[1:]] == texts[order[:-1]])
+    if len(twice):
+        raise SubmissionError(f"id {texts[order[twice[0]]]} is predicted twice")
+    _check_values(texts, predicted, tree)
     with atomic_write(path) as file:
-        file.write(text.encode())
+        file.write(f"{','.join((tree.id_column, *tree.columns))}\n".encode())
+        for start in range(0, len(order), ROWS_AT_ONCE):
+            rows = order[start : start + ROWS_AT_ONCE]
+            values = predicted[rows].astype(np.float64).clip(0, 1)
+            table = pd.DataFrame(values, index=texts[rows])
+            file.write(table.to_csv(header=False, float_format=f"%.{DECIMALS}f", lineterminator="\n").encode())
+
+
+def _check_values(ids: NDArray[np.str_], predicted: Floats, tree: DecisionTree) -> None:
+    first, count = None, 0
+    for start in range(0, len(ids), ROWS_AT_ONCE):
+        values = predicted[start : start + ROWS_AT_ONCE]
+        bad = np.argwhere(~((values >= -ROUNDING) & (values <= 1 + ROUNDING)))
+        count += len(bad)
+        if len(bad) and first is None:
+            first = (start + int(bad[0, 0]), int(bad[0, 1]))
+    if first is not None:
+        raise SubmissionError(
+            f"id {ids[first[0]]}, {tree.columns[first[1]]}: predicted {predicted[first]}, which is not in "
+            f"[0, 1] ({count} such values)"
+        )
 
 
 def read_submission(path: Path, tree: DecisionTree, *, expected_ids: Sequence[str] | None = None) -> pd.DataFrame:
@@ -86,28 +114,94 @@ def read_submission(path: Path, tree: DecisionTree, *, expected_ids: Sequence[st
     return table
 
 
+def read_ids(path: Path, tree: DecisionTree) -> list[str]:
+    """The ids of a CSV with the tree's id column, as a benchmark submission, or of a text with an id a line.
+
+    A file may be compressed; its suffix says how, as in ids.txt.xz.
+
+    Raises:
+        SubmissionError: it is neither.
+    """
+    try:
+        [(_, cells)] = read_cells(path, str(path))
+    except LabelError as error:
+        raise SubmissionError(str(error)) from error
+    if tree.id_column in cells:
+        return [str(each).strip() for each in cells[tree.id_column].dropna()]
+    if len(cells.columns) == 1:
+        return [str(each).strip() for each in (*cells.columns, *cells.iloc[:, 0].dropna())]
+    raise SubmissionError(f"{path}: neither a CSV with a column {tree.id_column!r} nor a text with an id a line")
+
+
+def votes_of_ids(truth: pd.DataFrame, ids: Sequence[str], where: str) -> Floats:
+    """The rows of a table of votes for some ids, in their order.
+
+    Raises:
+        SubmissionError: an id has none; `where` names the table.
+    """
+    at = truth.index.get_indexer(pd.Index(ids))
+    missing = np.flatnonzero(at < 0)
+    if len(missing):
+        examples = _some([ids[i] for i in missing.tolist()])
+        raise SubmissionError(
+            f"{where}: no row of votes for {len(missing):,} of {len(ids):,} predicted ids: {examples}; "
+            "score with the votes of these galaxies"
+        )
+    votes: Floats = truth.to_numpy()[at]
+    return votes
+
+
 def warnings_about(predicted: Floats, tree: DecisionTree, training_mean: Floats | None = None) -> list[str]:
     """Say what looks broken in predictions that are formally right.
 
     Columns that hardly vary mean that the network's output is broken or collapsed; column means far from the
-    mean votes of the training galaxies mean the same, or that other galaxies are predicted.
+    mean votes of the training galaxies mean the same, or that other galaxies are predicted. Votes that break the
+    tree are what a sigmoid head gives, and a mistake of any other. Of fewer than `FEWEST` galaxies neither means nor
+    spreads say anything.
 
     Args:
-        predicted: shape (galaxies, answers).
+        predicted: shape (galaxies, answers); taken `ROWS_AT_ONCE` rows at a time.
         training_mean: shape (answers,), NaN where unknown.
     """
     warnings = []
-    spread = predicted.std(axis=0)
+    means, spread = _moments(predicted)
     constant = [c for c, std in zip(tree.columns, spread, strict=True) if std < NEAR_CONSTANT_STD]
-    if len(predicted) > 1 and constant:
+    if len(predicted) >= FEWEST and constant:
         warnings.append(f"nearly the same for every galaxy (std < {NEAR_CONSTANT_STD:g}): {_some(constant)}")
-    if training_mean is not None:
-        means = predicted.mean(axis=0)
+    if len(predicted) >= FEWEST and training_mean is not None:
         off = np.abs(means - training_mean) > FAR_FROM_TRAINING
         far = [f"{tree.columns[i]} {means[i]:.3f} (training {training_mean[i]:.3f})" for i in np.flatnonzero(off)]
         if far:
             warnings.append(f"column means far from the training votes: {_some(far)}")
+    if violations := _violations(predicted, tree):
+        warnings.append(f"answers do not sum to the votes of their parent: {_some(violations)}")
     return warnings
+
+
+def _moments(predicted: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of each column."""
+    mean = sum(part.sum(axis=0, dtype=np.float64) for part in _parts(predicted)) / max(1, len(predicted))
+    squares = sum(((part - mean) ** 2).sum(axis=0) for part in _parts(predicted))
+    return np.asarray(mean), np.sqrt(squares / max(1, len(predicted)))
+
+
+def _violations(predicted: Floats, tree: DecisionTree) -> list[str]:
+    """Of each question that breaks the tree: how many galaxies do, and by how much on the whole."""
+    count, total = np.zeros(len(tree.questions), np.int64), np.zeros(len(tree.questions))
+    for part in _parts(predicted):
+        off = np.abs(question_totals(part, tree) - parent_votes(part, tree))
+        count += (off > TOLERANCE).sum(axis=0)
+        total += off.sum(axis=0)
+    return [
+        f"{question.name!r} of {count[i]:,} galaxies (off by {total[i] / len(predicted):.3f} on average)"
+        for i, question in enumerate(tree.questions)
+        if count[i]
+    ]
+
+
+def _parts(predicted: Floats) -> Iterator[Floats]:
+    for start in range(0, len(predicted), ROWS_AT_ONCE):
+        yield predicted[start : start + ROWS_AT_ONCE]
 
 
 def _check_ids(path: Path, ids: set[str], expected: set[str]) -> None:

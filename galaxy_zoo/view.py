@@ -5,12 +5,21 @@ so it lives below both.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 STAMP_OVERSAMPLING = 1.5
 """Resolution of the stamp over that of the view. The warp interpolates bilinearly without antialiasing; against
 an 8 x 8 supersampled reference on 200 real galaxies and four views, 1.5 gives 0.41 to 0.64 grey levels RMSE, 1.0
 gives 0.67 to 1.31, 2.0 gives 0.54 to 0.80 (docs/experiments.md, 2026-11-20)."""
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green, blue in luma. Source: ITU-R BT.601."""
+
+CHANNELS = ("red", "green", "blue")
+Channel = Literal["all", "red", "green", "blue"]
+Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,12 @@ class View:
     brightness, contrast, saturation: factor uniform in [1 - x, 1 + x]; contrast is about mid-grey.
     colour_noise: standard deviation of the strength of the single colour component of Dieleman 2014.
     grey: luma in all three channels.
+    channel: "red", "green" or "blue": that one in all three channels; "all" leaves them as they are.
+    turns_deg: angles by which each drawn view is seen turned about its middle, everything else the same. With one
+        (0 is the view itself) a network gets images of shape (batch, 3, size, size), with several
+        (batch, turns, 3, size, size).
+    normalisation: "given" by mean and std, or "measured": the mean and std of the training images, which the shards'
+        manifest holds; `with_statistics` fills them in.
     mean, std: of the normalisation (pixel - mean) / std, pixels in [0, 1], red, green, blue.
     """
 
@@ -42,8 +57,11 @@ class View:
     saturation: float = 0.0
     colour_noise: float = 0.0
     grey: bool = False
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    channel: Channel = "all"
+    turns_deg: tuple[float, ...] = (0.0,)
+    normalisation: Literal["given", "measured"] = "given"
+    mean: Triple = (0.5, 0.5, 0.5)
+    std: Triple = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value makes no view."""
@@ -54,19 +72,42 @@ class View:
         for name in ("rotation_deg", "shift_px", "brightness", "contrast", "saturation", "colour_noise"):
             _require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")
         _require(min(self.std) > 0, f"std must be above 0, not {self.std}")
+        _require(
+            not (self.grey and self.channel != "all"), f"grey and channel = {self.channel!r} exclude each other"
+        )
+        _require(len(self.turns_deg) > 0, "turns_deg must hold an angle; [0.0] is the view itself")
+        given = (self.mean, self.std) != (View.mean, View.std)
+        _require(
+            not (given and self.normalisation == "measured"), "mean and std are given, or 'measured', not both"
+        )
 
     @property
     def changes_colour(self) -> bool:
         """Whether a view's colours differ from the image's, apart from the normalisation."""
-        return self.grey or any((self.brightness, self.contrast, self.saturation, self.colour_noise))
+        jitters = any((self.brightness, self.contrast, self.saturation, self.colour_noise))
+        return self.grey or self.channel != "all" or jitters
 
-    def stamp(self, image_px: tuple[int, int]) -> "Stamp":
+    def with_statistics(self, mean: Triple, std: Triple) -> "View":
+        """The same view with the measured mean and std of the images' red, green, blue, where it asks for them.
+
+        Of grey pixels only the mean follows from those: luma of the std is what it would be if the channels rose
+        and fell together, and never less than it is.
+        """
+        if self.normalisation == "given":
+            return self
+        if self.grey:
+            mean, std = ((sum(w * v for w, v in zip(LUMA, each, strict=True)),) * 3 for each in (mean, std))
+        elif self.channel != "all":
+            mean, std = ((each[CHANNELS.index(self.channel)],) * 3 for each in (mean, std))
+        return replace(self, normalisation="given", mean=mean, std=std)
+
+    def stamp(self, image_px: tuple[int, int], zooms: Sequence[float] = ()) -> "Stamp":
         """What to keep of an image of (height, width) so that every view of this range can be warped from it.
 
         Any rotation is allowed for, also where training rotates less, so that test-time views are cut from the
-        same stamps.
+        same stamps. `zooms` are further ones that the window has to cover; the resolution is that of the range.
         """
-        widest = self.crop_px / self.zoom[0] * (1 + math.tan(math.radians(self.shear_deg)))
+        widest = self.crop_px / min((self.zoom[0], *zooms)) * (1 + math.tan(math.radians(self.shear_deg)))
         reach = math.ceil(widest * math.sqrt(2) + 2 * self.shift_px)
         window = tuple(min(side, reach + (side - reach) % 2) for side in image_px)
         neutral_zoom = math.sqrt(self.zoom[0] * self.zoom[1])

@@ -106,6 +106,19 @@ def fractions_of_counts(counts: Floats, tree: DecisionTree) -> Floats:
     return votes
 
 
+def classes_by(votes: Floats, tree: DecisionTree, question: int) -> NDArray[np.int64]:
+    """For each galaxy the answer of one question with the most votes (the first of equals), counted from 0.
+
+    -1 where a vote of that question is missing, or where it got none (it was not asked).
+
+    Args:
+        votes: shape (galaxies, answers).
+    """
+    some = votes[:, tree.slices[question]]
+    known = some.sum(axis=1) > 0  # NaN compares false
+    return np.where(known, np.argmax(np.where(known[:, None], some, 0), axis=1), -1)
+
+
 def rmse(predicted: ArrayLike, votes: ArrayLike) -> float:
     """Kaggle's score: the square root of the mean over all galaxies and all answers of the squared error.
 

@@ -18,12 +18,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from galaxy_zoo.view import Stamp, View
+from galaxy_zoo.view import CHANNELS, LUMA, Stamp, View
 
 Floats = NDArray[np.float64]
-
-LUMA = np.array([0.299, 0.587, 0.114])
-"""Weights of red, green, blue in luma. Source: ITU-R BT.601."""
 
 COLOUR_COMPONENT = np.array([-0.0148366, -0.01253134, -0.01040762])
 """The principal colour component of the challenge's images, times its spread. Source: Dieleman 2014,
@@ -51,13 +48,16 @@ class Views(Protocol):
 
     @property
     def view(self) -> View:
-        """The recipe's view, which gives the stamp, the size and the normalisation."""
+        """The recipe's view, which gives the size, the turns and the normalisation."""
 
     def __len__(self) -> int:
-        """The number of views of each sample."""
+        """The number of views of each sample, whatever the number of their turns."""
+
+    def stamp(self, image_px: tuple[int, int]) -> Stamp:
+        """What to keep of an image of (height, width) for all the views."""
 
     def parameters(self, stamp: Stamp, epoch: int, positions: range) -> list[Parameters]:
-        """For each view, its parameters for the samples at `positions` of the epoch's order."""
+        """For each view, and each turn of it, its parameters for the samples at `positions` of the epoch's order."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,25 @@ class RandomViews:
     view: View
     seeds: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where the normalisation is not known yet."""
+        _check_normalisation(self.view)
+
     def __len__(self) -> int:
         return len(self.seeds)
+
+    def stamp(self, image_px: tuple[int, int]) -> Stamp:
+        """See `Views`."""
+        return self.view.stamp(image_px)
 
     def parameters(self, stamp: Stamp, epoch: int, positions: range) -> list[Parameters]:
         """See `Views`."""
         drawn = (draw_uniforms(seed, epoch, positions) for seed in self.seeds)
-        return [Parameters(random_warps(self.view, stamp, u), random_colours(self.view, u)) for u in drawn]
+        return [
+            each
+            for u in drawn
+            for each in _turned(self.view, random_warps(self.view, stamp, u), random_colours(self.view, u))
+        ]
 
 
 @dataclass(frozen=True)
@@ -92,42 +104,54 @@ class FixedViews:
     view: View
     views: tuple[FixedView, ...] = (FixedView(),)
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where the normalisation is not known yet."""
+        _check_normalisation(self.view)
+
     def __len__(self) -> int:
         return len(self.views)
+
+    def stamp(self, image_px: tuple[int, int]) -> Stamp:
+        """See `Views`."""
+        return self.view.stamp(image_px, [each.zoom for each in self.views])
 
     def parameters(self, stamp: Stamp, epoch: int, positions: range) -> list[Parameters]:  # noqa: ARG002
         """See `Views`."""
         count = len(positions)
         colours = _fixed_colours(self.view, count)
-        return [
-            Parameters(
-                warp_matrices(
-                    self.view,
-                    stamp,
-                    angle=np.full(count, math.radians(each.rotation_deg)),
-                    zoom=np.full(count, each.zoom),
-                    flip=np.full(count, each.flip),
-                ),
-                colours,
+        warps = (
+            warp_matrices(
+                self.view,
+                stamp,
+                angle=np.full(count, math.radians(each.rotation_deg)),
+                zoom=np.full(count, each.zoom),
+                flip=np.full(count, each.flip),
             )
             for each in self.views
-        ]
+        )
+        return [each for warp in warps for each in _turned(self.view, warp, colours)]
 
 
-def rotations_and_flips(count: int) -> tuple[FixedView, ...]:
-    """`count` views of rotations x flip: evenly spaced angles, each plain and mirrored.
+def rotations_and_flips(count: int, zooms: Sequence[float] = (1.0,)) -> tuple[FixedView, ...]:
+    """`count` views of rotations x zooms x flip: evenly spaced angles, each at every zoom, plain and mirrored.
 
-    One view is the plain one; otherwise `count` is even.
+    With one view a zoom it is the plain one; otherwise `count` is a multiple of twice the zooms.
 
     Raises:
-        ValueError: `count` is neither 1 nor even and positive.
+        ValueError: `count` is neither, or a zoom is not above 0.
     """
-    if count == 1:
-        return (FixedView(),)
-    if count < 1 or count % 2:
-        raise ValueError(f"{count} views: give 1 or an even number, each rotation is seen plain and mirrored")
-    angles = [360.0 * i / (count // 2) for i in range(count // 2)]
-    return tuple(FixedView(angle, flip=flip) for angle in angles for flip in (False, True))
+    if not zooms or not all(0 < zoom < math.inf for zoom in zooms):
+        raise ValueError(f"zooms must be above 0, not {', '.join(map(str, zooms)) or 'none'}")
+    if count == len(zooms):
+        return tuple(FixedView(zoom=zoom) for zoom in zooms)
+    rotations, rest = divmod(count, 2 * len(zooms))
+    if count < 1 or rest:
+        raise ValueError(
+            f"{count} views: give {len(zooms)} or a multiple of {2 * len(zooms)}, "
+            "since each rotation is seen at each zoom, plain and mirrored"
+        )
+    angles = [360.0 * i / rotations for i in range(rotations)]
+    return tuple(FixedView(angle, zoom, flip) for angle in angles for zoom in zooms for flip in (False, True))
 
 
 def draw_uniforms(seed: int, epoch: int, positions: range) -> Floats:
@@ -186,7 +210,7 @@ def random_colours(view: View, uniforms: Floats) -> NDArray[np.float32] | None:
     """Changes of colour drawn from the ranges of `view`, shape (samples, 3, 4); None where it changes none.
 
     In this order: contrast about mid-grey, brightness, saturation (all as DALI's brightness_contrast and
-    saturation), and Dieleman's noise along one colour component.
+    saturation), Dieleman's noise along one colour component, and the choice of grey or of one channel.
     """
     if not view.changes_colour:
         return None
@@ -194,21 +218,53 @@ def random_colours(view: View, uniforms: Floats) -> NDArray[np.float32] | None:
     factor = 1 + _symmetric(brightness, view.brightness)
     gain = factor * (1 + _symmetric(contrast, view.contrast))
     offset = factor * -0.5 * _symmetric(contrast, view.contrast)
-    colourful = np.zeros_like(gain) if view.grey else 1 + _symmetric(saturation, view.saturation)
+    colourful = 1 + _symmetric(saturation, view.saturation)
     normal = np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)  # Box-Muller
     saturate = (
         colourful[:, None, None] * np.eye(3) + (1 - colourful)[:, None, None] * LUMA
     )  # rows: red, green, blue
     noise = view.colour_noise * normal[:, None] * COLOUR_COMPONENT
     matrix = gain[:, None, None] * saturate
-    return np.concatenate([matrix, (offset[:, None] + noise)[:, :, None]], axis=2).astype(np.float32)
+    changes = np.concatenate([matrix, (offset[:, None] + noise)[:, :, None]], axis=2)
+    return np.asarray(_chosen_channels(view) @ changes, np.float32)
 
 
 def _fixed_colours(view: View, count: int) -> NDArray[np.float32] | None:
     if not view.changes_colour:
         return None
-    matrix = np.tile(LUMA, (3, 1)) if view.grey else np.eye(3)
-    return np.tile(np.concatenate([matrix, np.zeros((3, 1))], axis=1), (count, 1, 1)).astype(np.float32)
+    matrix = np.concatenate([_chosen_channels(view), np.zeros((3, 1))], axis=1)
+    return np.tile(matrix, (count, 1, 1)).astype(np.float32)
+
+
+def _chosen_channels(view: View) -> Floats:
+    """The matrix from red, green, blue to what the three channels show, shape (3, 3)."""
+    if view.grey:
+        return np.tile(LUMA, (3, 1))
+    if view.channel != "all":
+        return np.tile(np.eye(3)[CHANNELS.index(view.channel)], (3, 1))
+    return np.eye(3)
+
+
+def _turned(view: View, warps: NDArray[np.float32], colours: NDArray[np.float32] | None) -> list[Parameters]:
+    """The views of `warps` seen at each of `view.turns_deg`: rotated about the middle of the view."""
+    return [Parameters(_turn(warps, view.size_px / 2, math.radians(deg)), colours) for deg in view.turns_deg]
+
+
+def _turn(warps: NDArray[np.float32], middle: float, angle: float) -> NDArray[np.float32]:
+    if angle == 0:
+        return warps
+    cos, sin = math.cos(angle), math.sin(angle)
+    rotation = np.array([[cos, -sin], [sin, cos]])
+    offset = np.full(2, middle) - rotation @ np.full(2, middle)
+    about_middle = np.concatenate([rotation, offset[:, None]], axis=1)
+    turned = warps[:, :, :2].astype(np.float64) @ about_middle
+    turned[:, :, 2] += warps[:, :, 2]
+    return np.asarray(turned, np.float32)
+
+
+def _check_normalisation(view: View) -> None:
+    if view.normalisation == "measured":
+        raise ValueError("the normalisation is to be measured; fill it in with View.with_statistics first")
 
 
 def _symmetric(uniform: Floats, limit: float) -> Floats:

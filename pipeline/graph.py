@@ -27,6 +27,17 @@ def decode_graph(feed: Feed, stamp: Stamp) -> Any:
 
 
 @pipeline_def
+def stamp_graph(feed: Feed, stamp: Stamp, *, on_gpu: bool, hw_decoder_load: float | None = None) -> Any:
+    """Decode and make stamps.
+
+    Inputs: JPEG bytes. Output: uint8, shape (stamp height, stamp width, 3).
+    """
+    (jpegs,) = fn.external_source(feed, num_outputs=1, batch=True, dtype=types.UINT8, ndim=1, device="cpu")
+    images = decode_window(jpegs, stamp, on_gpu=on_gpu, hw_decoder_load=hw_decoder_load)
+    return reduce_window(images, stamp, on_gpu=on_gpu)
+
+
+@pipeline_def
 def view_graph(
     feed: Feed,
     *,

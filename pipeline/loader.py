@@ -5,12 +5,12 @@
         batch.views[0]                # of the member with seed 1; decoded once for all members
 
 On a GPU one DALI graph does everything. On a CPU DALI decodes and `warp.WarpKernel` does the rest, unless
-`backend="dali"` asks for the whole graph there too.
+`backend="dali"` asks for the whole graph there too. With a resident store, images are decoded once, and from then on
+a warp kernel makes the views of stamps in memory: OpenCV on a CPU, Triton on a GPU.
 """
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -22,13 +22,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from galaxy_zoo.errors import ShardError
-from pipeline.augment import Parameters, Views
-from pipeline.graph import PREFETCHED_BATCHES, Feed, decode_graph, view_graph
-from pipeline.order import epoch_order, num_steps, rank_share
-from pipeline.shards import Samples
-from pipeline.warp import WarpKernel
+from pipeline.augment import Views
+from pipeline.engines import Engine, GraphEngine, OpenCvEngine, TritonEngine, Work
+from pipeline.order import balanced_order, epoch_order, num_steps, rank_share
+from pipeline.shards import Bytes, Samples
+from pipeline.source import Plan, Stream
+from pipeline.store import Opener, ResidentStore, StorePolicy
+from pipeline.warp import Job
 
-Backend = Literal["auto", "dali", "opencv"]
+Backend = Literal["auto", "dali", "opencv", "triton"]
+
+STREAM = StorePolicy("stream")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class Batch:
     """One batch of one rank.
 
     views: for each view (of a member, or for testing) the images, shape (batch, 3, size, size), channels-last,
-        normalised; float16 on a GPU, float32 on a CPU. The caller owns them.
+        normalised, of the loader's dtype. Where `View.turns_deg` has several angles, the shape is
+        (batch, turns, 3, size, size), channels last in memory. The caller owns them.
     votes: float32, shape (batch, answers), on the same device; NaN where missing.
     ids: text, shape (batch,), on the host.
     """
@@ -46,23 +52,19 @@ class Batch:
     ids: NDArray[np.str_]
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What goes into one batch."""
-
-    samples: NDArray[np.int64]
-    views: list[Parameters]
-
-
 class Loader:
-    """Batches of views of `samples`, each sample once an epoch over all ranks.
+    """Batches of views of `samples`, each sample once an epoch over all ranks (or as often as `shares` says).
 
     Args:
         batch_size: of this rank.
         shuffle: another order each epoch, from `seed`; otherwise the order of `samples`.
+        shares: how often each sample comes in an epoch on average, to balance classes (`order.class_shares`); an
+            epoch stays as long as there are samples. Only with `shuffle`. Default: each exactly once.
         num_threads: for decoding and warping; default: the cores this process may use.
-        backend: "dali" for DALI's graph, "opencv" for DALI's decoder and the warp kernel (CPU only), "auto" for
-            the faster one on `device`.
+        backend: "dali" for DALI's graph, "opencv" and "triton" for DALI's decoder and a warp kernel (on the CPU and
+            the GPU), "auto" for the fastest one on `device`. A store of stamps needs a warp kernel.
+        dtype: of the views: float32, float16 or bfloat16; default: float16 on a GPU, float32 on a CPU.
+        store: whether stamps are kept, so that only the first epoch decodes.
         hw_decoder_load: share of the images that the hardware JPEG engine of a GPU decodes; default: DALI's.
     """
 
@@ -75,20 +77,38 @@ class Loader:
         device: torch.device | str = "cpu",
         shuffle: bool = True,
         seed: int = 0,
+        shares: NDArray[np.float64] | None = None,
         rank: int = 0,
         world_size: int = 1,
         num_threads: int | None = None,
         backend: Backend = "auto",
         hw_decoder_load: float | None = None,
+        dtype: torch.dtype | None = None,
+        store: StorePolicy = STREAM,
     ) -> None:
         self._samples, self._views = samples, views
-        self._batch_size, self._shuffle, self._seed = batch_size, shuffle, seed
+        self._batch_size, self._shuffle, self._seed, self._shares = batch_size, shuffle, seed, shares
         self._rank, self._world_size = rank, world_size
-        self._device, self._hw_decoder_load = torch.device(device), hw_decoder_load
-        self._num_threads = num_threads or len(os.sched_getaffinity(0))
-        self._stamp = views.view.stamp(samples.image_px)
-        self._kernel = self._make_kernel(backend)
-        self._idle: _Stream | None = None
+        self._device = torch.device(device)
+        on_gpu = self._device.type == "cuda"
+        self._stamp = views.stamp(samples.image_px)
+        self._num_turns = len(views.view.turns_deg)
+        work = Work(
+            views,
+            self._stamp,
+            batch_size=batch_size,
+            device=self._device,
+            dtype=dtype or (torch.float16 if on_gpu else torch.float32),
+            num_threads=num_threads or len(os.sched_getaffinity(0)),
+            hw_decoder_load=hw_decoder_load,
+        )
+        _check_options(backend, work, store)
+        self._dtype = work.dtype
+        self._opener = Opener(store, samples, self._stamp, device=self._device, rank=rank, world_size=world_size)
+        self._store = self._opener.open()
+        self._is_saved = self._store is not None and self._store.is_full
+        self._engine = _make_engine(backend, work, self._store)
+        self._idle: Stream | None = None
 
     def __len__(self) -> int:
         """Steps of an epoch, the same on every rank."""
@@ -99,37 +119,31 @@ class Loader:
         """Samples of an epoch over all ranks."""
         return len(self._samples)
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, *, start: int = 0, seen: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start` on; the last one may be short (or empty, on some ranks).
 
         Leaving it half-way is fine.
 
+        Args:
+            seen: how many samples of the epoch, over all ranks, were met before, by loaders of any number of ranks
+                and any batch size: the batches are made of those that are left, and step 0 is the first of them.
+
         Raises:
             ShardError: an image does not decode; names shard, sample and offset.
         """
-        stream, self._idle = self._idle or _Stream(self._build, self._inputs), None
-        for plan, outputs in self._decoded(stream, self._plan(epoch, start)):
-            votes = torch.from_numpy(self._samples.votes[plan.samples])
-            yield Batch(
-                self._images(outputs, plan),
-                votes.to(self._device, non_blocking=True),
-                self._samples.keys[plan.samples],
-            )
-        if start < len(self) and not self._share(len(self) - 1):
+        yield from self._one_ahead(self._plans(epoch, start, seen))
+        steps = num_steps(len(self._samples) - seen, self._batch_size * self._world_size)
+        if start < steps and not self._share(steps - 1, seen):
             yield self._empty_batch()
-        self._idle = stream  # an epoch that is left half-way has batches under way in its stream, which goes
-
-    def samples_before(self, step: int) -> int:
-        """How many samples this rank has seen in an epoch before `step`."""
-        if step < len(self):
-            return step * self._batch_size
-        return (step - 1) * self._batch_size + len(self._share(step - 1))
+        if self._store is not None:
+            self._after_filling(self._store)
 
     def close(self) -> None:
         """End the threads and free the buffers. The loader cannot be used afterwards."""
-        self._idle = None
-        if self._kernel is not None:
-            self._kernel.close()
+        self._end_idle()
+        self._engine.close()
+        if self._store is not None:
+            self._store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -139,81 +153,97 @@ class Loader:
     ) -> None:
         self.close()
 
-    def _make_kernel(self, backend: Backend) -> WarpKernel | None:
-        if backend == "opencv" and self._device.type != "cpu":
-            raise ValueError("the opencv backend works on the CPU only; use backend='dali' on a GPU")
-        if backend == "dali" or self._device.type != "cpu":
-            return None
-        return WarpKernel(self._views.view, self._stamp, num_threads=self._num_threads)
+    def _share(self, step: int, seen: int = 0) -> range:
+        left = len(self._samples) - seen
+        share = rank_share(left, step, self._batch_size, rank=self._rank, world_size=self._world_size)
+        return range(seen + share.start, seen + share.stop)
 
-    def _build(self, feed: Feed) -> Any:
-        on_gpu = self._device.type == "cuda"
-        options = {
-            "batch_size": self._batch_size,
-            "num_threads": self._num_threads,
-            "device_id": (self._device.index or 0) if on_gpu else None,
-            "prefetch_queue_depth": PREFETCHED_BATCHES,
-        }
-        if self._kernel is not None:
-            return decode_graph(feed, self._stamp, **options)
-        dtype = torch.float16 if on_gpu else torch.float32
-        return view_graph(
-            feed,
-            view=self._views.view,
-            stamp=self._stamp,
-            num_views=len(self._views),
-            dtype=dtype,
-            on_gpu=on_gpu,
-            hw_decoder_load=self._hw_decoder_load,
-            **options,
-        )
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if not self._shuffle:
+            return np.arange(len(self._samples))
+        if self._shares is not None:
+            return balanced_order(self._shares, seed=self._seed, epoch=epoch)
+        return epoch_order(len(self._samples), seed=self._seed, epoch=epoch)
 
-    def _share(self, step: int) -> range:
-        return rank_share(len(self._samples), step, self._batch_size, rank=self._rank, world_size=self._world_size)
-
-    def _plan(self, epoch: int, start: int) -> Iterator[_Plan]:
+    def _plans(self, epoch: int, start: int, seen: int) -> Iterator[Plan]:
         count = len(self._samples)
-        order = epoch_order(count, seed=self._seed, epoch=epoch) if self._shuffle else np.arange(count)
-        for step in range(start, len(self)):
-            positions = self._share(step)
+        order = self._order(epoch)
+        for step in range(start, num_steps(count - seen, self._batch_size * self._world_size)):
+            positions = self._share(step, seen)
             if not positions:  # the last step of a rank that gets nothing of it
                 return
             samples = order[positions.start : positions.stop]
-            yield _Plan(samples, self._views.parameters(self._stamp, epoch, positions))
+            decode = np.arange(len(samples)) if self._store is None else self._store.missing(samples)
+            yield Plan(samples, self._views.parameters(self._stamp, epoch, positions), decode)
 
-    def _inputs(self, plan: _Plan) -> list[Any]:
-        """What DALI's graph is fed for a batch."""
-        jpegs = self._samples.jpegs(plan.samples)
-        if self._kernel is not None:
-            return [jpegs]
-        return [jpegs, *(each for view in plan.views for each in _graph_inputs(view))]
+    def _one_ahead(self, plans: Iterator[Plan]) -> Iterator[Batch]:
+        """The batches of plans; while one is in use, the views of the next are being made."""
+        earlier: tuple[Plan, Job] | None = None
+        for plan, outputs in self._decoded(plans):
+            job = self._engine.start(plan, outputs)
+            if earlier is not None:
+                yield self._batch(*earlier)
+            earlier = plan, job
+        if earlier is not None:
+            yield self._batch(*earlier)
 
-    def _decoded(self, stream: "_Stream", plans: Iterator[_Plan]) -> Iterator[tuple[_Plan, Any]]:
+    def _decoded(self, plans: Iterator[Plan]) -> Iterator[tuple[Plan, Any]]:
+        """Each plan with what DALI decoded for it, None where nothing was to decode."""
+        if self._store is not None and self._store.is_full:
+            yield from ((plan, None) for plan in plans)
+            return
+        stream, self._idle = self._idle or Stream(self._engine.build, self._inputs), None
         try:
             yield from stream.run(plans)
+            if self._idle is None:  # another epoch under way may have come to its end before
+                self._idle = stream
         except RuntimeError as error:
             if (broken := self._find_broken(stream.under_way)) is None:
                 raise
             raise broken from error
+        finally:
+            if self._idle is not stream:  # an epoch that is left half-way has batches under way in its stream
+                stream.close()
+
+    def _inputs(self, plan: Plan) -> list[Any]:
+        return self._engine.inputs(plan, self._jpegs(plan))
+
+    def _jpegs(self, plan: Plan) -> list[Bytes]:
+        return self._samples.jpegs(plan.samples[plan.decode])
+
+    def _batch(self, plan: Plan, job: Job) -> Batch:
+        views = _stack_turns(job.result(), self._num_turns)
+        if self._store is not None:
+            self._store.note_progress()
+        votes = torch.from_numpy(self._samples.votes[plan.samples])
+        if self._device.type == "cuda":
+            votes = votes.pin_memory().to(self._device, non_blocking=True)
+        return Batch(views, votes, self._samples.keys[plan.samples])
+
+    def _after_filling(self, store: ResidentStore) -> None:
+        """At the end of an epoch: once all stamps are there, save them and give up DALI's threads and buffers."""
+        if store.is_full and not self._is_saved:
+            self._is_saved = True
+            self._end_idle()
+            self._opener.save(store)
+
+    def _end_idle(self) -> None:
+        if self._idle is not None:
+            self._idle.close()
+            self._idle = None
 
     def _empty_batch(self) -> Batch:
         """What a rank gets in the last step where there are fewer samples than ranks."""
         size = self._views.view.size_px
-        dtype = torch.float32 if self._device.type == "cpu" else torch.float16
-        images = torch.empty(0, 3, size, size, dtype=dtype, device=self._device)
+        images = (torch.empty(0, 3, size, size, dtype=self._dtype, device=self._device),)
         votes = torch.from_numpy(self._samples.votes[:0]).to(self._device)
-        return Batch((images,) * len(self._views), votes, self._samples.keys[:0])
+        views = _stack_turns(images * (len(self._views) * self._num_turns), self._num_turns)
+        return Batch(views, votes, self._samples.keys[:0])
 
-    def _images(self, outputs: Any, plan: _Plan) -> tuple[Tensor, ...]:
-        if self._kernel is not None:
-            windows = list(np.from_dlpack(outputs[0].as_tensor()))
-            return self._kernel(windows, plan.views)
-        return tuple(torch.utils.dlpack.from_dlpack(output.as_tensor()).permute(0, 3, 1, 2) for output in outputs)
-
-    def _find_broken(self, plans: Iterable[_Plan]) -> ShardError | None:
+    def _find_broken(self, plans: Iterable[Plan]) -> ShardError | None:
         """Find the sample that does not decode; DALI only says that one of a batch did not."""
         for plan in plans:
-            for sample, jpeg in zip(plan.samples.tolist(), self._samples.jpegs(plan.samples), strict=True):
+            for sample, jpeg in zip(plan.samples[plan.decode].tolist(), self._jpegs(plan), strict=True):
                 try:
                     simplejpeg.decode_jpeg(jpeg, strict=True)
                 except ValueError as error:
@@ -224,35 +254,28 @@ class Loader:
         return None
 
 
-class _Stream:
-    """A DALI pipeline, and the plans of the batches that are under way in it."""
-
-    def __init__(self, build: Callable[[Feed], Any], inputs: Callable[[_Plan], list[Any]]) -> None:
-        self._inputs = inputs
-        self._plans: Iterator[_Plan] = iter(())
-        self.under_way: deque[_Plan] = deque()
-        self._pipeline = build(self._feed)
-
-    def run(self, plans: Iterator[_Plan]) -> Iterator[tuple[_Plan, Any]]:
-        """Each plan with what DALI made of it. To be run to the end, before it is run again."""
-        self._plans = plans
-        while True:
-            try:
-                outputs = self._pipeline.run()
-            except StopIteration:
-                self._pipeline.reset()
-                return
-            yield self.under_way.popleft(), outputs
-
-    def _feed(self) -> list[Any]:
-        """The inputs of the next batch; DALI calls this ahead of time."""
-        plan = next(self._plans)
-        self.under_way.append(plan)
-        return self._inputs(plan)
+def _check_options(backend: Backend, work: Work, store: StorePolicy) -> None:
+    if work.dtype not in DTYPES:
+        raise ValueError(f"views cannot be {work.dtype}; choose one of {', '.join(map(str, DTYPES))}")
+    if backend == "opencv" and work.on_gpu:
+        raise ValueError("the opencv backend works on the CPU only; use backend='dali' or 'triton' on a GPU")
+    if backend == "dali" and store.mode != "stream":
+        raise ValueError("DALI's graph takes no stamps from a store; use backend='auto' with one")
 
 
-def _graph_inputs(view: Parameters) -> list[NDArray[np.float32]]:
-    """A view's parameters as inputs of `graph.view_graph`."""
-    if view.colours is None:
-        return [view.warps]
-    return [view.warps, np.ascontiguousarray(view.colours[:, :, :3]), 255 * view.colours[:, :, 3]]
+def _make_engine(backend: Backend, work: Work, store: ResidentStore | None) -> Engine:
+    if backend == "auto":
+        needs_kernel = store is not None or work.dtype == torch.bfloat16  # which DALI does not normalise to
+        backend = ("triton" if needs_kernel else "dali") if work.on_gpu else "opencv"
+    if backend == "dali":
+        return GraphEngine(work)
+    return TritonEngine(work, store) if backend == "triton" else OpenCvEngine(work, store)
+
+
+def _stack_turns(images: tuple[Tensor, ...], num_turns: int) -> tuple[Tensor, ...]:
+    """The turns of each view as one tensor of shape (batch, turns, 3, size, size); a single one stays as it is."""
+    if num_turns == 1:
+        return images
+    starts = range(0, len(images), num_turns)
+    pixels = [image.permute(0, 2, 3, 1) for image in images]  # as they lie in memory
+    return tuple(torch.stack(pixels[at : at + num_turns], dim=1).permute(0, 1, 4, 2, 3) for at in starts)

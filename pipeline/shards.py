@@ -87,6 +87,19 @@ class Samples:
         return f"{shard}: sample {self.keys[sample]} at offset {self._offset[sample]}"
 
 
+def shards_of(folder: Path, manifest: Manifest, split: str) -> tuple[Shard, ...]:
+    """The shards of a split; `folder` is what errors call the set.
+
+    Raises:
+        ShardError: there is no such split.
+    """
+    shards = manifest.splits.get(split, ())
+    if not shards:
+        known = ", ".join(manifest.splits) or "none"
+        raise ShardError(f"{folder}: no {split} shards; its splits are: {known}")
+    return shards
+
+
 def open_split(folder: Path, split: str, *, fold: Fold | None = None) -> tuple[Samples, Samples | None]:
     """The samples of a split, without and (where a fold is given) those of the held-out shards.
 
@@ -94,10 +107,7 @@ def open_split(folder: Path, split: str, *, fold: Fold | None = None) -> tuple[S
         ShardError: there is no such split, or a shard is not what the manifest says.
     """
     manifest = read_manifest(folder)
-    shards = manifest.splits.get(split, ())
-    if not shards:
-        known = ", ".join(manifest.splits) or "none"
-        raise ShardError(f"{folder}: no {split} shards; its splits are: {known}")
+    shards = shards_of(folder, manifest, split)
     if fold is None:
         return Samples(folder, manifest, shards), None
     kept, held_out = fold.split(shards)

@@ -1,11 +1,11 @@
-"""Stamp and warp on the CPU with OpenCV, colour and normalise with torch: what `graph.view_graph` does, faster.
+"""Reduce and warp on the CPU with OpenCV: what `graph.view_graph` does after decoding, faster.
 
 On 2 cores DALI's CPU resize and warp are the slow part of its graph (docs/experiments.md, 2026-11-20), so on a CPU
 DALI decodes and this does the rest. Tests hold both to the same pixels for the same parameters.
 """
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -19,61 +19,93 @@ from pipeline.augment import Parameters
 
 Pixels = NDArray[np.uint8]
 
+SAMPLES_PER_TASK = 8
+"""Few enough that threads end together, many enough that handing out tasks costs nothing beside them."""
+
+FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+
+
+class Job:
+    """Views that threads are at work on."""
+
+    def __init__(self, tasks: Sequence["Future[None]"], views: tuple[Tensor, ...]) -> None:
+        self._tasks, self._views = tasks, views
+
+    def result(self) -> tuple[Tensor, ...]:
+        """Wait for the views; raises what a thread raised."""
+        for task in self._tasks:
+            task.result()
+        return self._views
+
 
 class WarpKernel:
-    """Makes the views of a batch of decoded windows, on `num_threads` threads.
+    """Makes the views of stamps, on `num_threads` threads.
 
     OpenCV's own threads are switched off for the process: images are small and many, so samples run in parallel.
+
+    Args:
+        dtype: of the views: float32, float16 or bfloat16.
     """
 
-    def __init__(self, view: View, stamp: Stamp, *, num_threads: int) -> None:
+    def __init__(self, view: View, *, num_threads: int, dtype: torch.dtype = torch.float32) -> None:
         cv2.setNumThreads(1)
-        self._view, self._stamp = view, stamp
+        self._size, self._dtype = view.size_px, dtype
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="warp")
-        self._num_threads = num_threads
-        scale, offset = _normalisation(view)
-        self._scale, self._offset = torch.from_numpy(scale), torch.from_numpy(offset)
+        self._gain, self._offset = normalisation(view)
+        levels = np.arange(256, dtype=np.float32)[:, None] / 255
+        self._table = _as_bits(np.asarray(levels * self._gain + self._offset, np.float32), dtype)[None]
+        bounds = np.stack([self._offset, self._gain + self._offset])
+        self._bounds = np.tile(bounds, (1, self._size))  # of a row of pixels, for loops without a short inner one
 
-    def __call__(self, windows: Sequence[Pixels], views: Sequence[Parameters]) -> tuple[Tensor, ...]:
-        """Make the views.
+    def start(self, count: int, stamp_of: Callable[[int], Pixels], views: Sequence[Parameters]) -> Job:
+        """Begin to make the views of `count` samples; gives at once what will be waited for.
 
         Args:
-            windows: decoded windows of the stamp, uint8, each (window height, window width, 3).
+            stamp_of: gives the stamp of a sample, uint8, shape (height, width, 3). Threads call it, once a sample.
             views: for each view, the parameters of the samples.
 
         Returns:
-            For each view: float32, shape (samples, 3, size, size), channels-last, normalised. The memory is new.
+            For each view: `dtype`, shape (samples, 3, size, size), channels-last, normalised. The memory is new.
         """
-        size = self._view.size_px
-        pixels = np.empty((len(views), len(windows), size, size, 3), dtype=np.uint8)
-        chunks = np.array_split(np.arange(len(windows)), self._num_threads)
-        for done in [self._threads.submit(self._warp, windows, views, chunk.tolist(), pixels) for chunk in chunks]:
-            done.result()
-        return tuple(
-            self._finish(torch.from_numpy(images), each.colours)
-            for images, each in zip(pixels, views, strict=True)
-        )
+        pixels = [np.empty((count, self._size, self._size, 3), self._table.dtype) for _ in views]
+        finishes = [self._finish(each.colours) for each in views]
+        matrices = [_to_opencv(each.warps) for each in views]
+
+        def warp(samples: range) -> None:
+            size = (self._size, self._size)
+            wide, warped = np.empty((*size, 4), np.uint8), np.empty((*size, 3), np.uint8)
+            for sample in samples:
+                # A warp reads across rows: this sweep brings the stamp into the cache, and OpenCV warps four channels
+                # faster than three. Together they more than halve the time (docs/experiments.md, 2026-11-20).
+                stamp = cv2.cvtColor(stamp_of(sample), cv2.COLOR_RGB2RGBA)
+                for matrix, finish, out in zip(matrices, finishes, pixels, strict=True):
+                    cv2.warpAffine(stamp, matrix[sample], size, dst=wide, flags=FLAGS)
+                    cv2.cvtColor(wide, cv2.COLOR_RGBA2RGB, dst=warped)
+                    finish(warped, sample, out[sample])
+
+        chunks = [range(at, min(at + SAMPLES_PER_TASK, count)) for at in range(0, count, SAMPLES_PER_TASK)]
+        tensors = (torch.from_numpy(each).view(self._dtype).permute(0, 3, 1, 2) for each in pixels)
+        return Job([self._threads.submit(warp, chunk) for chunk in chunks], tuple(tensors))
 
     def close(self) -> None:
-        """End the threads."""
-        self._threads.shutdown()
+        """End the threads, after what they are at work on."""
+        self._threads.shutdown(cancel_futures=True)
 
-    def _warp(
-        self, windows: Sequence[Pixels], views: Sequence[Parameters], samples: Sequence[int], out: Pixels
-    ) -> None:
-        size = (self._view.size_px, self._view.size_px)
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        matrices = [_to_opencv(each.warps) for each in views]
-        for sample in samples:
-            stamp = reduce_window(windows[sample], self._stamp)
-            for view, matrix in enumerate(matrices):
-                cv2.warpAffine(stamp, matrix[sample], size, dst=out[view, sample], flags=flags)
+    def _finish(self, colours: NDArray[np.float32] | None) -> Callable[[Pixels, int, NDArray[Any]], object]:
+        """What makes a warped sample its view: a look-up in a table, or colours changed, clipped and normalised."""
+        if colours is None:
+            return lambda warped, _, out: cv2.LUT(warped, self._table, dst=out)
+        matrices = self._gain[:, None] * colours[:, :, :3] / 255
+        offsets = self._gain * colours[:, :, 3] + self._offset
+        changes = np.concatenate([matrices, offsets[:, :, None]], axis=2)
 
-    def _finish(self, pixels: Tensor, colours: NDArray[np.float32] | None) -> Tensor:
-        images = pixels.to(torch.float32)
-        if colours is not None:
-            images = _change_colours(images, torch.from_numpy(colours))
-        return images.mul_(self._scale).add_(self._offset).permute(0, 3, 1, 2)
+        def change(warped: Pixels, sample: int, out: NDArray[Any]) -> None:
+            changed = np.asarray(cv2.transform(warped.astype(np.float32), changes[sample]), np.float32)
+            rows = changed.reshape(len(warped), -1)
+            np.clip(rows, *self._bounds, out=rows)
+            out[:] = _as_bits(rows, self._dtype).reshape(out.shape)
+
+        return change
 
 
 def reduce_window(window: Pixels, stamp: Stamp) -> Pixels:
@@ -93,26 +125,24 @@ def reduce_window(window: Pixels, stamp: Stamp) -> Pixels:
     return np.asarray(image, dtype=np.uint8)
 
 
+def normalisation(view: View) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(gain, offset) so that gain * pixel + offset is (pixel - mean) / std, pixels in [0, 1], shape (3,) each."""
+    mean, std = np.array(view.mean, np.float32), np.array(view.std, np.float32)
+    return (1 / std).astype(np.float32), (-mean / std).astype(np.float32)
+
+
+def _as_bits(values: NDArray[np.float32], dtype: torch.dtype) -> NDArray[Any]:
+    """float32 as it is; float16 and bfloat16, of which numpy does not know the latter, as their bits in uint16."""
+    if dtype == torch.float16:
+        return values.astype(np.float16).view(np.uint16)
+    if dtype == torch.bfloat16:
+        bits = np.ascontiguousarray(values).view(np.uint32)
+        return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)  # the upper half, to nearest even
+    return values
+
+
 def _to_opencv(warps: NDArray[np.float32]) -> NDArray[np.float32]:
     """From continuous coordinates to OpenCV's, where the middle of pixel i is i."""
     moved = warps.copy()
     moved[:, :, 2] += warps[:, :, :2].sum(axis=2) * 0.5 - 0.5
     return moved
-
-
-def _change_colours(images: Tensor, colours: Tensor) -> Tensor:
-    """Apply colour changes for pixels in [0, 1] to pixels in 0..255, and clip.
-
-    Args:
-        images: float32, shape (samples, height, width, 3).
-        colours: shape (samples, 3, 4).
-    """
-    flat = images.flatten(1, 2)
-    changed = torch.baddbmm(255 * colours[:, None, :, 3], flat, colours[:, :, :3].mT)
-    return changed.clamp_(0, 255).view_as(images)
-
-
-def _normalisation(view: View) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(scale, offset) so that scale * pixel + offset is (pixel / 255 - mean) / std."""
-    mean, std = np.array(view.mean, np.float32), np.array(view.std, np.float32)
-    return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)

@@ -14,6 +14,7 @@ from galaxy_zoo.errors import ShardError
 from galaxy_zoo.index import Sample, key_of
 from galaxy_zoo.manifest import Manifest
 from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.walk import walk
 from shard_tool.shard_reader import decode_votes, image_of, proven_index, read_component, votes_of
 
 COLUMNS, GAP_PX, LINE_PX, FONT_PX = 8, 6, 13, 11
@@ -54,21 +55,8 @@ def read_galaxies(
 
 
 def main_votes(votes: NDArray[np.float32], tree: DecisionTree) -> list[str]:
-    """What most voted for: down the tree from its first question, always by the answer with the most votes.
-
-    Args:
-        votes: shape (answers,); a question that is missing a vote or that nobody answered ends its branch.
-    """
-    first, *_ = tree.order
-    lines, chosen = [], set()
-    for number in tree.order:
-        question, columns = tree.questions[number], tree.slices[number]
-        mine = votes[columns]
-        if (number == first or tree.parents[number] in chosen) and mine.max() > 0:  # NaN compares false
-            best = int(np.argmax(mine))
-            chosen.add(columns.start + best)
-            lines.append(f"{question.answers[best]} {mine[best]:.2f}")
-    return lines
+    """What most voted for, a line a question; `votes` has the shape (answers,)."""
+    return [f"{step.answer} {step.votes:.2f}" for step in walk(votes, tree)]
 
 
 def draw_sheet(galaxies: Sequence[Galaxy], *, num_columns: int = COLUMNS) -> Image.Image:

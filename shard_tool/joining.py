@@ -9,7 +9,7 @@ from galaxy_zoo.errors import ImageError, InputError, SourceError
 from shard_tool.draft import SPLITS, Draft, FoundFile, Row
 from shard_tool.galaxy10 import is_hdf5, read_galaxy10
 from shard_tool.options import CatalogueOptions, PackOptions
-from shard_tool.sources import list_images, list_source, settle
+from shard_tool.sources import list_images, list_only_images, list_source, settle
 
 
 def join(options: PackOptions) -> Draft:
@@ -24,6 +24,10 @@ def join(options: PackOptions) -> Draft:
         _join_rows(draft, options, options.source)
     elif options.catalogue is not None:
         _join_catalogue(draft, options, options.catalogue)
+    elif options.only_images:
+        list_only_images(draft, options.source)
+        _refuse_repeated(draft, "test")
+        _reject(draft, [])
     else:
         _join_tables(draft, options)
     return draft

@@ -21,7 +21,8 @@ class PackOptions:
     """What to pack, and how.
 
     `shards` is None for shards of about 64 MB. Without `decode` headers alone are read. A stretch of FITS images is an
-    error where there are none, if `stretch_is_asked` for just these.
+    error where there are none, if `stretch_is_asked` for just these. With `only_images` every image is a test image,
+    whatever its folder is called, and SOURCE may be a single one.
     """
 
     source: AnyPath
@@ -35,3 +36,4 @@ class PackOptions:
     catalogue: CatalogueOptions | None = None
     decode: bool = True
     stretch_is_asked: bool = True
+    only_images: bool = False

@@ -94,6 +94,17 @@ def list_images(draft: Draft, source: AnyPath, catalogue: AnyPath) -> None:
             draft.ignore(file.shown, "no image")
 
 
+def list_only_images(draft: Draft, source: AnyPath) -> None:
+    """Write the images of a folder or archive, or the one that SOURCE is, into an empty draft as test images.
+
+    Raises:
+        SourceError: as `list_source`.
+    """
+    is_image = source.is_file() and source.name.lower().endswith(IMAGE_SUFFIXES)
+    files = iter([file_at(path_text(source), source.name)]) if is_image else walk(source)
+    _find_files(draft, source, (FoundFile(f, what := _what(f), "test" if what == IMAGE else None) for f in files))
+
+
 def _find_files(draft: Draft, source: AnyPath, files: Iterator[FoundFile]) -> None:
     draft.add_files(files)
     if not draft.count():

@@ -1,11 +1,15 @@
 """What several tests share, made once: no test needs real data."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import settings
 from making import NUM_TEST, NUM_TRAIN, pack, write_kaggle_folder
+
+# Networks of tests are tiny: threads, which torch starts where it is first used, would wait for each other mostly.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # The same cases every time, so a test that passed stays passed; --hypothesis-profile=default searches for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -29,7 +29,7 @@ def commands(heading: str) -> str:
 
 def run(script: str, folder: Path) -> None:
     """Run commands in a folder that also holds the scripts; fails the test where one of them fails."""
-    for name in ("train.py", "predict.py", "views.py"):
+    for name in ("train.py", "predict.py", "evaluate.py", "views.py"):
         (folder / name).symlink_to(ROOT / name)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(["bash", "-euc", script], cwd=folder, env={**os.environ, "PATH": path}, check=True)
@@ -38,9 +38,13 @@ def run(script: str, folder: Path) -> None:
 @pytest.mark.slow
 def test_the_steps_on_the_kaggle_data(kaggle_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(kaggle_folder, tmp_path / "kaggle")
-    run(commands("On the Kaggle data"), tmp_path)
+    evaluating = commands("Looking at runs").replace(
+        "--out report", "--out report --cams 1 --points 12 --embedding pca"
+    )
+    run(commands("On the Kaggle data") + evaluating, tmp_path)
     ids = [path.stem for path in (kaggle_folder / "images_test_rev1").iterdir()]
     read_submission(tmp_path / "submission.csv", load_tree("gz2-kaggle"), expected_ids=ids)
+    assert (tmp_path / "report" / "report.html").exists()
 
 
 @pytest.mark.slow

@@ -1,28 +1,30 @@
 import json
+import multiprocessing
+import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from dying import train_and_die
 from making import pack, write_kaggle_folder
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import loop
 import predict
 import train
-from ensemble.checkpoint import load_state, positions
+from ensemble.checkpoint import Position, load_state, positions
 from galaxy_zoo.files import exclusive
+from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.submission import read_submission
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
 from pipeline.shards import Fold, open_split
-
-ROOT = Path(__file__).parents[1]
 
 RECIPE = """
 [about]
@@ -99,6 +101,11 @@ def test_a_run_leaves_logs_and_checkpoints_for_every_member(finished: Path) -> N
         assert (folder / "best.safetensors").exists()
         assert positions(folder)[-1] == (4, 0)
         assert list(folder.glob("events.out.tfevents*"))
+        assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+        events = EventAccumulator(str(folder)).Reload()
+        assert {"loss", "rmse", "learning_rate", "rmse/spiral", "accuracy/spiral"} < set(events.Tags()["scalars"])
+        assert [event.step for event in events.Scalars("rmse/spiral")] == [0, 1, 2, 3]
+        assert events.Tags()["images"] == ["galaxies"]
     saved = json.loads((finished / "run.json").read_text())
     assert torch.__version__.startswith(saved["versions"]["torch"])
     assert saved["recipe"] == tomllib.loads(RECIPE)
@@ -134,12 +141,8 @@ def test_a_member_alone_is_the_same_as_in_company(
     assert same(weights(finished, 0), weights(tmp_path / "run", 0))
 
 
-@pytest.mark.parametrize("stop_after", [2, 5, 9])
-def test_a_run_interrupted_at_a_step_and_resumed_ends_with_the_same_weights(
-    finished: Path, shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
-) -> None:
-    out = tmp_path / "run"
-    arguments = (shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", out)
+def run_and_interrupt(patch: pytest.MonkeyPatch, stop_after: int, *arguments: object) -> Result:
+    """Run train.py and press Ctrl-C after so many steps."""
     add = train.Meter.add
     steps = 0
 
@@ -150,10 +153,20 @@ def test_a_run_interrupted_at_a_step_and_resumed_ends_with_the_same_weights(
         if steps == stop_after:
             signal.raise_signal(signal.SIGINT)
 
+    patch.setattr(train.Meter, "add", interrupting)
+    stopped = run(*arguments)
+    assert stopped.exit_code == 130, stopped.output
+    return stopped
+
+
+@pytest.mark.parametrize("stop_after", [2, 5, 9])
+def test_a_run_interrupted_at_a_step_and_resumed_ends_with_the_same_weights(
+    finished: Path, shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    out = tmp_path / "run"
+    arguments = (shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", out)
     with monkeypatch.context() as patch:
-        patch.setattr(train.Meter, "add", interrupting)
-        stopped = run(*arguments)
-    assert stopped.exit_code == 130
+        stopped = run_and_interrupt(patch, stop_after, *arguments)
     assert "--resume" in stopped.output
     resumed = run(*arguments, "--resume")
     assert resumed.exit_code == 0, resumed.output
@@ -162,35 +175,116 @@ def test_a_run_interrupted_at_a_step_and_resumed_ends_with_the_same_weights(
         assert [m["loss"] for m in metrics(out, member)] == [m["loss"] for m in metrics(finished, member)]
 
 
+def test_a_network_that_looks_at_several_turns_of_a_view_trains_resumes_and_predicts(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = "crop_px = 69\nsize_px = 69\nturns_deg = [0, 45]"
+    network = 'kind = "dieleman"\ndense = [8]\ntop_filters = 8'
+    _, _, rest = RECIPE.partition("[head]")
+    own = tmp_path / "own.toml"
+    own.write_text(f'[about]\nsource = "the tests"\n[view]\n{view}\n[network]\n{network}\n[head]{rest}')
+    arguments = (shards, "--recipe", own, "--epochs", 1, "--fold", "1/5", "--out", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        run_and_interrupt(patch, 2, *arguments)
+    resumed = run(*arguments, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    options = ["--views", "2", "--out", tmp_path / "s.csv", "--device", "cpu", "--threads", "1"]
+    done = CliRunner().invoke(predict.main, [str(each) for each in (tmp_path / "run", shards, *options)])
+    assert done.exit_code == 0, done.output
+    assert len(read_submission(tmp_path / "s.csv", load_tree("gz2-kaggle"))) == 21
+
+
 @pytest.mark.slow
-def test_a_run_killed_and_resumed_ends_with_the_same_weights(
+def test_a_run_killed_again_and_again_ends_with_the_same_weights(
     finished: Path, shards: Path, recipe: Path, tmp_path: Path
 ) -> None:
+    """Killed five times, in the middle of epochs and at their ends, while checkpoints come every other step."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["torch.utils.tensorboard", "timm", "pandas", "matplotlib.figure"])  # once
     out = tmp_path / "run"
-    options = [
-        "--recipe",
-        recipe,
-        "--members",
-        "2",
-        "--fold",
-        "1/5",
-        "--out",
-        out,
-        "--device",
-        "cpu",
-        "--threads",
-        "1",
-    ]
-    process = subprocess.Popen([sys.executable, ROOT / "train.py", shards, *options], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(out.glob("member-01/last-*.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    resumed = run(shards, *options[:8], "--resume")
-    assert resumed.exit_code == 0, resumed.output
+    options = ["--members", 2, "--fold", "1/5", "--out", out, "--save-steps", 2, "--device", "cpu", "--threads", 1]
+    arguments = [str(each) for each in (shards, "--recipe", recipe, *options)]
+    codes = []
+    for steps in (3, 1, 6, 5, 4, 0):
+        resuming = ["--resume"] if (out / "run.json").exists() else []
+        process = processes.Process(target=train_and_die, args=([*arguments, *resuming], steps))
+        process.start()
+        process.join(120)
+        codes.append(process.exitcode)
+    assert codes == [-signal.SIGKILL] * 5 + [0]
     for member in range(2):
         assert same(weights(finished, member), weights(out, member))
+        assert [m["loss"] for m in metrics(out, member)] == [m["loss"] for m in metrics(finished, member)]
+
+
+def test_checkpoints_come_also_after_so_many_steps_and_minutes(
+    shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Position] = []
+    monkeypatch.setattr(loop, "save_checkpoint", lambda folder, position, state: saved.append(position))
+    arguments = (shards, "--recipe", recipe, "--fold", "1/5", "--epochs", 2)
+    assert run(*arguments, "--out", tmp_path / "a", "--save-steps", 2).exit_code == 0
+    assert saved == [(0, 2), (0, 4), (1, 0), (1, 2), (1, 4), (2, 0)]
+    saved.clear()
+    assert run(*arguments, "--out", tmp_path / "b", "--save-minutes", 1e-9).exit_code == 0
+    assert saved[-6:] == [(1, step) for step in range(5)] + [(2, 0)]
+    saved.clear()
+    assert run(*arguments, "--out", tmp_path / "c").exit_code == 0
+    assert saved == [(1, 0), (2, 0)]
+
+
+def test_every_fold_gets_a_run_of_its_own(shards: Path, recipe: Path, tmp_path: Path) -> None:
+    arguments = (shards, "--recipe", recipe, "--fold", "all/2", "--epochs", 1, "--out", tmp_path / "runs")
+    assert run(*arguments).exit_code == 0
+    assert [
+        json.loads((tmp_path / "runs" / f"fold-{k}-of-2" / "run.json").read_text())["fold"] for k in (0, 1)
+    ] == [
+        "0/2",
+        "1/2",
+    ]
+    resumed = run(*arguments, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert len(metrics(tmp_path / "runs" / "fold-1-of-2")) == 1
+
+
+def with_training(recipe: Path, folder: Path, **values: object) -> Path:
+    """The same recipe with other keys in [training], its last table."""
+    path = folder / "other.toml"
+    path.write_text(recipe.read_text() + "".join(f"{key} = {value}\n" for key, value in values.items()))
+    return path
+
+
+def test_a_member_stops_after_rises_of_its_score_in_a_row(shards: Path, recipe: Path, tmp_path: Path) -> None:
+    """At this learning rate the score goes up and down."""
+    other = with_training(recipe, tmp_path, patience=1)
+    other.write_text(other.read_text().replace("lr = 0.003", "lr = 0.3").replace("epochs = 4", "epochs = 30"))
+    out = tmp_path / "run"
+    result = run(shards, "--recipe", other, "--members", 2, "--fold", "1/5", "--out", out)
+    assert result.exit_code == 0, result.output
+    for member in range(2):
+        scores = [line["rmse"] for line in metrics(out, member)]
+        rises = [later > earlier for earlier, later in pairwise(scores)]
+        assert len(scores) < 30
+        assert rises == [False] * (len(rises) - 1) + [True]
+
+
+def test_trials_choose_the_initial_weights_that_score_best(shards: Path, recipe: Path, tmp_path: Path) -> None:
+    other = with_training(recipe, tmp_path, trials=3)
+    result = run(shards, "--recipe", other, "--fold", "1/5", "--epochs", 1, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    one_epoch = [metrics(tmp_path / "run")[0]["rmse"]]
+    result = run(shards, "--recipe", other, "--fold", "none", "--out", tmp_path / "none")
+    assert result.exit_code == 1
+    assert "needs a fold" in result.output
+    plain = run(shards, "--recipe", recipe, "--fold", "1/5", "--epochs", 1, "--out", tmp_path / "plain")
+    assert plain.exit_code == 0
+    assert one_epoch[0] <= metrics(tmp_path / "plain")[0]["rmse"]  # its weights were the first of the trials
+
+
+def test_the_list_of_recipes_needs_no_shards() -> None:
+    result = CliRunner().invoke(train.main, ["--list"])
+    assert result.exit_code == 0
+    assert "19,460,645" in result.output
 
 
 def test_members_saved_at_different_steps_go_back_to_the_newest_common_one(
@@ -272,8 +366,11 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoints(
     out = tmp_path / "run"
     result = run(shards, "--recipe", wild, "--fold", "none", "--epochs", 9, "--out", out)
     assert result.exit_code == 1, result.output
+    assert re.search(r"epoch \d/9, step \d: the loss of member 0 is (nan|inf) on \d{6}, \d{6}, ", result.output)
     assert "lower learning rate" in result.output
     assert "Traceback" not in result.output
+    for path in (out / "member-00").glob("last-*"):
+        assert all(value.isfinite().all() for value in load_state(path)["member"]["network"].values())
 
 
 def test_resuming_a_finished_run_changes_nothing(finished: Path, shards: Path, recipe: Path) -> None:
@@ -297,6 +394,18 @@ def test_training_without_a_fold_uses_every_shard(shards: Path, recipe: Path, tm
     assert result.exit_code == 0, result.output
     assert "rmse" not in metrics(out)[0]
     assert (out / "member-00" / "best.safetensors").exists()
+
+
+def test_a_balanced_training_says_how_often_each_answer_comes(shards: Path, recipe: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(f'{recipe.read_text()}balance = "smooth or disk"\nbalance_strength = 0.5\n')
+    result = run(shards, "--recipe", own, "--epochs", 1, "--fold", "none", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert len(re.findall(r"smooth or disk: .*: \d+ galaxies, each [\d.]+ times an epoch", result.output)) == 3
+    own.write_text(f'{recipe.read_text()}balance = "smoth or disk"\n')
+    result = run(shards, "--recipe", own, "--out", tmp_path / "other")
+    assert result.exit_code == 1
+    assert "did you mean 'smooth or disk'?" in result.output
 
 
 def test_partly_labelled_galaxies_are_trained_on_with_their_votes_only(tmp_path: Path, recipe: Path) -> None:
@@ -378,6 +487,16 @@ class TestPredict:
         table = read_submission(out, load_tree("gz2-kaggle"), expected_ids=ids)
         assert len(table) == len(ids)
 
+    def test_views_at_several_zooms_are_blended(self, finished: Path, shards: Path, tmp_path: Path) -> None:
+        tables = []
+        for zooms in ("1", "1.25", "1,1.25"):
+            count = 2 * len(zooms.split(","))
+            out = tmp_path / "s.csv"
+            assert self.predict(finished, shards, "--out", out, "--views", count, "--zooms", zooms).exit_code == 0
+            tables.append(pd.read_csv(out).drop(columns="GalaxyID").to_numpy())
+        assert abs(tables[0] - tables[1]).max() > 1e-4
+        assert tables[2] == pytest.approx((tables[0] + tables[1]) / 2, abs=1e-6)
+
     def test_batches_do_not_change_the_prediction(self, finished: Path, shards: Path, tmp_path: Path) -> None:
         tables = []
         for size in (4, 128):
@@ -420,8 +539,11 @@ class TestPredict:
     def test_one_member_predicts_the_fold_with_exactly_its_validation_score(
         self, shards: Path, recipe: Path, labels: pd.DataFrame, tmp_path: Path
     ) -> None:
-        out = tmp_path / "run"
-        assert run(shards, "--recipe", recipe, "--fold", "1/5", "--out", out).exit_code == 0
+        out, own = tmp_path / "run", tmp_path / "own.toml"
+        own.write_text(recipe.read_text().replace("flip = true", 'flip = true\nnormalisation = "measured"'))
+        assert run(shards, "--recipe", own, "--fold", "1/5", "--out", out).exit_code == 0
+        mean = json.loads((out / "run.json").read_text())["recipe"]["view"]["mean"]
+        assert mean == list(read_manifest(shards).channel_mean)
         assert self.predict(out, shards, "--split", "train", "--out", tmp_path / "s.csv").exit_code == 0
         table = pd.read_csv(tmp_path / "s.csv", dtype={"GalaxyID": str}).set_index("GalaxyID")
         _, held_out = open_split(shards, "train", fold=Fold(1, 5))
@@ -457,7 +579,9 @@ class TestPredict:
         [
             (lambda a: a | {"run": "nothing"}, 1, "no run.json"),
             (lambda a: a | {"shards": "nothing"}, 1, "no manifest.json"),
-            (lambda a: a | {"views": 3}, 2, "give 1 or an even number"),
+            (lambda a: a | {"views": 3}, 2, "give 1 or a multiple of 2"),
+            (lambda a: a | {"zooms": "0.9,1.1"}, 2, "give 2 or a multiple of 4"),
+            (lambda a: a | {"zooms": "1,x"}, 2, "could not convert string to float: 'x'"),
             (lambda a: a | {"out": "nowhere/s.csv"}, 1, "nowhere is missing; make it first"),
             (lambda a: a | {"out": a["run"]}, 1, "is a folder; name a file in it"),
         ],
@@ -465,10 +589,14 @@ class TestPredict:
     def test_bad_input_is_one_message_and_a_bad_exit_code(
         self, finished: Path, shards: Path, tmp_path: Path, change, code: int, message: str
     ) -> None:
-        arguments = change({"run": finished, "shards": shards, "views": 1, "out": tmp_path / "s.csv"})
-        result = self.predict(
-            arguments["run"], arguments["shards"], "--views", arguments["views"], "--out", arguments["out"]
+        arguments = change({"run": finished, "shards": shards, "out": tmp_path / "s.csv"})
+        options = (
+            part
+            for name in ("views", "zooms", "out")
+            if name in arguments
+            for part in (f"--{name}", arguments[name])
         )
+        result = self.predict(arguments["run"], arguments["shards"], *options)
         assert result.exit_code == code, result.output
         assert message in result.output
         assert "Traceback" not in result.output

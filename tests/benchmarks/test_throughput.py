@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from benchmarks import throughput
 from benchmarks.gpu_results import Result
 
-STAGES = ["reader", "decode", "loader", "model", "end to end", "data wait"]
+STAGES = ["reader", "decode", "loader", "fill", "resident", "model", "end to end", "data wait"]
 
 
 @pytest.mark.slow

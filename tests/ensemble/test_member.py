@@ -2,6 +2,7 @@ import tomllib
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +10,7 @@ from ensemble.checkpoint import load_state, save_state
 from ensemble.member import Member
 from ensemble.recipe import Recipe, recipe_from_table
 from galaxy_zoo.tree import load_tree
-from galaxy_zoo.votes import normalise_votes
+from galaxy_zoo.votes import check_votes, normalise_votes, rmse
 
 TREE = load_tree("gz2-kaggle")
 CPU = torch.device("cpu")
@@ -94,3 +95,55 @@ def test_predictions_come_from_the_running_average_and_are_not_random() -> None:
     assert torch.equal(predicted, member.predict(images))
     assert not predicted.requires_grad
     assert not torch.equal(member.weights()["0.0.weight"], member.state()["network"]["0.0.weight"])
+
+
+def test_an_empty_batch_teaches_nothing_and_breaks_nothing() -> None:
+    """What a rank gets in a last step with fewer samples than ranks."""
+    member = Member(recipe(), TREE, seed=0, steps_per_epoch=4, device=CPU)
+    images, votes = batches(1)[0]
+    assert member.step(images[:0], votes[:0], weight=0.0) == 0
+    assert all(each.isfinite().all() for each in member.weights().values())
+    assert not any(each.grad.any() for each in member._network.parameters())
+
+
+def test_a_member_that_has_stopped_keeps_its_weights_and_its_state() -> None:
+    member = make()
+    images, votes = batches(1)[0]
+    member.step(images, votes)
+    member.stopped = True
+    before = {name: each.clone() for name, each in member.weights().items()}
+    assert member.step(images, votes) == 0
+    assert all(torch.equal(each, before[name]) for name, each in member.weights().items())
+    again = make()
+    again.load_state(member.state())
+    assert again.stopped
+    assert again.steps == 1
+
+
+def test_bf16_on_a_cpu_is_close_to_float32() -> None:
+    images, votes = batches(1)[0]
+    members = []
+    for precision in ("auto", "bf16"):
+        table = {key: dict(value) for key, value in recipe().table.items()}
+        table["training"]["precision"] = precision
+        members.append(
+            Member(recipe_from_table(table, "x", where="x"), TREE, seed=0, steps_per_epoch=4, device=CPU)
+        )
+    full, half = (float(member.step(images, votes)) for member in members)
+    assert full != half
+    assert half == pytest.approx(full, rel=0.02)
+    assert members[1].predict(images).dtype == torch.float32
+
+
+def test_a_dirichlet_member_learns_from_voters_and_predicts_votes() -> None:
+    table = {key: dict(value) for key, value in recipe().table.items()}
+    table["head"], table["loss"] = {"kind": "dirichlet"}, {"kind": "dirichlet_multinomial"}
+    table["training"]["ema_decay"] = 0.0
+    member = Member(recipe_from_table(table, "x", where="x"), TREE, seed=0, steps_per_epoch=40, device=CPU)
+    images, votes = batches(1)[0]
+    votes = torch.from_numpy(normalise_votes(votes.numpy() ** 3, TREE)).float()
+    losses = [float(member.step(images, votes)) for _ in range(30)]
+    assert losses[-1] < losses[0]
+    predicted = member.predict(images).double().numpy()
+    assert check_votes(predicted, TREE, tolerance=1e-5) == []
+    assert rmse(predicted, votes.numpy()) < rmse(normalise_votes(np.ones((8, 37)), TREE), votes.numpy())

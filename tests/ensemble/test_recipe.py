@@ -1,4 +1,5 @@
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from ensemble.listing import count_parameters, table_of_recipes
 from ensemble.member import build_network
 from ensemble.recipe import Recipe, known_recipes, load_recipe, recipe_from_table
 from galaxy_zoo.errors import RecipeError
 from galaxy_zoo.tree import load_tree
+from galaxy_zoo.votes import check_votes
 
 
 @pytest.fixture
@@ -22,21 +25,80 @@ def parse(table: dict[str, Any]) -> Recipe:
     return recipe_from_table(table, "mine", where="mine.toml")
 
 
+def images_for(recipe: Recipe) -> torch.Tensor:
+    """Two images of the recipe's shape."""
+    size, turns = recipe.view.size_px, len(recipe.view.turns_deg)
+    return torch.rand(2, *([turns] if turns > 1 else []), 3, size, size)
+
+
 @pytest.mark.parametrize("name", known_recipes())
-def test_every_recipe_makes_a_network_from_images_to_votes(name: str) -> None:
-    recipe, tree = load_recipe(name), load_tree("gz2-kaggle")
-    network = build_network(recipe, tree, pretrained=False).eval()
-    with torch.no_grad():
-        votes = network(torch.rand(2, 3, recipe.view.size_px, recipe.view.size_px))
-    assert votes.shape == (2, 37)
-    assert 0 <= votes.min() <= votes.max() <= 1
+def test_every_recipe_trains_all_it_should_on_images_of_its_size(name: str) -> None:
+    """On the meta device: shapes, types and gradients without the arithmetic."""
+    recipe = load_recipe(name)
+    tree = load_tree(recipe.about.tree)
+    with torch.device("meta"):
+        network = build_network(recipe, tree, pretrained=False)
+        votes = network[1](network[0](images_for(recipe)))
+        recipe.loss.build(tree)(votes, torch.rand_like(votes)).backward()
+    assert votes.shape == (2, len(tree.columns))
+    assert votes.dtype == torch.float32
+    assert all(each.grad is not None for each in network.parameters())
+    optimiser = recipe.optimiser.build(network[0], fused=False)
+    assert recipe.schedule.build(optimiser, epochs=recipe.training.epochs, steps_per_epoch=3)
     assert recipe.about.source
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("ng_cnn", 19_460_645)])
+PUBLISHED = {
+    "ng_cnn": 19_460_645,
+    "ng_cbam": 19_636_081,
+    "ng_baseline": 2_896_709,
+    "dieleman": pytest.approx(42e6, rel=0.01),
+    "plain": pytest.approx(1.4e6, rel=0.03),
+}
+
+
+@pytest.mark.parametrize(("name", "parameters"), PUBLISHED.items())
 def test_networks_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
-    network = build_network(load_recipe(name), load_tree("gz2-kaggle"), pretrained=False)
-    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert count_parameters(load_recipe(name)) == parameters
+
+
+@pytest.mark.parametrize("name", ["quick", "small_data", "dieleman_part_dense_256", "deepgalaxies_small"])
+def test_recipes_with_a_tree_head_obey_the_tree(name: str) -> None:
+    recipe = load_recipe(name)
+    tree = load_tree(recipe.about.tree)
+    with torch.no_grad():
+        votes = build_network(recipe, tree, pretrained=False).eval()(images_for(recipe))
+    assert check_votes(votes.double().numpy(), tree, tolerance=1e-5) == []
+
+
+FIELD = {
+    "khunger": 6, "serrano": 4, "ng": 9, "notebook": 4, "deepgalaxies": 4, "dieleman": 9,
+}  # fmt: skip
+
+
+def test_every_published_system_has_a_recipe() -> None:
+    families = Counter(name.split("_")[0] for name in known_recipes())
+    assert FIELD.items() <= families.items()
+
+
+def test_dirichlet_head_and_loss_need_each_other(table: dict[str, Any]) -> None:
+    table["head"] = {"kind": "dirichlet"}
+    with pytest.raises(RecipeError, match="need each other"):
+        parse(table)
+    table["loss"] = {"kind": "dirichlet_multinomial"}
+    assert parse(table).head
+
+
+def test_the_list_shows_what_was_measured_beside_what_was_published(tmp_path: Path) -> None:
+    (tmp_path / "accuracy-ng_cnn.json").write_text(
+        '{"recipe": "ng_cnn", "rmse": 0.0912345, "data": "7,696 galaxies"}'
+    )
+    lines = table_of_recipes(tmp_path).splitlines()
+    assert len(lines) == 1 + len(known_recipes())
+    [line] = [line for line in lines if line.startswith("ng_cnn ")]
+    assert "19,460,645" in line
+    assert "RMSE .08003, Kaggle private  " in line
+    assert line.endswith("  RMSE 0.09123, 7,696 galaxies")
 
 
 def test_an_unknown_recipe_names_the_nearest_one() -> None:
@@ -91,6 +153,11 @@ WRONG: list[tuple[Change, str]] = [
     (lambda t: t["network"].update(channels=[0, 1, 1, 1]), r"must all be at least 1"),
     (lambda t: t["network"].update(channels=[], kernels=[]), r"0 channels for 0 kernels"),
     (lambda t: t["network"].update(kernels=[4, 3, 3, 3]), r"kernels must be odd"),
+    (lambda t: t["view"].update(turns_deg=[0, 45]), r"turns_deg shows 2 of a view, network 'cnn' looks at 1"),
+    (
+        lambda t: t.update(network={"kind": "dieleman"}),
+        r"shows 1 of a view, network 'dieleman' looks at 2; give 2",
+    ),
     (lambda t: t.update(head=3), r"\[head\] must be a table"),
 ]
 
@@ -110,3 +177,14 @@ def test_epochs_can_be_changed_and_nothing_else_is(table: dict[str, Any]) -> Non
     assert changed.training.epochs == 3
     assert changed.view == recipe.view
     assert recipe.training.epochs != 3
+
+
+def test_a_measured_normalisation_is_filled_in_and_kept_in_the_table(table: dict[str, Any]) -> None:
+    for key in ("mean", "std"):
+        del table["view"][key]
+    table["view"]["normalisation"] = "measured"
+    recipe = parse(table).with_statistics((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (recipe.view.mean, recipe.view.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    again = parse(dict(recipe.table))
+    assert again.view == recipe.view
+    assert again.with_statistics((0.9,) * 3, (0.9,) * 3) is again

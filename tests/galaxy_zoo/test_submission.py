@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from galaxy_zoo import submission
 from galaxy_zoo.errors import SubmissionError
 from galaxy_zoo.submission import read_submission, sorted_ids, warnings_about, write_submission
-from galaxy_zoo.tree import DecisionTree
-from galaxy_zoo.votes import Floats
+from galaxy_zoo.tree import DecisionTree, load_tree
+from galaxy_zoo.votes import Floats, normalise_votes
 
 RNG = np.random.default_rng(0)
 SHAPES = """id,smooth,disk,two,more
@@ -23,6 +24,11 @@ SHAPES = """id,smooth,disk,two,more
 
 def predictions(rows: int) -> Floats:
     return RNG.random((rows, 37))
+
+
+def lawful(rows: int) -> Floats:
+    """Predictions that obey the tree."""
+    return normalise_votes(predictions(rows), load_tree("gz2-kaggle"))
 
 
 def test_a_submission_reads_back_as_written_to_eight_decimals(gz2: DecisionTree, tmp_path: Path) -> None:
@@ -53,6 +59,11 @@ def test_each_row_keeps_its_id_when_rows_are_sorted(gz2: DecisionTree, tmp_path:
 @given(st.lists(st.integers(0, 10**7), unique=True))
 def test_ids_ascend_by_number(ids: list[int]) -> None:
     assert sorted_ids([str(each) for each in ids]) == [str(each) for each in sorted(ids)]
+
+
+@given(st.lists(st.text("019", min_size=1, max_size=25), unique=True))
+def test_ids_of_any_length_ascend_by_number_and_leading_zeros_count_last(ids: list[str]) -> None:
+    assert sorted_ids(ids) == sorted(ids, key=lambda each: (int(each), each))
 
 
 def test_ids_that_are_not_all_numbers_ascend_by_text() -> None:
@@ -116,6 +127,18 @@ def test_a_missing_submission_is_named(shapes: DecisionTree, tmp_path: Path) -> 
         read_submission(tmp_path / "none.csv", shapes)
 
 
+def test_how_many_rows_are_taken_at_once_changes_neither_file_nor_warnings(
+    gz2: DecisionTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, predicted = [str(each) for each in RNG.permutation(100)], predictions(100)
+    write_submission(tmp_path / "whole.csv", ids, predicted, gz2)
+    warnings = warnings_about(predicted, gz2, np.full(37, 0.3))
+    monkeypatch.setattr(submission, "ROWS_AT_ONCE", 7)
+    write_submission(tmp_path / "parts.csv", ids, predicted, gz2)
+    assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert warnings_about(predicted, gz2, np.full(37, 0.3)) == warnings
+
+
 def test_many_missing_ids_are_counted_and_the_lowest_named(shapes: DecisionTree, tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     path.write_text(SHAPES)
@@ -125,33 +148,36 @@ def test_many_missing_ids_are_counted_and_the_lowest_named(shapes: DecisionTree,
 
 
 def test_good_predictions_give_no_warning(gz2: DecisionTree) -> None:
-    predicted = predictions(500)
+    predicted = lawful(500)
     assert warnings_about(predicted, gz2, predicted.mean(axis=0) + 0.05) == []
 
 
 def test_predictions_near_zero_everywhere_give_both_warnings(gz2: DecisionTree) -> None:
     """The published submission whose columns were all near 1e-4."""
-    constant, far = warnings_about(predictions(500) * 1e-4, gz2, np.full(37, 0.3))
+    constant, far, _ = warnings_about(lawful(500) * 1e-4, gz2, np.full(37, 0.3))
     assert constant.startswith("nearly the same for every galaxy")
     assert constant.endswith("Class1.1, Class1.2, Class1.3, Class2.1, Class2.2, ... (37 in all)")
     assert far.startswith("column means far from the training votes: Class1.1 0.000 (training 0.300), ")
 
 
 def test_one_broken_column_is_named_alone(gz2: DecisionTree) -> None:
-    predicted = predictions(500)
+    predicted = lawful(500)
     training_mean = predicted.mean(axis=0)
     predicted[:, 9] = 0.9
-    constant, far = warnings_about(predicted, gz2, training_mean)
+    constant, far, broken = warnings_about(predicted, gz2, training_mean)
     assert constant.endswith(": Class5.1")
     assert re.fullmatch(r"column means .*: Class5\.1 0\.900 \(training 0\.\d{3}\)", far)
+    assert re.fullmatch(
+        r"answers do not sum .* parent: 'bulge prominence' of \d+ galaxies \(off by 0\.\d+ on average\)", broken
+    )
 
 
 def test_a_training_mean_that_is_unknown_warns_of_nothing(gz2: DecisionTree) -> None:
-    assert warnings_about(predictions(500), gz2, np.full(37, np.nan)) == []
+    assert warnings_about(lawful(500), gz2, np.full(37, np.nan)) == []
 
 
 def test_one_galaxy_alone_is_not_called_constant(gz2: DecisionTree) -> None:
-    assert warnings_about(predictions(1), gz2) == []
+    assert warnings_about(lawful(1), gz2) == []
 
 
 def test_pandas_reads_the_ids_as_integers(gz2: DecisionTree, tmp_path: Path) -> None:

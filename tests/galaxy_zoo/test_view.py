@@ -107,3 +107,30 @@ def test_a_view_knows_whether_it_changes_colours(field: str) -> None:
     view = View(crop_px=207, size_px=69, rotation_deg=180, flip=True, mean=(0, 0, 0))
     assert not view.changes_colour
     assert replace(view, **{field: 0.5 if field != "grey" else True}).changes_colour
+
+
+MEAN, STD = (0.1, 0.2, 0.4), (0.2, 0.3, 0.5)
+MEASURED = View(crop_px=64, size_px=32, normalisation="measured")
+
+
+def test_measured_statistics_become_those_of_the_channels_shown() -> None:
+    assert MEASURED.with_statistics(MEAN, STD) == replace(MEASURED, normalisation="given", mean=MEAN, std=STD)
+    green = replace(MEASURED, channel="green").with_statistics(MEAN, STD)
+    assert (green.mean, green.std) == ((0.2,) * 3, (0.3,) * 3)
+    grey = replace(MEASURED, grey=True).with_statistics(MEAN, STD)
+    assert grey.mean == pytest.approx((0.299 * 0.1 + 0.587 * 0.2 + 0.114 * 0.4,) * 3)
+    given = replace(MEASURED, normalisation="given", mean=MEAN)
+    assert given.with_statistics(STD, MEAN) is given
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"normalisation": "measured", "mean": MEAN}, "not both"),
+        ({"grey": True, "channel": "red"}, "exclude each other"),
+        ({"turns_deg": ()}, "turns_deg"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        View(crop_px=64, size_px=32, **options)

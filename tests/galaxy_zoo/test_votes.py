@@ -11,6 +11,7 @@ from galaxy_zoo.votes import (
     Floats,
     Violation,
     check_votes,
+    classes_by,
     fractions_of_counts,
     mean_votes,
     normalise_votes,
@@ -168,3 +169,16 @@ def test_whatever_the_counts_their_fractions_obey_the_tree_or_are_missing(seed: 
     votes = fractions_of_counts(counts, tree)
     assert check_votes(votes, tree, tolerance=1e-9) == []
     assert not ((votes < 0) | (votes > 1)).any()
+
+
+def test_the_class_of_a_galaxy_is_the_answer_with_the_most_votes_and_unknown_without_votes() -> None:
+    votes = np.zeros((5, len(GZ2.columns)))
+    votes[:, GZ2.slices[7]] = [
+        [0, 1, 3, 0, 0, 0, 0],
+        [2, 2, 0, 0, 0, 0, 0],
+        [0] * 7,
+        [np.nan, 1, 0, 0, 0, 0, 0],
+        [0] * 7,
+    ]
+    votes[4, GZ2.slices[7].stop - 1] = 0.1
+    assert classes_by(votes, GZ2, 7).tolist() == [2, 0, -1, -1, 6]

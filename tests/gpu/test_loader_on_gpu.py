@@ -2,16 +2,18 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.index import index_path, read_index
-from galaxy_zoo.view import View
+from galaxy_zoo.view import Stamp, View
 from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
 from pipeline.loader import Batch, Loader
 from pipeline.shards import Samples, open_split
+from pipeline.store import Opener, StorePolicy
 
 VIEW = View(crop_px=64, size_px=32, rotation_deg=180, zoom=(0.9, 1.1), shift_px=2, flip=True)
 LEVELS = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
@@ -89,9 +91,10 @@ def test_a_batch_stays_as_it_was_while_later_ones_are_made(samples: Samples) -> 
     assert all(torch.equal(now, then) for now, then in kept)
 
 
-def test_a_batch_is_whole_when_work_on_it_is_queued_behind_a_busy_gpu(samples: Samples) -> None:
+@pytest.mark.parametrize("options", [{}, {"backend": "triton"}, {"store": StorePolicy("resident", share=0.9)}])
+def test_a_batch_is_whole_when_work_on_it_is_queued_behind_a_busy_gpu(samples: Samples, options: dict) -> None:
     """Tensors are dropped while the GPU still has to read them; their memory must not be used again before."""
-    with load(samples, batch_size=4) as loader:
+    with load(samples, batch_size=4, **options) as loader:
         expected = [batch.views[0].float().sum().item() for batch in loader.epoch(0)]
         busy = torch.randn(8192, 8192, device="cuda")
         sums = []
@@ -138,3 +141,110 @@ def test_an_image_that_breaks_at_load_time_is_named_with_shard_and_offset(shards
         list(loader.epoch(0))
     for part in (shard.name, component.name.removesuffix(".jpg"), "offset", "shard_tool lint --deep"):
         assert part in str(caught.value)
+
+
+RESIDENT = StorePolicy("resident", share=0.9)
+
+
+@pytest.mark.parametrize("colours", [{}, COLOURS])
+def test_stream_and_store_give_the_same_views_and_those_of_dalis_graph(samples: Samples, colours: dict) -> None:
+    views = RandomViews(replace(VIEW, **LEVELS, **colours), (3, 4))
+    batches = {}
+    for name, options in {
+        "store": {"store": RESIDENT},
+        "stream": {"backend": "triton"},
+        "graph": {"backend": "dali"},
+    }.items():
+        with load(samples, views=views, dtype=torch.float32, **options) as loader:
+            batches[name] = [batch for epoch in range(3) for batch in loader.epoch(epoch)]
+    for kept, streamed, drawn in zip(*batches.values(), strict=True):
+        assert kept.ids.tolist() == streamed.ids.tolist() == drawn.ids.tolist()
+        assert torch.equal(kept.votes, drawn.votes)
+        for one, other, graph in zip(kept.views, streamed.views, drawn.views, strict=True):
+            assert torch.equal(one, other)
+            assert (one - graph).abs().mean() < 0.5
+            assert (one - graph).abs().max() < 10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_views_from_a_store_are_channels_last_of_the_dtype_asked_for_and_those_of_a_cpu(
+    samples: Samples, dtype: torch.dtype
+) -> None:
+    views = RandomViews(replace(VIEW, **LEVELS), (3,))
+    with load(samples, views=views, dtype=dtype, store=RESIDENT) as loader:
+        list(loader.epoch(0))
+        got = list(loader.epoch(1))
+    with load(samples, views=views, device="cpu", store=RESIDENT) as loader:
+        list(loader.epoch(0))
+        expected = list(loader.epoch(1))
+    for one, other in zip(got, expected, strict=True):
+        (images,) = one.views
+        assert images.is_cuda
+        assert images.dtype == dtype
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert (images.float().cpu() - other.views[0]).abs().mean() < 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_compiled_kernel_gives_the_pixels_of_opencv_also_beyond_the_stamp(dtype: torch.dtype) -> None:
+    from pipeline.warp import WarpKernel
+    from pipeline.warp_triton import TritonKernel
+
+    stamp = Stamp((96, 83), (60, 52))
+    stamps = torch.randint(0, 256, (9, 60, 52, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    rows = np.array([3, 1, 8, 0, 5, 5])
+    for colours in ({}, COLOURS):
+        view = View(90, 19, 180, (0.8, 1.2), shift_px=9, shear_deg=5, flip=True, **colours)
+        parameters = RandomViews(view, (1, 2)).parameters(stamp, 0, range(len(rows)))
+        on_cpu = WarpKernel(view, num_threads=1)
+        expected = on_cpu.start(len(rows), lambda place: stamps.numpy()[rows[place]], parameters).result()
+        on_cpu.close()
+        kernel = TritonKernel(view, device=torch.device("cuda"), dtype=dtype)
+        where, packed = kernel.upload(rows, parameters)
+        for each, exact in zip(packed, expected, strict=True):
+            got = kernel(stamps.cuda(), where, each, has_colours=bool(colours)).float().cpu()
+            difference = (got - exact.to(dtype).float()).abs() * 127.5
+            assert (difference > 0.6).float().mean() < 0.01  # halfway between two levels either may come out
+            assert difference.max() < 2
+
+
+def test_after_the_first_epoch_nothing_is_decoded(shards: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(shards, tmp_path / "copy"))
+    samples, _ = open_split(copy, "train")
+    with load(samples, store=RESIDENT) as loader:
+        list(loader.epoch(0))
+        expected = [batch.views[0].clone() for batch in loader.epoch(1)]
+        for shard in copy.glob("*.tar"):
+            with shard.open("r+b") as file:
+                file.write(bytes(shard.stat().st_size))
+        got = [batch.views[0] for batch in loader.epoch(1)]
+    assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
+
+
+def test_saved_stamps_are_copied_to_the_gpu_and_damaged_ones_are_decoded_again(
+    samples: Samples, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = replace(RESIDENT, folder=tmp_path)
+    with load(samples, store=policy) as loader:
+        list(loader.epoch(0))
+        expected = [batch.views[0].clone() for batch in loader.epoch(1)]
+    [path] = tmp_path.glob("stamps-*-gpu-*.bin")
+    whole = bytearray(path.read_bytes())
+    path.write_bytes(whole[:5000] + bytes([whole[5000] ^ 255]) + whole[5001:])
+    with load(samples, store=policy) as loader:
+        got = [batch.views[0].clone() for batch in loader.epoch(1)]
+    assert "1 stamps are damaged" in capsys.readouterr().err
+    assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
+
+
+def test_a_store_larger_than_the_gpu_is_a_warning_and_streams(
+    samples: Samples, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with load(samples, store=StorePolicy("resident", share=1e-9)) as loader:
+        assert sum(len(batch.ids) for batch in loader.epoch(0)) == len(samples)
+    assert "warning" in capsys.readouterr().err
+    huge = Stamp((1 << 17, 1 << 17), (1 << 17, 1 << 17))
+    policy = StorePolicy("resident", share=float("inf"))
+    opener = Opener(policy, samples, huge, device=torch.device("cuda"), rank=0, world_size=1)
+    assert opener.open() is None
+    assert "there is no memory" in capsys.readouterr().err

@@ -3,6 +3,8 @@ import tomllib
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
@@ -125,6 +127,13 @@ def test_train_and_predict_run_on_a_gpu(shards: Path, tiny: Path, tmp_path: Path
     assert [row[0] for row in tables["cuda"]] == [row[0] for row in tables["cpu"]]
     for on_gpu, on_cpu in zip(tables["cuda"][1:], tables["cpu"][1:], strict=True):
         assert [float(v) for v in on_gpu[1:]] == pytest.approx([float(v) for v in on_cpu[1:]], abs=0.03)
+    embeddings = []
+    for device in ("cuda", "cpu"):  # embeddings come from hooks, so the network is not compiled
+        path = tmp_path / f"{device}.parquet"
+        options = ["--out", str(csv), "--device", device, "--embeddings", str(path)]
+        assert CliRunner().invoke(predict, [str(run), str(shards), *options]).exit_code == 0
+        embeddings.append(np.stack(pd.read_parquet(path)["embedding_1"]))
+    assert np.linalg.norm(embeddings[0] - embeddings[1]) < 0.05 * np.linalg.norm(embeddings[1])
 
 
 def test_the_recipes_that_come_with_the_project_name_no_setting_a_gpu_refuses() -> None:

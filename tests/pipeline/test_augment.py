@@ -64,6 +64,62 @@ def test_views_for_testing_are_rotations_each_plain_and_mirrored() -> None:
             rotations_and_flips(wrong)
 
 
+def test_test_time_views_are_every_rotation_at_every_zoom_plain_and_mirrored() -> None:
+    views = rotations_and_flips(60, (0.83, 1.0, 1.2))
+    assert len(set(views)) == 60
+    assert {(v.zoom, v.flip) for v in views if v.rotation_deg == 36} == {
+        (zoom, flip) for zoom in (0.83, 1.0, 1.2) for flip in (False, True)
+    }
+    assert rotations_and_flips(2, (0.9, 1.1)) == (FixedView(zoom=0.9), FixedView(zoom=1.1))
+    with pytest.raises(ValueError, match="give 3 or a multiple of 6"):
+        rotations_and_flips(16, (0.83, 1.0, 1.2))
+    for wrong in ((), (0.0,), (1.0, float("nan")), (float("inf"),)):
+        with pytest.raises(ValueError, match="zooms"):
+            rotations_and_flips(12, wrong)
+
+
+def test_zooms_outside_of_the_recipes_range_get_a_stamp_that_covers_them() -> None:
+    views = FixedViews(VIEW, (FixedView(45, zoom=0.5),))
+    stamp = views.stamp((424, 424))
+    corners = np.array([[0, 0], [0, 32], [32, 0], [32, 32]])
+    points = apply(views.parameters(stamp, 0, range(1))[0].warps[0], corners)
+    assert 0 <= points.min() <= points.max() <= stamp.size_px[0]
+    inside = FixedViews(WILD, (FixedView(zoom=0.8), FixedView(zoom=1.3)))
+    assert (
+        inside.stamp((424, 424)) == FixedViews(WILD).stamp((424, 424)) == RandomViews(WILD, (0,)).stamp((424, 424))
+    )
+
+
+@given(st.floats(-360, 360), st.floats(0, 32), st.floats(0, 32))
+def test_a_turn_rotates_the_drawn_view_about_its_middle_and_changes_nothing_else(
+    degrees: float, x: float, y: float
+) -> None:
+    view = replace(WILD, turns_deg=(0.0, degrees), brightness=0.3)
+    plain, turned = RandomViews(view, (3,)).parameters(STAMP, 1, range(4, 9))
+    assert np.array_equal(plain.warps, RandomViews(WILD, (3,)).parameters(STAMP, 1, range(4, 9))[0].warps)
+    assert np.array_equal(plain.colours, turned.colours)
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    there = np.array([[cos, -sin], [sin, cos]]) @ (np.array([x, y]) - 16) + 16
+    for before, after in zip(plain.warps, turned.warps, strict=True):
+        assert np.allclose(apply(before, there[None]), apply(after, np.array([[x, y]])), atol=1e-3)
+
+
+@given(st.integers(0, 2**32))
+def test_turned_views_stay_within_the_stamp_too(seed: int) -> None:
+    view = replace(WILD, turns_deg=(45.0,))
+    stamp = view.stamp((424, 424))
+    corners = np.array([[0, 0], [0, 32], [32, 0], [32, 32]])
+    for warp in RandomViews(view, (seed,)).parameters(stamp, 0, range(64))[0].warps:
+        points = apply(warp, corners)
+        assert 0 <= points.min() <= points.max() <= stamp.size_px[0]
+
+
+def test_views_of_an_unmeasured_normalisation_are_refused() -> None:
+    for make in (FixedViews, lambda view: RandomViews(view, (0,))):
+        with pytest.raises(ValueError, match="with_statistics"):
+            make(replace(VIEW, normalisation="measured"))
+
+
 @given(st.integers(0, 2**32), st.integers(0, 5), st.integers(0, 1000), st.integers(1, 40))
 def test_uniforms_of_a_position_do_not_depend_on_what_else_is_drawn(
     seed: int, epoch: int, start: int, count: int
@@ -115,6 +171,31 @@ def test_grey_is_luma_in_every_channel_for_random_and_fixed_views() -> None:
         colours = views.parameters(STAMP, 0, range(1))[0].colours
         assert colours is not None
         assert np.allclose(colours[0] @ pixel, 0.299 * 0.2 + 0.587 * 0.5 + 0.114 * 0.7)
+
+
+@pytest.mark.parametrize("jitter", [{}, {"brightness": 0.3, "saturation": 0.4, "colour_noise": 0.5}])
+def test_one_channel_is_shown_in_all_three(jitter: dict) -> None:
+    for index, channel in enumerate(("red", "green", "blue")):
+        view = replace(VIEW, channel=channel, **jitter)
+        full = (
+            RandomViews(replace(VIEW, **{"brightness": 1e-9, **jitter}), (0,))
+            .parameters(STAMP, 0, range(5))[0]
+            .colours
+        )
+        for views in (RandomViews(view, (0,)), FixedViews(view)):
+            colours = views.parameters(STAMP, 0, range(5))[0].colours
+            assert colours is not None
+            assert (colours == colours[:, :1]).all()
+        chosen = RandomViews(view, (0,)).parameters(STAMP, 0, range(5))[0].colours
+        assert full is not None
+        assert np.allclose(chosen[:, 0], full[:, index], atol=1e-6)
+
+
+def test_grey_stays_grey_with_colour_noise() -> None:
+    colours = random_colours(replace(VIEW, grey=True, colour_noise=0.5), draw_uniforms(0, 0, range(9)))
+    assert colours is not None
+    assert np.allclose(colours, colours[:, :1])
+    assert np.abs(colours[:, :, 3]).min() > 0
 
 
 def test_colour_noise_moves_along_one_component_with_its_spread() -> None:

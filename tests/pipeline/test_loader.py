@@ -11,8 +11,9 @@ from making import NUM_TEST, NUM_TRAIN
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.index import index_path, read_index
 from galaxy_zoo.view import View
-from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
+from pipeline.augment import FixedView, FixedViews, RandomViews, rotations_and_flips
 from pipeline.loader import Backend, Batch, Loader
+from pipeline.order import class_shares
 from pipeline.shards import Samples, open_split
 
 VIEW = View(crop_px=64, size_px=32, rotation_deg=180, zoom=(0.9, 1.1), shift_px=2, flip=True)
@@ -108,7 +109,6 @@ def test_an_epoch_entered_at_a_step_goes_on_bit_identically(
         whole = list(loader.epoch(2))
     with load(samples, backend=backend) as loader:
         rest = list(loader.epoch(2, start=start))
-        assert loader.samples_before(start) == sum(len(batch.ids) for batch in whole[:start])
     assert len(rest) == len(whole) - start
     for got, expected in zip(rest, whole[start:], strict=True):
         assert got.ids.tolist() == expected.ids.tolist()
@@ -127,6 +127,21 @@ def test_ranks_share_the_batches_of_one_rank(samples: Samples, ranks: int, batch
     for step, expected in enumerate(single):
         assert [i for part in parts for i in part[step].ids] == expected.ids.tolist()
         assert torch.equal(torch.cat([part[step].views[0] for part in parts]), expected.views[0])
+
+
+def test_a_balanced_epoch_is_the_same_over_ranks_and_entered_at_any_step(samples: Samples) -> None:
+    shares = class_shares(np.arange(len(samples)) % 7 // 5, 1.0)
+    with load(samples, batch_size=32, shares=shares) as loader:
+        whole = list(loader.epoch(2))
+        rest = list(loader.epoch(2, start=1))
+    ids = [each for batch in whole for each in batch.ids.tolist()]
+    assert len(ids) == NUM_TRAIN > len(set(ids))
+    assert [batch.ids.tolist() for batch in rest] == [batch.ids.tolist() for batch in whole[1:]]
+    assert all(torch.equal(one.views[0], other.views[0]) for one, other in zip(rest, whole[1:], strict=True))
+    for rank in range(2):
+        with load(samples, batch_size=16, shares=shares, rank=rank, world_size=2) as loader:
+            first = next(iter(loader.epoch(2)))
+        assert torch.equal(first.views[0], whole[0].views[0][16 * rank : 16 * (rank + 1)])
 
 
 def test_a_rank_that_gets_nothing_of_the_last_step_still_makes_it(shards: Path) -> None:
@@ -180,7 +195,9 @@ def test_an_exception_in_the_loop_leaves_a_loader_that_works(samples: Samples) -
         assert len(collect(loader.epoch(0))[0]) == NUM_TRAIN
 
 
-@pytest.mark.parametrize("jitter", [{}, {"brightness": 0.2, "contrast": 0.3, "saturation": 0.4}, {"grey": True}])
+@pytest.mark.parametrize(
+    "jitter", [{}, {"brightness": 0.2, "contrast": 0.3, "saturation": 0.4}, {"grey": True}, {"channel": "red"}]
+)
 def test_both_backends_give_the_same_pixels_for_the_same_parameters(samples: Samples, jitter: dict) -> None:
     view = replace(VIEW, shear_deg=10, mean=(0, 0, 0), std=(1, 1, 1), **jitter)
     images = {}
@@ -197,6 +214,39 @@ def test_test_time_views_of_the_plain_view_are_turned_and_mirrored_images(sample
         plain, mirrored, quarter, *_ = next(iter(loader.epoch(0))).views
     assert (plain.flip(3) - mirrored).abs().mean() < 0.01
     assert (torch.rot90(plain, 1, (2, 3)) - quarter).abs().mean() < 0.01
+
+
+def test_turns_of_a_view_come_as_one_tensor_of_the_same_samples_and_changes(
+    samples: Samples, backend: Backend
+) -> None:
+    view = replace(VIEW, turns_deg=(0.0, 45.0, 90.0), brightness=0.2)
+    with load(samples, backend=backend, views=RandomViews(view, (1, 2))) as loader:
+        both = next(iter(loader.epoch(0))).views
+    with load(samples, backend=backend, views=RandomViews(replace(view, turns_deg=(0.0,)), (1, 2))) as loader:
+        plain = next(iter(loader.epoch(0))).views
+    for turns, single in zip(both, plain, strict=True):
+        assert turns.shape == (16, 3, 3, 32, 32)
+        assert turns.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(turns[:, 0], single)
+        assert (torch.rot90(single, 1, (2, 3)) - turns[:, 2]).abs().mean() < 0.02
+        assert (single - turns[:, 1]).abs().mean() > 0.02
+
+
+def test_a_rank_without_samples_gets_empty_turns(shards: Path) -> None:
+    test, _ = open_split(shards, "test")
+    views = RandomViews(replace(VIEW, turns_deg=(0.0, 45.0)), (1, 2))
+    with load(test, views=views, batch_size=10, rank=1, world_size=2) as loader:
+        assert [each.shape for each in list(loader.epoch(0))[-1].views] == [(0, 2, 3, 32, 32)] * 2
+
+
+def test_zooming_out_further_than_the_recipe_shows_the_surroundings(samples: Samples, backend: Backend) -> None:
+    far = FixedViews(VIEW, (FixedView(), FixedView(zoom=64 / 96)))
+    whole = FixedViews(View(crop_px=96, size_px=32))
+    with load(samples, backend=backend, views=far, shuffle=False) as loader:
+        _, zoomed = next(iter(loader.epoch(0))).views
+    with load(samples, backend=backend, views=whole, shuffle=False) as loader:
+        (expected,) = next(iter(loader.epoch(0))).views
+    assert (zoomed - expected).abs().mean() < 0.02
 
 
 def damage(shards: Path, tmp_path: Path, sample: int) -> tuple[Path, str, str]:
@@ -227,3 +277,20 @@ def test_an_image_that_breaks_at_load_time_is_named_with_shard_and_offset(
 def test_the_opencv_backend_is_refused_on_a_gpu(samples: Samples) -> None:
     with pytest.raises(ValueError, match="CPU only"):
         load(samples, backend="opencv", device="cuda")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_images_are_of_the_dtype_asked_for(samples: Samples, backend: Backend, dtype: torch.dtype) -> None:
+    with load(samples, backend=backend, dtype=dtype, batch_size=40) as loader:
+        got = [batch.views[0] for batch in loader.epoch(0)]
+    with load(samples, backend=backend, batch_size=40) as loader:
+        expected = [batch.views[0] for batch in loader.epoch(0)]
+    for images, exact in zip(got, expected, strict=True):
+        assert images.dtype == dtype
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(images, exact.to(dtype))
+
+
+def test_a_dtype_that_no_backend_makes_is_refused(samples: Samples) -> None:
+    with pytest.raises(ValueError, match=r"torch\.float64; choose one of torch\.float32"):
+        load(samples, dtype=torch.float64)

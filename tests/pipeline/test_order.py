@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.order import epoch_order, num_steps, rank_share
+from pipeline.order import balanced_order, class_shares, epoch_order, num_steps, rank_share
 
 sizes = st.tuples(st.integers(1, 200), st.integers(1, 20), st.integers(1, 5))  # samples, batch, ranks
 
@@ -52,3 +52,38 @@ def test_the_order_is_a_global_shuffle() -> None:
     shard_of = order // 6158  # ten shards
     for start in range(0, 61578 - 256, 256 * 30):
         assert len(set(shard_of[start : start + 256])) >= 9
+
+
+some_classes = st.lists(st.integers(-1, 4), min_size=1, max_size=60).map(np.array)
+
+
+@given(some_classes, st.floats(0, 1), st.integers(0, 2**32))
+def test_a_balanced_epoch_is_as_long_and_holds_each_sample_as_often_as_its_share(
+    classes: np.ndarray, strength: float, seed: int
+) -> None:
+    shares = class_shares(classes, strength)
+    order = balanced_order(shares, seed=seed, epoch=3)
+    times = np.bincount(order, minlength=len(classes))
+    assert len(order) == len(classes) == len(times)
+    assert (np.floor(shares - 1e-9) <= times).all()
+    assert (times <= np.ceil(shares + 1e-9)).all()
+    assert np.array_equal(order, balanced_order(shares, seed=seed, epoch=3))
+
+
+@given(some_classes)
+def test_at_full_strength_all_classes_come_equally_often_and_at_none_all_samples(classes: np.ndarray) -> None:
+    shares = class_shares(classes, 1.0)
+    sums = [shares[classes == each].sum() for each in set(classes.tolist()) - {-1}]
+    assert np.allclose(sums, sums[:1] * len(sums))
+    assert (shares[classes == -1] == 1).all()
+    assert np.allclose(class_shares(classes, 0.0), 1)
+
+
+def test_balanced_epochs_keep_their_shares_on_average_and_differ() -> None:
+    classes = np.repeat([0, 1, 2], [100, 20, 3])
+    shares = class_shares(classes, 0.7)
+    orders = [balanced_order(shares, seed=1, epoch=epoch) for epoch in range(300)]
+    times = np.mean([np.bincount(order, minlength=123) for order in orders], axis=0)
+    assert np.abs(times - shares).max() < 0.15
+    assert not np.array_equal(np.sort(orders[0]), np.sort(orders[1]))
+    assert abs(np.corrcoef(np.concatenate(orders), np.tile(np.arange(123), 300))[0, 1]) < 0.02

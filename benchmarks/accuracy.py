@@ -1,0 +1,319 @@
+"""How well recipes predict galaxies they have not seen, all on the same fold of the same galaxies.
+
+    python -m benchmarks.accuracy kaggle plain small_data:4 small_data:4:partly --partly partly --out accuracy
+
+KAGGLE is a folder with the challenge's files as downloaded, --partly one with images and a table of some of their
+votes. What to train is NAME, NAME:MEMBERS or NAME:MEMBERS:partly, a recipe's name or TOML file, how many members, and
+whether the partly labelled galaxies are trained on too. Nothing is asked for meanwhile; the same command goes on where
+it was stopped, and what is finished is not done again.
+
+The fold is that of the fully labelled galaxies, whatever is trained on. Scores are Kaggle's RMSE of the blend of all
+members over the test-time views, with an interval from resampling galaxies (bootstrap), and the ratio to the first
+of the list on the same resamples. Each member's weights are those of its best epoch on the same fold.
+"""
+
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from ensemble.checkpoint import Position, positions
+from ensemble.predicting import find_members
+from ensemble.recipe import load_recipe
+from ensemble.run import RUN_NAME, Run, load_run
+from galaxy_zoo.console import Command
+from galaxy_zoo.errors import RunError
+from galaxy_zoo.files import write_text
+from galaxy_zoo.manifest import MANIFEST_NAME
+from galaxy_zoo.votes import Floats
+from pipeline.augment import FixedViews, rotations_and_flips
+from pipeline.device import choose_device
+from pipeline.loader import Loader
+from pipeline.shards import Fold, Samples, open_split
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+LABELLED_SHARDS, PARTLY_SHARDS = 10, 4
+RESAMPLES = 2000
+SEED = 0
+STDERR = 2
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What to train."""
+
+    recipe: str
+    members: int
+    partly: bool
+
+    @property
+    def label(self) -> str:
+        """A name for files."""
+        return f"{Path(self.recipe).stem}-{self.members}" + ("-partly" if self.partly else "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to do it. epochs: None is the recipe's own."""
+
+    out: Path
+    fold: str
+    epochs: int | None
+    views: int
+    device: str
+
+    def shards(self, entry: Entry) -> Path:
+        """The shards it is trained on."""
+        return self.out / ("both" if entry.partly else "labelled")
+
+    def run(self, entry: Entry) -> Path:
+        """The folder of its run."""
+        fold = self.fold.replace("/", "-of-")
+        return self.out / f"{entry.label}-fold-{fold}" / (f"{self.epochs}-epochs" if self.epochs else "run")
+
+
+def parse_entry(text: str) -> Entry:
+    """Read NAME, NAME:MEMBERS or NAME:MEMBERS:partly.
+
+    Raises:
+        click.BadParameter: it is none of these.
+    """
+    name, _, rest = text.partition(":")
+    members, _, partly = rest.partition(":")
+    if not (members or "1").isdecimal() or int(members or 1) < 1 or partly not in {"", "partly"}:
+        raise click.BadParameter(f"{text!r} is not NAME, NAME:MEMBERS or NAME:MEMBERS:partly")
+    load_recipe(name)
+    return Entry(name, int(members or 1), bool(partly))
+
+
+def make_shards(kaggle: Path, partly: Path | None, out: Path) -> None:
+    """Pack the fully labelled galaxies, and a second set with the partly labelled ones appended."""
+    labelled, both = out / "labelled", out / "both"
+    if not (labelled / MANIFEST_NAME).exists():
+        _run("-m", "shard_tool", "pack", kaggle, labelled, "--shards", LABELLED_SHARDS, "--resume")
+    if partly is None or (both / "whole").exists():
+        return
+    shutil.rmtree(both, ignore_errors=True)
+    shutil.copytree(labelled, both)
+    tables = [argument for table in sorted(partly.glob("*.csv")) for argument in ("--labels", table)]
+    _run("-m", "shard_tool", "append", partly, both, *tables, "--missing-votes", "--shards", PARTLY_SHARDS)
+    (both / "whole").touch()
+
+
+def train(plan: Plan, entry: Entry) -> None:
+    """Train, or go on, or find it finished."""
+    folder = plan.run(entry)
+    going = (folder / RUN_NAME).exists()
+    if going and is_finished(load_run(folder)):
+        return
+    epochs = ("--epochs", plan.epochs) if plan.epochs else ()
+    options = ("--recipe", entry.recipe, "--members", entry.members, "--fold", plan.fold, "--seed", SEED)
+    where = ("--out", folder, "--device", plan.device, *(["--resume"] if going else []))
+    _run(ROOT / "train.py", plan.shards(entry), *options, *epochs, *where)
+
+
+def is_finished(run: Run) -> bool:
+    """Whether every member has a checkpoint of the end."""
+    newest = [positions(run.member_folder(member))[-1:] for member in range(run.members)]
+    return all(each == [Position(run.recipe.training.epochs, 0)] for each in newest)
+
+
+def split(plan: Plan, entry: Entry) -> tuple[Samples, Samples]:
+    """The galaxies trained on, and those to score on.
+
+    Raises:
+        RunError: one of them was trained on.
+    """
+    index, count = map(int, plan.fold.split("/"))
+    _, samples = open_split(plan.out / "labelled", "train", fold=Fold(index, count))
+    trained, _ = open_split(plan.shards(entry), "train", fold=Fold(index, count))
+    if samples is None or np.isin(samples.keys, trained.keys).any():
+        raise RunError(f"{plan.shards(entry)}: galaxies of the fold are among those trained on; pack anew")
+    return trained, samples
+
+
+def predict(plan: Plan, entry: Entry, samples: Samples) -> Floats:
+    """Votes, shape (members, views, galaxies, answers), of the members' best weights."""
+    device, run = choose_device(plan.device), load_run(plan.run(entry))
+    members = [member.load(device) for member in find_members([run])]
+    views = FixedViews(run.recipe.view, rotations_and_flips(plan.views))
+    with Loader(samples, views, batch_size=64, device=device, shuffle=False) as loader:
+        parts = [
+            torch.stack([torch.stack([m.predict(images) for images in batch.views]) for m in members]).cpu()
+            for batch in loader.epoch(0)
+        ]
+    votes: Floats = torch.cat(parts, dim=2).numpy()
+    return votes
+
+
+def squared_errors(predicted: Floats, votes: Floats) -> Floats:
+    """The mean squared error of each galaxy, shape (galaxies,). Their mean's root is Kaggle's RMSE."""
+    errors: Floats = np.square(predicted.astype(np.float64) - votes).mean(axis=1)
+    return errors
+
+
+def resampled_rmse(errors: Floats) -> Floats:
+    """RMSEs of galaxies drawn with replacement; the same draws for everything of that length."""
+    draws = np.random.default_rng(SEED).integers(len(errors), size=(RESAMPLES, len(errors)))
+    return np.asarray(np.sqrt(errors[draws].mean(axis=1)))
+
+
+def interval(values: Floats) -> list[float]:
+    """Of 95 %."""
+    return [round(float(each), 6) for each in np.percentile(values, [2.5, 97.5])]
+
+
+def score(predicted: Floats, samples: Samples, reference: Floats | None) -> tuple[dict[str, Any], Floats]:
+    """What is written of a recipe's scores, and its errors galaxy by galaxy."""
+    blend = squared_errors(predicted.mean(axis=(0, 1)), samples.votes)
+    draws = resampled_rmse(blend)
+    found = {
+        "rmse": _rmse(blend),
+        "rmse_interval": interval(draws),
+        "rmse_one_view": _rmse(squared_errors(predicted[:, 0].mean(axis=0), samples.votes)),
+        "rmse_of_each_member_one_view": [_rmse(squared_errors(each[0], samples.votes)) for each in predicted],
+    }
+    if reference is not None:
+        found["ratio_to_first"] = round(float(np.sqrt(blend.mean() / reference.mean())), 5)
+        found["ratio_interval"] = interval(draws / resampled_rmse(reference))
+    return found, blend
+
+
+def speed(run: Path, images: int) -> dict[str, Any]:
+    """How long all epochs took, validation and saving not counted, and the median rate of all members together.
+
+    Seconds follow from the rates: those of an epoch that was gone on with are of its last part only.
+
+    Args:
+        images: of an epoch, of all members.
+    """
+    lines = [json.loads(line) for line in (run / "member-00" / "metrics.jsonl").read_text().splitlines()]
+    rates = np.array([line["images_per_s"] for line in lines])
+    return {
+        "epochs": len(lines),
+        "seconds": round(float((images / rates).sum()), 1),
+        "images_per_s": round(float(np.median(rates)), 1),
+    }
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What it ran on."""
+    gpu = torch.cuda.get_device_name() if choose_device(device).type == "cuda" else "none"
+    cpu = next(
+        (
+            line.partition(": ")[2]
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    return {"gpu": gpu, "cpu": cpu, "cores": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[2], 1)}
+
+
+def measure(plan: Plan, entry: Entry, reference: Floats | None) -> tuple[dict[str, Any], Floats]:
+    """Train and score one recipe; what is written of it, and its errors galaxy by galaxy."""
+    train(plan, entry)
+    trained, samples = split(plan, entry)
+    started = time.perf_counter()
+    predicted = predict(plan, entry, samples)
+    seconds = time.perf_counter() - started
+    found, errors = score(predicted, samples, reference)
+    run = load_run(plan.run(entry))
+    all_labelled, _ = open_split(plan.out / "labelled", "train")
+    also = " + partly labelled" if entry.partly else ""
+    result = {
+        "recipe": run.recipe.name,
+        "data": f"{len(samples):,} of {len(all_labelled):,} galaxies held out{also}",
+        "fold": plan.fold,
+        "members": entry.members,
+        "views": plan.views,
+        **found,
+        **speed(plan.run(entry), entry.members * len(trained)),
+        "predict_seconds": round(seconds, 1),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(plan.device),
+        "versions": dict(run.versions),
+        "command": shlex.join(["python", "-m", "benchmarks.accuracy", *sys.argv[1:]]),
+    }
+    return result, errors
+
+
+@click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
+@click.argument("kaggle", type=click.Path(exists=True, path_type=Path))
+@click.argument("entries", nargs=-1, required=True)
+@click.option("--partly", type=click.Path(exists=True, path_type=Path), help="Folder of partly labelled galaxies.")
+@click.option("--out", default="accuracy", type=click.Path(path_type=Path), help="For shards and runs.")
+@click.option("--results", default=RESULTS, type=click.Path(path_type=Path), help="For accuracy-*.json.")
+@click.option("--fold", default="4/5", help="The one held out, k/K of the labelled galaxies.")
+@click.option("--epochs", type=click.IntRange(1), help="Instead of the recipes', to try it out.")
+@click.option("--views", default=16, type=click.IntRange(1), help="Test-time views.")
+@click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there.")
+def main(
+    *,
+    kaggle: Path,
+    entries: tuple[str, ...],
+    partly: Path | None,
+    out: Path,
+    results: Path,
+    fold: str,
+    epochs: int | None,
+    views: int,
+    device: str,
+) -> None:
+    """Train the recipes ENTRIES on the folder KAGGLE one after the other, and score them on one fold.
+
+    \b
+    Example:
+      python -m benchmarks.accuracy kaggle plain serrano_2 small_data:4:partly --partly partly
+    """
+    parsed = [parse_entry(text) for text in entries]
+    if partly is None and any(entry.partly for entry in parsed):
+        raise click.UsageError("partly labelled galaxies are asked for: give their folder with --partly")
+    plan = Plan(out, fold, epochs, views, device)
+    out.mkdir(parents=True, exist_ok=True)
+    results.mkdir(parents=True, exist_ok=True)
+    make_shards(kaggle, partly, out)
+    reference = None
+    for entry in parsed:
+        result, errors = measure(plan, entry, reference)
+        reference = errors if reference is None else reference
+        suffix = "" if fold == "4/5" else f"-fold-{fold.replace('/', '-of-')}"
+        path = results / f"accuracy-{entry.label}{suffix}.json"
+        write_text(path, json.dumps(result, indent=1) + "\n")
+        low, high = result["rmse_interval"]
+        ratio = f", {result['ratio_to_first']:.3f} of the first" if "ratio_to_first" in result else ""
+        click.echo(f"{entry.label}: RMSE {result['rmse']:.5f} ({low:.5f} to {high:.5f}){ratio}, {path}")
+
+
+def _rmse(errors: Floats) -> float:
+    return round(float(np.sqrt(errors.mean())), 6)
+
+
+def _run(*arguments: object) -> None:
+    """Run a Python program of this project; its output goes where ours does.
+
+    Raises:
+        RunError: it fails.
+    """
+    command = [sys.executable, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, stdout=STDERR, check=False)
+    if done.returncode:
+        raise RunError(f"{shlex.join(command)} ended with exit code {done.returncode}; see above")
+
+
+if __name__ == "__main__":
+    main()

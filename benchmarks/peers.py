@@ -1,0 +1,247 @@
+"""The loader beside those of others doing the same work on the same cores, in turn, in one run.
+
+    python -m benchmarks.peers shards --peers PYTHON --out benchmarks/results/peers-cpu.json
+
+The work: `benchmarks/peer_loaders.py` says it, and how each is set up. Every contender is a process of its own on the
+same cores, with as many threads or workers; one epoch warms it up, then all are timed epoch by epoch in turn, and the
+medians and their ratios count. `error` is the root of the mean squared difference of views to an 8 x 8 supersampled
+reference, in grey levels (0-255): which of them are of equal quality.
+
+PYTHON is an interpreter with the peers, in an environment of their own that sees this project's packages:
+
+    python -m venv peers
+    python -c 'import site; print(site.getsitepackages()[0])' > $(echo peers/lib/python3*/site-packages)/project.pth
+    peers/bin/pip install litdata spdl numba mosaicml-streaming
+    apt-get install libopencv-dev libturbojpeg0-dev pkg-config libavfilter8 libavdevice59    # FFCV and SPDL, Debian 12
+    peers/bin/pip install setuptools wheel pybind11
+    peers/bin/pip install --no-build-isolation --no-deps ffcv
+    peers/bin/pip install fastargs assertpy imgcat terminaltables
+
+A contender that does not start or breaks off is listed with its last line. Without --peers only those run that need
+nothing but this project's development packages.
+"""
+
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import click
+import numpy as np
+import psutil
+import simplejpeg
+from numpy.typing import NDArray
+
+from benchmarks.peer_loaders import CROP_PX, OURS, PEERS, SIZE_PX
+from benchmarks.processes import memory_bytes
+from benchmarks.turned_views import TurnedViews
+from benchmarks.warp_error import reference, rms
+from galaxy_zoo.view import Stamp, View
+from pipeline.shards import Samples, open_split
+
+ROOT = Path(__file__).resolve().parents[1]
+NEED_NO_PEERS = ("torchvision", "torchvision_cut", "webdataset", *OURS)
+BASE = "torchvision"
+VIEW = View(CROP_PX, SIZE_PX, rotation_deg=180)
+
+
+class BrokenError(Exception):
+    """A contender does not answer; says why."""
+
+
+class Contender:
+    """A process that loads epochs when it is asked."""
+
+    def __init__(self, name: str, python: str, arguments: Sequence[str], folder: Path) -> None:
+        self._log, self._folder = folder / f"{name}.log", folder
+        command = [python, "-m", "benchmarks.peer_loaders", name, *arguments]
+        with self._log.open("w") as log:
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
+            self._process = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End it with its workers."""
+        with suppress(psutil.NoSuchProcess):
+            workers = psutil.Process(self._process.pid).children(recursive=True)
+            for each in workers:
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
+        self._process.kill()
+        self._process.communicate()
+
+    def epoch(self) -> tuple[float, float]:
+        """Load an epoch: images a second, and milliseconds of processor time an image."""
+        before = self._cpu_s()
+        done = self._ask({})
+        after = self._cpu_s()
+        cpu_s = sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
+        return done["images"] / done["seconds"], 1000 * cpu_s / done["images"]
+
+    def views(self, angles: list[float]) -> tuple[NDArray[np.float32], dict[str, str]]:
+        """The views of the first images turned by `angles`, and the versions of its packages."""
+        out = self._folder / "views.npy"
+        versions = self._ask({"angles": angles, "out": str(out)})["versions"]
+        return np.load(out), versions
+
+    def _ask(self, question: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            print(json.dumps(question), file=self._process.stdin, flush=True)
+        if not (line := self._process.stdout.readline()):
+            raise BrokenError((self._log.read_text().strip().splitlines() or ["no answer"])[-1])
+        return json.loads(line)
+
+    def _cpu_s(self) -> dict[int, float]:
+        seconds: dict[int, float] = {}
+        memory_bytes(psutil.Process(self._process.pid), seconds)
+        return seconds
+
+
+@dataclass
+class Row:
+    """What was measured of one contender."""
+
+    name: str
+    error: float = 0.0
+    rates: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    failed: str = ""
+
+    @property
+    def rate(self) -> float:
+        """Images a second, the median."""
+        return statistics.median(self.rates) if self.rates else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the JSON file."""
+        if self.failed:
+            return {"name": self.name, "failed": self.failed}
+        rates, cpu_ms = [round(rate, 1) for rate in self.rates], round(statistics.median(self.cpu_ms), 3)
+        measured = {"images_per_s": round(self.rate, 1), "runs": rates, "cpu_ms_per_image": cpu_ms}
+        return {"name": self.name, **measured, "error_levels": round(self.error, 3), "versions": self.versions}
+
+
+def write_files(samples: Samples, folder: Path) -> None:
+    """Write the JPEGs of samples to files, named by their place."""
+    folder.mkdir()
+    for place, jpeg in enumerate(samples.jpegs(np.arange(len(samples)))):
+        (folder / f"{place:07d}.jpg").write_bytes(jpeg.tobytes())
+
+
+def references(samples: Samples, angles: Sequence[float]) -> NDArray[np.float64]:
+    """The supersampled views of the first images turned by `angles`."""
+    images = [simplejpeg.decode_jpeg(jpeg) for jpeg in samples.jpegs(np.arange(len(angles)))]
+    whole = Stamp(samples.image_px, samples.image_px)
+    (parameters,) = TurnedViews(VIEW, tuple(angles)).parameters(whole, 0, range(len(angles)))
+    return np.stack([reference(i, VIEW, warp) for i, warp in zip(images, parameters.warps, strict=True)])
+
+
+def check(contenders: dict[str, Contender], samples: Samples, count: int) -> list[Row]:
+    """The errors of the first `count` views of each."""
+    angles = [(37.3 * place) % 360 for place in range(count)]
+    either_way = [references(samples, [way * angle for angle in angles]) for way in (1, -1)]
+    rows = []
+    for name, contender in contenders.items():
+        try:
+            views, versions = contender.views(angles)
+        except BrokenError as error:
+            rows.append(Row(name, failed=str(error)))
+        else:  # libraries differ in which way round an angle is
+            rows.append(Row(name, min(rms(views - truth) for truth in either_way), versions=versions))
+    return rows
+
+
+def measure(contenders: dict[str, Contender], rows: list[Row], runs: int) -> None:
+    """Time those that work, epoch by epoch in turn; the results go into their rows."""
+    for run in range(runs + 1):  # the first one warms up
+        for row in [row for row in rows if not row.failed]:
+            try:
+                rate, cpu_ms = contenders[row.name].epoch()
+            except BrokenError as error:
+                row.failed = str(error)
+                continue
+            click.echo(
+                f"run {run} of {runs}: {row.name}: {rate:.0f} images/s, {cpu_ms:.2f} ms of CPU each", err=True
+            )
+            if run:
+                row.rates.append(rate)
+                row.cpu_ms.append(cpu_ms)
+
+
+def table(rows: list[Row]) -> str:
+    """The results as a table in Markdown."""
+    base = next((row.rate for row in rows if row.name == BASE), 0.0)
+    lines = ["| loader | images/s | ratio | min to max | CPU ms/image | error |", "|---|---|---|---|---|---|"]
+    for row in sorted(rows, key=lambda row: row.rate):
+        if row.failed:
+            lines.append(f"| {row.name} | failed: {row.failed} | | | | |")
+            continue
+        ratio = f"{row.rate / base:.2f}" if base else ""
+        spread = f"{min(row.rates):.0f} to {max(row.rates):.0f}"
+        cpu_ms = statistics.median(row.cpu_ms)
+        lines.append(f"| {row.name} | {row.rate:.0f} | {ratio} | {spread} | {cpu_ms:.2f} | {row.error:.2f} |")
+    return "\n".join(lines)
+
+
+def report(rows: list[Row], samples: Samples, cores: int, runs: int) -> dict[str, Any]:
+    """All that is needed to repeat it."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", "-m", "benchmarks.peers", *sys.argv[1:]]),
+        "machine": f"{cores} cores, {platform.processor() or platform.machine()}",
+        "python": platform.python_version(),
+        "images": len(samples),
+        "runs": runs,
+        "results": [row.to_dict() for row in rows],
+    }
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("shards", type=click.Path(path_type=Path))
+@click.option("--peers", "python", default="", help="Interpreter that has the peers; see `benchmarks/peers.py`.")
+@click.option("--only", default="", help="Names of contenders with commas between; all: none given.")
+@click.option("--runs", default=5, type=click.IntRange(1), help="Timed epochs of each.")
+@click.option("--cores", default=len(os.sched_getaffinity(0)), type=click.IntRange(1), help="Cores, and threads.")
+@click.option("--checked", default=100, type=click.IntRange(1), help="Images to compare with the reference.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="JSON file to write.")
+def main(shards: Path, python: str, only: str, runs: int, cores: int, checked: int, out: Path | None) -> None:
+    """Time the loaders on the training images of the folder SHARDS."""
+    known = {**PEERS, **OURS}
+    names = only.split(",") if only else [name for name in known if python or name in NEED_NO_PEERS]
+    if wrong := set(names) - set(known):
+        raise click.BadParameter(f"{', '.join(wrong)}; known: {', '.join(known)}", param_hint="--only")
+    samples, _ = open_split(shards, "train")
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])  # of all contenders too
+    with TemporaryDirectory() as text, ExitStack() as stack:
+        folder = Path(text)
+        write_files(samples, folder / "files")
+        arguments = [str(shards.resolve()), text, "--threads", str(cores)]
+        interpreters = {name: python if python and name not in OURS else sys.executable for name in names}
+        contenders = {
+            name: stack.enter_context(Contender(name, interpreter, arguments, folder))
+            for name, interpreter in interpreters.items()
+        }
+        rows = check(contenders, samples, min(checked, len(samples)))
+        measure(contenders, rows, runs)
+    click.echo(table(rows))
+    if out is not None:
+        out.write_text(json.dumps(report(rows, samples, cores, runs), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Networks of the timm library, with weights from ImageNet or elsewhere."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import timm
+from timm.utils.model import freeze
+from torch import nn
+
+from galaxy_zoo.errors import RunError
+
+
+@dataclass(frozen=True)
+class Timm:
+    """A network of the timm library by its name, with its last layer replaced; see timm.list_models().
+
+    hidden: widths of linear layers with a ReLU between the features and the last layer. dropout: before the last
+    layer. frozen: only what replaces the last layer is trained; batch norm keeps its statistics.
+    """
+
+    num_turns: ClassVar[int] = 1
+
+    model: str
+    pretrained: bool = True
+    hidden: tuple[int, ...] = ()
+    dropout: float = 0.0
+    frozen: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where timm has no such model."""
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+        if min(*self.hidden, 1, 1) < 1:
+            raise ValueError(f"hidden must all be at least 1, not {self.hidden}")
+        if self.frozen and not self.pretrained:
+            raise ValueError("frozen without pretrained would never learn")
+        if not timm.is_model(self.model):
+            close = timm.list_models(f"*{self.model.split('.')[0][:6]}*")[:5]
+            raise ValueError(f"timm has no model {self.model!r}; close: {', '.join(close) or 'none'}")
+
+    def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:
+        """See `Network`.
+
+        Raises:
+            RunError: the weights cannot be downloaded, or the network does not take images of `size_px`.
+        """
+        wanted = self.pretrained and pretrained
+        network: Any = self._create(size_px, outputs, pretrained=wanted)
+        if self.hidden:
+            inputs = network.get_classifier().in_features
+            network.set_submodule(network.pretrained_cfg["classifier"], self._linear(inputs, outputs))
+        if self.frozen and wanted:  # random weights are trained: frozen, they would be of no use
+            freeze(network)  # type: ignore[no-untyped-call]
+            network.get_classifier().requires_grad_(requires_grad=True)
+        module: nn.Module = network
+        return module
+
+    def _create(self, size_px: int, outputs: int, *, pretrained: bool) -> Any:
+        options: dict[str, Any] = {"num_classes": outputs, "pretrained": pretrained}
+        options["drop_rate"] = 0.0 if self.hidden else self.dropout  # else ours sits before the last layer
+        if getattr(timm.get_pretrained_cfg(self.model), "fixed_input_size", False):
+            options["img_size"] = size_px  # vision transformers resample their position embedding
+        try:
+            return timm.create_model(self.model, **options)
+        except AssertionError as error:
+            raise RunError(f"{self.model} does not take images of {size_px} px: {error}") from error
+        except Exception as error:  # the hub's client raises errors of four libraries, by its version
+            if not pretrained:
+                raise
+            reason = str(error).partition("\n")[0].rstrip(".")
+            raise RunError(
+                f"the pretrained weights of {self.model} cannot be loaded: {type(error).__name__}: {reason}; "
+                "connect to the internet once (they are then kept in the Hugging Face cache), or start from "
+                "random weights with --no-pretrained"
+            ) from error
+
+    def _linear(self, inputs: int, outputs: int) -> nn.Sequential:
+        """Linear layers in place of timm's last one."""
+        layers: list[nn.Module] = []
+        for width in self.hidden:
+            layers += [nn.Linear(inputs, width), nn.ReLU(inplace=True)]
+            inputs = width
+        return nn.Sequential(*layers, nn.Dropout(self.dropout), nn.Linear(inputs, outputs))

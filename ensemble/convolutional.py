@@ -1,0 +1,251 @@
+"""Networks made of torch's layers: plain and residual convolutions, and linear layers alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from timm.layers.cbam import ChannelAttn
+from timm.layers.drop import DropPath
+from torch import Tensor, nn
+
+from galaxy_zoo.errors import RunError
+
+Initial = Literal["torch", "xavier"]
+"""How weights are drawn: as torch's layers do by default, or Xavier's uniform with biases of 0.
+Source: Glorot & Bengio 2010."""
+
+
+@dataclass(frozen=True)
+class Cnn:
+    """Convolution blocks, each conv (- batch norm) - ReLU (- CBAM) - 2 x 2 pool, then linear layers.
+
+    channels, kernels: one a block. grey: takes the first channel only, of a view that is grey. padding: "same"
+    keeps the size before the pool, "valid" does not pad. pools: "max" or "mean" for each block; none: all "max".
+    cbam_reduction: of the channel attention's middle layer; 0 is no CBAM. squeeze: channels of a last 1 x 1
+    convolution with batch norm and ReLU; 0 is none. features: what the linear layers get of the last block,
+    "flatten" or the "mean" over its pixels. hidden: widths of the linear layers before the last.
+    hidden_activation: after each of them. dropout: before each hidden layer, or before the last where there is none.
+    """
+
+    num_turns: ClassVar[int] = 1
+
+    channels: tuple[int, ...]
+    kernels: tuple[int, ...]
+    grey: bool = False
+    padding: Literal["same", "valid"] = "same"
+    batch_norm: bool = False
+    pools: tuple[str, ...] = ()
+    cbam_reduction: int = 0
+    squeeze: int = 0
+    features: Literal["flatten", "mean"] = "flatten"
+    hidden: tuple[int, ...] = ()
+    hidden_activation: Literal["relu", "none"] = "relu"
+    dropout: float = 0.0
+    initial: Initial = "torch"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the lists do not fit each other."""
+        if len(self.channels) != len(self.kernels) or not self.channels:
+            raise ValueError(f"{len(self.channels)} channels for {len(self.kernels)} kernels")
+        if min(*self.channels, *self.kernels, *self.hidden, 1) < 1:
+            raise ValueError("channels, kernels and hidden must all be at least 1")
+        if self.padding == "same" and any(kernel % 2 == 0 for kernel in self.kernels):
+            raise ValueError("kernels must be odd with padding 'same'")
+        if self.pools and (len(self.pools) != len(self.channels) or set(self.pools) - {"max", "mean"}):
+            raise ValueError(f"pools must be 'max' or 'mean' for each of {len(self.channels)} blocks")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+        if self.cbam_reduction < 0 or self.squeeze < 0:
+            raise ValueError("cbam_reduction and squeeze must not be negative")
+
+    def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
+        """See `Network`."""
+        layers: list[nn.Module] = [FirstChannel()] if self.grey else []
+        inputs = 1 if self.grey else 3
+        pools = self.pools or ("max",) * len(self.channels)
+        for channels, kernel, pool in zip(self.channels, self.kernels, pools, strict=True):
+            layers += self._block(inputs, channels, kernel, pool)
+            inputs = channels
+        if self.squeeze:
+            layers += [nn.Conv2d(inputs, self.squeeze, 1), nn.BatchNorm2d(self.squeeze), nn.ReLU(inplace=True)]
+        layers += [nn.AdaptiveAvgPool2d(1)] if self.features == "mean" else []
+        layers.append(nn.Flatten())
+        features = num_features(nn.Sequential(*layers), size_px)
+        return initialised(nn.Sequential(*layers, *self._linear(features, outputs)), self.initial)
+
+    def _block(self, inputs: int, channels: int, kernel: int, pool: str) -> list[nn.Module]:
+        padding = kernel // 2 if self.padding == "same" else 0
+        return [
+            nn.Conv2d(inputs, channels, kernel, padding=padding),
+            *([nn.BatchNorm2d(channels)] if self.batch_norm else []),
+            nn.ReLU(inplace=True),
+            *([Cbam(channels, self.cbam_reduction)] if self.cbam_reduction else []),
+            nn.MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2),
+        ]
+
+    def _linear(self, inputs: int, outputs: int) -> list[nn.Module]:
+        layers: list[nn.Module] = []
+        for width in self.hidden:
+            layers += [nn.Dropout(self.dropout)] if self.dropout else []
+            layers.append(nn.Linear(inputs, width))
+            layers += [nn.ReLU(inplace=True)] if self.hidden_activation == "relu" else []
+            inputs = width
+        layers += [nn.Dropout(self.dropout)] if self.dropout and not self.hidden else []
+        return [*layers, nn.Linear(inputs, outputs)]
+
+
+@dataclass(frozen=True)
+class LinNet:
+    """Linear layers with ReLU on the pixels. grey: of the first channel only, of a view that is grey."""
+
+    num_turns: ClassVar[int] = 1
+
+    hidden: tuple[int, ...]
+    grey: bool = False
+    initial: Initial = "torch"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a width is no width."""
+        if min(*self.hidden, 1, 1) < 1:
+            raise ValueError(f"hidden must all be at least 1, not {self.hidden}")
+
+    def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
+        """See `Network`."""
+        layers: list[nn.Module] = [FirstChannel(), nn.Flatten()] if self.grey else [nn.Flatten()]
+        inputs = (1 if self.grey else 3) * size_px**2
+        for width in self.hidden:
+            layers += [nn.Linear(inputs, width), nn.ReLU(inplace=True)]
+            inputs = width
+        return initialised(nn.Sequential(*layers, nn.Linear(inputs, outputs)), self.initial)
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Residual stages for small images on few cores: a 5 x 5 convolution of stride 2, then stages of basic blocks.
+
+    Each stage after the first halves the resolution; the last layer gets the mean over the pixels.
+
+    channels, blocks: one a stage; the stem has the channels of the first. dropout: before the last layer.
+    drop_path: share of samples for which the last block is skipped in training, less in the blocks before.
+
+    Source: He et al. 2016 (basic blocks); He et al. 2019, "Bag of Tricks", ResNet-D (the mean pool of shortcuts);
+    Huang et al. 2016 (skipped blocks).
+    """
+
+    num_turns: ClassVar[int] = 1
+
+    channels: tuple[int, ...]
+    blocks: tuple[int, ...]
+    dropout: float = 0.0
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the lists do not fit each other."""
+        if len(self.channels) != len(self.blocks) or not self.channels:
+            raise ValueError(f"{len(self.channels)} channels for {len(self.blocks)} stages of blocks")
+        if min(*self.channels, *self.blocks) < 1:
+            raise ValueError("channels and blocks must all be at least 1")
+        if not (0 <= self.dropout < 1 and 0 <= self.drop_path < 1):
+            raise ValueError("dropout and drop_path must be in [0, 1)")
+
+    def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
+        """See `Network`. Each block starts as the identity."""
+        width = self.channels[0]
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, width, 5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        ]
+        last_block = max(1, sum(self.blocks) - 1)
+        rates = iter([self.drop_path * block / last_block for block in range(sum(self.blocks))])
+        for stage, (channels, blocks) in enumerate(zip(self.channels, self.blocks, strict=True)):
+            for block in range(blocks):
+                stride = 2 if stage and not block else 1
+                layers.append(BasicBlock(width, channels, stride=stride, drop_path=next(rates)))
+                width = channels
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(self.dropout), nn.Linear(width, outputs)]
+        return nn.Sequential(*layers)
+
+
+class BasicBlock(nn.Module):
+    """relu(shortcut(x) + conv(relu(conv(x)))), each convolution with batch norm."""
+
+    def __init__(self, inputs: int, channels: int, *, stride: int, drop_path: float) -> None:
+        super().__init__()
+        convolution: Callable[..., nn.Conv2d] = partial(nn.Conv2d, kernel_size=3, padding=1, bias=False)
+        last_norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(last_norm.weight)
+        self.residual = nn.Sequential(
+            convolution(inputs, channels, stride=stride),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            convolution(channels, channels),
+            last_norm,
+            DropPath(drop_path),
+        )
+        pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
+        widen = nn.Conv2d(inputs, channels, 1, bias=False) if inputs != channels else nn.Identity()
+        self.shortcut = nn.Sequential(pool, widen)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape (batch, channels, size / stride, size / stride)."""
+        total: Tensor = self.shortcut(images) + self.residual(images)
+        return total.relu()
+
+
+class Cbam(nn.Module):
+    """x + x * channel attention * spatial attention.
+
+    Channel attention is timm's, on the mean and the maximum over pixels through one shared pair of layers; the
+    spatial one is a 7 x 7 convolution of the maximum and the mean over channels.
+
+    Source: Woo et al. 2018, CBAM; the sum and the biases: Ng 2024, whose number of parameters needs them.
+    """
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        self.channel = ChannelAttn(channels, rd_ratio=1 / reduction, mlp_bias=True)
+        self.spatial = nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The same shape."""
+        attended: Tensor = self.channel(images)
+        pooled = torch.cat([attended.amax(dim=1, keepdim=True), attended.mean(dim=1, keepdim=True)], dim=1)
+        spatial: Tensor = self.spatial(pooled)
+        return images + attended * spatial.sigmoid()
+
+
+class FirstChannel(nn.Module):
+    """The first channel of images, all there is of a grey view."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape (batch, 1, size, size)."""
+        return images[:, :1]
+
+
+def initialised(network: nn.Module, initial: Initial) -> nn.Module:
+    """The same network, its weights drawn as `initial` says."""
+    if initial == "xavier":
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+    return network
+
+
+def num_features(network: nn.Module, size_px: int) -> int:
+    """The length of what `network` makes of an image of `size_px`.
+
+    Raises:
+        RunError: the image is too small for it.
+    """
+    try:
+        with torch.no_grad():
+            return int(network.eval()(torch.zeros(1, 3, size_px, size_px)).shape[1])
+    except RuntimeError as error:
+        raise RunError(f"images of {size_px} px are too small for this network: {error}") from error
+    finally:
+        network.train()

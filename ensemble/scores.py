@@ -1,0 +1,28 @@
+"""How good predicted votes are: the score, and question by question."""
+
+import numpy as np
+
+from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.votes import Floats, rmse
+
+
+def scores(predicted: Floats, votes: Floats, tree: DecisionTree) -> dict[str, float]:
+    """The RMSE and the accuracy over all questions, and both of each question as `rmse/QUESTION`, `accuracy/QUESTION`.
+
+    A question that no galaxy has votes for is left out.
+
+    Args:
+        predicted, votes: shape (galaxies, answers); votes may be missing (NaN).
+    """
+    result = {"rmse": rmse(predicted, votes)}
+    right, asked = 0, 0
+    for question, columns in zip(tree.questions, tree.slices, strict=True):
+        got, true = predicted[:, columns], votes[:, columns]
+        if not np.isnan(true).all():
+            result[f"rmse/{question.name}"] = rmse(got, true)
+        answered = true.sum(axis=1) > 0  # not where a vote is missing
+        if answered.any():
+            hits = got[answered].argmax(axis=1) == true[answered].argmax(axis=1)
+            result[f"accuracy/{question.name}"] = float(hits.mean())
+            right, asked = right + int(hits.sum()), asked + len(hits)
+    return result | ({"accuracy": right / asked} if asked else {})

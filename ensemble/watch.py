@@ -1,0 +1,98 @@
+"""Looks at every loss without making a GPU wait: a copy is under way while the next steps run."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from galaxy_zoo.errors import RunError
+
+STEPS = 20
+"""Losses are looked at in groups of so many steps, on a GPU one group late; on a CPU after every step."""
+SHOWN_IDS = 8
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Losses on their way to the host, shape (steps, members), and the ids of each step's batch."""
+
+    first_step: int
+    ids: list[NDArray[np.str_]]
+    losses: Tensor
+    copied: torch.cuda.Event | None
+
+
+class LossWatch:
+    """Keeps the ids of the newest steps until their losses are known to be numbers."""
+
+    def __init__(self, members: Sequence[int], device: torch.device) -> None:
+        self._members, self._on_gpu = members, device.type == "cuda"
+        self.mean = math.nan
+        self.begin("", 0)
+
+    def begin(self, label: str, step: int) -> None:
+        """Start an epoch at a step, counted from 0."""
+        self._label, self._next = label, step
+        self._ids: list[NDArray[np.str_]] = []
+        self._losses: list[Tensor] = []
+        self._under_way: _Group | None = None
+
+    def add(self, ids: NDArray[np.str_], losses: Tensor) -> None:
+        """Take over the losses of a step, shape (members,).
+
+        Raises:
+            RunError: one of these or of the steps before is no number.
+        """
+        self._ids.append(ids)
+        self._losses.append(losses)
+        if len(self._ids) == STEPS or not self._on_gpu:
+            self._hand_over()
+
+    def finish(self) -> None:
+        """Look at all that is left; waits for the device.
+
+        Raises:
+            RunError: a loss is no number; says at which step and for which samples.
+        """
+        if self._ids:
+            self._hand_over()
+        self._examine()
+
+    def _hand_over(self) -> None:
+        self._examine()
+        losses = torch.stack(self._losses)
+        copied = None
+        if self._on_gpu:
+            host = torch.empty(losses.shape, dtype=losses.dtype, pin_memory=True)
+            losses = host.copy_(losses, non_blocking=True)
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record()
+        self._under_way = _Group(self._next, self._ids, losses, copied)
+        self._next += len(self._ids)
+        self._ids, self._losses = [], []
+        if copied is None:
+            self._examine()
+
+    def _examine(self) -> None:
+        group, self._under_way = self._under_way, None
+        if group is None:
+            return
+        if group.copied is not None:
+            group.copied.synchronize()  # of steps that are long done
+        if not group.losses.isfinite().all():
+            self._complain(group)
+        self.mean = float(group.losses.mean())
+
+    def _complain(self, group: _Group) -> None:
+        step, member = (~group.losses.isfinite()).nonzero()[0].tolist()
+        ids = group.ids[step]
+        shown = ", ".join(ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
+        raise RunError(
+            f"{self._label}, step {group.first_step + step + 1}: the loss of member {self._members[member]} is "
+            f"{group.losses[step, member]:g} on {shown}; the last checkpoint is from before; look at these images "
+            "(shard_tool preview), or train anew with a lower learning rate"
+        )

@@ -1,0 +1,335 @@
+"""Evaluate runs on galaxies they have not seen, and write a report to look at.
+
+    python evaluate.py runs/quick shards --out report        # then open report/report.html
+
+Runs and shards -> galaxies that no run has seen -> votes of every member and view -> evaluation.report.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ensemble.embedding import Embedder
+from ensemble.member import Predictor
+from ensemble.predicting import TrainedMember, find_members
+from ensemble.run import Run, load_run
+from evaluation.evidence import Evidence, Prediction, Scored
+from evaluation.extra import check_extra
+from evaluation.section import Section
+from galaxy_zoo.console import Command, progress
+from galaxy_zoo.errors import RunError, ShardError
+from galaxy_zoo.files import sha256_of
+from galaxy_zoo.labels import read_votes
+from galaxy_zoo.manifest import MANIFEST_NAME, Shard, read_manifest
+from galaxy_zoo.submission import votes_of_ids
+from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.view import View
+from galaxy_zoo.votes import Floats, mean_votes
+from pipeline.augment import FixedView, rotations_and_flips
+from pipeline.device import choose_device
+from pipeline.loader import Loader
+from pipeline.shards import Samples
+from predict import Reading, Shards, check_fit
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some shards of a split, and their samples."""
+
+    source: Shards
+    shards: tuple[Shard, ...]
+    samples: Samples
+
+    def open(self, view: View, *, plain: bool = False) -> Loader:
+        """Their batches; plain: with the plain view alone."""
+        reading = replace(self.source.reading, views=(FixedView(),)) if plain else self.source.reading
+        return replace(self.source, reading=reading).open(self.shards, view)
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The galaxies of a report.
+
+    validation: what to evaluate on. training: some that all runs were trained on, None where they are not known.
+    mean_votes: of all of those, shape (answers,).
+    """
+
+    validation: Part
+    training: Part | None
+    mean_votes: Floats
+
+
+def open_sets(source: Shards, runs: Sequence[Run]) -> Sets:
+    """The galaxies of a split that no run has seen, and about as many that all have.
+
+    Raises:
+        RunError: a run does not fit the shards, or every galaxy was seen by one.
+        ShardError: there is no such split.
+    """
+    for run in runs:
+        check_fit(run, source.folder, source.manifest)
+    digest = sha256_of(source.folder / MANIFEST_NAME)
+    is_own = all(run.data.manifest_sha256 == digest for run in runs)
+    seen: tuple[Shard, ...] = ()
+    if is_own and source.manifest.splits.get("train"):
+        unseen_by = [source.unseen(run) for run in runs]
+        seen = tuple(s for s in source.training_shards if not any(s.name in names for names in unseen_by))
+    validation = _unseen(source, runs) if source.split == "train" else source.shards
+    part = _open(source, validation)
+    if not seen:
+        return Sets(part, None, _mean_of(runs[0]))
+    means = mean_votes(_open(source, seen).samples.votes)
+    return Sets(part, _open(source, _first(seen, len(part.samples))), means)
+
+
+def _unseen(source: Shards, runs: Sequence[Run]) -> tuple[Shard, ...]:
+    """The training shards that no run has seen."""
+    unseen_by = [source.unseen(run) for run in runs]
+    shards = tuple(s for s in source.training_shards if all(s.name in names for names in unseen_by))
+    if not shards:
+        folds = ", ".join(f"{run.folder}: --fold {run.fold}" for run in runs)
+        raise RunError(
+            f"every galaxy of {source.folder} was seen by one of the runs ({folds}); evaluate runs of other folds "
+            "one by one, or on other galaxies with --split test --truth VOTES.csv"
+        )
+    return shards
+
+
+def _open(source: Shards, shards: tuple[Shard, ...]) -> Part:
+    return Part(source, shards, Samples(source.folder, source.manifest, shards))
+
+
+def _first(shards: tuple[Shard, ...], num_samples: int) -> tuple[Shard, ...]:
+    """The fewest of the first shards that hold `num_samples`; all where they hold fewer."""
+    ends = np.cumsum([shard.samples for shard in shards])
+    return shards[: 1 + int(np.searchsorted(ends, num_samples))]
+
+
+def _mean_of(run: Run) -> Floats:
+    """The mean votes of the shards that a run was trained on, shape (answers,); NaN where unknown."""
+    means = run.data.vote_mean or (None,) * len(run.data.tree.columns)
+    return np.array([np.nan if mean is None else mean for mean in means])
+
+
+def true_votes(part: Part, truth: Path | None, tree: DecisionTree) -> Floats:
+    """The votes of samples, from the shards or from a table, shape (samples, answers).
+
+    Raises:
+        InputError: the table cannot be read or lacks a sample, or there are no votes.
+    """
+    where, votes = f"the {part.source.split} shards of {part.source.folder}", part.samples.votes
+    if truth is not None:
+        table = read_votes(truth, tree, allow_missing=True)
+        where, votes = str(truth), votes_of_ids(table, part.samples.keys.tolist(), str(truth))
+    if np.isnan(votes).all():
+        raise ShardError(f"no votes in {where} to evaluate on; give a table of them with --truth VOTES.csv")
+    return votes
+
+
+def predict(members: Sequence[Predictor], loader: Loader, desc: str) -> Floats:
+    """Votes of every member and view, float32, shape (members, views, galaxies, answers); shows progress."""
+    parts = []
+    with progress(total=loader.num_samples, unit="galaxy", desc=desc) as bar:
+        for batch in loader.epoch(0):
+            votes = [torch.stack([member.predict(images) for images in batch.views]) for member in members]
+            parts.append(torch.stack(votes).cpu().numpy())
+            bar.update(len(batch.ids))
+    return np.concatenate(parts, axis=2)
+
+
+def predict_run(name: str, trained: Sequence[TrainedMember], sets: Sets) -> Prediction:
+    """All members of a run on both sets."""
+    run, device = trained[0].run, sets.validation.source.device
+    members = [member.load(device) for member in trained]
+    with sets.validation.open(run.recipe.view) as loader:
+        validation = predict(members, loader, f"{name}: validation")
+    training = None
+    if sets.training is not None:
+        with sets.training.open(run.recipe.view, plain=True) as loader:
+            training = predict(members, loader, f"{name}: training")
+    return Prediction(name, run, validation, training)
+
+
+def embed(network: nn.Module, part: Part, view: View, count: int) -> Floats:
+    """What the last layer gets of the first `count` samples, shape (samples, features)."""
+    embedder, parts, seen = Embedder(network), [], 0
+    with part.open(view, plain=True) as loader, torch.inference_mode():
+        for batch in loader.epoch(0):
+            network(batch.views[0].float())
+            parts.append(embedder.take().cpu().numpy())
+            seen += len(batch.ids)
+            if seen >= count:
+                break
+    return np.concatenate(parts)[:count]
+
+
+def images_of(part: Part, positions: Sequence[int], view: View) -> Tensor:
+    """The plain views of samples, float32, shape (positions, 3, size, size)."""
+    keys = [str(part.samples.keys[at]) for at in positions]
+    found: dict[str, Tensor] = {}
+    with part.open(view, plain=True) as loader:
+        for batch in loader.epoch(0):
+            found |= {key: batch.views[0][row] for row, key in enumerate(batch.ids.tolist()) if key in keys}
+            if len(found) == len(set(keys)):
+                break
+    return torch.stack([found[key] for key in keys]).float()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the sections that need a network should show; points: galaxies in the embedding, by these methods."""
+
+    cams: int
+    galaxies: tuple[str, ...]
+    layers: tuple[str, ...]
+    points: int
+    methods: tuple[str, ...]
+
+
+def network_sections(
+    evidence: Evidence, first: TrainedMember, sets: Sets, wanted: Wanted
+) -> list[Callable[[], Section]]:
+    """The sections that need a network, the first one: what it looks at, and its embedding."""
+    from evaluation import attention, embedding  # noqa: PLC0415 - needs the extra
+
+    view = first.run.recipe.view
+    network = first.load(sets.validation.source.device, compiled=False).network.eval()
+    sections: list[Callable[[], Section]] = []
+    looked = attention.choose(evidence, wanted.cams, wanted.galaxies)
+    layers = attention.choose_layers(network, wanted.layers)
+    if len(view.turns_deg) > 1:
+        click.echo(
+            f"not shown: what {first.name} looks at, for it sees several turns of a galaxy at once", err=True
+        )
+    elif looked and layers:
+        images = images_of(sets.validation, [each.position for each in looked], view)
+        sections.append(partial(attention.section, evidence, network, layers, looked, images, view))
+    if wanted.points and wanted.methods:
+        parts = [part for part in (sets.validation, sets.training) if part is not None]
+        found = [embed(network, part, view, -(-wanted.points // len(parts))) for part in parts]
+        features = embedding.Features(found[0], found[1] if len(found) > 1 else None)
+        sections.append(partial(embedding.section, evidence, features, wanted.methods))
+    return sections
+
+
+@click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("shards", type=click.Path(path_type=Path))
+@click.option("--out", default="report", type=click.Path(path_type=Path), help="The report's folder.")
+@click.option(
+    "--split", default="train", type=click.Choice(["train", "test"]), help="train: what no run has seen of it."
+)
+@click.option(
+    "--truth", type=click.Path(path_type=Path), help="CSV of true votes.  [default: those in the shards]"
+)
+@click.option("--views", default=4, type=int, help="Test-time views: 1, or an even number (rotations x flip).")
+@click.option("--cams", default=6, type=click.IntRange(0, 37), help="Galaxies to show what the network looks at.")
+@click.option("--galaxy", "galaxies", multiple=True, help="These instead, by id.  [default: typical ones]")
+@click.option("--layer", "layers", multiple=True, help="In these layers.  [default: two first, last convolution]")
+@click.option("--points", default=1200, type=click.IntRange(0, 5000), help="Galaxies in the embedding.")
+@click.option("--embedding", "methods", default="all", help="Some of pca,tsne,umap; all: those installed.")
+@click.option("--batch-size", default=128, type=click.IntRange(1), help="Galaxies a batch.")
+@click.option(
+    "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=None,
+    help="To decode with.  [default: as calibrated, or all cores]",
+)
+def main(
+    *,
+    runs: tuple[Path, ...],
+    shards: Path,
+    out: Path,
+    split: str,
+    truth: Path | None,
+    views: int,
+    cams: int,
+    galaxies: tuple[str, ...],
+    layers: tuple[str, ...],
+    points: int,
+    methods: str,
+    batch_size: int,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Evaluate RUNS on galaxies of the folder SHARDS that none of them has seen, and write a report.
+
+    OUT/report.html needs nothing beside it: open it from the disk, or mail it. It holds small pictures of galaxies,
+    so publish it only where the images may be published. OUT/tables and OUT/tables.json are its tables.
+
+    \b
+    Examples:
+      python evaluate.py runs/quick runs/ng_cnn shards --out report
+      python evaluate.py runs/quick shards --split test --truth synthetic_test_truth.csv --views 16
+    """
+    check_extra()
+    from evaluation.report import check_folder, write_report  # noqa: PLC0415 - needs the extra
+
+    wanted = Wanted(cams, galaxies, layers, points, _parse_methods(methods))
+    reading = Reading(_parse_views(views), batch_size, choose_device(device), threads)
+    trained = [load_run(folder) for folder in runs]
+    members = find_members(trained)
+    sets = open_sets(Shards(shards, read_manifest(shards), split, reading), trained)
+    tree = trained[0].data.tree
+    validation = Scored(sets.validation.samples, true_votes(sets.validation, truth, tree))
+    check_folder(out)
+    evidence = Evidence(
+        tree=tree,
+        validation=validation,
+        training=None if sets.training is None else _scored(sets.training),
+        mean_votes=sets.mean_votes,
+        predictions=tuple(
+            predict_run(name, [member for member in members if member.run is run], sets)
+            for run, name in zip(trained, _names(trained), strict=True)
+        ),
+    )
+    page = write_report(out, evidence, network_sections(evidence, members[0], sets, wanted))
+    click.echo(
+        f"{page}: {len(validation.votes):,} galaxies, {evidence.main[0]}, {page.stat().st_size / 1e6:.1f} MB"
+    )
+
+
+def _parse_views(count: int) -> tuple[FixedView, ...]:
+    try:
+        return rotations_and_flips(count)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--views") from error
+
+
+def _parse_methods(text: str) -> tuple[str, ...]:
+    from evaluation.embedding import METHODS, known_methods  # noqa: PLC0415 - needs the extra
+
+    names = tuple(known_methods()) if text == "all" else tuple(text.split(","))
+    for name in names:
+        if name not in METHODS:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(METHODS)}", param_hint="--embedding")
+        if name not in known_methods():
+            raise click.BadParameter(
+                f"{name} needs a package; install it with: pip install -e '.[umap]'", param_hint="--embedding"
+            )
+    return names
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """What the report calls the runs: the ends of their folders' paths, as long as tells them apart."""
+    paths = [run.folder.resolve().parts for run in runs]
+    lengths = range(1, max(map(len, paths)) + 1)
+    candidates = (["/".join(parts[-length:]) for parts in paths] for length in lengths)
+    return next(names for names in candidates if len(set(names)) == len(names))
+
+
+def _scored(part: Part) -> Scored:
+    return Scored(part.samples, part.samples.votes)
+
+
+if __name__ == "__main__":
+    main()

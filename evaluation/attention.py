@@ -1,0 +1,193 @@
+"""What a network looks at: Grad-CAM and AblationCAM of convolutional layers.
+
+Source: Selvaraju et al. 2017 (Grad-CAM), Desai & Ramaswamy 2020 (Ablation-CAM), as in the package grad-cam.
+"""
+
+import contextlib
+import copy
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_grad_cam import AblationCAM, GradCAM
+from pytorch_grad_cam.utils.image import show_cam_on_image
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import Tensor, nn
+
+from evaluation.evidence import Evidence
+from evaluation.gallery import to_uri
+from evaluation.section import Part, Section
+from galaxy_zoo.console import progress
+from galaxy_zoo.errors import InputError
+from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.view import View
+
+PICTURE_PX = 144
+METHODS = {"Grad-CAM": GradCAM, "AblationCAM": AblationCAM}
+BATCH_SIZE = 64
+MOST_CHANNELS = 256
+"""AblationCAM predicts once for each channel; of layers with more, the most telling so many (by grad-cam's measure)."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A galaxy to explain: its position, and the column of the answer whose vote is explained."""
+
+    position: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the part `attention.html`."""
+
+    uri: str
+    alt: str
+    caption: str
+
+
+def choose(evidence: Evidence, count: int, ids: Sequence[str] = ()) -> list[Looked]:
+    """Galaxies to explain: those of `ids`, or `count` that are typical for an answer each.
+
+    Of a galaxy named by its id the answer is explained that its predicted votes are furthest above the mean for.
+
+    Raises:
+        InputError: an id is not among the validation galaxies.
+    """
+    _, predicted = evidence.main
+    if not ids:
+        columns = _telling_columns(evidence.tree)[:count]
+        return [Looked(int(np.nan_to_num(evidence.validation.votes[:, c], nan=-1).argmax()), c) for c in columns]
+    at = {key: position for position, key in enumerate(evidence.validation.galaxies.keys.tolist())}
+    if unknown := [each for each in ids if each not in at]:
+        raise InputError(f"--galaxy {unknown[0]}: not among the {len(at):,} galaxies evaluated; give one of those")
+    above = predicted - np.nan_to_num(evidence.mean_votes)
+    return [Looked(at[each], int(above[at[each]].argmax())) for each in ids]
+
+
+def choose_layers(network: nn.Module, names: Sequence[str] = ()) -> list[str]:
+    """The layers to explain: those of `names`, or the first two convolutions and the last.
+
+    Raises:
+        InputError: the network has no layer of a name, or no convolutions at all.
+    """
+    convolutions = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    known = dict(network.named_modules())
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"--layer {unknown[0]}: no such layer; convolutions: {', '.join(convolutions)}")
+    return list(names) or list(dict.fromkeys([*convolutions[:2], *convolutions[-1:]]))
+
+
+def section(
+    evidence: Evidence,
+    network: nn.Module,
+    layers: Sequence[str],
+    looked: Sequence[Looked],
+    images: Tensor,
+    view: View,
+) -> Section:
+    """Heat maps of each galaxy.
+
+    Args:
+        network: images to votes, without autocast.
+        images: the plain views of `looked`, shape (galaxies, 3, size, size), normalised.
+    """
+    columns = [each.column for each in looked]
+    maps = dict(heat_maps(network, layers, images.float(), columns))
+    answers = [f"{q.name}: {a}" for q in evidence.tree.questions for a in q.answers]
+    rows = []
+    for number, each in enumerate(looked):
+        pixels = _pixels(images[number], view)
+        key, answer = str(evidence.validation.galaxies.keys[each.position]), answers[each.column]
+        pictures = [Picture(to_uri((255 * pixels).astype(np.uint8), PICTURE_PX), f"galaxy {key}", "what it gets")]
+        pictures += [
+            Picture(_overlay(pixels, found[number]), f"{name}, galaxy {key}", name) for name, found in maps.items()
+        ]
+        vote = evidence.main[1][each.position, each.column]
+        rows.append({"id": key, "answer": answer, "vote": float(vote), "pictures": pictures})
+    name = evidence.predictions[0].name
+    lead = (
+        f"Where the first member of {name} looks for the vote of one answer: warm where a layer's channels speak for "
+        "it, by their gradients (Grad-CAM) or by what is lost without them (AblationCAM). Early layers see edges, "
+        "late ones shapes."
+    )
+    return Section("attention", "What the network looks at", lead, (Part("attention.html", rows),))
+
+
+def heat_maps(
+    network: nn.Module, layers: Sequence[str], images: Tensor, columns: Sequence[int]
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Method and layer -> maps in [0, 1], shape (galaxies, size, size); shows progress.
+
+    Args:
+        columns: for each image the answer whose vote is explained.
+    """
+    frozen = _without_inplace(network)
+    targets = [ClassifierOutputTarget(column) for column in columns]
+    modules = dict(frozen.named_modules())
+    with progress(total=len(METHODS) * len(layers), unit="layer", desc="what the network looks at") as bar:
+        for layer in layers:
+            channels, _, width = _maps_of(frozen, modules[layer], images[:1], layer)
+            for method, kind in METHODS.items():
+                cam = kind(model=frozen, target_layers=[modules[layer]])
+                if isinstance(cam, AblationCAM):
+                    cam.batch_size = BATCH_SIZE
+                    # it takes this share of the channels twice: of those inside and those outside of the object
+                    cam.ratio_channels_to_ablate = min(1.0, MOST_CHANNELS / 2 / channels)
+                # its own progress bars, one a galaxy, and divisions by channels that are all 0
+                with (
+                    cam,
+                    contextlib.redirect_stderr(io.StringIO()),
+                    np.errstate(divide="ignore", invalid="ignore"),
+                ):
+                    found = cam(input_tensor=images, targets=targets)
+                yield f"{method}, layer {layer} ({channels} maps of {width} px)", np.nan_to_num(found)
+                bar.update()
+
+
+def _telling_columns(tree: DecisionTree) -> list[int]:
+    """The first answer of each question; of a tree of one question, all its answers."""
+    if len(tree.questions) == 1:
+        return list(range(len(tree.columns)))
+    return [columns.start for columns in tree.slices]
+
+
+def _without_inplace(network: nn.Module) -> nn.Module:
+    """A copy of the network that keeps what a layer puts out, for hooks to look at."""
+    copied = copy.deepcopy(network).eval()
+    for module in copied.modules():
+        if hasattr(module, "inplace"):
+            setattr(module, "inplace", False)  # noqa: B010 - by its name, as it is on layers of many kinds
+    return copied
+
+
+def _maps_of(network: nn.Module, module: nn.Module, images: Tensor, name: str) -> tuple[int, int, int]:
+    """Channels, height and width of what a layer puts out.
+
+    Raises:
+        InputError: it puts out no maps.
+    """
+    shapes: list[tuple[int, ...]] = []
+    handle = module.register_forward_hook(lambda *args: shapes.append(tuple(getattr(args[2], "shape", ()))))
+    with handle, torch.no_grad():
+        network(images)
+    if not shapes or len(shapes[0]) != 4:
+        raise InputError(f"--layer {name}: puts out no maps (batch, channels, height, width); name a convolution")
+    _, channels, height, width = shapes[0]
+    return channels, height, width
+
+
+def _overlay(pixels: NDArray[np.float32], found: NDArray[np.float32]) -> str:
+    return to_uri(
+        show_cam_on_image(pixels, found, use_rgb=True, colormap=cv2.COLORMAP_INFERNO, image_weight=0.5), PICTURE_PX
+    )
+
+
+def _pixels(image: Tensor, view: View) -> NDArray[np.float32]:
+    """A normalised view, shape (3, size, size), as pixels in [0, 1], shape (size, size, 3)."""
+    pixels = image.permute(1, 2, 0).float().cpu().numpy() * np.array(view.std) + np.array(view.mean)
+    return np.asarray(np.clip(pixels, 0, 1), np.float32)

@@ -1,0 +1,120 @@
+"""What the report is made of: galaxies, their true votes, and what runs predicted for them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.run import Run
+from galaxy_zoo.scores import DEFAULT, Resampling
+from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.votes import Floats
+
+ALL_RUNS = "all runs"
+
+
+class Galaxies(Protocol):
+    """Some galaxies, as `pipeline.shards.Samples`: ids, and JPEGs by position."""
+
+    @property
+    def keys(self) -> NDArray[np.str_]:
+        """Ids, shape (galaxies,)."""
+
+    def jpegs(self, samples: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """The bytes of the JPEGs at these positions."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Galaxies with true votes: float, shape (galaxies, answers), NaN where missing."""
+
+    galaxies: Galaxies
+    votes: Floats
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the members of a run predict.
+
+    validation: float32, shape (members, views, galaxies, answers). training: the same of training galaxies, from the
+    plain view, shape (members, 1, galaxies, answers); None where they are not known.
+    """
+
+    name: str
+    run: Run
+    validation: Floats
+    training: Floats | None = None
+
+    @cached_property
+    def members(self) -> Floats:
+        """Each member's mean over views, shape (members, galaxies, answers)."""
+        means: Floats = self.validation.mean(axis=1)
+        return means
+
+    @cached_property
+    def blend(self) -> Floats:
+        """The mean over members and views, shape (galaxies, answers)."""
+        mean: Floats = self.members.mean(axis=0)
+        return mean
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything the sections of a report look at.
+
+    validation: galaxies that no run has seen. training: galaxies that all runs were trained on, about as many; None
+    where the shards are not those of the training. mean_votes: the baseline, of the training galaxies, shape
+    (answers,).
+    """
+
+    tree: DecisionTree
+    validation: Scored
+    training: Scored | None
+    mean_votes: Floats
+    predictions: tuple[Prediction, ...]
+    resampling: Resampling = DEFAULT
+
+    @cached_property
+    def baseline(self) -> Floats:
+        """The mean votes as a prediction for every galaxy, shape (galaxies, answers)."""
+        return np.broadcast_to(np.nan_to_num(self.mean_votes), self.validation.votes.shape)
+
+    @cached_property
+    def members(self) -> Floats:
+        """All members of all runs, shape (members, galaxies, answers)."""
+        return np.concatenate([each.members for each in self.predictions])
+
+    @cached_property
+    def blends(self) -> Mapping[str, Floats]:
+        """Name -> predicted votes: of every run, and where there are several also of all together, which is last."""
+        blends = {each.name: each.blend for each in self.predictions}
+        if len(blends) > 1:
+            blends[ALL_RUNS] = self.members.mean(axis=0)
+        return blends
+
+    @property
+    def main(self) -> tuple[str, Floats]:
+        """The blend that the report is about: that of all runs. Fixed beforehand, not chosen by its score."""
+        return list(self.blends.items())[-1]
+
+    @cached_property
+    def plain(self) -> Floats:
+        """The blend of all members from the plain view alone, shape (galaxies, answers)."""
+        mean: Floats = np.concatenate([each.validation[:, 0] for each in self.predictions]).mean(axis=0)
+        return mean
+
+    @cached_property
+    def training_plain(self) -> Floats | None:
+        """As `plain`, of the training galaxies."""
+        parts = [each.training[:, 0] for each in self.predictions if each.training is not None]
+        return np.concatenate(parts).mean(axis=0) if parts else None
+
+    @cached_property
+    def spread(self) -> Floats:
+        """How far members and views are apart: the standard deviation, shape (galaxies, answers)."""
+        every = [each.validation.reshape(-1, *self.validation.votes.shape) for each in self.predictions]
+        deviations: Floats = np.concatenate(every).std(axis=0)
+        return deviations

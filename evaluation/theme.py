@@ -1,0 +1,121 @@
+"""How figures look: drawn by matplotlib in stand-in colours, which become the page's own in the SVG.
+
+So one SVG serves the light and the dark page. Text stays text: it can be searched, read aloud and copied.
+"""
+
+import io
+import re
+from contextlib import AbstractContextManager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+INK, MUTED, RULE = "#010101", "#020202", "#030303"
+SERIES = ("#040404", "#050505", "#060606", "#070707", "#080808", "#090909")
+TRUTH = SERIES[1]
+VARIABLES = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    RULE: "var(--rule)",
+    **{colour: f"var(--series-{number})" for number, colour in enumerate(SERIES)},
+}
+"""Stand-in colours, which no chart would use, and the page's colours that take their place."""
+
+LINE_CHARACTERS, NAME_CHARACTERS = 56, 28
+
+SHADE_HEX = "#3f7fd0"
+SHADE = LinearSegmentedColormap.from_list("shade", [f"{SHADE_HEX}18", f"{SHADE_HEX}d0"])
+"""From nearly nothing to a blue that ink is readable on, on a light and on a dark page."""
+
+STYLE: Any = {
+    "figure.constrained_layout.use": True,
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.5,
+    "svg.fonttype": "none",
+}
+
+
+def styled() -> AbstractContextManager[None]:
+    """Draw in the report's style within this context."""
+    return mpl.rc_context(STYLE)
+
+
+def new_axes(width_in: float = 3.9, height_in: float = 3.0) -> tuple[Figure, Axes]:
+    """A figure of one panel."""
+    figure = Figure(figsize=(width_in, height_in))
+    return figure, figure.subplots()
+
+
+def new_panel(height_in: float) -> tuple[Figure, Axes]:
+    """A small figure of one panel with fixed margins, of which a section may have dozens."""
+    width_in = 2.0
+    figure = Figure(figsize=(width_in, height_in))
+    figure.set_layout_engine("none")
+    left, right, bottom, top = 0.44, 0.1, 0.38, 0.36
+    axes = figure.add_axes(
+        (left / width_in, bottom / height_in, 1 - (left + right) / width_in, 1 - (bottom + top) / height_in)
+    )
+    return figure, axes
+
+
+def without_frame(axes: Axes, *, grid: str = "") -> None:
+    """Take away the left spine and the grid but that of the axis `grid` ("x" or "y"), for rows of dots or bars."""
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False)
+    if grid == "x":
+        axes.grid(visible=True, axis="x")
+
+
+def add_legend(figure: Figure, axes: Axes) -> None:
+    """A legend above the panel, in as many columns as fit."""
+    handles, labels = axes.get_legend_handles_labels()
+    longest = max(len(short(label)) for label in labels)
+    columns = max(1, LINE_CHARACTERS // (longest + 6))
+    figure.legend(handles, [short(label) for label in labels], loc="outside upper left", ncols=columns)
+
+
+def short(name: str) -> str:
+    """A name that fits beside a panel: the end of a long one, where names of folders differ."""
+    return name if len(name) <= NAME_CHARACTERS else f"…{name[1 - NAME_CHARACTERS :]}"
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """The figure as an SVG element for a page. `name` makes its ids unique on the page."""
+    file = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": name}):  # ids that are the same every time
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    width_in = float(figure.get_size_inches()[0])
+    svg = re.sub(r' width="[^"]*" height="[^"]*"', f' style="--width: {width_in:g}in"', svg, count=1)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    for colour, variable in VARIABLES.items():
+        svg = svg.replace(colour, variable)
+    return svg

@@ -1,0 +1,101 @@
+"""How the training went: losses, scores, learning rate and speed over the epochs, from metrics.jsonl."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from ensemble.logbook import METRICS_NAME
+from ensemble.run import Run
+from evaluation.evidence import Evidence
+from evaluation.section import Figure, Figures, Section, Table
+from evaluation.theme import MUTED, SERIES, add_legend, new_axes, short, to_svg
+from galaxy_zoo.errors import RunError
+
+BASELINE = "baseline_rmse"
+CURVES: Sequence[tuple[str, str, Mapping[str, str]]] = (
+    ("Loss", "loss", {"loss": "training", "validation_loss": "validation"}),
+    ("RMSE", "RMSE", {"train_rmse": "training", "rmse": "validation"}),
+    ("Accuracy", "accuracy", {"accuracy": "validation"}),
+    ("Learning rate", "learning rate", {"learning_rate": ""}),
+    ("Speed", "images/s, all members", {"images_per_s": ""}),
+    ("Waiting for data", "share of the time", {"data_wait": ""}),
+)
+"""Title, label of the axis, and which metrics are drawn under what name."""
+
+
+def section(evidence: Evidence) -> Section:
+    """Curves over the epochs."""
+    metrics = pd.concat([read_metrics(each.run, each.name) for each in evidence.predictions], ignore_index=True)
+    drawn = [_draw(metrics, *curve) for curve in CURVES if set(curve[2]) & set(metrics.columns)]
+    lead = (
+        "One line a member. The training loss is the mean over an epoch, in which the weights change and images are "
+        "augmented; validation scores are of the end of the epoch, of the plain view. Of recipes whose loss is the "
+        "mean squared error, the training RMSE is its root and the validation loss the square of the RMSE."
+    )
+    log = Table("training", "All epochs", metrics, folded=True, form=".4g")
+    return Section("training", "Training", lead, (Figures(tuple(drawn)), log))
+
+
+def read_metrics(run: Run, name: str) -> pd.DataFrame:
+    """The metrics of all members of a run, a row an epoch, with columns `run` and `member`.
+
+    Where the loss is the mean squared error, `train_rmse` and `validation_loss` are what follows from the others.
+
+    Raises:
+        RunError: a member has no whole log.
+    """
+    parts = []
+    for member in range(run.members):
+        path = run.member_folder(member) / METRICS_NAME
+        try:
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: not a log of a training ({error}); train this run again") from error
+        rows = [
+            {key: value for key, value in row.items() if "/" not in key} for row in rows
+        ]  # not each question's
+        parts.append(pd.DataFrame([{"run": name, "member": member, **row} for row in rows]))
+    metrics = pd.concat(parts, ignore_index=True)
+    if run.recipe.table["loss"]["kind"] == "mse" and "rmse" in metrics:
+        metrics = metrics.assign(train_rmse=metrics["loss"] ** 0.5, validation_loss=metrics["rmse"] ** 2)
+    return metrics
+
+
+def _draw(metrics: pd.DataFrame, title: str, label: str, curves: Mapping[str, str]) -> Figure:
+    figure, axes = new_axes(height_in=2.5)
+    for number, (run, rows) in enumerate(metrics.groupby("run", sort=False)):
+        for column, kind in curves.items():
+            if column in rows:
+                style = "--" if kind == "training" and len(set(curves) & set(rows)) > 1 else "-"
+                _draw_lines(
+                    axes,
+                    rows,
+                    column,
+                    f"{short(str(run))}{kind and ', '}{kind}",
+                    style,
+                    SERIES[number % len(SERIES)],
+                )
+    if "rmse" in curves and BASELINE in metrics:
+        axes.axhline(metrics[BASELINE].mean(), color=MUTED, linewidth=1, linestyle=":", label="mean votes")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+    axes.set_ylim(bottom=0)
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        add_legend(figure, axes)
+    last = metrics.groupby(["run", "member"])[[c for c in curves if c in metrics]].last().mean()
+    ends = ", ".join(f"{column} {value:.4g}" for column, value in last.items())
+    return Figure(to_svg(figure, title.lower().replace(" ", "-")), f"{title} by epoch; at the end {ends}.", title)
+
+
+def _draw_lines(axes: Axes, rows: pd.DataFrame, column: str, label: str, style: str, colour: str) -> None:
+    for member, of_member in rows.groupby("member"):
+        axes.plot(
+            of_member["epoch"] + 1,
+            of_member[column],
+            style,
+            color=colour,
+            linewidth=1.2,
+            label=label if member == 0 else None,
+        )

@@ -1,0 +1,48 @@
+"""Down the tree by the answers with the most votes: what volunteers, or a network, mainly say of a galaxy."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.votes import Floats
+
+
+@dataclass(frozen=True)
+class Step:
+    """The answer chosen at one question.
+
+    votes: its votes, a fraction of everybody. share: its fraction of those who were asked the question.
+    """
+
+    question: str
+    answer: str
+    votes: float
+    share: float
+
+
+def walk(votes: Floats, tree: DecisionTree) -> list[Step]:
+    """The steps from the first question down, always by the answer with the most votes, parents first.
+
+    A question that is missing a vote or that nobody answered ends its branch.
+
+    Args:
+        votes: of one galaxy, shape (answers,).
+    """
+    first, *_ = tree.order
+    steps, chosen = [], set()
+    for number in tree.order:
+        question, columns = tree.questions[number], tree.slices[number]
+        mine = votes[columns]
+        if (number == first or tree.parents[number] in chosen) and mine.max() > 0:  # NaN compares false
+            best = int(np.argmax(mine))
+            chosen.add(columns.start + best)
+            steps.append(
+                Step(question.name, question.answers[best], float(mine[best]), float(mine[best] / mine.sum()))
+            )
+    return steps
+
+
+def describe_walk(votes: Floats, tree: DecisionTree) -> str:
+    """A walk in one line, as in "features or disk 0.83 -> not edge-on 0.91 -> spiral 0.77", with shares."""
+    return " -> ".join(f"{step.answer} {step.share:.2f}" for step in walk(votes, tree))

@@ -1,0 +1,213 @@
+"""What makes the views of a batch: DALI's whole graph, or DALI's decoder, a store of stamps and a warp kernel."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from galaxy_zoo.view import Stamp
+from pipeline.augment import Parameters, Views
+from pipeline.graph import PREFETCHED_BATCHES, Feed, decode_graph, stamp_graph, view_graph
+from pipeline.shards import Bytes
+from pipeline.source import Plan
+from pipeline.store import ResidentStore
+from pipeline.warp import Job, Pixels, WarpKernel, reduce_window
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a loader's engine works on, and with what. dtype: of the views."""
+
+    views: Views
+    stamp: Stamp
+    batch_size: int
+    device: torch.device
+    dtype: torch.dtype
+    num_threads: int
+    hw_decoder_load: float | None = None
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
+        return self.device.type == "cuda"
+
+    @property
+    def pipeline_options(self) -> dict[str, Any]:
+        """What every DALI pipeline is given."""
+        return {
+            "batch_size": self.batch_size,
+            "num_threads": self.num_threads,
+            "device_id": (self.device.index or 0) if self.on_gpu else None,
+            "prefetch_queue_depth": PREFETCHED_BATCHES,
+        }
+
+
+class Engine(Protocol):
+    """Makes views of what DALI decodes."""
+
+    def build(self, feed: Feed) -> Any:
+        """A DALI pipeline that is fed with `inputs`."""
+
+    def inputs(self, plan: Plan, jpegs: list[Bytes]) -> list[Any]:
+        """What the pipeline is fed for a batch; `jpegs` are those of the plan's samples to decode."""
+
+    def start(self, plan: Plan, outputs: Any) -> Job:
+        """Begin to make the views of a batch, from what the pipeline gave (None where nothing was to decode)."""
+
+    def close(self) -> None:
+        """End what the engine has started."""
+
+
+class GraphEngine:
+    """DALI does everything in one graph."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def build(self, feed: Feed) -> Any:
+        """See `Engine`."""
+        work = self._work
+        # DALI has no bfloat16 to normalise to; float32 is converted then.
+        dtype = torch.float32 if work.dtype == torch.bfloat16 else work.dtype
+        return view_graph(
+            feed,
+            view=work.views.view,
+            stamp=work.stamp,
+            num_views=len(work.views) * len(work.views.view.turns_deg),
+            dtype=dtype,
+            on_gpu=work.on_gpu,
+            hw_decoder_load=work.hw_decoder_load,
+            **work.pipeline_options,
+        )
+
+    def inputs(self, plan: Plan, jpegs: list[Bytes]) -> list[Any]:
+        """See `Engine`."""
+        return [jpegs, *(each for view in plan.views for each in _graph_inputs(view))]
+
+    def start(self, plan: Plan, outputs: Any) -> Job:  # noqa: ARG002
+        """See `Engine`."""
+        images = (_tensor(output).permute(0, 3, 1, 2) for output in outputs)
+        return Job([], tuple(image.to(self._work.dtype) for image in images))
+
+    def close(self) -> None:
+        """See `Engine`."""
+
+
+class OpenCvEngine:
+    """DALI decodes windows on the CPU; OpenCV reduces them to stamps and warps those, or the ones of a store."""
+
+    def __init__(self, work: Work, store: ResidentStore | None) -> None:
+        self._work, self._store = work, store
+        self._kernel = WarpKernel(work.views.view, num_threads=work.num_threads, dtype=work.dtype)
+
+    def build(self, feed: Feed) -> Any:
+        """See `Engine`."""
+        return decode_graph(feed, self._work.stamp, **self._work.pipeline_options)
+
+    def inputs(self, plan: Plan, jpegs: list[Bytes]) -> list[Any]:  # noqa: ARG002
+        """See `Engine`."""
+        return [jpegs]
+
+    def start(self, plan: Plan, outputs: Any) -> Job:
+        """See `Engine`."""
+        decoded = [] if outputs is None else list(np.from_dlpack(outputs[0].as_tensor()))
+        windows = dict(zip(plan.decode.tolist(), decoded, strict=True))
+        samples, store = plan.samples.tolist(), self._store
+
+        def stamp_of(place: int) -> Pixels:
+            if (window := windows.get(place)) is None:
+                assert store is not None, "without a store every sample is decoded"
+                return store.stamp(samples[place])
+            stamp = reduce_window(window, self._work.stamp)
+            if store is not None:
+                store.put(samples[place], stamp)
+            return stamp
+
+        return self._kernel.start(len(samples), stamp_of, plan.views)
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self._kernel.close()
+
+
+class TritonEngine:
+    """DALI decodes and makes stamps on the device; a Triton kernel warps those, or the ones of a store."""
+
+    def __init__(self, work: Work, store: ResidentStore | None) -> None:
+        from pipeline.warp_triton import TritonKernel  # noqa: PLC0415 - not every torch comes with Triton
+
+        self._work, self._store = work, store
+        self._kernel = TritonKernel(work.views.view, device=work.device, dtype=work.dtype)
+        self._in_use: deque[tuple[torch.cuda.Event, Tensor]] = deque()
+
+    def build(self, feed: Feed) -> Any:
+        """See `Engine`."""
+        work = self._work
+        options = work.pipeline_options
+        return stamp_graph(feed, work.stamp, on_gpu=work.on_gpu, hw_decoder_load=work.hw_decoder_load, **options)
+
+    def inputs(self, plan: Plan, jpegs: list[Bytes]) -> list[Any]:  # noqa: ARG002
+        """See `Engine`."""
+        return [jpegs]
+
+    def start(self, plan: Plan, outputs: Any) -> Job:
+        """See `Engine`."""
+        store = self._store
+        numbers = plan.samples if store is not None else np.arange(len(plan.samples))
+        rows, parameters = self._kernel.upload(numbers, plan.views)
+        decoded = None if outputs is None else _tensor(outputs[0])
+        if store is None:
+            stamps = decoded
+        else:
+            stamps = store.pixels
+            if decoded is not None:
+                store.put_all(plan.samples[plan.decode], self._places(rows, plan), decoded)
+        assert stamps is not None, "without a store every sample is decoded"
+        views = tuple(
+            self._kernel(stamps, rows, packed, has_colours=view.colours is not None)
+            for packed, view in zip(parameters, plan.views, strict=True)
+        )
+        if decoded is not None and decoded.is_cuda:
+            self._keep(decoded)
+        return Job([], views)
+
+    def _keep(self, decoded: Tensor) -> None:
+        """Keep DALI's memory from being used again before the GPU has read it; of a few batches, then wait."""
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        self._in_use.append((event, decoded))
+        if len(self._in_use) > PREFETCHED_BATCHES:
+            self._release()
+
+    def _release(self) -> None:
+        """Wait for the GPU to have read the oldest batch, only then let go of it."""
+        event, _ = self._in_use[0]
+        event.synchronize()
+        self._in_use.popleft()
+
+    def _places(self, rows: Tensor, plan: Plan) -> Tensor:
+        """Of the rows those that were decoded, as an index."""
+        if len(plan.decode) == len(rows):
+            return rows.long()
+        return rows[torch.from_numpy(plan.decode).to(rows.device)].long()
+
+    def close(self) -> None:
+        """See `Engine`."""
+        while self._in_use:
+            self._release()
+
+
+def _tensor(output: Any) -> Tensor:
+    """An output of DALI, all of one shape, as a tensor in the same memory."""
+    return torch.utils.dlpack.from_dlpack(output.as_tensor())
+
+
+def _graph_inputs(view: Parameters) -> list[NDArray[np.float32]]:
+    """A view's parameters as inputs of `graph.view_graph`."""
+    if view.colours is None:
+        return [view.warps]
+    return [view.warps, np.ascontiguousarray(view.colours[:, :, :3]), 255 * view.colours[:, :, 3]]

@@ -1,0 +1,49 @@
+"""How much memory is free, where stamps are to be kept."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+
+def free_bytes(device: torch.device, *, root: Path = Path("/")) -> int:
+    """Bytes free on a device; on the CPU what the machine has available and this process's control groups allow.
+
+    root: where /proc and /sys are looked for.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    fields = dict(line.split(":") for line in (root / "proc/meminfo").read_text().splitlines())
+    available = int(fields["MemAvailable"].removesuffix("kB")) * 1024
+    return min([available, *_left_by_control_groups(root)])
+
+
+def _left_by_control_groups(root: Path) -> Iterator[int]:
+    """What the groups of this process, and those above them, leave it, where they limit memory.
+
+    Source: Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+    """
+    groups = root / "sys/fs/cgroup"
+    for line in (root / "proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", maxsplit=2)
+        group = Path(path.lstrip("/"))
+        for each in (
+            group,
+            *group.parents,
+        ):  # in a container its own group is the root, so what is missing is left
+            if not controllers:
+                yield from _left(groups / each, "memory.max", "memory.current", "inactive_file")
+            elif controllers == "memory":
+                names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+                yield from _left(groups / "memory" / each, *names)
+
+
+def _left(group: Path, limit: str, usage: str, cache: str) -> Iterator[int]:
+    """Bytes left in one group, the page cache counted as free; nothing where it has no limit or is none."""
+    try:
+        allowed, used = (group / limit).read_text().strip(), int((group / usage).read_text())
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except FileNotFoundError:
+        return
+    if allowed != "max":
+        yield max(0, int(allowed) - used + int(statistics.get(cache, 0)))

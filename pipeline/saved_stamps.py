@@ -1,0 +1,158 @@
+"""Stamps saved in a file, to be mapped or copied to the device at the next start.
+
+    4096 bytes                  the header: what the stamps are of, and what made them
+    samples x stamp             the pixels, uint8, in the order of the samples
+    samples x 4 bytes           the CRC-32 of each stamp
+    4 bytes                     the CRC-32 of those
+
+A file is named by the geometry of its stamps and by the shards they are of. It is used only if its header is the one
+that would be written now; a stamp whose checksum is wrong is decoded again.
+"""
+
+import json
+import os
+import shutil
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia import dali
+from torch import Tensor
+
+from galaxy_zoo.console import progress
+from galaxy_zoo.errors import OutputError
+from galaxy_zoo.files import atomic_write, exclusive
+from galaxy_zoo.view import Stamp
+from pipeline.shards import Samples
+
+HEADER_BYTES = 4096
+"""A page, so that the pixels can be mapped."""
+
+STAMPS_AT_ONCE = 128
+
+
+class SavedStamps:
+    """The file in `folder` for the stamps of `samples`, whether it is there or not.
+
+    on_gpu: who made the stamps: decoders and resizing of a GPU differ from those of a CPU in the last bits.
+    speaks: whether to show progress and warnings; one rank is enough.
+    """
+
+    def __init__(self, folder: Path, samples: Samples, stamp: Stamp, *, on_gpu: bool, speaks: bool) -> None:
+        shards = sha256("".join(shard.sha256 for shard in samples.shards).encode()).hexdigest()
+        self._shape = (len(samples), *stamp.size_px, 3)
+        self._header = _header(
+            {
+                "window_px": stamp.window_px,
+                "size_px": stamp.size_px,
+                "samples": len(samples),
+                "shards_sha256": shards,
+                "made_by": f"DALI {dali.__version__} {'on a GPU' if on_gpu else f'and OpenCV {cv2.__version__}'}",
+            }
+        )
+        window, size = ("x".join(map(str, px)) for px in (stamp.window_px, stamp.size_px))
+        self.path = folder / f"stamps-{window}-to-{size}-{'gpu' if on_gpu else 'cpu'}-{shards[:16]}.bin"
+        self._speaks = speaks
+
+    @property
+    def _num_bytes(self) -> int:
+        return HEADER_BYTES + int(np.prod(self._shape)) + 4 * self._shape[0] + 4
+
+    def is_whole(self) -> bool:
+        """Whether the file is there, of these stamps, and as long as it has to be; says what is wrong with it."""
+        try:
+            size = self.path.stat().st_size
+            with self.path.open("rb") as file:
+                header = file.read(HEADER_BYTES)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            return self._refuse(f"cannot be read ({error.strerror})")
+        if header != self._header:
+            return self._refuse("of another version, or of other shards")
+        if size != self._num_bytes:
+            return self._refuse(f"{size} bytes and not {self._num_bytes}")
+        if zlib.crc32(self._checksums().data) != self._last_checksum():
+            return self._refuse("its checksums are damaged")
+        return True
+
+    def read(self, into: Tensor | None) -> tuple[Tensor, NDArray[np.bool_]]:
+        """The stamps, and which of them are intact; shows progress. The file must be whole.
+
+        Args:
+            into: where to copy them; None maps the file, and what is written there then does not reach the file.
+        """
+        mapped = np.memmap(self.path, np.uint8, "c", HEADER_BYTES, self._shape)
+        pixels = torch.from_numpy(np.asarray(mapped)) if into is None else into
+        checksums, intact = self._checksums(), np.zeros(len(mapped), bool)
+
+        def check(start: int) -> int:
+            stop = min(start + STAMPS_AT_ONCE, len(mapped))
+            intact[start:stop] = [zlib.crc32(mapped[i]) == checksums[i] for i in range(start, stop)]
+            if into is not None:
+                into[start:stop] = torch.from_numpy(mapped[start:stop])
+            return stop - start
+
+        with (
+            progress(total=len(mapped), unit="galaxy", desc="saved stamps", shown=self._speaks) as bar,
+            ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads,
+        ):
+            for count in threads.map(check, range(0, len(mapped), STAMPS_AT_ONCE)):
+                bar.update(count)
+        if not intact.all():
+            damaged = int((~intact).sum())
+            self._warn(f"{self.path}: {damaged:,} stamps are damaged; they are decoded again")
+        return pixels, intact
+
+    def save(self, pixels: Tensor) -> None:
+        """Write all stamps, whole or not at all; shows progress. What prevents it is a warning."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if (free := shutil.disk_usage(self.path.parent).free) < self._num_bytes:
+                self._not_saved(f"{self._num_bytes:,} bytes are needed, the disk has {free:,} free")
+                return
+            with exclusive(self.path.with_suffix(".lock"), busy="another process saves them"):
+                self._write(pixels)
+        except (OSError, OutputError) as error:
+            self._not_saved(str(error))
+
+    def _write(self, pixels: Tensor) -> None:
+        checksums = np.empty(len(pixels), "<u4")
+        with (
+            atomic_write(self.path) as file,
+            progress(total=len(pixels), unit="galaxy", desc="saving stamps") as bar,
+        ):
+            file.write(self._header)
+            for start in range(0, len(pixels), STAMPS_AT_ONCE):
+                some = pixels[start : start + STAMPS_AT_ONCE].cpu().numpy()
+                checksums[start : start + len(some)] = [zlib.crc32(stamp) for stamp in some]
+                file.write(some.data)
+                bar.update(len(some))
+            file.write(checksums.tobytes() + np.uint32(zlib.crc32(checksums.data)).tobytes())
+
+    def _checksums(self) -> NDArray[np.uint32]:
+        return np.fromfile(self.path, "<u4", self._shape[0], offset=self._num_bytes - 4 - 4 * self._shape[0])
+
+    def _last_checksum(self) -> int:
+        return int(np.fromfile(self.path, "<u4", 1, offset=self._num_bytes - 4)[0])
+
+    def _refuse(self, reason: str) -> bool:
+        self._warn(f"{self.path}: {reason}; the stamps are made again")
+        return False
+
+    def _not_saved(self, reason: str) -> None:
+        self._warn(f"the stamps are not saved in {self.path}: {reason}")
+
+    def _warn(self, message: str) -> None:
+        if self._speaks:
+            click.echo(f"warning: {message}", err=True)
+
+
+def _header(what: dict[str, object]) -> bytes:
+    return f"galaxy-zoo stamps, version 1\n{json.dumps(what)}\n".ljust(HEADER_BYTES).encode()

@@ -1,0 +1,63 @@
+"""The plans of batches, and the stream that DALI decodes for them."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.augment import Parameters
+from pipeline.graph import Feed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What goes into one batch.
+
+    decode: places in the batch whose samples have to be decoded, ascending; the store has the others.
+    """
+
+    samples: NDArray[np.int64]
+    views: list[Parameters]
+    decode: NDArray[np.int64]
+
+
+class Stream:
+    """A DALI pipeline, and the plans of the batches that are under way in it."""
+
+    def __init__(self, build: Callable[[Feed], Any], inputs: Callable[[Plan], list[Any]]) -> None:
+        self._inputs = inputs
+        self._plans: Iterator[Plan] = iter(())
+        self.under_way: deque[Plan] = deque()
+        self._pipeline: Any = build(self._feed)
+
+    def run(self, plans: Iterator[Plan]) -> Iterator[tuple[Plan, Any]]:
+        """Each plan with what DALI made of it, None where nothing was to decode.
+
+        To be run to the end, before it is run again.
+        """
+        self._plans = plans
+        while True:
+            try:
+                outputs = self._pipeline.run()
+            except StopIteration:
+                self._pipeline.reset()
+                yield from ((self.under_way.popleft(), None) for _ in range(len(self.under_way)))
+                return
+            while not len(self.under_way[0].decode):
+                yield self.under_way.popleft(), None
+            yield self.under_way.popleft(), outputs
+
+    def close(self) -> None:
+        """End the pipeline's threads and free its buffers, now: it holds this object, and this object holds it."""
+        self._pipeline = None
+
+    def _feed(self) -> list[Any]:
+        """The inputs of the next batch with anything to decode; DALI calls this ahead of time."""
+        while True:
+            plan = next(self._plans)
+            self.under_way.append(plan)
+            if len(plan.decode):
+                return self._inputs(plan)

@@ -1,0 +1,220 @@
+"""The resident store: stamps that were decoded once and stay in one tensor on the device.
+
+The first epoch streams from the shards and leaves its stamps here; every later one, every member and every view for
+testing takes them from here. A rank keeps the stamps of the samples it has met: the order of an epoch is shuffled
+over all ranks, so with several of them a store fills over a few epochs, and no rank ever decodes a sample twice.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+from weakref import WeakSet
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from galaxy_zoo.console import progress
+from galaxy_zoo.view import Stamp
+from pipeline.memory import free_bytes
+from pipeline.saved_stamps import SavedStamps
+from pipeline.shards import Samples
+
+Pixels = NDArray[np.uint8]
+StoreMode = Literal["auto", "stream", "resident"]
+
+RESERVE_BYTES = 1 << 29
+"""Host memory that filling leaves free, for whatever else runs."""
+
+
+@dataclass(frozen=True)
+class StorePolicy:
+    """Whether the stamps of samples are kept.
+
+    mode: "stream" keeps none, "resident" all where they fit, "auto" the same where they are also `reused`.
+    share: of the free memory that a store may take.
+    folder: where stamps are saved when all are there, and taken from at the next start.
+    reused: whether there will be more than one epoch.
+    """
+
+    mode: StoreMode = "stream"
+    share: float = 0.5
+    folder: Path | None = None
+    reused: bool = True
+
+
+class ResidentStore:
+    """The stamps of samples, by their number.
+
+    pixels: uint8, shape (samples, height, width, 3), on the device. On a CPU the memory is taken as it fills.
+    """
+
+    _hosts: ClassVar["WeakSet[ResidentStore]"] = WeakSet()
+
+    def __init__(self, pixels: Tensor, has: NDArray[np.bool_], *, shows_progress: bool = False) -> None:
+        self.pixels = pixels
+        self._has, self._fills = has, not has.all()
+        self._shows_progress = shows_progress
+        self._bar: Any = None
+        if pixels.device.type == "cpu":
+            self._host: Pixels = pixels.numpy()
+            self._hosts.add(self)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all stamps are there."""
+        return bool(self._has.all())
+
+    @property
+    def unfilled_bytes(self) -> int:
+        """How much memory is promised and not taken yet."""
+        return int((~self._has).sum()) * self.pixels[:1].numel() if self._fills else 0
+
+    @classmethod
+    def promised_bytes(cls) -> int:
+        """Host memory that all stores of this process have yet to take."""
+        return sum(store.unfilled_bytes for store in cls._hosts)
+
+    def missing(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places in `samples` of those that are not there."""
+        return np.flatnonzero(~self._has[samples])
+
+    def stamp(self, sample: int) -> Pixels:
+        """A stamp in host memory; to be left as it is."""
+        stamp: Pixels = self._host[sample]
+        return stamp
+
+    def put(self, sample: int, stamp: Pixels) -> None:
+        """Keep a stamp in host memory. Threads may do so at once."""
+        if self._fills:
+            self._host[sample] = stamp
+            self._has[sample] = True
+
+    def put_all(self, samples: NDArray[np.int64], rows: Tensor, stamps: Tensor) -> None:
+        """Keep stamps that are on the device, with their numbers, which are also given on the device as `rows`."""
+        self.pixels.index_copy_(0, rows, stamps)
+        self._has[samples] = True
+
+    def note_progress(self) -> None:
+        """Show how full the store is; on a CPU stop filling it before memory runs out.
+
+        What is there stays in use then, and the rest is decoded whenever it is needed.
+        """
+        if not self._fills:
+            return
+        if self._bar is None:
+            shown = self._shows_progress
+            self._bar = progress(total=len(self._has), unit="galaxy", desc="stamps kept", shown=shown)
+        self._bar.update(int(self._has.sum()) - self._bar.n)
+        if self.is_full:
+            self._end()
+        elif self.pixels.device.type == "cpu" and free_bytes(self.pixels.device) < RESERVE_BYTES:
+            kept = f"{int(self._has.sum()):,} of {len(self._has):,}"
+            click.echo(f"warning: memory runs out; {kept} stamps are kept, the others are streamed", err=True)
+            self._end()
+
+    def close(self) -> None:
+        """End the progress bar and give up the memory."""
+        self._end()
+        self._hosts.discard(self)
+        self.pixels = torch.empty(0, dtype=torch.uint8)
+        self._host = self.pixels.numpy()
+
+    def _end(self) -> None:
+        self._fills = False
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class Opener:
+    """Opens the store of a loader as a policy says, and saves it.
+
+    Args:
+        world_size: of the ranks that read these samples; on a CPU they share its memory. Rank 0 alone says what it
+            does, and saves.
+    """
+
+    def __init__(
+        self,
+        policy: StorePolicy,
+        samples: Samples,
+        stamp: Stamp,
+        *,
+        device: torch.device,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self._policy, self._device, self._is_first = policy, device, rank == 0
+        self._shape = (len(samples), *stamp.size_px, 3)
+        self._ranks = int(os.environ.get("LOCAL_WORLD_SIZE", world_size)) if device.type == "cpu" else 1
+        self._file = None
+        if policy.folder is not None and policy.mode != "stream":
+            self._file = SavedStamps(
+                policy.folder, samples, stamp, on_gpu=device.type == "cuda", speaks=self._is_first
+            )
+        self._what = f"the stamps of {len(samples):,} galaxies, {_gigabytes(self.num_bytes)}"
+
+    @property
+    def num_bytes(self) -> int:
+        """What all stamps take."""
+        return int(np.prod(self._shape))
+
+    def open(self) -> ResidentStore | None:
+        """A store, with what was saved of it; None where stamps are to be streamed."""
+        if self._policy.mode == "stream":
+            return None
+        if self._file is not None and self._file.is_whole():
+            return self._from_file(self._file)
+        if self._policy.mode == "auto" and not self._policy.reused:
+            return None
+        pixels = self._allocate()
+        if pixels is None:
+            return None
+        return ResidentStore(pixels, np.zeros(len(pixels), bool), shows_progress=self._is_first)
+
+    def save(self, store: ResidentStore) -> None:
+        """Save a full store where the policy says so; what prevents it is a warning."""
+        if self._file is not None and self._is_first:
+            self._file.save(store.pixels)
+
+    def _from_file(self, file: SavedStamps) -> ResidentStore | None:
+        pixels = None
+        if self._device.type == "cuda" and (pixels := self._allocate()) is None:
+            return None
+        pixels, intact = file.read(pixels)
+        return ResidentStore(pixels, intact, shows_progress=self._is_first)
+
+    def _allocate(self) -> Tensor | None:
+        """Memory for all stamps, None where they are to be streamed; says which."""
+        free = free_bytes(self._device)
+        if self._device.type == "cpu":
+            free = (free - ResidentStore.promised_bytes()) // self._ranks
+        where = "on the GPU" if self._device.type == "cuda" else "in memory"
+        allowed = f"{self._policy.share:.0%} of {_gigabytes(free)} free"
+        if self.num_bytes > self._policy.share * free:
+            self._fall_back(f"{self._what}, are more than {allowed} {where}")
+            return None
+        try:
+            pixels = torch.empty(self._shape, dtype=torch.uint8, device=self._device)
+        except (RuntimeError, MemoryError):  # torch.cuda.OutOfMemoryError is a RuntimeError
+            self._fall_back(f"there is no memory for {self._what}")
+            return None
+        self._say(f"{self._what}, are kept {where} (within {allowed})")
+        return pixels
+
+    def _fall_back(self, reason: str) -> None:
+        """Say that stamps are streamed: a warning where a store was asked for."""
+        warning = "warning: " if self._policy.mode == "resident" else ""
+        self._say(f"{warning}{reason}; they are streamed from the shards")
+
+    def _say(self, message: str) -> None:
+        if self._is_first:
+            click.echo(message, err=True)
+
+
+def _gigabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.2f} GB"

@@ -1,0 +1,53 @@
+"""Images without votes to a folder of shards for the time of one prediction."""
+
+import csv
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from galaxy_zoo.errors import SourceError
+from galaxy_zoo.tree import DecisionTree
+from shard_tool.encoding import AS_IT_IS, Encoding
+from shard_tool.journal import REJECTED_NAME
+from shard_tool.options import PackOptions
+from shard_tool.packing import OutOptions, Packed, pack
+from shard_tool.parallel import num_cores, prepare_workers
+from shard_tool.plan import make_plan
+from shard_tool.sizes import Size
+
+WORTH_WORKERS = 2000
+"""Fewer images are packed by this process itself, before others would have started."""
+
+
+def stage(source: Path, out: Path, tree: DecisionTree, image_px: Size, *, resize: bool) -> Packed:
+    """Pack an image, or all images of a folder or archive, as test images of (height, width) `image_px`.
+
+    An image that does not decode or has another size is rejected. What `out` holds is replaced.
+
+    Args:
+        resize: scale square images to that size instead.
+
+    Raises:
+        SourceError: there is no image, or none that can be used.
+        OutputError: `out` cannot be written.
+    """
+    if resize and image_px[0] != image_px[1]:
+        raise SourceError(f"{source}: images are resized to squares, and {image_px} is none; leave --resize away")
+    encoding = Encoding(resize_px=image_px[0]) if resize else AS_IT_IS
+    options = PackOptions(source, tree, encoding=encoding, only_images=True)
+    shutil.rmtree(out, ignore_errors=True)  # before SOURCE is listed, for it may lie there
+    plan = replace(make_plan(options), image_px=image_px)
+    workers = num_cores() if plan.num_samples >= WORTH_WORKERS else 1
+    prepare_workers(workers)
+    try:
+        return pack(options, OutOptions(out, workers=workers), plan)
+    except SourceError as error:
+        if (out / REJECTED_NAME).exists():
+            raise SourceError(f"{source}: no image can be used: {_first_reason(out / REJECTED_NAME)}") from error
+        raise
+
+
+def _first_reason(path: Path) -> str:
+    with path.open(newline="") as file:
+        first, *others = csv.DictReader(file)
+    return f"{first['file']}: {first['reason']}" + (f" (and {len(others):,} more)" if others else "")

@@ -1,0 +1,33 @@
+import re
+
+from evaluation.theme import INK, SERIES, VARIABLES, new_axes, styled, to_svg
+
+
+def draw(name: str) -> str:
+    with styled():
+        figure, axes = new_axes()
+        axes.plot([0, 1], [2, 3], "o-", color=SERIES[1], label="votes")
+        axes.text(0.5, 2.5, "a text", color=INK)
+        axes.legend()
+        return to_svg(figure, name)
+
+
+def test_colours_are_the_pages_own() -> None:
+    svg = draw("a")
+    assert not any(colour in svg for colour in VARIABLES)
+    assert {"var(--ink)", "var(--muted)", "var(--rule)", "var(--series-1)"} <= set(
+        re.findall(r"var\(--[a-z0-9-]+\)", svg)
+    )
+
+
+def test_text_stays_text() -> None:
+    assert ">a text</text>" in draw("a")
+
+
+def test_two_figures_on_a_page_share_no_id_and_a_figure_repeats() -> None:
+    first, second = (set(re.findall(r'\bid="([^"]+)"', draw(name))) for name in ("a", "b"))
+    assert first
+    assert not first & second
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', draw("a")))
+    assert used <= first
+    assert draw("a") == draw("a")

@@ -1,0 +1,29 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ensemble.run import load_run
+from evaluation import training
+from evaluation.evidence import Evidence
+from evaluation.theme import styled
+from galaxy_zoo.errors import RunError
+
+
+def test_every_epoch_of_every_member_is_read_and_drawn(evidence: Evidence) -> None:
+    [prediction] = evidence.predictions
+    metrics = training.read_metrics(prediction.run, "tiny")
+    assert metrics[["member", "epoch"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    for ours in (metrics["train_rmse"] ** 2 - metrics["loss"], metrics["validation_loss"] - metrics["rmse"] ** 2):
+        assert abs(ours).max() < 1e-9
+    with styled():
+        made = training.section(evidence)
+    captions = [figure.caption for figure in made.blocks[0].figures]
+    assert captions == ["Loss", "RMSE", "Accuracy", "Learning rate", "Speed", "Waiting for data"]
+
+
+def test_a_lost_log_is_an_error_that_names_it(trained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    (folder / "member-01" / "metrics.jsonl").unlink()
+    with pytest.raises(RunError, match=r"member-01/metrics\.jsonl: not a log of a training"):
+        training.read_metrics(load_run(folder), "tiny")

@@ -1,0 +1,231 @@
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from making import make_image
+from torch import Tensor
+
+from benchmarks.warp_error import error_by_oversampling, references
+from galaxy_zoo.view import STAMP_OVERSAMPLING, Stamp, View
+from pipeline.augment import Parameters, RandomViews
+from pipeline.loader import Backend, Loader
+from pipeline.shards import open_split
+from pipeline.store import StoreMode, StorePolicy
+from pipeline.warp import WarpKernel, reduce_window
+
+ROOT = Path(__file__).parents[2]
+VIEW = View(
+    crop_px=90,
+    size_px=19,  # not a power of two: the last program of a view has pixels to leave out
+    rotation_deg=180,
+    zoom=(0.8, 1.2),
+    shift_px=9,
+    shear_deg=5,
+    flip=True,
+    mean=(0.4, 0.5, 0.6),
+    std=(0.2, 0.25, 0.3),
+)
+COLOURS = replace(VIEW, brightness=0.2, contrast=0.3, saturation=0.4, colour_noise=0.5)
+STAMP = Stamp((96, 83), (60, 52))  # views reach beyond it on all sides
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+ROWS = np.array([3, 1, 8, 0, 5, 5])
+
+
+def make_stamps() -> np.ndarray:
+    noise = np.random.default_rng(0).integers(0, 256, (9, *STAMP.size_px, 3), dtype=np.uint8)
+    return np.stack([cv2.GaussianBlur(each, (0, 0), 1.5) for each in noise])
+
+
+def parameters_of(view: View) -> list[Parameters]:
+    return RandomViews(view, (1, 2)).parameters(STAMP, 0, range(len(ROWS)))
+
+
+def opencv_views(view: View, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+    stamps, kernel = make_stamps(), WarpKernel(view, num_threads=2, dtype=dtype)
+    job = kernel.start(len(ROWS), lambda place: stamps[ROWS[place]], parameters_of(view))
+    kernel.close()
+    return job.result()
+
+
+def levels(difference: Tensor, view: View) -> Tensor:
+    """From normalised values to absolute grey levels."""
+    return difference.float().abs() * 255 * torch.tensor(view.std)[:, None, None]
+
+
+def by_definition(stamp: np.ndarray, view: View, parameters: Parameters, sample: int) -> np.ndarray:
+    """A view as `pipeline.augment` defines it, in float64."""
+    middles = np.arange(view.size_px) + 0.5
+    x, y = np.meshgrid(middles, middles)
+    warp = parameters.warps[sample].astype(float)
+    at = np.stack([x, y], axis=-1) @ warp[:, :2].T + warp[:, 2] - 0.5
+    around = np.pad(stamp.astype(float), ((64, 64), (64, 64), (0, 0)))  # zeros outside of the stamp
+    corner = np.floor(at).astype(int)
+    right, down = np.moveaxis(at - corner, -1, 0)[..., None]
+    column, row = np.moveaxis(corner + 64, -1, 0)
+    upper = around[row, column] * (1 - right) + around[row, column + 1] * right
+    lower = around[row + 1, column] * (1 - right) + around[row + 1, column + 1] * right
+    pixels = np.rint(upper * (1 - down) + lower * down) / 255
+    if parameters.colours is not None:
+        change = parameters.colours[sample]
+        pixels = np.clip(pixels @ change[:, :3].T + change[:, 3], 0, 1)
+    return (pixels - np.array(view.mean)) / np.array(view.std)
+
+
+@pytest.mark.parametrize("view", [VIEW, COLOURS])
+def test_views_are_what_they_are_defined_as_also_beyond_the_stamp(view: View) -> None:
+    stamps = make_stamps()
+    for images, parameters in zip(opencv_views(view), parameters_of(view), strict=True):
+        for sample, row in enumerate(ROWS):
+            expected = by_definition(stamps[row], view, parameters, sample)
+            difference = levels(images[sample] - torch.from_numpy(expected).permute(2, 0, 1), view)
+            assert difference.mean() < 0.05  # a point halfway between two levels may be rounded to either
+            assert difference.max() < 1.5
+
+
+@pytest.mark.parametrize("view", [VIEW, COLOURS])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_views_of_every_dtype_are_channels_last_and_those_of_float32_rounded(
+    view: View, dtype: torch.dtype
+) -> None:
+    for images, exact in zip(opencv_views(view, dtype), opencv_views(view), strict=True):
+        assert images.dtype == dtype
+        assert images.shape == (len(ROWS), 3, 19, 19)
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(images, exact.to(dtype))
+
+
+@pytest.mark.parametrize(
+    "stamp", [Stamp((96, 96), (96, 96)), Stamp((96, 96), (48, 48)), Stamp((90, 80), (33, 29))]
+)
+def test_a_window_is_reduced_to_the_size_of_the_stamp_and_keeps_its_mean(stamp: Stamp) -> None:
+    window = cv2.GaussianBlur(
+        np.random.default_rng(0).integers(0, 256, (*stamp.window_px, 3), np.uint8), (0, 0), 2
+    )
+    reduced = reduce_window(window, stamp)
+    assert reduced.shape == (*stamp.size_px, 3)
+    assert np.abs(reduced.mean((0, 1)) - window.mean((0, 1))).max() < 1.5
+
+
+def test_stamp_and_warp_are_within_half_a_grey_level_of_a_supersampled_view() -> None:
+    """Root of the mean square of the difference to the mean of 8 x 8 points a pixel, taken from the whole image."""
+    view = View(crop_px=256, size_px=128, rotation_deg=180, flip=True, mean=(0, 0, 0), std=(1 / 255,) * 3)
+    rng = np.random.default_rng(0)
+    images = [make_image(rng, 424) for _ in range(3)]
+    assert error_by_oversampling(images, view, references(images, view), STAMP_OVERSAMPLING) < 0.5
+
+
+def test_an_exception_in_a_thread_reaches_the_caller() -> None:
+    def broken(place: int) -> np.ndarray:
+        raise OSError(f"no stamp {place}")
+
+    kernel = WarpKernel(VIEW, num_threads=2)
+    with pytest.raises(OSError, match="no stamp 0"):
+        kernel.start(1, broken, [Parameters(np.zeros((1, 2, 3), np.float32), None)]).result()
+    kernel.close()
+
+
+# Triton: the same kernel that a GPU runs, in Triton's interpreter, which has to be switched on before the import.
+
+
+def triton_views(view: View, dtype: torch.dtype) -> list[Tensor]:
+    from pipeline.warp_triton import TritonKernel
+
+    kernel = TritonKernel(view, device=torch.device("cpu"), dtype=dtype)
+    rows, packed = kernel.upload(ROWS, parameters_of(view))
+    stamps, changes = torch.from_numpy(make_stamps()), view.changes_colour
+    assert kernel(stamps, rows[:0], packed[0][:0], has_colours=changes).shape == (0, 3, 19, 19)
+    return [kernel(stamps, rows, each, has_colours=changes) for each in packed]
+
+
+CASES = [(COLOURS, torch.float32), (VIEW, torch.float16), (VIEW, torch.bfloat16)]
+SMALL = View(crop_px=64, size_px=16, rotation_deg=180, flip=True, contrast=0.2)
+
+
+def loaded(shards: Path, backend: Backend, mode: StoreMode) -> list[tuple[list[str], Tensor]]:
+    """Ids and views of two epochs of 21 galaxies."""
+    samples, _ = open_split(shards, "test")
+    policy = StorePolicy(mode, share=0.9)
+    with Loader(samples, RandomViews(SMALL, (3,)), batch_size=8, backend=backend, store=policy) as loader:
+        return [(b.ids.tolist(), b.views[0]) for epoch in range(2) for b in loader.epoch(epoch)]
+
+
+def made_by_triton(shards: Path) -> list[Any]:
+    """Views of each case, then what loaders give from the shards and from a store."""
+    return [
+        [triton_views(*case) for case in CASES],
+        *(loaded(shards, "triton", m) for m in ("stream", "resident")),
+    ]
+
+
+@pytest.fixture(scope="module")
+def from_triton(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """`made_by_triton`, called in a process of its own with TRITON_INTERPRET=1."""
+    out = tmp_path_factory.mktemp("triton") / "views.pickle"
+    program = (
+        "import pickle, sys; from pathlib import Path; from tests.pipeline import test_warp;"
+        "Path(sys.argv[2]).write_bytes(pickle.dumps(test_warp.made_by_triton(Path(sys.argv[1]))))"
+    )
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    command = [sys.executable, "-c", program, str(shards), str(out)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return pickle.loads(out.read_bytes())
+
+
+@pytest.mark.slow
+def test_triton_gives_the_pixels_of_opencv(from_triton: list[Any]) -> None:
+    """Within a unit in the last place of the dtype; bfloat16 is cut off by the interpreter, rounded by a GPU."""
+    unit = {torch.float32: 1e-5, torch.float16: 2**-9, torch.bfloat16: 2**-6}
+    for (view, dtype), views in zip(CASES, from_triton[0], strict=True):
+        for got, expected in zip(views, opencv_views(view, dtype), strict=True):
+            assert got.dtype == dtype
+            assert got.is_contiguous(memory_format=torch.channels_last)
+            difference = (got.float() - expected.float()).abs()
+            within = difference <= unit[dtype] * expected.float().abs().clamp(min=1)
+            assert within.float().mean() > 0.999  # where halfway between two grey levels either may come out
+            assert levels(difference, view).max() < 2
+
+
+@pytest.mark.slow
+def test_a_loader_with_triton_gives_the_same_from_shards_and_store_and_the_pixels_of_dali(
+    from_triton: list[Any], shards: Path
+) -> None:
+    _, stream, store = from_triton
+    graph = loaded(shards, "dali", "stream")
+    assert [ids for ids, _ in stream] == [ids for ids, _ in store] == [ids for ids, _ in graph]
+    for (_, one), (_, other), (_, expected) in zip(stream, store, graph, strict=True):
+        assert torch.equal(one, other)
+        assert levels(one - expected, SMALL).mean() < 0.5
+        assert levels(one - expected, SMALL).max() < 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+def test_the_kernel_compiles_for_a_gpu_that_is_not_here(
+    capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interpreter takes what the compiler refuses; to compile needs no GPU."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from pipeline.warp_triton import _warp
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    kinds = dict.fromkeys(_warp.arg_names, "fp32") | dict.fromkeys(["height", "width", "size"], "i32")
+    kinds |= {"stamps": "*u8", "rows": "*i32", "parameters": "*fp32", "views": "*bf16"}
+    kinds |= dict.fromkeys(["has_colours", "num_pixels"], "constexpr")
+    source = ASTSource(_warp, kinds, {"has_colours": True, "num_pixels": 256})
+    options = {"enable_fp_fusion": False}
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    assert f".target sm_{capability}" in compiled.asm["ptx"]
+    assert "fma.rn.f32" not in compiled.asm["ptx"]
+    assert compiled.asm["cubin"]
