@@ -22,7 +22,7 @@ from ensemble.run import Run, load_run
 from evaluation.evidence import Evidence, Prediction, Scored
 from evaluation.extra import check_extra
 from evaluation.section import Section
-from galaxy_zoo.console import Command, progress
+from galaxy_zoo.console import Command, local_path, progress
 from galaxy_zoo.errors import RunError, ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.labels import read_votes
@@ -220,7 +220,7 @@ def network_sections(
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("shards", type=local_path)
 @click.option("--out", default="report", type=click.Path(path_type=Path), help="The report's folder.")
 @click.option(
     "--split", default="train", type=click.Choice(["train", "test"]), help="train: what no run has seen of it."

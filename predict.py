@@ -33,7 +33,7 @@ from ensemble.ranks import Ranks, started_by_torchrun
 from ensemble.run import Run, load_run
 from ensemble.spool import Spool
 from galaxy_zoo.checking import Reference, read_reference
-from galaxy_zoo.console import Command
+from galaxy_zoo.console import Command, local_path
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
@@ -280,7 +280,7 @@ def _compare(
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
-@click.argument("paths", type=click.Path(path_type=Path), nargs=-1, metavar="RUN... SHARDS|IMAGES")
+@click.argument("paths", type=local_path, nargs=-1, metavar="RUN... SHARDS|IMAGES")
 @click.option("--out", default="submission.csv", type=click.Path(path_type=Path), help="The CSV to write.")
 @click.option("--views", default=1, type=int, help="Test-time views: 1, or rotations x zooms x flip.")
 @click.option("--zooms", default="1.0", help="Zooms of the views, as in 0.83,1,1.2.")

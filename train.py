@@ -28,7 +28,7 @@ from ensemble.ranks import Parallel, Ranks, started_by_torchrun
 from ensemble.recipe import load_recipe
 from ensemble.run import RUN_NAME, Data, Run, current_versions, load_run
 from ensemble.strict import nearest
-from galaxy_zoo.console import INTERRUPTED, Command
+from galaxy_zoo.console import INTERRUPTED, Command, local_path
 from galaxy_zoo.errors import RecipeError, RunError, ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
@@ -65,7 +65,7 @@ def _list_recipes(context: click.Context, option: click.Parameter, wanted: bool)
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
-@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("shards", type=local_path)
 @click.option("--recipe", "recipe_name", default="quick", help="A name of --list, or a TOML file.")
 @click.option(
     "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_recipes, help="Show all recipes."

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ensemble.recipe import load_recipe
-from galaxy_zoo.console import Command
+from galaxy_zoo.console import Command, local_path
 from galaxy_zoo.files import atomic_write
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.view import Stamp, View
@@ -129,7 +129,7 @@ def _size(size_px: tuple[int, int]) -> str:
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
-@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("shards", type=local_path)
 @click.argument("sheet", type=click.Path(path_type=Path))
 @click.option("--recipe", default="quick", help="Recipe: a known name or a TOML file.")
 @click.option("--count", type=click.IntRange(1, 100), default=6, help="Number of galaxies.")
