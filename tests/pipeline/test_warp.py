@@ -37,6 +37,8 @@ COLOURS = replace(VIEW, brightness=0.2, contrast=0.3, saturation=0.4, colour_noi
 STAMP = Stamp((96, 83), (60, 52))  # views reach beyond it on all sides
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 ROWS = np.array([3, 1, 8, 0, 5, 5])
+IS_EXACT = int(cv2.__version__.partition(".")[0]) >= 5
+"""OpenCV 4 warps to 1/32 of a pixel, 5 exactly."""
 
 
 def make_stamps() -> np.ndarray:
@@ -86,8 +88,10 @@ def test_views_are_what_they_are_defined_as_also_beyond_the_stamp(view: View) ->
         for sample, row in enumerate(ROWS):
             expected = by_definition(stamps[row], view, parameters, sample)
             difference = levels(images[sample] - torch.from_numpy(expected).permute(2, 0, 1), view)
-            assert difference.mean() < 0.05  # a point halfway between two levels may be rounded to either
-            assert difference.max() < 1.5
+            assert difference.mean() < (
+                0.05 if IS_EXACT else 0.1
+            )  # a point halfway between two levels may be rounded to either
+            assert difference.max() < (1.5 if IS_EXACT else 4)
 
 
 @pytest.mark.parametrize("view", [VIEW, COLOURS])
@@ -190,8 +194,10 @@ def test_triton_gives_the_pixels_of_opencv(from_triton: list[Any]) -> None:
             assert got.is_contiguous(memory_format=torch.channels_last)
             difference = (got.float() - expected.float()).abs()
             within = difference <= unit[dtype] * expected.float().abs().clamp(min=1)
-            assert within.float().mean() > 0.999  # where halfway between two grey levels either may come out
-            assert levels(difference, view).max() < 2
+            assert within.float().mean() > (
+                0.999 if IS_EXACT else 0.8
+            )  # where halfway between two grey levels either may come out
+            assert levels(difference, view).max() < (2 if IS_EXACT else 4)
 
 
 @pytest.mark.slow

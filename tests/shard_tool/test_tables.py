@@ -247,7 +247,7 @@ def test_a_table_read_in_parts_packs_to_the_same_bytes(
             lambda rows: [*rows[:20], [rows[20][0], "2", *rows[20][2:]], *rows[21:]],
             "line 21, column Class1.1: 2 is",
         ),
-        (lambda rows: [*rows[:20], [""], *rows[20:]], "line 21: the id is empty"),
+        (lambda rows: [*rows[:20], ["", *rows[20][1:]], *rows[20:]], "line 21: the id is empty"),
         (
             lambda rows: [*rows[:9], [rows[9][0], "", *rows[9][2:]], *rows[10:]],
             "line 10, column Class1.1: the vote",
