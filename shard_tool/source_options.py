@@ -108,7 +108,8 @@ label_options = _options(
     click.option(
         "--shards",
         type=click.IntRange(1, 999_999),
-        help="Number of (new) training shards.  [default: a multiple of 10, about 64 MB each, and at most 20,000 samples]",
+        help="Number of (new) training shards.  [default: a multiple of 10, about 64 MB each, and at "
+        "most 20,000 samples]",
     ),
 )
 
