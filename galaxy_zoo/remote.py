@@ -11,6 +11,7 @@ import io
 import os
 import random
 import re
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -238,8 +239,9 @@ class RemotePath:
         def upload(store: Any, path: str) -> None:
             if self._protocol not in WHOLE_OR_NOTHING:
                 store.makedirs(path.rpartition("/")[0], exist_ok=True)
-                store.put_file(local, f"{path}.part")
-                store.mv(f"{path}.part", path)
+                temporary = f"{path}.{secrets.token_hex(4)}.part"  # others may be writing the same file
+                store.put_file(local, temporary)
+                store.mv(temporary, path)
                 return
             try:
                 store.put_file(local, path, chunksize=PART_BYTES)

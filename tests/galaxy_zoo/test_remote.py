@@ -1,5 +1,6 @@
 """Paths of stores, by fsspec's store in memory: what they are, what they hold, and what they say when they fail."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -160,3 +161,16 @@ def test_a_host_that_does_not_answer_is_no_missing_file(monkeypatch: pytest.Monk
         with pytest.raises(OSError, match="the store fails") as caught:
             RemotePath(f"http://127.0.0.1:{nobody.getsockname()[1]}/a.zip").exists()
     assert not isinstance(caught.value, FileNotFoundError)
+
+
+def test_two_writers_of_one_file_have_temporary_files_of_their_own(
+    folder: RemotePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, renamed = type(fsspec.filesystem("memory")), []
+    move = memory.mv
+    monkeypatch.setattr(memory, "mv", lambda store, one, two: (renamed.append(one), move(store, one, two)))
+    for text in ("one", "two"):
+        write_text(folder / "train-000000.tar", text)
+    assert len(set(renamed)) == 2
+    assert all(re.search(r"/train-000000\.tar\.[0-9a-f]{8}\.part$", name) for name in renamed)
+    assert [path.name for path in folder.iterdir()] == ["train-000000.tar"]
