@@ -138,11 +138,14 @@ def _parts(file: Path | IO[bytes], where: str, lines_at_once: int | None) -> Ite
             yield from parts
     except (FileNotFoundError, IsADirectoryError) as error:
         raise LabelError(f"{where}: there is no such file") from error
-    except ValueError as error:  # pandas' parser errors and UTF-8 errors are ValueErrors
+    except UnicodeDecodeError as error:
+        raise LabelError(f"{where}: not a CSV file in UTF-8 ({error}); save it as CSV in UTF-8") from error
+    except ValueError as error:  # as pandas' parser errors are
         raise LabelError(f"{where}: not a CSV file: {str(error).strip()}") from error
 
 
 def _header(names: pd.Series, where: str) -> list[str]:
+    names = names.str.strip()
     if names.duplicated().any():
         raise LabelError(
             f"{where}: column {names[names.duplicated()].iloc[0]!r} stands twice in the header, the first line; "
@@ -213,10 +216,11 @@ def _check_range(votes: pd.DataFrame, where: str, first_line: int, *, highest: f
     outside = np.argwhere((values < 0) | (values > highest) | np.isinf(values))
     if len(outside):
         row, column = outside[0]
+        shown = str(values[row, column]).removesuffix(".0")  # all digits: 1.0000000001 is not 1
         wanted = "[0, 1]; votes are fractions" if highest == 1 else "[0, inf); counts are numbers of voters"
         hint = "; --counts takes numbers of voters" if values[row, column] > 1 == highest else ""
         raise LabelError(
-            f"{where}, line {row + first_line}, column {votes.columns[column]}: {values[row, column]:.9g} is outside "
+            f"{where}, line {row + first_line}, column {votes.columns[column]}: {shown} is outside "
             f"{wanted} ({len(outside)} such cells){hint}"
         )
 

@@ -11,6 +11,7 @@ import io
 import os
 import random
 import re
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -238,8 +239,9 @@ class RemotePath:
         def upload(store: Any, path: str) -> None:
             if self._protocol not in WHOLE_OR_NOTHING:
                 store.makedirs(path.rpartition("/")[0], exist_ok=True)
-                store.put_file(local, f"{path}.part")
-                store.mv(f"{path}.part", path)
+                temporary = f"{path}.{secrets.token_hex(4)}.part"  # others may be writing the same file
+                store.put_file(local, temporary)
+                store.mv(temporary, path)
                 return
             try:
                 store.put_file(local, path, chunksize=PART_BYTES)
@@ -293,16 +295,24 @@ def path_of(text: str) -> AnyPath:
     """The path on the disk or in a store that a user named; `file://` is the disk.
 
     Raises:
-        ValueError: the URL holds a password, or is one of several joined by "::".
+        ValueError: the path is empty, or the URL holds a password, names nothing, or is one of several joined by "::".
     """
     protocol, separator, rest = text.partition("://")
+    if not text:
+        raise ValueError("the path is empty; name a file or folder, or '.' for this one")
     if not separator:
         return Path(text)
     if "::" in text:
         raise ValueError("URLs joined by '::' are not read; name the file itself")
     if ":" in rest.partition("/")[0].rpartition("@")[0]:
         raise ValueError("a URL with a password is not read; give it where the store's own tools look for it")
-    return Path(rest) if protocol in {"file", "local"} else RemotePath(text.rstrip("/"))
+    if protocol in {"file", "local"}:
+        if not rest.startswith("/"):
+            raise ValueError(f"{protocol}:// takes a path from the root on, as file:///data/images")
+        return Path(rest)
+    if not rest.strip("/"):
+        raise ValueError("the URL names no bucket, host or file")
+    return RemotePath(text.rstrip("/"))
 
 
 def remove_files(paths: Iterable[RemotePath]) -> None:
@@ -330,6 +340,11 @@ def _store(protocol: str, process: int) -> Any:  # noqa: ARG001 - connections do
         ) from error
     except ValueError as error:
         raise InputError(f"{protocol}://: fsspec knows no such protocol; name a folder, s3:// or gs://") from error
+    except TypeError as error:  # some need a host, and none but their own configuration may name it here
+        raise InputError(
+            f"{protocol}://: needs settings that a URL does not give here ({error}); "
+            "put them into fsspec's configuration, ~/.config/fsspec/*.json"
+        ) from error
 
 
 @contextmanager
@@ -362,6 +377,8 @@ def _retry_s() -> float:
 
 
 def _is_transient(error: Exception) -> bool:
+    if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, OSError):
+        return _is_transient(error.__cause__)  # fsspec calls a host that does not answer a missing file
     if isinstance(error, OSError):
         return not isinstance(error, PERMANENT) and error.errno not in PERMANENT_NUMBERS
     return any(kind.__name__ in TRANSIENT_NAMES for kind in type(error).__mro__)
@@ -370,7 +387,7 @@ def _is_transient(error: Exception) -> bool:
 def _plain(error: Exception, url: str, *, tried_s: float) -> OSError:
     """An error of a store as one of the disk: number, one line, URL."""
     detail = SIGNATURE.sub("?...", " ".join(str(error).split()))[:300]
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and not _is_transient(error):
         return FileNotFoundError(errno.ENOENT, "there is no such file, folder or bucket", url)
     if type(error).__name__ in NO_CREDENTIALS_NAMES:
         return PermissionError(

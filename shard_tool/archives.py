@@ -265,7 +265,9 @@ def _open_object(archive: Archive) -> ReadAt:
         try:
             data = path.read_at(offset, size) if size > 0 else b""
         except OSError as error:
-            raise SourceError(f"{path}: cannot be read at byte {offset} ({error.strerror})") from error
+            raise SourceError(
+                f"{path}: cannot be read at byte {offset} ({error.strerror}); mend that and pack again"
+            ) from error
         if len(data) != max(0, size):
             raise SourceError(f"{path}: has changed since it was listed; pack again")
         return data
@@ -304,7 +306,9 @@ class _OpenFile:
         try:
             return os.pread(self._descriptor, size, offset)
         except OSError as error:
-            raise SourceError(f"{self._path}: cannot be read at byte {offset} ({error.strerror})") from error
+            raise SourceError(
+                f"{self._path}: cannot be read at byte {offset} ({error.strerror}); mend that and pack again"
+            ) from error
 
 
 class Blocks:

@@ -230,7 +230,7 @@ def connected(address: str | None, path: AnyPath) -> Iterator[Cluster | None]:
     try:
         get_address_host_port(address)  # a client of an address that makes no sense waits for itself to close
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:  # another server's answer is taken for a length in bytes
         raise InputError(
             f"{address}: no Dask scheduler answers ({str(error).splitlines()[0]}); start one with: dask scheduler"
         ) from error

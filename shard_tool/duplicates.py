@@ -58,7 +58,7 @@ def duplicates(ctx: click.Context, *, out: Path, workers: int | None) -> None:
         count += 1
         across += len({split for split, _ in group}) > 1
     if count:
-        click.echo(f"Error: {count:,} images stand under several ids, {across:,} of them across splits", err=True)
+        click.echo(f"Error: images under several ids: {count:,}, {across:,} of them across splits", err=True)
         ctx.exit(1)
     num_samples = sum(manifest.samples(split) for split in manifest.splits)
     click.echo(f"{out}: no two of {num_samples:,} images are the same")

@@ -54,7 +54,7 @@ def index(
         for failure in indexed.failures:
             click.echo(" ".join(filter(None, (failure.file, failure.sample, failure.reason))))
         click.echo(
-            f"Error: {len(indexed.failures)} failures in {folder}; nothing was written. Write those tars again "
+            f"Error: failures in {folder}: {len(indexed.failures):,}; nothing was written. Write those tars again "
             "without what is listed, or make new shards with shard_tool pack.",
             err=True,
         )

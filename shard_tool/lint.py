@@ -41,6 +41,6 @@ def lint(ctx: click.Context, out: AnyPath, *, deep: bool, workers: int | None, s
     num_shards = sum(len(shards) for shards in manifest.splits.values())
     num_samples = sum(manifest.samples(split) for split in manifest.splits)
     if failures:
-        click.echo(f"Error: {len(failures)} failures in {out}; pack it again", err=True)
+        click.echo(f"Error: failures in {out}: {len(failures):,}; pack it again", err=True)
         ctx.exit(1)
     click.echo(f"{out}: good: {num_samples:,} samples in {num_shards:,} shards")

@@ -42,6 +42,15 @@ def test_a_byte_order_mark_before_the_header_does_no_harm(shapes: DecisionTree) 
     assert read(b"\xef\xbb\xbf" + SHAPES.encode(), shapes)[1] == [1, 0, 0, 0]
 
 
+def test_spaces_after_the_commas_do_no_harm(shapes: DecisionTree) -> None:
+    assert read(SHAPES.replace(",", ", "), shapes) == read(SHAPES, shapes)
+
+
+def test_a_table_in_utf_16_is_to_be_saved_again(shapes: DecisionTree) -> None:
+    with pytest.raises(LabelError, match="save it as CSV in UTF-8"):
+        read(SHAPES.encode("utf-16"), shapes)
+
+
 def test_scientific_notation_is_a_number(shapes: DecisionTree) -> None:
     assert read("id,smooth,disk,two,more\n1,2.5e-1,7.5E-01,0,1e-9\n", shapes) == [[0.25, 0.75, 0, 1e-9]]
 
@@ -71,6 +80,7 @@ def test_every_float_comes_back_bit_for_bit(votes: list[float]) -> None:
         ("100023,1,0", "100023,1,False", "line 3, column disk: 'False' is not a number"),
         ("100023,1", "100023,1.0.0", "line 3, column smooth: '1.0.0' is not a number"),
         ("0.5", "1.5", "line 2, column two: 1.5 is outside [0, 1]; votes are fractions (1 such cells)"),
+        ("0.5", "1.0000000001", "line 2, column two: 1.0000000001 is outside [0, 1]"),
         ("0.5", "-1e-9", "line 2, column two: -1e-09 is outside [0, 1]"),
         ("100023,1,0", "100023,1,inf", "line 3, column disk: inf is outside [0, 1]"),
         ("0.5", "", "line 2, column two: the vote is missing (1 such cells); mend it, or pass --missing-votes"),

@@ -1,5 +1,7 @@
 """Paths of stores, by fsspec's store in memory: what they are, what they hold, and what they say when they fail."""
 
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,7 +34,14 @@ def test_a_path_is_on_the_disk_unless_it_is_a_url() -> None:
 
 @pytest.mark.parametrize(
     ("url", "message"),
-    [("ftp://me:hidden@host/a", "a URL with a password"), ("zip://a.jpg::s3://bucket/b.zip", "joined by '::'")],
+    [
+        ("ftp://me:hidden@host/a", "a URL with a password"),
+        ("zip://a.jpg::s3://bucket/b.zip", "joined by '::'"),
+        ("", "the path is empty"),
+        ("file://", "from the root on"),
+        ("file://hidden/a", "from the root on"),
+        ("s3://", "names no bucket"),
+    ],
 )
 def test_a_url_that_is_not_read_is_refused_without_being_repeated(url: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
@@ -137,3 +146,31 @@ def test_what_cannot_be_read_here_is_one_line(url: str, message: str, tmp_path: 
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_store_that_needs_more_than_a_url_says_so() -> None:
+    with pytest.raises(InputError, match="webhdfs://: needs settings that a URL does not give"):
+        RemotePath("webhdfs://host/a").exists()
+
+
+def test_a_host_that_does_not_answer_is_no_missing_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("aiohttp", reason="http:// needs the extra s3")
+    with socket.socket() as nobody:  # bound, but it does not listen
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv(remote.RETRY_VARIABLE, "0")
+        with pytest.raises(OSError, match="the store fails") as caught:
+            RemotePath(f"http://127.0.0.1:{nobody.getsockname()[1]}/a.zip").exists()
+    assert not isinstance(caught.value, FileNotFoundError)
+
+
+def test_two_writers_of_one_file_have_temporary_files_of_their_own(
+    folder: RemotePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, renamed = type(fsspec.filesystem("memory")), []
+    move = memory.mv
+    monkeypatch.setattr(memory, "mv", lambda store, one, two: (renamed.append(one), move(store, one, two)))
+    for text in ("one", "two"):
+        write_text(folder / "train-000000.tar", text)
+    assert len(set(renamed)) == 2
+    assert all(re.search(r"/train-000000\.tar\.[0-9a-f]{8}\.part$", name) for name in renamed)
+    assert [path.name for path in folder.iterdir()] == ["train-000000.tar"]

@@ -4,6 +4,7 @@ import ast
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -229,6 +230,23 @@ def test_a_scheduler_that_cannot_be_reached(address: str, message: str, kaggle: 
     assert result.exit_code == 1
     assert message in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("quick")
+# Dask's client, which was never connected, waits for itself when it is deleted
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_another_server_is_no_scheduler(kaggle: Path, tmp_path: Path) -> None:
+    def answer() -> None:
+        client, _ = server.accept()
+        with client:
+            client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            client.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        result = run("pack", kaggle, tmp_path / "out", "--scheduler", address)
+    assert (result.exit_code, "no Dask scheduler answers" in result.stderr) == (1, True)
 
 
 @pytest.mark.usefixtures("quick")

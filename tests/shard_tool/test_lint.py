@@ -213,6 +213,15 @@ def test_a_folder_without_a_good_manifest_is_refused(command: str, shards: Path,
     assert (nowhere.exit_code, "not a finished folder of shards" in nowhere.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("command", [("lint",), ("lint", "--deep"), ("duplicates",)])
+def test_a_manifest_of_far_too_many_samples_keeps_nobody_busy(command: tuple[str, ...], shards: Path) -> None:
+    manifest = json.loads((shards / "manifest.json").read_text())
+    manifest["splits"]["train"][0]["samples"] = 10**12
+    (shards / "manifest.json").write_text(json.dumps(manifest))
+    result = run(command[0], shards, *command[1:], "--workers", 1)
+    assert (result.exit_code, "train-000000" in result.output) == (1, True)
+
+
 def test_info_shows_what_the_manifest_holds(packed: Path) -> None:
     result = run("info", packed)
     assert result.exit_code == 0

@@ -105,7 +105,7 @@ def test_equal_images_are_listed_also_across_splits(tmp_path: Path, workers: int
         frozenset({f"train/{train[3]}", f"train/{train[7]}"}),
         frozenset({f"train/{train[0]}", f"test/{test[1]}", f"test/{test[2]}"}),
     }
-    assert "Error: 2 images stand under several ids, 1 of them across splits" in result.stderr
+    assert "Error: images under several ids: 2, 1 of them across splits" in result.stderr
 
 
 def test_different_images_are_one_good_line(packed: Path) -> None:
