@@ -88,9 +88,8 @@ def test_views_are_what_they_are_defined_as_also_beyond_the_stamp(view: View) ->
         for sample, row in enumerate(ROWS):
             expected = by_definition(stamps[row], view, parameters, sample)
             difference = levels(images[sample] - torch.from_numpy(expected).permute(2, 0, 1), view)
-            assert difference.mean() < (
-                0.05 if IS_EXACT else 0.3
-            )  # a point halfway between two levels may be rounded to either
+            # a point halfway between two levels may be rounded to either
+            assert difference.mean() < (0.05 if IS_EXACT else 0.3)
             assert difference.max() < (1.5 if IS_EXACT else 4)
 
 
