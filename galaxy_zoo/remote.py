@@ -13,6 +13,7 @@ import random
 import re
 import secrets
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -256,6 +257,24 @@ class RemotePath:
     def _protocol(self) -> str:
         return self.url.partition("://")[0]
 
+    @property
+    def takes_many_at_once(self) -> bool:
+        """Whether several requests may be under way at once, by several threads."""
+        return bool(self._store.async_impl)
+
+    @property
+    def _store(self) -> Any:
+        """What fsspec reads it with; where that has one connection, as for FTP, each thread has one of its own."""
+        store = _store(self._protocol, self._place, os.getpid(), 0)
+        return (
+            store if store.async_impl else _store(self._protocol, self._place, os.getpid(), threading.get_ident())
+        )
+
+    @property
+    def _place(self) -> str:
+        """The host, or what else stands first: a bucket."""
+        return self.url.partition("://")[2].partition("/")[0]
+
     def _status_or_none(self) -> Status | None:
         try:
             return self.stat()
@@ -263,15 +282,17 @@ class RemotePath:
             return None
 
     def _listed(self, infos: Iterable[Mapping[str, Any]]) -> Iterator["RemotePath"]:
-        own = self.url.partition("://")[2].strip("/")
+        store = self._store
+        root = f"{self._protocol}://{self._place}/" if _host(store, self.url) else f"{self._protocol}://"
+        own = store._strip_protocol(self.url).strip("/")
         for info in infos:
             name = str(info["name"]).strip("/")
             if name != own and not info["name"].endswith("/"):  # an object that stands for a folder
-                yield RemotePath(f"{self._protocol}://{name}", _status(info))
+                yield RemotePath(f"{root}{name}", _status(info))
 
     def _call(self, function: Callable[[Any, str], T]) -> T:
         """`function(store, path)`, again and again while the store does not answer."""
-        store = _store(self._protocol, os.getpid())
+        store = self._store
         path = store._strip_protocol(self.url)
         limit_s = _retry_s() if self.retry_s is None else self.retry_s
         failed_at, wait_s = None, 0.2
@@ -316,14 +337,16 @@ def path_of(text: str) -> AnyPath:
 
 
 def remove_files(paths: Iterable[RemotePath]) -> None:
-    """Remove files, several at a time."""
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+    """Remove files, several at a time where the store takes that."""
+    paths = list(paths)
+    at_once = REQUESTS_AT_ONCE if all(path.takes_many_at_once for path in paths[:1]) else 1
+    with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(RemotePath.unlink, paths))
 
 
 @lru_cache
-def _store(protocol: str, process: int) -> Any:  # noqa: ARG001 - connections do not outlive a fork
-    """What fsspec reads a protocol with; one a process."""
+def _store(protocol: str, place: str, process: int, thread: int) -> Any:  # noqa: ARG001 - connections are one's own
+    """What fsspec reads a protocol with, at the host that is the `place` where URLs name one."""
     try:
         import fsspec  # noqa: PLC0415 - not needed for folders on the disk, and slow to import
 
@@ -331,6 +354,7 @@ def _store(protocol: str, process: int) -> Any:  # noqa: ARG001 - connections do
         options: dict[str, Any] = {
             name: {**value, **known.get(name, {})} for name, value in OPTIONS.get(protocol, {}).items()
         }
+        options |= _host(fsspec.get_filesystem_class(protocol), f"{protocol}://{place}")
         return fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True, **options)
     except ImportError as error:
         package = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(protocol)
@@ -345,6 +369,12 @@ def _store(protocol: str, process: int) -> Any:  # noqa: ARG001 - connections do
             f"{protocol}://: needs settings that a URL does not give here ({error}); "
             "put them into fsspec's configuration, ~/.config/fsspec/*.json"
         ) from error
+
+
+def _host(store: Any, url: str) -> dict[str, Any]:
+    """The host, port and user that a URL names for `store`; empty where it names none, as of a bucket."""
+    found = store._get_kwargs_from_urls(url)
+    return {name: found[name] for name in ("host", "port", "username", "user") if found.get(name)}
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from threading import Event
 
-from galaxy_zoo.remote import REQUESTS_AT_ONCE, is_url, until
+from galaxy_zoo.remote import REQUESTS_AT_ONCE, RemotePath, is_url, until
 from shard_tool.walking import StoredFile
 
 FILES_AHEAD = 2 * REQUESTS_AT_ONCE
@@ -18,12 +18,13 @@ def reading(files: Sequence[StoredFile]) -> Iterator[Callable[[int], bytes]]:
     """How to read the file of a number; they must be asked for one after the other, from 0 on.
 
     A store answers many requests in the time of one, so its files are asked for ahead, by threads. The disk is read
-    as quickly without, and a zip in a deflated zip can only be read by one.
+    as quickly without, a zip in a deflated zip can only be read by one, and so can a host with one connection.
 
     Raises:
         ImageError, SourceError: by what is yielded, as `StoredFile.read`.
     """
-    if not files or not all(is_url(file.path) and not file.is_in_deflated for file in files):
+    is_ahead = all(is_url(file.path) and not file.is_in_deflated for file in files)
+    if not (files and is_ahead and RemotePath(files[0].path).takes_many_at_once):
         yield lambda number: files[number].read()
         return
     waiting: deque[Future[bytes]] = deque()

@@ -149,8 +149,8 @@ def test_what_cannot_be_read_here_is_one_line(url: str, message: str, tmp_path: 
 
 
 def test_a_store_that_needs_more_than_a_url_says_so() -> None:
-    with pytest.raises(InputError, match="webhdfs://: needs settings that a URL does not give"):
-        RemotePath("webhdfs://host/a").exists()
+    with pytest.raises(InputError, match="github://: needs settings that a URL does not give"):
+        RemotePath("github://host/a").exists()
 
 
 def test_a_host_that_does_not_answer_is_no_missing_file(monkeypatch: pytest.MonkeyPatch) -> None:

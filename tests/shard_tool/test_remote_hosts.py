@@ -1,0 +1,52 @@
+"""`pack` from and to a host that a URL names, with one connection for each thread: a real FTP server."""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kaggle_download import Download, contents, pack, run
+
+from galaxy_zoo import remote
+
+authorizers = pytest.importorskip("pyftpdlib.authorizers")
+handlers = pytest.importorskip("pyftpdlib.handlers")
+servers = pytest.importorskip("pyftpdlib.servers")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[str]:
+    """The URL of a server of the folder `ftp`."""
+    (tmp_path / "ftp").mkdir()
+
+    class Handler(handlers.FTPHandler):
+        authorizer = authorizers.DummyAuthorizer()
+
+    with pytest.warns(RuntimeWarning, match="write permissions"):
+        Handler.authorizer.add_anonymous(str(tmp_path / "ftp"), perm="elradfmwMT")
+    server = servers.ThreadedFTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    remote._store.cache_clear()
+    yield f"ftp://127.0.0.1:{server.address[1]}"
+    remote._store.cache_clear()
+    server.close_all()
+    thread.join()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("form", ["folder", "zips"])
+def test_a_host_gives_and_takes_the_bytes_of_a_local_pack(
+    form: str, host: str, whole_download: Download, packed: Path, tmp_path: Path
+) -> None:
+    write = whole_download.write_folder if form == "folder" else whole_download.write_zips
+    write(tmp_path / "ftp" / "source")
+    result = pack(f"{host}/source", f"{host}/deep/out")
+    assert result.exit_code == 0, result.stderr
+    assert contents(tmp_path / "ftp" / "deep" / "out") == contents(packed)
+    assert run("lint", f"{host}/deep/out", "--workers", 1).exit_code == 0
+    again = pack(f"{host}/source", f"{host}/deep/out")
+    assert (again.exit_code, "not empty" in again.stderr) == (1, True)
+    shutil.rmtree(tmp_path / "ftp" / "source")
+    assert pack(f"{host}/source", f"{host}/other").exit_code == 1
