@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-STAMP_OVERSAMPLING = 1.5
+STAMP_OVERSAMPLING = 1.75
 """Resolution of the stamp over that of the view. The warp interpolates bilinearly without antialiasing; against
-an 8 x 8 supersampled reference on 200 real galaxies and four views, 1.5 gives 0.41 to 0.64 grey levels RMSE, 1.0
-gives 0.67 to 1.31, 2.0 gives 0.54 to 0.80 (docs/experiments.md, 2026-11-20)."""
+an 8 x 8 supersampled reference on 60 real galaxies and four views, 1.75 gives 0.39 to 0.58 grey levels RMSE, 1.5
+gives 0.41 to 0.62, 1.0 gives 0.64 to 1.27, 2.0 gives 0.52 to 0.78 (docs/experiments.md, 2026-11-20)."""
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green, blue in luma. Source: ITU-R BT.601."""
