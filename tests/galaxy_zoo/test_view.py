@@ -72,7 +72,8 @@ def test_training_and_test_time_views_are_cut_from_the_same_stamp(view: View) ->
 def test_dielemans_stamp_by_hand() -> None:
     view = View(crop_px=207, size_px=69, rotation_deg=180, zoom=(1 / 1.3, 1.3), shift_px=4)
     side = math.ceil(207 * 1.3 * math.sqrt(2) + 8) + 1  # even, as 424 is
-    assert view.stamp((424, 424)) == Stamp((side, side), (side // 2, side // 2))
+    reduced = round(side * 1.75 / 3)  # 207 px become 69
+    assert view.stamp((424, 424)) == Stamp((side, side), (reduced, reduced))
 
 
 def test_a_crop_wider_than_the_image_keeps_all_of_it() -> None:
