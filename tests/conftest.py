@@ -1,6 +1,7 @@
 """What several tests share, made once: no test needs real data."""
 
 import os
+import signal
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,9 @@ from making import NUM_TEST, NUM_TRAIN, pack, write_kaggle_folder
 
 # Networks of tests are tiny: threads, which torch starts where it is first used, would wait for each other mostly.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# A shell ignores Ctrl-C for what it runs in its background, and the tests of Ctrl-C would be ignored with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same cases every time, so a test that passed stays passed; --hypothesis-profile=default searches for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
