@@ -22,7 +22,7 @@ from ensemble.run import Run, load_run
 from evaluation.evidence import Evidence, Prediction, Scored
 from evaluation.extra import check_extra
 from evaluation.section import Section
-from galaxy_zoo.console import Command, local_path, progress
+from galaxy_zoo.console import Command, local_path, machine_options, progress
 from galaxy_zoo.errors import RunError, ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.labels import read_votes
@@ -235,15 +235,7 @@ def network_sections(
 @click.option("--points", default=1200, type=click.IntRange(0, 5000), help="Galaxies in the embedding.")
 @click.option("--embedding", "methods", default="all", help="Some of pca,tsne,umap; all: those installed.")
 @click.option("--batch-size", default=128, type=click.IntRange(1), help="Galaxies a batch.")
-@click.option(
-    "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    default=None,
-    help="To decode with.  [default: as calibrated, or all cores]",
-)
+@machine_options
 def main(
     *,
     runs: tuple[Path, ...],

@@ -10,7 +10,6 @@ Options -> runs and shards -> parts, kept until the files are written -> blend -
 same command goes on with the part it was at.
 """
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -33,7 +32,7 @@ from ensemble.ranks import Ranks, started_by_torchrun
 from ensemble.run import Run, load_run
 from ensemble.spool import Spool
 from galaxy_zoo.checking import Reference, read_reference
-from galaxy_zoo.console import Command, local_path
+from galaxy_zoo.console import Command, local_path, machine_options
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
@@ -151,10 +150,10 @@ class Shards:
         if run.fold == "none":
             return frozenset()
         try:
-            index, count = map(int, run.fold.split("/"))
+            fold = Fold.named(run.fold)
         except ValueError as error:
             raise RunError(f"{run.folder}/run.json: damaged: fold {run.fold!r}; train again") from error
-        _, held_out = Fold(index, count).split(self.training_shards)
+        _, held_out = fold.split(self.training_shards)
         return frozenset(shard.name for shard in held_out)
 
     def training_votes(self) -> pd.DataFrame:
@@ -306,15 +305,7 @@ def _compare(
 )
 @click.option("--score", type=click.Path(path_type=Path), help="CSV of true votes to score with.  [default: none]")
 @click.option("--batch-size", default=128, type=click.IntRange(1), help="Galaxies a batch.")
-@click.option(
-    "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    default=None,
-    help="To decode with.  [default: as calibrated, or all cores]",
-)
+@machine_options
 @click.option("--calibrate", is_flag=True, help="First measure the fastest way to decode here, and remember it.")
 @click.option(
     "--store",
@@ -385,9 +376,7 @@ def main(
     test_views, where = _parse_views(views, zooms), choose_device(device)
     policy = StorePolicy(store, folder=store_folder, reused=False)
     with started_by_torchrun(where) as ranks:
-        if ranks.local_world_size > 1:  # what is known of one process is not so of several
-            threads = threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_world_size)
-        reading = Reading(test_views, batch_size, ranks.device(where), threads, calibrate, policy)
+        reading = Reading(test_views, batch_size, ranks.device(where), ranks.threads(threads), calibrate, policy)
         num_unusable = predict(options, reading, ranks)
     ctx.exit(1 if num_unusable else 0)
 

@@ -28,7 +28,7 @@ from ensemble.ranks import Parallel, Ranks, started_by_torchrun
 from ensemble.recipe import load_recipe
 from ensemble.run import RUN_NAME, Data, Run, current_versions, load_run
 from ensemble.strict import nearest
-from galaxy_zoo.console import INTERRUPTED, Command, local_path
+from galaxy_zoo.console import INTERRUPTED, Command, local_path, machine_options
 from galaxy_zoo.errors import RecipeError, RunError, ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
@@ -94,15 +94,7 @@ def _list_recipes(context: click.Context, option: click.Parameter, wanted: bool)
 )
 @click.option("--save-steps", default=0, type=click.IntRange(0), help="Save also after so many steps; 0: do not.")
 @click.option("--save-minutes", default=10.0, type=click.FloatRange(0), help="Save also after so long; 0: do not.")
-@click.option(
-    "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    default=None,
-    help="To decode with.  [default: as calibrated, or all cores]",
-)
+@machine_options
 @click.option("--calibrate", is_flag=True, help="First measure the fastest way to decode here, and remember it.")
 @click.option(
     "--store",
@@ -154,7 +146,8 @@ def main(
     where = choose_device(device)
     policy = StorePolicy(store, folder=store_folder, reused=recipe.training.epochs > 1)
     with started_by_torchrun(where, parallel) as ranks:
-        machine = Machine(ranks, ranks.device(where), threads, calibrate, policy, save_steps, save_minutes)
+        threads, here = ranks.threads(threads), ranks.device(where)
+        machine = Machine(ranks, here, threads, calibrate, policy, save_steps, save_minutes)
         for name, fold in folds.items():
             folder = out or Path("runs") / recipe.name
             run = Run(

@@ -137,9 +137,9 @@ def split(plan: Plan, entry: Entry) -> tuple[Samples, Samples]:
     Raises:
         RunError: one of them was trained on.
     """
-    index, count = map(int, plan.fold.split("/"))
-    _, samples = open_split(plan.out / "labelled", "train", fold=Fold(index, count))
-    trained, _ = open_split(plan.shards(entry), "train", fold=Fold(index, count))
+    fold = Fold.named(plan.fold)
+    _, samples = open_split(plan.out / "labelled", "train", fold=fold)
+    trained, _ = open_split(plan.shards(entry), "train", fold=fold)
     if samples is None or np.isin(samples.keys, trained.keys).any():
         raise RunError(f"{plan.shards(entry)}: galaxies of the fold are among those trained on; pack anew")
     return trained, samples

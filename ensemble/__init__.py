@@ -13,6 +13,7 @@ member.py      one model of an ensemble and all its training state
 checkpoint.py  that state as a safetensors file
 run.py         the folder of a run
 ranks.py       the processes of a torchrun
+waiting.py     how long a loop waits for its batches
 meter.py       progress; watch.py stops at a loss that is no number
 scores.py      the scores of predicted votes, question by question
 logbook.py     metrics.jsonl and TensorBoard; figures.py draws

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ensemble.ranks import ALONE, Ranks
+from ensemble.waiting import watched
 from ensemble.watch import LossWatch
 from galaxy_zoo.console import progress
 
@@ -68,14 +69,10 @@ class Meter:
 
     def watch(self, batches: Iterable[T]) -> Iterator[T]:
         """The same batches; the time until each comes is counted as waiting."""
-        source = iter(batches)
-        while True:
-            asked = time.perf_counter()
-            batch = next(source, None)
-            self._waited_s += time.perf_counter() - asked
-            if batch is None:
-                return
-            yield batch
+        return watched(batches, self._add_wait_s)
+
+    def _add_wait_s(self, seconds: float) -> None:
+        self._waited_s += seconds
 
     def add(self, ids: NDArray[np.str_], losses: list[Tensor]) -> None:
         """Count a step: the samples of the batch and the loss of each member.

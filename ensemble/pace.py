@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from tqdm import tqdm
 
+from ensemble.waiting import watched
 from galaxy_zoo.console import progress
 
 
@@ -28,17 +29,14 @@ class Pace:
 
     def watch(self, batches: Iterable[T]) -> Iterator[T]:
         """The same batches; the time until each comes is counted as waiting."""
-        source = iter(batches)
-        while True:
-            asked = time.perf_counter()
-            batch = next(source, None)
-            self._waited_s += time.perf_counter() - asked
-            if batch is None:
-                return
+        for batch in watched(batches, self._add_wait_s):
             yield batch
             share = self._waited_s / (time.perf_counter() - self._started)
             self._bar.set_postfix_str(f"data wait {share:.1%}", refresh=False)
             self._bar.update(len(batch.ids))
+
+    def _add_wait_s(self, seconds: float) -> None:
+        self._waited_s += seconds
 
     def __enter__(self) -> Self:
         return self

@@ -64,6 +64,12 @@ class Ranks:
             torch.cuda.set_device(device)
         return device
 
+    def threads(self, asked: int | None) -> int | None:
+        """Threads of this process: those asked for, or a machine's cores shared out; None where it is alone there."""
+        if asked or self.local_world_size == 1:
+            return asked
+        return max(1, len(os.sched_getaffinity(0)) // self.local_world_size)
+
     def wait(self) -> None:
         """Wait until all ranks are here."""
         if self.world_size > 1:

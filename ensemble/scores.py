@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from galaxy_zoo.scores import rmse_by_question
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import Floats, rmse
 
@@ -16,10 +17,11 @@ def scores(predicted: Floats, votes: Floats, tree: DecisionTree) -> dict[str, fl
     """
     result = {"rmse": rmse(predicted, votes)}
     right, asked = 0, 0
-    for question, columns in zip(tree.questions, tree.slices, strict=True):
+    by_question = rmse_by_question(predicted, votes, tree)
+    for question, columns, error in zip(tree.questions, tree.slices, by_question.tolist(), strict=True):
         got, true = predicted[:, columns], votes[:, columns]
-        if not np.isnan(true).all():
-            result[f"rmse/{question.name}"] = rmse(got, true)
+        if not np.isnan(error):
+            result[f"rmse/{question.name}"] = error
         answered = true.sum(axis=1) > 0  # not where a vote is missing
         if answered.any():
             hits = got[answered].argmax(axis=1) == true[answered].argmax(axis=1)

@@ -2,8 +2,9 @@
 
 import sqlite3
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from tqdm import tqdm
@@ -12,6 +13,8 @@ from galaxy_zoo.errors import GalaxyZooError
 from galaxy_zoo.remote import AnyPath, path_of
 
 INTERRUPTED = 130
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Command(click.Command):
@@ -40,6 +43,30 @@ class Command(click.Command):
             where = f"{error.filename}: " if error.filename else ""
             what = f"{where}{error.strerror or error}"
             raise click.ClickException(f"{what}; mend that, what is finished is kept") from error
+
+
+def options(*chosen: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one, for commands that share them."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(chosen):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+machine_options = options(
+    click.option(
+        "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1),
+        default=None,
+        help="To decode with.  [default: as calibrated, or all cores]",
+    ),
+)
 
 
 def path_or_url(text: str) -> AnyPath:

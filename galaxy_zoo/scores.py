@@ -78,12 +78,6 @@ def rmse_by_question(predicted: ArrayLike, true: ArrayLike, tree: DecisionTree) 
     return _roots(_errors(predicted, true, tree.slices).sum(axis=1))
 
 
-def rmse_by_answer(predicted: ArrayLike, true: ArrayLike) -> Floats:
-    """The RMSE of each column, shape (answers,); as `rmse_by_question`."""
-    columns = [slice(column, column + 1) for column in range(np.shape(true)[1])]
-    return _roots(_errors(predicted, true, columns).sum(axis=1))
-
-
 def bootstrap_interval(
     predicted: ArrayLike, true: ArrayLike, *, columns: slice = ALL_COLUMNS, how: Resampling = DEFAULT
 ) -> Interval:

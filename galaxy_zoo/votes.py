@@ -3,7 +3,9 @@
 A table of votes has one row a galaxy and one column an answer of the tree; a missing vote is NaN.
 """
 
+import io
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -152,3 +154,20 @@ def mean_votes(votes: Floats) -> Floats:
     total = np.where(present, votes, 0).sum(axis=0, dtype=np.float64)
     means: Floats = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
     return means
+
+
+NPY_HEADER_BYTES = 128
+"""Before any one-dimensional array of a usual length."""
+
+
+@cache
+def npy_header(num_answers: int) -> bytes:
+    """What numpy writes before `num_answers` float32 values: a loader compares it and need not parse it.
+
+    Source: numpy.lib.format, version 1.0.
+    """
+    file = io.BytesIO()
+    np.save(file, np.zeros(num_answers, "<f4"), allow_pickle=False)
+    header = file.getvalue()[: -4 * num_answers]
+    assert len(header) == NPY_HEADER_BYTES
+    return header

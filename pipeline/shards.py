@@ -3,7 +3,6 @@
 A shard is read through its index, never unpacked: a sample's JPEG is a view of the mapped file.
 """
 
-import io
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
+from galaxy_zoo.votes import npy_header
 
 Bytes = NDArray[np.uint8]
 JPEGS, VOTES = ("jpg", "jpeg"), "votes.npy"
@@ -30,6 +30,18 @@ class Fold:
 
     index: int
     count: int
+
+    @classmethod
+    def named(cls, name: str) -> "Fold":
+        """The fold that is called "k/K".
+
+        Raises:
+            ValueError: it is no such name.
+        """
+        index, count = map(int, name.split("/"))
+        if not 0 <= index < count or count < 2:
+            raise ValueError(f"{name!r} is not k/K with 0 <= k < K")
+        return cls(index, count)
 
     def split(self, shards: Sequence[Shard]) -> tuple[list[Shard], list[Shard]]:
         """The shards to train on and the shards held out.
@@ -167,7 +179,7 @@ class _MappedShard:
 
     def _read_votes(self, at: NDArray[np.int64], num_answers: int) -> NDArray[np.float32]:
         """The votes whose .npy files start at `at`, all at once: they are of one shape, so of one header."""
-        header = _npy_header(num_answers)
+        header = np.frombuffer(npy_header(num_answers), dtype=np.uint8)
         size = len(header) + 4 * num_answers
         if at.max() + size > len(self.data):
             raise ShardError(f"{self.path}: votes end after the shard; see: shard_tool lint")
@@ -181,13 +193,3 @@ class _MappedShard:
         if not (((votes >= 0) & (votes <= 1)) | np.isnan(votes)).all():
             raise ShardError(f"{self.path}: a vote is outside [0, 1]; find it with: shard_tool lint --deep")
         return votes
-
-
-def _npy_header(num_answers: int) -> Bytes:
-    """The header numpy writes before `num_answers` float32 values.
-
-    Source: numpy.lib.format, version 1.0.
-    """
-    buffer = io.BytesIO()
-    np.save(buffer, np.zeros(num_answers, dtype="<f4"), allow_pickle=False)
-    return np.frombuffer(buffer.getvalue()[: -4 * num_answers], dtype=np.uint8)

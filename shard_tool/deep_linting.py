@@ -13,11 +13,11 @@ from galaxy_zoo.errors import ImageError
 from galaxy_zoo.index import Sample, key_of
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
-from galaxy_zoo.votes import check_votes
+from galaxy_zoo.votes import NPY_HEADER_BYTES, check_votes
 from shard_tool.jpeg import check_strictly, decode_strictly
 from shard_tool.parallel import Tick
 from shard_tool.shard_reader import image_of, read_component, votes_of
-from shard_tool.shard_writer import IMAGE_EXTENSION, NPY_HEADER_BYTES, VOTES_EXTENSION, encode_votes
+from shard_tool.shard_writer import IMAGE_EXTENSION, VOTES_EXTENSION, encode_votes
 
 Measure = Callable[[NDArray[np.uint8]], None]
 

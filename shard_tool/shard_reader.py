@@ -12,7 +12,8 @@ from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Shard
-from shard_tool.shard_writer import NPY_HEADER_BYTES, VOTES_EXTENSION
+from galaxy_zoo.votes import NPY_HEADER_BYTES
+from shard_tool.shard_writer import VOTES_EXTENSION
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg")
 AGAIN = "copy it again from where the shards came, or pack again"

@@ -5,34 +5,22 @@ there are votes, `<id>.votes.npy` (float32, one value an answer, behind numpy's 
 """
 
 import hashlib
-import io
 import tarfile
-from functools import cache
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galaxy_zoo.index import Component, Sample, format_index
+from galaxy_zoo.votes import npy_header
 
 IMAGE_EXTENSION = "jpg"
 VOTES_EXTENSION = "votes.npy"
-NPY_HEADER_BYTES = 128
-"""The loader slices it off without parsing it; numpy's header is that long for any one-dimensional array."""
 
 
 def encode_votes(votes: NDArray[np.float32]) -> bytes:
     """Votes of shape (answers,) as the bytes of a `.npy` file."""
-    return _npy_header(len(votes)) + votes.astype("<f4", copy=False).tobytes()
-
-
-@cache
-def _npy_header(answers: int) -> bytes:
-    file = io.BytesIO()
-    np.save(file, np.zeros(answers, "<f4"))
-    header = file.getvalue()[: -4 * answers]
-    assert len(header) == NPY_HEADER_BYTES
-    return header
+    return npy_header(len(votes)) + votes.astype("<f4", copy=False).tobytes()
 
 
 def tar_header(name: str, size: int) -> bytes:

@@ -1,19 +1,15 @@
 """What `pack` and `append` are both told about SOURCE: the options, and what they say together."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import click
 
-from galaxy_zoo.console import path_or_url
+from galaxy_zoo.console import options, path_or_url
 from galaxy_zoo.remote import AnyPath
 from shard_tool.cluster import scheduler_option
 from shard_tool.fits import Stretch
 from shard_tool.options import CatalogueOptions
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_SOFTENING = 10.0
 
@@ -73,16 +69,7 @@ class SourceOptions:
         return Stretch(black, white, self.fits_softening)
 
 
-def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
-    def decorate(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-label_options = _options(
+label_options = options(
     click.option(
         "--labels",
         type=path_or_url,
@@ -113,7 +100,7 @@ label_options = _options(
     ),
 )
 
-fits_options = _options(
+fits_options = options(
     click.option(
         "--fits-range",
         type=(float, float),
@@ -128,7 +115,7 @@ fits_options = _options(
     ),
 )
 
-run_options = _options(
+run_options = options(
     click.option(
         "--no-decode",
         is_flag=True,

@@ -96,6 +96,17 @@ def make_download(train: int = 30, test: int = 12) -> Download:
     return Download({i: jpeg(int(i)) for i in ids}, {i: jpeg(int(i)) for i in test_ids}, rows)
 
 
+def write_slow_source(folder: Path, num_images: int) -> Path:
+    """Many links to one JPEG that takes a few milliseconds: packing takes seconds, making it does not."""
+    images = folder / TEST_FOLDER
+    images.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (424, 424, 3), np.uint8)
+    (images / "0.jpg").write_bytes(simplejpeg.encode_jpeg(pixels, 30))
+    for number in range(1, num_images):
+        (images / f"{number}.jpg").hardlink_to(images / "0.jpg")
+    return folder
+
+
 def zip_of(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", method) as file:

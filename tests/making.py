@@ -13,6 +13,35 @@ from galaxy_zoo.votes import normalise_votes
 IMAGE_PX = 96
 NUM_TRAIN, NUM_TEST = 83, 21
 
+RECIPE = """
+[about]
+source = "the tests"
+[view]
+crop_px = 64
+size_px = 16
+rotation_deg = 180
+flip = true
+[network]
+kind = "cnn"
+channels = [8, 16]
+kernels = [3, 3]
+batch_norm = true
+features = "mean"
+[head]
+kind = "tree"
+[loss]
+kind = "mse"
+[optimiser]
+kind = "adamw"
+lr = 0.003
+[schedule]
+kind = "one_cycle"
+[training]
+epochs = 2
+batch_size = 16
+"""
+"""Of a network that trains in a second."""
+
 
 def make_image(rng: np.random.Generator, size: int = IMAGE_PX) -> np.ndarray:
     """A smooth tilted blob with a neighbour: asymmetric, so that every flip and rotation shows."""

@@ -37,7 +37,9 @@ def test_every_option_that_an_example_gives_is_one(path: str, command: Command) 
     text = (DEPLOY / path).read_text()
     after = re.split(r"train\.py|predict\.py|args:", text)[-1]
     known = {name for parameter in command.params for name in parameter.opts}
-    assert set(re.findall(r"--[a-z-]+", after)) <= known
+    given = set(re.findall(r"--[a-z-]+", after))
+    assert "--out" in given
+    assert given <= known
 
 
 @pytest.mark.slow

@@ -6,37 +6,11 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner
+from making import RECIPE
 
 import predict
 import train
 from ensemble.checkpoint import load_state
-
-RECIPE = """
-[about]
-source = "the tests"
-[view]
-crop_px = 64
-size_px = 16
-rotation_deg = 180
-flip = true
-[network]
-kind = "cnn"
-channels = [8]
-kernels = [3]
-features = "mean"
-[head]
-kind = "tree"
-[loss]
-kind = "mse"
-[optimiser]
-kind = "adamw"
-lr = 0.003
-[schedule]
-kind = "one_cycle"
-[training]
-epochs = 2
-batch_size = 16
-"""
 
 
 def run(command: click.Command, *arguments: object) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from making import RECIPE
 
 import evaluate
 import train
@@ -14,33 +15,6 @@ from galaxy_zoo.scores import Resampling
 from galaxy_zoo.votes import mean_votes
 from pipeline.shards import Fold, open_split
 
-RECIPE = """
-[about]
-source = "the tests"
-[view]
-crop_px = 64
-size_px = 16
-rotation_deg = 180
-flip = true
-[network]
-kind = "cnn"
-channels = [8, 16]
-kernels = [3, 3]
-batch_norm = true
-features = "mean"
-[head]
-kind = "tree"
-[loss]
-kind = "mse"
-[optimiser]
-kind = "adamw"
-lr = 0.003
-[schedule]
-kind = "one_cycle"
-[training]
-epochs = 2
-batch_size = 16
-"""
 CPU = ("--device", "cpu", "--threads", "1")
 
 

@@ -15,11 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import simplejpeg
 from distributed import Client, LocalCluster
-from kaggle_download import Download, contents, pack, packed_samples, run
+from kaggle_download import Download, contents, pack, packed_samples, run, write_slow_source
 
 from galaxy_zoo.errors import OutputError
 from shard_tool import cluster as cluster_module
@@ -55,14 +53,7 @@ def nobody() -> Iterator[LocalCluster]:
 
 @pytest.fixture(scope="module")
 def slow_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Many links to one JPEG that takes a few milliseconds: there is time to disturb its packing."""
-    folder = tmp_path_factory.mktemp("slow") / "images_test_rev1"
-    folder.mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (424, 424, 3), np.uint8)
-    (folder / "0.jpg").write_bytes(simplejpeg.encode_jpeg(pixels, 30))
-    for number in range(1, NUM_IMAGES):
-        (folder / f"{number}.jpg").hardlink_to(folder / "0.jpg")
-    return folder.parent
+    return write_slow_source(tmp_path_factory.mktemp("slow"), NUM_IMAGES)
 
 
 @pytest.fixture(scope="module")

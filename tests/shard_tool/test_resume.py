@@ -11,10 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-import simplejpeg
-from kaggle_download import Download, contents, jpeg, pack
+from kaggle_download import Download, contents, jpeg, pack, write_slow_source
 
 ROOT = Path(__file__).parents[2]
 NUM_IMAGES = 1500
@@ -22,14 +20,7 @@ NUM_IMAGES = 1500
 
 @pytest.fixture(scope="session")
 def slow_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Many links to one JPEG that takes a few milliseconds: packing takes seconds, making it does not."""
-    folder = tmp_path_factory.mktemp("slow") / "images_test_rev1"
-    folder.mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (424, 424, 3), np.uint8)
-    (folder / "0.jpg").write_bytes(simplejpeg.encode_jpeg(pixels, 30))
-    for number in range(1, NUM_IMAGES):
-        (folder / f"{number}.jpg").hardlink_to(folder / "0.jpg")
-    return folder.parent
+    return write_slow_source(tmp_path_factory.mktemp("slow"), NUM_IMAGES)
 
 
 @pytest.fixture(scope="session")
