@@ -1,5 +1,6 @@
 """The input of the network's last layer in two dimensions: PCA, t-SNE and UMAP, coloured by votes or class."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,6 +68,8 @@ def _tsne(features: Floats) -> Floats:
 
 
 def _umap(features: Floats) -> Floats:
+    # Numba would take TBB where it finds it, which may never end when the process does (seen with TBB 2021.8).
+    os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
     import umap  # noqa: PLC0415 - an extra, and slow to import
 
     points: Floats = umap.UMAP(min(15, len(features) - 1), random_state=SEED, n_jobs=1).fit_transform(features)

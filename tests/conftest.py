@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,24 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The same cases every time, so a test that passed stays passed; --hypothesis-profile=default searches for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+status = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[status] = exitstatus
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End at once, all being said: what no command loads into one process (Dask, numba on TBB, Arrow, DALI) is here.
+
+    Taken down together they waited for each other for ever, once in several runs (docs/experiments.md, 2026-11-20).
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(config.stash.get(status, pytest.ExitCode.INTERNAL_ERROR))
 
 
 @pytest.fixture(scope="session")
