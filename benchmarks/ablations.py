@@ -1,0 +1,94 @@
+"""What decides a recipe: it, and each change of CHANGES alone, trained on the same galaxies and scored on one fold.
+
+    python -m benchmarks.ablations kaggle --out accuracy --epochs 12 --members 2
+
+As benchmarks.accuracy, whose folder it may share: the shards are those, and what is finished is not trained again. All
+members of a variant are scored on `--views` views; the ratio to the recipe as it is is on the same resamples. Fewer
+epochs than the recipe's make it affordable: a change that needs long training to pay does not show.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.accuracy import RESULTS, Entry, Plan, make_shards, measure
+from ensemble.recipe import load_recipe
+from galaxy_zoo.console import Command
+from galaxy_zoo.files import write_text
+
+CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "sigmoid head": {"head": {"kind": "sigmoid"}},
+    "divisive tree head": {"head": {"form": "divisive"}},
+    "RMSE loss": {"loss": {"kind": "rmse"}},
+    "no moving average": {"training": {"ema_decay": 0.0}},
+    "view of 56 px": {"view": {"size_px": 56}},
+    "no zoom": {"view": {"zoom": [1.0, 1.0]}},
+    "zoom 0.67 to 1.5": {"view": {"zoom": [0.67, 1.5]}},
+    "no dropout": {"network": {"dropout": 0.0}},
+}
+"""Name -> tables -> keys with other values; a table with another `kind` is replaced."""
+
+
+def change(table: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The table of a recipe with some keys changed."""
+    changed = {name: dict(keys) for name, keys in table.items()}
+    for name, keys in changes.items():
+        changed[name] = dict(keys) if "kind" in keys else {**changed[name], **keys}
+    return changed
+
+
+def to_toml(table: Mapping[str, Mapping[str, Any]]) -> str:
+    """A recipe's table as a TOML file: its values are text, numbers, truths and lists, which JSON writes alike."""
+    lines = []
+    for name, keys in table.items():
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items()), ""]
+    return "\n".join(lines)
+
+
+@click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
+@click.argument("kaggle", type=click.Path(exists=True, path_type=Path))
+@click.option("--recipe", default="small_data", help="The one to change.")
+@click.option("--out", default="accuracy", type=click.Path(path_type=Path), help="For shards, recipes and runs.")
+@click.option("--results", default=RESULTS, type=click.Path(path_type=Path), help="For ablations-RECIPE.json.")
+@click.option("--fold", default="4/5", help="The one held out, k/K of the labelled galaxies.")
+@click.option("--epochs", default=12, type=click.IntRange(1), help="Of each variant.")
+@click.option("--members", default=2, type=click.IntRange(1), help="Networks of each variant, of different seeds.")
+@click.option("--views", default=16, type=click.IntRange(1), help="Test-time views.")
+@click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there.")
+def main(
+    *,
+    kaggle: Path,
+    recipe: str,
+    out: Path,
+    results: Path,
+    fold: str,
+    epochs: int,
+    members: int,
+    views: int,
+    device: str,
+) -> None:
+    """Train a recipe and its variants on the folder KAGGLE one after the other, and score them on one fold."""
+    base = load_recipe(recipe)
+    plan = Plan(out, fold, epochs, views, device)
+    for folder in (out, results):
+        folder.mkdir(parents=True, exist_ok=True)
+    make_shards(kaggle, None, out)
+    found: dict[str, Any] = {}
+    reference = None
+    for name, changes in {"as it is": {}, **CHANGES}.items():
+        path = out / f"{base.name}-{name.replace(' ', '_')}.toml"
+        write_text(path, to_toml(change(base.table, changes)))
+        result, errors = measure(plan, Entry(str(path), members, partly=False), reference)
+        reference = errors if reference is None else reference
+        found[name] = result
+        write_text(results / f"ablations-{base.name}.json", json.dumps(found, indent=1) + "\n")
+        low, high = result.get("ratio_interval", (1.0, 1.0))
+        ratio = f"{result.get('ratio_to_first', 1.0):.3f} ({low:.3f} to {high:.3f})"
+        click.echo(f"{name}: RMSE {result['rmse']:.5f}, {ratio} of the recipe as it is")
+
+
+if __name__ == "__main__":
+    main()
