@@ -22,7 +22,7 @@ KEPT := $(wildcard $(OUT)/shards/manifest.json)
 demo: $(READY) $(OUT)/shards/manifest.json  ## galaxies to a trained ensemble and a submission.csv; DATA=folder: Kaggle's
 	@test -z '$(KEPT)' || echo >&2 'Using $(OUT)/shards of an earlier demo: for others remove $(OUT) or name another OUT.'
 	$(BIN)/python train.py $(OUT)/shards --recipe quick --members $(MEMBERS) --fold 0/10 \
-	    --out $(OUT)/run $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(wildcard $(OUT)/run/run.json),--resume)
+	    --out $(OUT)/run $(if $(EPOCHS),--epochs $(EPOCHS)) --resume
 	$(BIN)/python predict.py $(OUT)/run $(OUT)/shards --views 4 --out $(OUT)/submission.csv
 
 test: $(READY)  ## run the tests

@@ -82,7 +82,7 @@ def _list_recipes(context: click.Context, option: click.Parameter, wanted: bool)
     help="Hold out fold k/K to score on, or 'none'; 'all/K': train a run for each.  [default: the recipe's]",
 )
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of weights, order and views.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out from its last checkpoint.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out where there is one, else begin it.")
 @click.option(
     "--no-pretrained", is_flag=True, help="Start from random weights where the recipe has pretrained ones."
 )
@@ -131,7 +131,8 @@ def main(
     """Train an ensemble of MEMBERS models from the folder SHARDS.
 
     Ctrl-C saves and stops; the same command with --resume goes on at that step, with the same result as a training
-    that was never stopped. Exit codes: 0 done, 1 an input or output is bad, 2 wrong usage, 130 interrupted.
+    that was never stopped. torchrun --max-restarts needs --resume too: ranks that are started again then go on from
+    the last checkpoint. Exit codes: 0 done, 1 an input or output is bad, 2 wrong usage, 130 interrupted.
 
     \b
     Examples:
@@ -150,8 +151,10 @@ def main(
         machine = Machine(ranks, here, threads, calibrate, policy, save_steps, save_minutes)
         for name, fold in folds.items():
             folder = out or Path("runs") / recipe.name
+            if len(folds) > 1:
+                folder /= f"fold-{name.replace('/', '-of-')}"
             run = Run(
-                folder=folder / f"fold-{name.replace('/', '-of-')}" if len(folds) > 1 else folder,
+                folder=folder,
                 recipe=recipe,
                 members=members,
                 seed=seed,
@@ -160,7 +163,7 @@ def main(
                 data=_describe(shards, manifest),
                 versions=current_versions(),
             )
-            _make_run(run, shards, fold, machine, resume=resume and (len(folds) == 1 or _exists(run)))
+            _make_run(run, shards, fold, machine, resume=ranks.agree(resume and (folder / RUN_NAME).exists()))
 
 
 def _make_run(run: Run, shards: Path, fold: Fold | None, machine: Machine, *, resume: bool) -> None:
@@ -235,15 +238,15 @@ def _loaders(samples: Samples, views: Views, machine: Machine, *, batch_size: in
     """Loaders for this rank: of its share of every batch, or of whole batches where it has members of its own."""
     ranks, device = machine.ranks, machine.device
     parts = ranks.world_size if ranks.shares_data else 1
-    if batch_size % parts:
-        raise RunError(f"a batch of {batch_size} samples cannot be shared among {parts} ranks evenly")
-    size = batch_size // parts
+    if batch_size < parts:
+        raise RunError(f"a batch of {batch_size} samples is too small for {parts} ranks; start fewer")
+    share = -(-batch_size // parts)
     tuning = tune(
-        samples, views, batch_size=size, device=device, threads=machine.threads, calibrate=machine.calibrate
+        samples, views, batch_size=share, device=device, threads=machine.threads, calibrate=machine.calibrate
     )
     return partial(
         Loader,
-        batch_size=size,
+        batch_size=batch_size,
         device=device,
         rank=ranks.rank if ranks.shares_data else 0,
         world_size=parts,
@@ -352,10 +355,6 @@ def _parse_folds(text: str) -> dict[str, Fold | None]:
             f"{text!r} is neither 'none' nor k/K with 0 <= k < K nor all/K", param_hint="--fold"
         )
     return {text: Fold(int(index), int(count))}
-
-
-def _exists(run: Run) -> bool:
-    return (run.folder / RUN_NAME).exists()
 
 
 if __name__ == "__main__":

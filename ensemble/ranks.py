@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from galaxy_zoo.errors import RunError
+
 T = TypeVar("T")
 Parallel = Literal["members", "data"]
 
@@ -133,6 +135,9 @@ def started_by_torchrun(device: torch.device, parallel: Parallel = "members") ->
     """Join the other processes for the length of the block; alone where torchrun did not start this one.
 
     Ranks talk over gloo, but for the gradients of GPUs.
+
+    Raises:
+        RunError: another rank has gone in the middle of it.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks(parallel=parallel)
@@ -142,5 +147,12 @@ def started_by_torchrun(device: torch.device, parallel: Parallel = "members") ->
     try:
         local_rank, local_world_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), parallel, local_rank, local_world_size)
+    except RuntimeError as error:
+        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
+            raise
+        raise RunError(
+            f"rank {os.environ['RANK']} waits in vain for another one ({str(error).partition(chr(10))[0]}); with "
+            "--max-restarts torchrun starts all again, and train.py --resume goes on from the last checkpoint"
+        ) from error
     finally:
         distributed.destroy_process_group()

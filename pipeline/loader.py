@@ -56,7 +56,7 @@ class Loader:
     """Batches of views of `samples`, each sample once an epoch over all ranks (or as often as `shares` says).
 
     Args:
-        batch_size: of this rank.
+        batch_size: over all ranks, at least one each; ranks share it evenly, so some may get one more than others.
         shuffle: another order each epoch, from `seed`; otherwise the order of `samples`.
         shares: how often each sample comes in an epoch on average, to balance classes (`order.class_shares`); an
             epoch stays as long as there are samples. Only with `shuffle`. Default: each exactly once.
@@ -96,12 +96,14 @@ class Loader:
         work = Work(
             views,
             self._stamp,
-            batch_size=batch_size,
+            batch_size=-(-batch_size // world_size),
             device=self._device,
             dtype=dtype or (torch.float16 if on_gpu else torch.float32),
             num_threads=num_threads or len(os.sched_getaffinity(0)),
             hw_decoder_load=hw_decoder_load,
         )
+        if batch_size < world_size:
+            raise ValueError(f"a batch of {batch_size} samples is too small for {world_size} ranks")
         _check_options(backend, work, store)
         self._dtype = work.dtype
         self._opener = Opener(store, samples, self._stamp, device=self._device, rank=rank, world_size=world_size)
@@ -112,7 +114,7 @@ class Loader:
 
     def __len__(self) -> int:
         """Steps of an epoch, the same on every rank."""
-        return num_steps(len(self._samples), self._batch_size * self._world_size)
+        return num_steps(len(self._samples), self._batch_size)
 
     @property
     def num_samples(self) -> int:
@@ -132,7 +134,7 @@ class Loader:
             ShardError: an image does not decode; names shard, sample and offset.
         """
         yield from self._one_ahead(self._plans(epoch, start, seen))
-        steps = num_steps(len(self._samples) - seen, self._batch_size * self._world_size)
+        steps = num_steps(len(self._samples) - seen, self._batch_size)
         if start < steps and not self._share(steps - 1, seen):
             yield self._empty_batch()
         if self._store is not None:
@@ -168,7 +170,7 @@ class Loader:
     def _plans(self, epoch: int, start: int, seen: int) -> Iterator[Plan]:
         count = len(self._samples)
         order = self._order(epoch)
-        for step in range(start, num_steps(count - seen, self._batch_size * self._world_size)):
+        for step in range(start, num_steps(count - seen, self._batch_size)):
             positions = self._share(step, seen)
             if not positions:  # the last step of a rank that gets nothing of it
                 return

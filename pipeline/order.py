@@ -1,8 +1,8 @@
 """Which sample comes when: pure functions of the seed, the epoch and the rank.
 
-The order of an epoch is one permutation of all samples. Step s of all ranks together takes the s-th run of
-`world_size * batch_size` samples of it, and every rank its own share of that run. So an epoch holds each sample
-exactly once over all ranks, all ranks make the same number of steps, and an epoch can be entered at any step.
+The order of an epoch is one permutation of all samples. Step s of all ranks together takes the s-th batch of samples
+of it, and every rank its own share of that batch. So an epoch holds each sample exactly once over all ranks, all ranks
+make the same number of steps whatever their number, and an epoch can be entered at any step.
 
 A balanced epoch is as long and as exact, but a sample comes in it as often as its share says (`balanced_order`).
 """
@@ -49,19 +49,20 @@ def balanced_order(shares: NDArray[np.float64], *, seed: int, epoch: int) -> NDA
     return rng.permutation(np.repeat(order, times))
 
 
-def num_steps(num_samples: int, global_batch_size: int) -> int:
-    """Steps of an epoch, the last of which may be short."""
-    return math.ceil(num_samples / global_batch_size)
+def num_steps(num_samples: int, batch_size: int) -> int:
+    """Steps of an epoch, the last of which may be short. batch_size: over all ranks."""
+    return math.ceil(num_samples / batch_size)
 
 
 def rank_share(num_samples: int, step: int, batch_size: int, *, rank: int, world_size: int) -> range:
     """The positions in the epoch's order that `rank` takes in `step`.
 
-    All full steps give `batch_size` positions to each rank. The last, short one is shared out evenly: ranks
-    differ by one at most, and may get none.
+    A step is shared out evenly: ranks differ by one at most, and may get none of the last, short one.
+
+    Args:
+        batch_size: over all ranks.
     """
-    start = step * batch_size * world_size
-    left = min(batch_size * world_size, num_samples - start)
-    share, extra = divmod(left, world_size)
+    start = step * batch_size
+    share, extra = divmod(min(batch_size, num_samples - start), world_size)
     first = start + rank * share + min(rank, extra)
     return range(first, first + share + (rank < extra))

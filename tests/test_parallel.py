@@ -3,13 +3,18 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from test_train import RECIPE, metrics, run, run_and_interrupt, same, weights
+from torch.distributed import TCPStore
 
-from ensemble.checkpoint import load_state
+from ensemble.checkpoint import load_state, positions
 from ensemble.ranks import Ranks
 
 ROOT = Path(__file__).parents[1]
@@ -80,3 +85,108 @@ def test_weights_of_ranks_make_the_mean_of_all_samples() -> None:
     weights = [Ranks(rank, 3, "data").weight(count, sum(counts)) for rank, count in enumerate(counts)]
     mean = sum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / 3
     assert mean == pytest.approx((3 * 1.0 + 2 * 5.0) / 5)
+
+
+@contextmanager
+def elastic(folder: Path, *arguments: object, agents: int, ranks: int) -> Iterator[list[subprocess.Popen[str]]]:
+    """A job of several torchruns, as of as many machines, that may lose all but one of them."""
+    meeting_place = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # of no machine that is lost
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nnodes",
+        f"1:{agents}",
+        "--nproc-per-node",
+        str(ranks),
+    ]
+    quickly = "is_host=false,last_call_timeout=5,keep_alive_interval=1,keep_alive_max_attempt=8"
+    meeting = [
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        f"127.0.0.1:{meeting_place.port}",
+        "--rdzv-conf",
+        quickly,
+    ]
+    script = [ROOT / "train.py", *arguments, "--device", "cpu", "--threads", "1", "--resume"]
+    everything = [*command, *meeting, "--rdzv-id", "job", "--max-restarts", "2", *map(str, script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(ROOT)}
+    with (folder / "log").open("w") as log:
+        jobs = [subprocess.Popen(everything, env=environment, stderr=log, text=True) for _ in range(agents)]
+        try:
+            yield jobs
+        finally:
+            for job in jobs:
+                lose(job)
+
+
+def lose(job: subprocess.Popen[str]) -> None:
+    """Kill a torchrun with its ranks, which are no processes of its group."""
+    if job.poll() is None:
+        for each in (psutil.Process(job.pid), *psutil.Process(job.pid).children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        job.wait()
+
+
+def workers(job: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes that a torchrun has started and that train."""
+    return [each for each in psutil.Process(job.pid).children() if "train.py" in " ".join(each.cmdline())]
+
+
+def wait_for_checkpoint(out: Path) -> None:
+    """Wait until a step in the middle of an epoch is saved."""
+    deadline = time.monotonic() + 120
+    member = out / "member-00"
+    while not (member.exists() and any(position.step for position in positions(member))):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_has_all_started_again_and_go_on_to_the_same_weights(
+    shards: Path, plain: Path, tmp_path: Path
+) -> None:
+    arguments = (
+        shards,
+        "--recipe",
+        plain,
+        "--fold",
+        "1/5",
+        "--epochs",
+        8,
+        "--parallel",
+        "data",
+        "--save-steps",
+        1,
+    )
+    unbroken = torchrun(*arguments, "--out", tmp_path / "unbroken")
+    assert unbroken.returncode == 0, unbroken.stderr
+    out = tmp_path / "killed"
+    with elastic(tmp_path, *arguments, "--out", out, agents=1, ranks=2) as (job,):
+        wait_for_checkpoint(out)
+        workers(job)[-1].kill()
+        assert job.wait(120) == 0, (tmp_path / "log").read_text()
+    assert "waits in vain for another one" in (tmp_path / "log").read_text()
+    assert same(weights(out, 0), weights(tmp_path / "unbroken", 0))
+    assert [m["loss"] for m in metrics(out)] == [m["loss"] for m in metrics(tmp_path / "unbroken")]
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_lost_leaves_the_others_to_go_on_with_the_same_batches(
+    shards: Path, plain: Path, tmp_path: Path
+) -> None:
+    """Three machines of a rank each, then two: a batch of 32 is shared as 11, 11, 10, then as 16, 16."""
+    arguments = (shards, "--recipe", plain, "--fold", "1/5", "--epochs", 8)
+    assert run(*arguments, "--out", tmp_path / "alone").exit_code == 0
+    out, parallel = tmp_path / "lost", ("--parallel", "data", "--save-steps", 1)
+    with elastic(tmp_path, *arguments, *parallel, "--out", out, agents=3, ranks=1) as jobs:
+        wait_for_checkpoint(out)
+        last = max(jobs, key=lambda job: int(workers(job)[0].environ()["RANK"]))
+        lose(last)
+        for job in jobs:
+            assert job is last or job.wait(120) == 0, (tmp_path / "log").read_text()
+    for one, other in zip(metrics(tmp_path / "alone"), metrics(out), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert one["rmse"] == pytest.approx(other["rmse"], rel=1e-4)

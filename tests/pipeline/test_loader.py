@@ -115,9 +115,9 @@ def test_an_epoch_entered_at_a_step_goes_on_bit_identically(
         assert torch.equal(got.views[0], expected.views[0])
 
 
-@pytest.mark.parametrize(("ranks", "batch_size"), [(2, 16), (3, 16), (3, 40)])
+@pytest.mark.parametrize(("ranks", "batch_size"), [(2, 32), (3, 32), (3, 48), (3, 100), (5, 8)])
 def test_ranks_share_the_batches_of_one_rank(samples: Samples, ranks: int, batch_size: int) -> None:
-    with load(samples, batch_size=batch_size * ranks) as loader:
+    with load(samples, batch_size=batch_size) as loader:
         single = list(loader.epoch(1))
     parts = []
     for rank in range(ranks):
@@ -139,16 +139,21 @@ def test_a_balanced_epoch_is_the_same_over_ranks_and_entered_at_any_step(samples
     assert [batch.ids.tolist() for batch in rest] == [batch.ids.tolist() for batch in whole[1:]]
     assert all(torch.equal(one.views[0], other.views[0]) for one, other in zip(rest, whole[1:], strict=True))
     for rank in range(2):
-        with load(samples, batch_size=16, shares=shares, rank=rank, world_size=2) as loader:
+        with load(samples, batch_size=32, shares=shares, rank=rank, world_size=2) as loader:
             first = next(iter(loader.epoch(2)))
         assert torch.equal(first.views[0], whole[0].views[0][16 * rank : 16 * (rank + 1)])
 
 
+def test_every_rank_needs_a_sample_of_a_batch(samples: Samples) -> None:
+    with pytest.raises(ValueError, match="a batch of 2 samples is too small for 3 ranks"):
+        load(samples, batch_size=2, rank=0, world_size=3)
+
+
 def test_a_rank_that_gets_nothing_of_the_last_step_still_makes_it(shards: Path) -> None:
-    test, _ = open_split(shards, "test")  # 21 samples: a full step of 2 x 10, then 1 sample for 2 ranks
+    test, _ = open_split(shards, "test")  # 21 samples: a full step of 20, then 1 sample for 2 ranks
     sizes = []
     for rank in range(2):
-        with load(test, batch_size=10, rank=rank, world_size=2) as loader:
+        with load(test, batch_size=20, rank=rank, world_size=2) as loader:
             sizes.append([len(batch.views[0]) for batch in loader.epoch(0)])
     assert sizes == [[10, 1], [10, 0]]
 
@@ -235,7 +240,7 @@ def test_turns_of_a_view_come_as_one_tensor_of_the_same_samples_and_changes(
 def test_a_rank_without_samples_gets_empty_turns(shards: Path) -> None:
     test, _ = open_split(shards, "test")
     views = RandomViews(replace(VIEW, turns_deg=(0.0, 45.0)), (1, 2))
-    with load(test, views=views, batch_size=10, rank=1, world_size=2) as loader:
+    with load(test, views=views, batch_size=20, rank=1, world_size=2) as loader:
         assert [each.shape for each in list(loader.epoch(0))[-1].views] == [(0, 2, 3, 32, 32)] * 2
 
 
