@@ -1,6 +1,7 @@
 """Evaluate runs on galaxies they have not seen, and write a report to look at.
 
     python evaluate.py runs/quick shards --out report        # then open report/report.html
+    python evaluate.py runs/quick/fold-* shards --out-of-fold
 
 Runs and shards -> galaxies that no run has seen -> votes of every member and view -> evaluation.report.
 """
@@ -68,12 +69,13 @@ class Sets:
 def open_sets(source: Shards, runs: Sequence[Run]) -> Sets:
     """The galaxies of a split that no run has seen, and about as many that all have.
 
+    Args:
+        runs: fit the shards (`predict.check_fit`).
+
     Raises:
-        RunError: a run does not fit the shards, or every galaxy was seen by one.
+        RunError: every galaxy was seen by one of the runs.
         ShardError: there is no such split.
     """
-    for run in runs:
-        check_fit(run, source.folder, source.manifest)
     digest = sha256_of(source.folder / MANIFEST_NAME)
     is_own = all(run.data.manifest_sha256 == digest for run in runs)
     seen: tuple[Shard, ...] = ()
@@ -99,6 +101,40 @@ def _unseen(source: Shards, runs: Sequence[Run]) -> tuple[Shard, ...]:
             "one by one, or on other galaxies with --split test --truth VOTES.csv"
         )
     return shards
+
+
+def open_folds(source: Shards, folds: Sequence[Sequence[Run]]) -> Sets:
+    """The training galaxies that one run of each cross-validation has held out.
+
+    Raises:
+        RunError: a galaxy was held out by several runs of a cross-validation, or none by one of each.
+    """
+    for runs in folds:
+        held_out: dict[str, Run] = {}
+        for run in runs:
+            for name in sorted(source.unseen(run)):
+                if (other := held_out.setdefault(name, run)) is not run:
+                    raise RunError(
+                        f"{other.folder} and {run.folder} both held out {name}; --out-of-fold takes the runs of one "
+                        "--fold all/K, or of one for each of several recipes"
+                    )
+    unseen_by = [frozenset[str]().union(*(source.unseen(run) for run in runs)) for runs in folds]
+    shards = tuple(s for s in source.training_shards if all(s.name in names for names in unseen_by))
+    if not shards:
+        raise RunError("no galaxy was held out by a run of each recipe; name runs of the same folds")
+    return Sets(_open(source, shards), None, mean_votes(_open(source, source.training_shards).samples.votes))
+
+
+def group_folds(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs of the same recipe and as many members together, as of one cross-validation."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        same = (g for g in groups if (g[0].recipe.table, g[0].members) == (run.recipe.table, run.members))
+        if (group := next(same, None)) is None:
+            groups.append([run])
+        else:
+            group.append(run)
+    return groups
 
 
 def _open(source: Shards, shards: tuple[Shard, ...]) -> Part:
@@ -154,6 +190,24 @@ def predict_run(name: str, trained: Sequence[TrainedMember], sets: Sets) -> Pred
         with sets.training.open(run.recipe.view, plain=True) as loader:
             training = predict(members, loader, f"{name}: training")
     return Prediction(name, run, validation, training)
+
+
+def predict_out_of_fold(name: str, folds: Sequence[Sequence[TrainedMember]], sets: Sets) -> Prediction:
+    """The runs of a cross-validation as one: all members of the run that has held a galaxy out predict it."""
+    source, shards = sets.validation.source, sets.validation.shards
+    votes: dict[str, Floats] = {}
+    for trained in folds:
+        run = trained[0].run
+        mine = tuple(shard for shard in shards if shard.name in source.unseen(run))
+        if mine:
+            members = [member.load(source.device) for member in trained]
+            with _open(source, mine).open(run.recipe.view) as loader:
+                found = predict(members, loader, f"{name}: fold {run.fold}")
+            ends = np.cumsum([shard.samples for shard in mine])[:-1]
+            votes |= zip((shard.name for shard in mine), np.split(found, ends, axis=2), strict=True)
+    runs = [trained[0].run for trained in folds]
+    validation = np.concatenate([votes[shard.name] for shard in shards], axis=2)
+    return Prediction(name, runs[0], validation, folds=tuple(runs[1:]))
 
 
 def embed(network: nn.Module, part: Part, view: View, count: int) -> Floats:
@@ -226,6 +280,11 @@ def network_sections(
     "--split", default="train", type=click.Choice(["train", "test"]), help="train: what no run has seen of it."
 )
 @click.option(
+    "--out-of-fold",
+    is_flag=True,
+    help="RUNS are folds (train.py --fold all/K): each galaxy by the one that held it out.",
+)
+@click.option(
     "--truth", type=click.Path(path_type=Path), help="CSV of true votes.  [default: those in the shards]"
 )
 @click.option("--views", default=4, type=int, help="Test-time views: 1, or an even number (rotations x flip).")
@@ -242,6 +301,7 @@ def main(
     shards: Path,
     out: Path,
     split: str,
+    out_of_fold: bool,
     truth: Path | None,
     views: int,
     cams: int,
@@ -262,7 +322,10 @@ def main(
     Examples:
       python evaluate.py runs/quick runs/ng_cnn shards --out report
       python evaluate.py runs/quick shards --split test --truth synthetic_test_truth.csv --views 16
+      python evaluate.py runs/quick/fold-* shards --out-of-fold
     """
+    if out_of_fold and split != "train":
+        raise click.UsageError("--out-of-fold is of the galaxies trained on, so it goes without --split test")
     check_extra()
     from evaluation.report import check_folder, write_report  # noqa: PLC0415 - needs the extra
 
@@ -270,7 +333,11 @@ def main(
     reading = Reading(_parse_views(views), batch_size, choose_device(device), threads)
     trained = [load_run(folder) for folder in runs]
     members = find_members(trained)
-    sets = open_sets(Shards(shards, read_manifest(shards), split, reading), trained)
+    source = Shards(shards, read_manifest(shards), split, reading)
+    for run in trained:
+        check_fit(run, source.folder, source.manifest)
+    folds = group_folds(trained) if out_of_fold else []
+    sets = open_folds(source, folds) if out_of_fold else open_sets(source, trained)
     tree = trained[0].data.tree
     validation = Scored(sets.validation.samples, true_votes(sets.validation, truth, tree))
     check_folder(out)
@@ -280,14 +347,24 @@ def main(
         training=None if sets.training is None else _scored(sets.training),
         mean_votes=sets.mean_votes,
         predictions=tuple(
-            predict_run(name, [member for member in members if member.run is run], sets)
+            predict_out_of_fold(name, [_of_run(members, run) for run in runs], sets)
+            for runs, name in zip(folds, _numbered([runs[0].recipe.name for runs in folds]), strict=True)
+        )
+        or tuple(
+            predict_run(name, _of_run(members, run), sets)
             for run, name in zip(trained, _names(trained), strict=True)
         ),
     )
-    page = write_report(out, evidence, network_sections(evidence, members[0], sets, wanted))
+    # What a network looks at, and how it sets galaxies apart, is that of one network on galaxies new to it.
+    sections = [] if out_of_fold else network_sections(evidence, members[0], sets, wanted)
+    page = write_report(out, evidence, sections)
     click.echo(
         f"{page}: {len(validation.votes):,} galaxies, {evidence.main[0]}, {page.stat().st_size / 1e6:.1f} MB"
     )
+
+
+def _of_run(members: Sequence[TrainedMember], run: Run) -> list[TrainedMember]:
+    return [member for member in members if member.run is run]
 
 
 def _parse_views(count: int) -> tuple[FixedView, ...]:
@@ -317,6 +394,12 @@ def _names(runs: Sequence[Run]) -> list[str]:
     lengths = range(1, max(map(len, paths)) + 1)
     candidates = (["/".join(parts[-length:]) for parts in paths] for length in lengths)
     return next(names for names in candidates if len(set(names)) == len(names))
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Names, each with a number where it comes several times."""
+    counts = [names[: at + 1].count(name) for at, name in enumerate(names)]
+    return [f"{name} ({n})" if names.count(name) > 1 else name for name, n in zip(names, counts, strict=True)]
 
 
 def _scored(part: Part) -> Scored:

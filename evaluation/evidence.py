@@ -39,6 +39,7 @@ class Scored:
 class Prediction:
     """What the members of a run predict.
 
+    folds: the other runs of the same cross-validation, each of which predicts the galaxies that it has held out.
     validation: float32, shape (members, views, galaxies, answers). training: the same of training galaxies, from the
     plain view, shape (members, 1, galaxies, answers); None where they are not known.
     """
@@ -47,6 +48,7 @@ class Prediction:
     run: Run
     validation: Floats
     training: Floats | None = None
+    folds: tuple[Run, ...] = ()
 
     @cached_property
     def members(self) -> Floats:
@@ -65,9 +67,9 @@ class Prediction:
 class Evidence:
     """Everything the sections of a report look at.
 
-    validation: galaxies that no run has seen. training: galaxies that all runs were trained on, about as many; None
-    where the shards are not those of the training. mean_votes: the baseline, of the training galaxies, shape
-    (answers,).
+    validation: galaxies that no run has seen, or not the one that predicts them. training: galaxies that all runs
+    were trained on, about as many; None where the shards are not those of the training. mean_votes: the baseline, of
+    the training galaxies, shape (answers,).
     """
 
     tree: DecisionTree

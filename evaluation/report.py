@@ -118,7 +118,7 @@ def describe(evidence: Evidence) -> dict[str, Any]:
                 "source": each.run.recipe.about.source,
                 "members": len(each.members),
                 "views": each.validation.shape[1],
-                "fold": each.run.fold,
+                "fold": ", ".join(run.fold for run in (each.run, *each.folds)),
                 "seed": each.run.seed,
             }
             for each in evidence.predictions

@@ -27,7 +27,12 @@ CURVES: Sequence[tuple[str, str, Mapping[str, str]]] = (
 
 def section(evidence: Evidence) -> Section:
     """Curves over the epochs."""
-    metrics = pd.concat([read_metrics(each.run, each.name) for each in evidence.predictions], ignore_index=True)
+    runs = [(each.name, run) for each in evidence.predictions for run in (each.run, *each.folds)]
+    names = [name for name, _ in runs]
+    metrics = pd.concat(
+        [read_metrics(run, f"{name}, {run.fold}" if names.count(name) > 1 else name) for name, run in runs],
+        ignore_index=True,
+    )
     drawn = [_draw(metrics, *curve) for curve in CURVES if set(curve[2]) & set(metrics.columns)]
     lead = (
         "One line a member. The training loss is the mean over an epoch, in which the weights change and images are "

@@ -163,3 +163,33 @@ def test_a_missing_extra_is_named_before_any_work(
     assert result.exit_code == 1
     assert "the report needs bokeh; install them with: pip install -e '.[report]'" in result.output
     assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.slow
+def test_the_folds_of_a_cross_validation_are_evaluated_as_one(shards: Path, trained: Path, tmp_path: Path) -> None:
+    recipe = ("--recipe", trained.parent / "tiny.toml", "--epochs", 2, "--device", "cpu", "--threads", 1)
+    for fold, name in (("all/2", "runs"), ("1/5", "other")):
+        arguments = [str(each) for each in (shards, *recipe, "--fold", fold, "--out", tmp_path / name)]
+        assert CliRunner().invoke(train.main, arguments).exit_code == 0
+    folds = [tmp_path / "runs" / f"fold-{index}-of-2" for index in range(2)]
+    squares, counts = [], []
+    for fold in folds:
+        out = tmp_path / fold.name
+        assert run(fold, shards, "--out", out, *QUICK).exit_code == 0
+        squares.append(scores(out)[fold.name] ** 2)
+        counts.append(json.loads((out / "tables.json").read_text())["report"]["galaxies"])
+    out = ("--out", tmp_path / "all")
+    result = run(*folds, shards, "--out-of-fold", *out, *QUICK)
+    assert result.exit_code == 0, result.output
+    facts = json.loads((tmp_path / "all" / "tables.json").read_text())["report"]
+    assert facts["galaxies"] == sum(counts) == len(open_split(shards, "train")[0])
+    assert facts["runs"][0]["fold"] == "0/2, 1/2"
+    assert facts["rmse"] == pytest.approx(np.sqrt(np.average(squares, weights=counts)), abs=1e-7)
+    assert run(folds[1], shards, "--out-of-fold", *out, *QUICK).exit_code == 0
+    assert scores(tmp_path / "all")["tiny"] == pytest.approx(np.sqrt(squares[1]), abs=1e-7)
+    twice = run(*folds, tmp_path / "other", shards, "--out-of-fold", *out, *QUICK)
+    assert twice.exit_code == 1
+    assert "both held out train-" in twice.output
+    two = run(*folds, trained, shards, "--out-of-fold", *out, *QUICK)  # another recipe: more epochs
+    assert two.exit_code == 0, two.output
+    assert {"tiny (1)", "tiny (2)", "all runs"} <= set(scores(tmp_path / "all").index)
