@@ -48,6 +48,15 @@ def test_the_tutorial_on_a_survey(tmp_path: Path) -> None:
     assert votes.index.tolist() == ["J3000+01", "J3000+02"]
 
 
+@pytest.mark.slow
+def test_the_page_on_containers_through_the_entry_of_the_image(kaggle_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(kaggle_folder, tmp_path / "kaggle")
+    function, commands = blocks("docker.md", "sh")
+    assert function.startswith("galaxy_zoo() {")
+    run(f'galaxy_zoo() {{ "{ROOT}/docker/entry" "$@"; }}\n{commands}', tmp_path)
+    assert (tmp_path / "report" / "report.html").exists()
+
+
 def test_every_message_that_the_troubleshooting_quotes_is_the_programs_own() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text()
     quoted = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)

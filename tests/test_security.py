@@ -1,0 +1,137 @@
+"""Nothing that is read is run: what a stranger puts into a checkpoint, a recipe, votes or a tar stays what it is."""
+
+import ast
+import io
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+import torch
+from click.testing import CliRunner
+from making import make_image
+
+import predict
+import train
+from benchmarks.ablations import to_toml
+from ensemble.recipe import load_recipe
+from galaxy_zoo.errors import RecipeError
+from shard_tool.cli import main as shard_tool
+
+ROOT = Path(__file__).parents[1]
+OWN_DATA = {"shard_tool/draft.py", "shard_tool/samples.py", "shard_tool/cluster.py"}
+"""Where pickles are read: of a nameless temporary file, and of one's own Dask cluster."""
+RUNS_CODE = {"eval", "exec", "compile", "__import__", "importlib.import_module", "os.system", "os.popen"}
+READS_PICKLES = {
+    "pickle.load",
+    "pickle.loads",
+    "loads",
+    "pickle.Unpickler",
+    "torch.load",
+    "np.load",
+    "pd.read_pickle",
+}
+
+
+class Bomb:
+    """A pickle that leaves a file where it is loaded."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.marker,))
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    marker = tmp_path / "exploded"
+    pickle.loads(pickle.dumps(Bomb(marker)))
+    assert marker.exists()  # the bomb works
+    marker.unlink()
+    return marker
+
+
+def calls(path: Path) -> set[str]:
+    """What a module calls, as "name" or "module.name"."""
+    nodes = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    return {ast.unparse(node) for node in nodes}
+
+
+def test_no_module_runs_text_or_reads_the_pickles_of_others() -> None:
+    packages = ("galaxy_zoo", "shard_tool", "pipeline", "ensemble", "evaluation")
+    files = [*(path for name in packages for path in (ROOT / name).rglob("*.py")), *ROOT.glob("*.py")]
+    assert len(files) > 100
+    for path in files:
+        assert not calls(path) & RUNS_CODE, path
+    assert {path.relative_to(ROOT).as_posix() for path in files if calls(path) & READS_PICKLES} == OWN_DATA
+
+
+def test_a_checkpoint_that_is_a_pickle_is_refused(marker: Path, shards: Path, tmp_path: Path) -> None:
+    arguments = [
+        str(shards),
+        "--recipe",
+        "quick",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path / "run"),
+        "--device",
+        "cpu",
+    ]
+    assert CliRunner().invoke(train.main, arguments).exit_code == 0
+    best = tmp_path / "run" / "member-00" / "best.safetensors"
+    saved = io.BytesIO()
+    torch.save({"weights": Bomb(marker)}, saved)
+    for data in (saved.getvalue(), pickle.dumps(Bomb(marker))):
+        best.write_bytes(data)
+        options = ["--out", str(tmp_path / "submission.csv"), "--device", "cpu"]
+        result = CliRunner().invoke(predict.main, [str(tmp_path / "run"), str(shards), *options])
+        assert result.exit_code == 1
+        assert "the checkpoint is damaged" in result.output
+        assert not marker.exists()
+
+
+@pytest.mark.parametrize("table", ["network", "head", "loss", "schedule"])
+@pytest.mark.parametrize("kind", ["os.system", "../../evil", "torch.hub.load", "__class__"])
+def test_a_recipe_names_no_code(table: str, kind: str, tmp_path: Path) -> None:
+    tables = load_recipe("quick").table | {table: {"kind": kind}}
+    path = tmp_path / "evil.toml"
+    path.write_text(to_toml(tables))
+    with pytest.raises(RecipeError, match="kind"):
+        load_recipe(str(path))
+
+
+def test_votes_that_are_a_pickle_are_refused(marker: Path, tmp_path: Path) -> None:
+    votes = io.BytesIO()
+    np.save(votes, np.array([Bomb(marker)] * 37, dtype=object), allow_pickle=True)
+    folder = write_tar(tmp_path, {"100.votes.npy": votes.getvalue()})
+    result = CliRunner().invoke(shard_tool, ["index", str(folder)])
+    assert result.exit_code == 1, result.output
+    assert "votes" in result.output
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a/../../../escaped"])
+def test_no_name_in_a_tar_leads_out_of_a_folder(name: str, tmp_path: Path) -> None:
+    folder = write_tar(tmp_path / "deep", {}, name=name)
+    outside = {path for path in tmp_path.rglob("*") if folder not in path.parents}
+    CliRunner().invoke(shard_tool, ["index", str(folder)])
+    CliRunner().invoke(shard_tool, ["unpack", str(folder), str(folder / "out")])
+    assert {path for path in tmp_path.rglob("*") if folder not in path.parents} == outside
+    assert not Path("/tmp/escaped.jpg").exists()
+
+
+def write_tar(folder: Path, files: dict[str, bytes], *, name: str = "100") -> Path:
+    """A folder with a tar of one galaxy, and further files."""
+    image = simplejpeg.encode_jpeg(make_image(np.random.default_rng(0), 64))
+    folder = folder / "foreign"
+    folder.mkdir(parents=True)
+    with tarfile.open(folder / "train-000000.tar", "w") as tar:
+        for path, data in {f"{name}.jpg": image, **files}.items():
+            info = tarfile.TarInfo(path)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return folder
