@@ -1,6 +1,7 @@
 """Trainings of several processes under torchrun, on the CPU."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,9 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from click.testing import CliRunner
 from test_train import RECIPE, metrics, run, run_and_interrupt, same, weights
 from torch.distributed import TCPStore
 
+import predict
 from ensemble.checkpoint import load_state, positions
 from ensemble.ranks import Ranks
 
@@ -142,6 +145,75 @@ def wait_for_checkpoint(out: Path) -> None:
     while not (member.exists() and any(position.step for position in positions(member))):
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[list[str]]:
+    """Two network namespaces, as hosts whose only way to each other is a cable; commands begin with these."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("needs root, and ip of iproute2")
+    names = [f"{tmp_path.name[-6:]}{os.getpid()}{end}" for end in "ab"]
+    steps = [f"ip netns add {name}" for name in names]
+    steps += [f"ip link add eth0 netns {names[0]} type veth peer name eth0 netns {names[1]}"]
+    for number, name in enumerate(names, start=1):
+        steps += [f"ip -n {name} address add 10.77.0.{number}/24 dev eth0"]
+        steps += [f"ip -n {name} link set {device} up" for device in ("lo", "eth0")]
+    try:
+        for step in steps:
+            made = subprocess.run(step.split(), capture_output=True, text=True, check=False)
+            if made.returncode:
+                pytest.skip(f"{step}: {made.stderr}")
+        yield [f"ip netns exec {name}" for name in names]
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+@pytest.mark.slow
+def test_hosts_that_have_but_a_cable_between_them_train_and_predict_together(
+    shards: Path, plain: Path, hosts: list[str], tmp_path: Path
+) -> None:
+    def together(script: str, *arguments: object) -> None:
+        meeting = [
+            "--nnodes",
+            "2",
+            "--rdzv-backend",
+            "c10d",
+            "--rdzv-endpoint",
+            "10.77.0.1:29500",
+            "--rdzv-id",
+            "job",
+        ]
+        command = [str(ROOT / script), *map(str, arguments), "--device", "cpu", "--threads", "1"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "eth0"}
+        roles = [["--local-addr", "10.77.0.1", "--rdzv-conf", "is_host=1"], ["--local-addr", "10.77.0.2"]]
+        torchrun = [sys.executable, "-m", "torch.distributed.run"]
+        jobs = [
+            subprocess.Popen(
+                [*host.split(), *torchrun, *meeting, *role, *command],
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for host, role in zip(hosts, roles, strict=True)
+        ]
+        try:
+            errors = [job.communicate(timeout=120)[1] for job in jobs]
+        finally:
+            for job in jobs:
+                lose(job)
+        assert [job.returncode for job in jobs] == [0, 0], "\n".join(errors)
+
+    arguments = (shards, "--recipe", plain, "--fold", "1/5")
+    assert run(*arguments, "--out", tmp_path / "alone").exit_code == 0
+    together("train.py", *arguments, "--out", tmp_path / "hosts", "--parallel", "data")
+    for one, other in zip(metrics(tmp_path / "alone"), metrics(tmp_path / "hosts"), strict=True):
+        assert one["rmse"] == pytest.approx(other["rmse"], rel=1e-4)
+    together("predict.py", tmp_path / "hosts", shards, "--out", tmp_path / "hosts.csv")
+    options = ("--out", tmp_path / "alone.csv", "--device", "cpu", "--threads", "1")
+    arguments = [str(each) for each in (tmp_path / "hosts", shards, *options)]
+    assert CliRunner().invoke(predict.main, arguments).exit_code == 0
+    assert (tmp_path / "hosts.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
 
 
 @pytest.mark.slow
