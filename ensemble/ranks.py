@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from galaxy_zoo.errors import RunError
+
 T = TypeVar("T")
 Parallel = Literal["members", "data"]
 
@@ -82,6 +84,15 @@ class Ranks:
         box = [value]
         distributed.broadcast_object_list(box, src=0)
         return box[0]
+
+    def check_same(self, value: T, what: str) -> None:
+        """Check that all ranks have the same value; waits for the first.
+
+        Raises:
+            RunError: the first one has another; `what` is the value's name.
+        """
+        if self.agree(value) != value:
+            raise RunError(f"{what} is another one on rank {self.rank} than on the first; start again")
 
     def share(self, values: Sequence[T]) -> Sequence[T]:
         """The neighbouring values that are this rank's; the numbers of two ranks differ by one at most."""

@@ -59,3 +59,8 @@ def _free_port() -> int:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])
+
+
+def url(path: Path) -> str:
+    """The URL of a file or folder in a bucket."""
+    return f"s3://{path.parent.name}/{path.name}"
