@@ -238,59 +238,60 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing_half(sto
 
 
 @pytest.fixture
-def dying_server(
-    server: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[float], threading.Thread]]:
-    """Kills the server when the third shard is asked for, and starts it again so many seconds later."""
-    threads, copy, count = [], cache._copy, 0
+def kill_on_the_way(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], threading.Event]]:
+    """Kills the server when the third shard is asked for; the event is set then."""
+    copy, count, is_dead = cache._copy, 0, threading.Event()
 
-    def start(after_s: float) -> threading.Thread:
-        def pause() -> None:
-            time.sleep(after_s)
-            server.start()
+    def counting(source: Any, file: BinaryIO, note: Callable[[int], None]) -> str:
+        nonlocal count
+        count += source.suffix == ".tar"
+        if count == 3 and not is_dead.is_set():
+            server.kill()
+            is_dead.set()
+        return copy(source, file, note)
 
-        thread = threading.Thread(target=pause)
-        threads.append(thread)
+    def arm() -> threading.Event:
+        monkeypatch.setattr(cache, "_copy", counting)
+        return is_dead
 
-        def kill_at_third(source: Any, file: BinaryIO, note: Callable[[int], None]) -> str:
-            nonlocal count
-            count += source.suffix == ".tar"
-            if count == 3 and not thread.ident:
-                server.kill()
-                thread.start()
-            return copy(source, file, note)
-
-        monkeypatch.setattr(cache, "_copy", kill_at_third)
-        return thread
-
-    yield start
-    for thread in threads:
-        thread.join()
+    yield arm
+    server.kill()
+    server.start()
 
 
 @pytest.mark.slow
 def test_a_server_killed_and_started_again_is_waited_for(
-    stored: Path, dying_server: Callable[[float], threading.Thread], tmp_path: Path
+    stored: Path, server: S3Server, kill_on_the_way: Callable[[], threading.Event], tmp_path: Path
 ) -> None:
-    dying_server(0.5)
+    is_dead = kill_on_the_way()
+
+    def start_again() -> None:
+        is_dead.wait()
+        time.sleep(0.5)
+        server.start()
+
+    thread = threading.Thread(target=start_again)
+    thread.start()
     folder = fetch(stored, tmp_path, "train")
+    thread.join()
     assert contents(folder, "*.tar") == contents(stored, "train-*.tar")
 
 
 @pytest.mark.slow
 def test_a_server_that_stays_away_is_one_error_and_what_was_fetched_is_kept(
     stored: Path,
-    dying_server: Callable[[float], threading.Thread],
+    server: S3Server,
+    kill_on_the_way: Callable[[], threading.Event],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(remote.RETRY_VARIABLE, "0.3")
-    back = dying_server(3)
+    kill_on_the_way()
     with pytest.raises(OSError, match="the store fails for"):
         fetch(stored, tmp_path, "train")
     [folder] = (path for path in tmp_path.iterdir() if path.is_dir())
     assert contents(folder).items() <= contents(stored).items()
-    back.join()
+    server.start()
     fetch(stored, tmp_path, "train")
     assert contents(folder, "*.tar") == contents(stored, "train-*.tar")
 
