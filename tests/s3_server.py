@@ -1,9 +1,12 @@
 """A real S3 server on this machine: rclone serves a folder, whose subfolders are the buckets."""
 
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LISTED_AGAIN_S = 0.02
@@ -46,6 +49,16 @@ class S3Server:
                 assert self._process.poll() is None, "rclone has ended"
                 assert time.monotonic() < deadline, "rclone does not answer"
                 time.sleep(0.02)
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """In the block it takes connections and says nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it at once, whatever it is doing."""
