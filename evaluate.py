@@ -23,16 +23,18 @@ from ensemble.run import Run, load_run
 from evaluation.evidence import Evidence, Prediction, Scored
 from evaluation.extra import check_extra
 from evaluation.section import Section
-from galaxy_zoo.console import Command, local_path, machine_options, progress
+from galaxy_zoo.console import Command, cache_options, machine_options, path_or_url, progress
 from galaxy_zoo.errors import RunError, ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.labels import read_votes
 from galaxy_zoo.manifest import MANIFEST_NAME, Shard, read_manifest
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.submission import votes_of_ids
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.view import View
 from galaxy_zoo.votes import Floats, mean_votes
 from pipeline.augment import FixedView, rotations_and_flips
+from pipeline.cache import Cache, open_set
 from pipeline.device import choose_device
 from pipeline.loader import Loader
 from pipeline.shards import Samples
@@ -76,8 +78,9 @@ def open_sets(source: Shards, runs: Sequence[Run]) -> Sets:
         RunError: every galaxy was seen by one of the runs.
         ShardError: there is no such split.
     """
-    digest = sha256_of(source.folder / MANIFEST_NAME)
+    digest = sha256_of(source.shard_set.folder / MANIFEST_NAME)
     is_own = all(run.data.manifest_sha256 == digest for run in runs)
+    source.shard_set.need(source.split, *["train"] * is_own)
     seen: tuple[Shard, ...] = ()
     if is_own and source.manifest.splits.get("train"):
         unseen_by = [source.unseen(run) for run in runs]
@@ -97,8 +100,8 @@ def _unseen(source: Shards, runs: Sequence[Run]) -> tuple[Shard, ...]:
     if not shards:
         folds = ", ".join(f"{run.folder}: --fold {run.fold}" for run in runs)
         raise RunError(
-            f"every galaxy of {source.folder} was seen by one of the runs ({folds}); evaluate runs of other folds "
-            "one by one, or on other galaxies with --split test --truth VOTES.csv"
+            f"every galaxy of {source.shard_set.path} was seen by one of the runs ({folds}); evaluate runs of "
+            "other folds one by one, or on other galaxies with --split test --truth VOTES.csv"
         )
     return shards
 
@@ -109,6 +112,7 @@ def open_folds(source: Shards, folds: Sequence[Sequence[Run]]) -> Sets:
     Raises:
         RunError: a galaxy was held out by several runs of a cross-validation, or none by one of each.
     """
+    source.shard_set.need("train")
     for runs in folds:
         held_out: dict[str, Run] = {}
         for run in runs:
@@ -138,7 +142,7 @@ def group_folds(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def _open(source: Shards, shards: tuple[Shard, ...]) -> Part:
-    return Part(source, shards, Samples(source.folder, source.manifest, shards))
+    return Part(source, shards, Samples(source.shard_set.folder, source.manifest, shards))
 
 
 def _first(shards: tuple[Shard, ...], num_samples: int) -> tuple[Shard, ...]:
@@ -159,7 +163,7 @@ def true_votes(part: Part, truth: Path | None, tree: DecisionTree) -> Floats:
     Raises:
         InputError: the table cannot be read or lacks a sample, or there are no votes.
     """
-    where, votes = f"the {part.source.split} shards of {part.source.folder}", part.samples.votes
+    where, votes = f"the {part.source.split} shards of {part.source.shard_set.path}", part.samples.votes
     if truth is not None:
         table = read_votes(truth, tree, allow_missing=True)
         where, votes = str(truth), votes_of_ids(table, part.samples.keys.tolist(), str(truth))
@@ -274,7 +278,7 @@ def network_sections(
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.argument("shards", type=local_path)
+@click.argument("shards", type=path_or_url)
 @click.option("--out", default="report", type=click.Path(path_type=Path), help="The report's folder.")
 @click.option(
     "--split", default="train", type=click.Choice(["train", "test"]), help="train: what no run has seen of it."
@@ -295,10 +299,11 @@ def network_sections(
 @click.option("--embedding", "methods", default="all", help="Some of pca,tsne,umap; all: those installed.")
 @click.option("--batch-size", default=128, type=click.IntRange(1), help="Galaxies a batch.")
 @machine_options
+@cache_options
 def main(
     *,
     runs: tuple[Path, ...],
-    shards: Path,
+    shards: AnyPath,
     out: Path,
     split: str,
     out_of_fold: bool,
@@ -312,8 +317,10 @@ def main(
     batch_size: int,
     device: str,
     threads: int | None,
+    cache_folder: Path,
+    cache_gb: float | None,
 ) -> None:
-    """Evaluate RUNS on galaxies of the folder SHARDS that none of them has seen, and write a report.
+    """Evaluate RUNS on galaxies of the folder (or URL) SHARDS that none of them has seen, and write a report.
 
     OUT/report.html needs nothing beside it: open it from the disk, or mail it. It holds small pictures of galaxies,
     so publish it only where the images may be published. OUT/tables and OUT/tables.json are its tables.
@@ -333,31 +340,32 @@ def main(
     reading = Reading(_parse_views(views), batch_size, choose_device(device), threads)
     trained = [load_run(folder) for folder in runs]
     members = find_members(trained)
-    source = Shards(shards, read_manifest(shards), split, reading)
-    for run in trained:
-        check_fit(run, source.folder, source.manifest)
-    folds = group_folds(trained) if out_of_fold else []
-    sets = open_folds(source, folds) if out_of_fold else open_sets(source, trained)
-    tree = trained[0].data.tree
-    validation = Scored(sets.validation.samples, true_votes(sets.validation, truth, tree))
-    check_folder(out)
-    evidence = Evidence(
-        tree=tree,
-        validation=validation,
-        training=None if sets.training is None else _scored(sets.training),
-        mean_votes=sets.mean_votes,
-        predictions=tuple(
-            predict_out_of_fold(name, [_of_run(members, run) for run in runs], sets)
-            for runs, name in zip(folds, _numbered([runs[0].recipe.name for runs in folds]), strict=True)
+    with open_set(shards, Cache(cache_folder, cache_gb)) as shard_set:
+        source = Shards(shard_set, read_manifest(shard_set.folder), split, reading)
+        for run in trained:
+            check_fit(run, shard_set.path, source.manifest)
+        folds = group_folds(trained) if out_of_fold else []
+        sets = open_folds(source, folds) if out_of_fold else open_sets(source, trained)
+        tree = trained[0].data.tree
+        validation = Scored(sets.validation.samples, true_votes(sets.validation, truth, tree))
+        check_folder(out)
+        evidence = Evidence(
+            tree=tree,
+            validation=validation,
+            training=None if sets.training is None else _scored(sets.training),
+            mean_votes=sets.mean_votes,
+            predictions=tuple(
+                predict_out_of_fold(name, [_of_run(members, run) for run in runs], sets)
+                for runs, name in zip(folds, _numbered([runs[0].recipe.name for runs in folds]), strict=True)
+            )
+            or tuple(
+                predict_run(name, _of_run(members, run), sets)
+                for run, name in zip(trained, _names(trained), strict=True)
+            ),
         )
-        or tuple(
-            predict_run(name, _of_run(members, run), sets)
-            for run, name in zip(trained, _names(trained), strict=True)
-        ),
-    )
-    # What a network looks at, and how it sets galaxies apart, is that of one network on galaxies new to it.
-    sections = [] if out_of_fold else network_sections(evidence, members[0], sets, wanted)
-    page = write_report(out, evidence, sections)
+        # What a network looks at, and how it sets galaxies apart, is that of one network on galaxies new to it.
+        sections = [] if out_of_fold else network_sections(evidence, members[0], sets, wanted)
+        page = write_report(out, evidence, sections)
     click.echo(
         f"{page}: {len(validation.votes):,} galaxies, {evidence.main[0]}, {page.stat().st_size / 1e6:.1f} MB"
     )

@@ -12,7 +12,7 @@ same command goes on with the part it was at.
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,16 +32,18 @@ from ensemble.ranks import Ranks, started_by_torchrun
 from ensemble.run import Run, load_run
 from ensemble.spool import Spool
 from galaxy_zoo.checking import Reference, read_reference
-from galaxy_zoo.console import Command, local_path, machine_options
+from galaxy_zoo.console import Command, cache_options, check_local, machine_options, path_or_url
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.submission import read_submission, warnings_about
 from galaxy_zoo.tree import DecisionTree, load_tree
 from galaxy_zoo.view import View
 from galaxy_zoo.votes import Floats
 from galaxy_zoo.walk import describe_walk
 from pipeline.augment import FixedView, FixedViews, rotations_and_flips
+from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.calibration import Tuning, tune
 from pipeline.device import choose_device
 from pipeline.loader import STREAM, Loader
@@ -68,9 +70,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class Shards:
-    """A split of a folder of shards, and how it is read; see `ensemble.job.Source`."""
+    """A split of a set of shards, and how it is read; see `ensemble.job.Source`."""
 
-    folder: Path
+    shard_set: ShardSet
     manifest: Manifest
     split: str
     reading: Reading
@@ -89,12 +91,12 @@ class Shards:
     @property
     def shards(self) -> tuple[Shard, ...]:
         """Those of the split."""
-        return shards_of(self.folder, self.manifest, self.split)
+        return shards_of(self.shard_set.path, self.manifest, self.split)
 
     @property
     def training_shards(self) -> tuple[Shard, ...]:
         """All that there are."""
-        return shards_of(self.folder, self.manifest, "train")
+        return shards_of(self.shard_set.path, self.manifest, "train")
 
     @property
     def key(self) -> dict[str, Any]:
@@ -109,7 +111,10 @@ class Shards:
 
     def open(self, shards: Sequence[Shard], view: View) -> Loader:
         """The batches of some shards, in their order."""
-        samples, views = Samples(self.folder, self.manifest, shards), FixedViews(view, self.reading.views)
+        samples, views = (
+            Samples(self.shard_set.folder, self.manifest, shards),
+            FixedViews(view, self.reading.views),
+        )
         tuning = self._tune(samples, views)
         return Loader(
             samples,
@@ -142,10 +147,10 @@ class Shards:
         Raises:
             RunError: it was trained on other shards, so what it has seen is not known.
         """
-        if run.data.manifest_sha256 != sha256_of(self.folder / MANIFEST_NAME):
+        if run.data.manifest_sha256 != sha256_of(self.shard_set.folder / MANIFEST_NAME):
             raise RunError(
-                f"{run.folder} was not trained on {self.folder} as it is now, so which galaxies it has not seen is "
-                "not known; give the shards it was trained on"
+                f"{run.folder} was not trained on {self.shard_set.path} as it is now, so which galaxies it has not "
+                "seen is not known; give the shards it was trained on"
             )
         if run.fold == "none":
             return frozenset()
@@ -158,7 +163,7 @@ class Shards:
 
     def training_votes(self) -> pd.DataFrame:
         """The votes of the training shards by id."""
-        samples = Samples(self.folder, self.manifest, self.training_shards)
+        samples = Samples(self.shard_set.folder, self.manifest, self.training_shards)
         return pd.DataFrame(samples.votes, index=samples.keys)
 
 
@@ -167,7 +172,7 @@ class Options:
     """What to predict by which runs, how to blend, where to write, and the files to compare it with."""
 
     runs: tuple[Path, ...]
-    source: Path
+    source: AnyPath
     split: str
     out_of_fold: bool
     blend: str
@@ -176,9 +181,16 @@ class Options:
     ids: Path | None
     truth: Path | None
 
+    @property
+    def splits(self) -> set[str]:
+        """The splits that are read: a blend is fitted on the training galaxies."""
+        return {self.split} if self.blend == "uniform" else {self.split, "train"}
+
     @cached_property
     def is_images(self) -> bool:
-        """Whether the source is images: a file, or a folder with neither a manifest nor tars."""
+        """Whether the source is images: a file, or a folder with neither a manifest nor tars; no URL."""
+        if not isinstance(self.source, Path):
+            return False
         is_folder = self.source.is_dir() and not (self.source / MANIFEST_NAME).exists()
         return self.source.is_file() or (is_folder and not any(self.source.glob("*.tar")))
 
@@ -195,18 +207,25 @@ class Options:
             raise click.UsageError("--out-of-fold goes with neither --blend nor --embeddings")
 
 
-def predict(options: Options, reading: Reading, ranks: Ranks) -> int:
+def predict(options: Options, reading: Reading, cache: Cache, ranks: Ranks) -> int:
     """Predict and write everything that is asked for; returns how many images could not be used."""
     runs = [load_run(path) for path in options.runs]
     members, spool = find_members(runs), Spool(options.outputs.submission)
     options.outputs.check()
     reference = read_reference(options.ids, options.truth, runs[0].data.tree)
-    with spool.locked() if ranks.is_first else nullcontext():
-        folder, num_rejected = _stage(options, runs[0], spool, ranks) if options.is_images else (options.source, 0)
-        manifest = read_manifest(folder)
-        check_fit(runs[0], options.source, manifest)
-        source = Shards(folder, manifest, "test" if options.is_images else options.split, reading)
-        job = Job(members, source, options.outputs, options.out_of_fold, options.blend)
+    with ExitStack() as stack:
+        if ranks.is_first:
+            stack.enter_context(spool.locked())
+        if options.is_images:
+            source, num_rejected = _stage(options, runs[0], spool, ranks)
+        else:
+            source, num_rejected = stack.enter_context(open_set(options.source, cache)), 0
+        manifest = read_manifest(source.folder)
+        check_fit(runs[0], source.path, manifest)
+        ranks.check_same(manifest.set_sha256, f"the manifest of {source.path}")
+        source.need(*options.splits)
+        shards = Shards(source, manifest, "test" if options.is_images else options.split, reading)
+        job = Job(members, shards, options.outputs, options.out_of_fold, options.blend)
         if ranks.is_first and (num_parts := spool.begin(job.key)):
             click.echo(f"going on with {num_parts} finished parts in {spool.folder}", err=True)
         ranks.wait()
@@ -224,7 +243,7 @@ def predict(options: Options, reading: Reading, ranks: Ranks) -> int:
     return num_rejected
 
 
-def _stage(options: Options, run: Run, spool: Spool, ranks: Ranks) -> tuple[Path, int]:
+def _stage(options: Options, run: Run, spool: Spool, ranks: Ranks) -> tuple[ShardSet, int]:
     """Pack images for the time of the prediction; names those that cannot be used and returns their number."""
     folder, num_rejected = spool.folder / "images", 0
     if ranks.is_first:
@@ -236,19 +255,19 @@ def _stage(options: Options, run: Run, spool: Spool, ranks: Ranks) -> tuple[Path
         if not options.resize and any(" pixels" in each.reason for each in packed.rejected):
             click.echo("images of another size than trained on are scaled with --resize", err=True)
         num_rejected = len(packed.rejected)
-    return folder, ranks.agree(num_rejected)
+    return ShardSet(options.source, folder), ranks.agree(num_rejected)
 
 
-def check_fit(run: Run, folder: Path, manifest: Manifest) -> None:
+def check_fit(run: Run, path: AnyPath, manifest: Manifest) -> None:
     """Refuse shards of another tree or another size of image than the run was trained on."""
     if manifest.tree != run.data.tree:
         raise RunError(
-            f"{run.folder} was trained on the tree {run.data.tree.name!r}, {folder} holds {manifest.tree.name!r} "
+            f"{run.folder} was trained on the tree {run.data.tree.name!r}, {path} holds {manifest.tree.name!r} "
             "or another version of it; predict shards packed with the same tree"
         )
     if manifest.image_px != run.data.image_px:
         raise RunError(
-            f"{run.folder} was trained on images of {run.data.image_px} px, {folder} holds {manifest.image_px}; "
+            f"{run.folder} was trained on images of {run.data.image_px} px, {path} holds {manifest.image_px}; "
             "predict images of the same size"
         )
 
@@ -279,7 +298,7 @@ def _compare(
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
-@click.argument("paths", type=local_path, nargs=-1, metavar="RUN... SHARDS|IMAGES")
+@click.argument("paths", type=path_or_url, nargs=-1, metavar="RUN... SHARDS|IMAGES")
 @click.option("--out", default="submission.csv", type=click.Path(path_type=Path), help="The CSV to write.")
 @click.option("--views", default=1, type=int, help="Test-time views: 1, or rotations x zooms x flip.")
 @click.option("--zooms", default="1.0", help="Zooms of the views, as in 0.83,1,1.2.")
@@ -319,11 +338,12 @@ def _compare(
     default=None,
     help="Take saved stamps from there; with --store resident they are saved there too.",
 )
+@cache_options
 @click.pass_context
 def main(
     ctx: click.Context,
     *,
-    paths: tuple[Path, ...],
+    paths: tuple[AnyPath, ...],
     out: Path,
     views: int,
     zooms: str,
@@ -343,11 +363,14 @@ def main(
     calibrate: bool,
     store: StoreMode,
     store_folder: Path | None,
+    cache_folder: Path,
+    cache_gb: float | None,
 ) -> None:
     """Predict galaxies with all members of all RUNs, and blend members and test-time views.
 
-    The last path is what to predict: a folder of SHARDS, or IMAGES (one, a folder or an archive), which have to be
-    of the size trained on. With --check all paths are RUNs, whose mean votes the submission is compared with.
+    The last path is what to predict: SHARDS, a folder or the URL of one in an object store, or IMAGES (one, a folder or
+    an archive), which have to be of the size trained on. With --check all paths are RUNs, whose mean votes the
+    submission is compared with.
 
     Killed at any moment, the same command goes on where it was; torchrun shares the work out. Exit codes: 0 done, 1
     an input or output is bad, or an image could not be used, 2 wrong usage.
@@ -363,7 +386,7 @@ def main(
         given = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
         if wrong := sorted(set(given) - CHECKING):
             raise click.UsageError(f"--check predicts nothing, so it goes without --{wrong[0].replace('_', '-')}")
-        runs = [load_run(path) for path in paths]
+        runs = [load_run(check_local(path)) for path in paths]
         checked = runs[0].data.tree if runs and tree is None else load_tree(tree or "gz2-kaggle")
         _check_submission(submission, runs, checked, read_reference(ids, score, checked))
         return
@@ -371,13 +394,14 @@ def main(
         raise click.UsageError("give one RUN or more, then SHARDS or IMAGES; --tree is for --check")
     split = "train" if out_of_fold else split
     outputs = Outputs(out, details, embeddings)
-    options = Options(paths[:-1], paths[-1], split, out_of_fold, blend, resize, outputs, ids, score)
+    folders = tuple(check_local(path) for path in paths[:-1])
+    options = Options(folders, paths[-1], split, out_of_fold, blend, resize, outputs, ids, score)
     options.check_usage()
     test_views, where = _parse_views(views, zooms), choose_device(device)
     policy = StorePolicy(store, folder=store_folder, reused=False)
     with started_by_torchrun(where) as ranks:
         reading = Reading(test_views, batch_size, ranks.device(where), ranks.threads(threads), calibrate, policy)
-        num_unusable = predict(options, reading, ranks)
+        num_unusable = predict(options, reading, Cache(cache_folder, cache_gb), ranks)
     ctx.exit(1 if num_unusable else 0)
 
 

@@ -28,13 +28,15 @@ from ensemble.ranks import Parallel, Ranks, started_by_torchrun
 from ensemble.recipe import load_recipe
 from ensemble.run import RUN_NAME, Data, Run, current_versions, load_run
 from ensemble.strict import nearest
-from galaxy_zoo.console import INTERRUPTED, Command, local_path, machine_options
+from galaxy_zoo.console import INTERRUPTED, Command, cache_options, machine_options, path_or_url
 from galaxy_zoo.errors import RecipeError, RunError, ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.votes import classes_by, mean_votes, rmse
 from loop import Held, Pauses, Training, train_epoch
 from pipeline.augment import FixedViews, RandomViews, Views, member_seeds
+from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.calibration import tune
 from pipeline.device import choose_device
 from pipeline.loader import Loader
@@ -65,7 +67,7 @@ def _list_recipes(context: click.Context, option: click.Parameter, wanted: bool)
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
-@click.argument("shards", type=local_path)
+@click.argument("shards", type=path_or_url)
 @click.option("--recipe", "recipe_name", default="quick", help="A name of --list, or a TOML file.")
 @click.option(
     "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_recipes, help="Show all recipes."
@@ -108,9 +110,10 @@ def _list_recipes(context: click.Context, option: click.Parameter, wanted: bool)
     default=None,
     help="Save the stamps that are kept there, and take them from there at the next start.",
 )
+@cache_options
 def main(
     *,
-    shards: Path,
+    shards: AnyPath,
     recipe_name: str,
     members: int,
     out: Path | None,
@@ -127,8 +130,10 @@ def main(
     calibrate: bool,
     store: StoreMode,
     store_folder: Path | None,
+    cache_folder: Path,
+    cache_gb: float | None,
 ) -> None:
-    """Train an ensemble of MEMBERS models from the folder SHARDS.
+    """Train an ensemble of MEMBERS models from the folder SHARDS, or from the URL of one in an object store.
 
     Ctrl-C saves and stops; the same command with --resume goes on at that step, with the same result as a training
     that was never stopped. torchrun --max-restarts needs --resume too: ranks that are started again then go on from
@@ -142,11 +147,11 @@ def main(
     recipe = load_recipe(recipe_name)
     if epochs:
         recipe = recipe.with_epochs(epochs)
-    folds, manifest = _parse_folds(fold_name or recipe.training.fold), read_manifest(shards)
-    recipe = recipe.with_statistics(manifest.channel_mean, manifest.channel_std)
-    where = choose_device(device)
+    folds, where = _parse_folds(fold_name or recipe.training.fold), choose_device(device)
     policy = StorePolicy(store, folder=store_folder, reused=recipe.training.epochs > 1)
-    with started_by_torchrun(where, parallel) as ranks:
+    with open_set(shards, Cache(cache_folder, cache_gb)) as source, started_by_torchrun(where, parallel) as ranks:
+        manifest = read_manifest(source.folder)
+        recipe = recipe.with_statistics(manifest.channel_mean, manifest.channel_std)
         threads, here = ranks.threads(threads), ranks.device(where)
         machine = Machine(ranks, here, threads, calibrate, policy, save_steps, save_minutes)
         for name, fold in folds.items():
@@ -160,18 +165,14 @@ def main(
                 seed=seed,
                 fold=name,
                 pretrained=not no_pretrained,
-                data=_describe(shards, manifest),
+                data=_describe(source.folder, manifest),
                 versions=current_versions(),
             )
-            _make_run(run, shards, fold, machine, resume=ranks.agree(resume and (folder / RUN_NAME).exists()))
+            _make_run(run, source, fold, machine, resume=ranks.agree(resume and (folder / RUN_NAME).exists()))
 
 
-def _make_run(run: Run, shards: Path, fold: Fold | None, machine: Machine, *, resume: bool) -> None:
+def _make_run(run: Run, source: ShardSet, fold: Fold | None, machine: Machine, *, resume: bool) -> None:
     """Train a run, or go on with it, and say what came of it."""
-    samples, held_out = open_split(shards, "train", fold=fold)
-    for some in (samples, held_out):
-        if some is not None and np.isnan(some.votes).all():
-            raise ShardError(f"{some.shards[0].name}, ...: no votes at all; pack the images with their labels")
     if machine.ranks.world_size > run.members and not machine.ranks.shares_data:
         raise RunError(
             f"{machine.ranks.world_size} ranks for {run.members} members; start fewer, or --parallel data"
@@ -180,6 +181,12 @@ def _make_run(run: Run, shards: Path, fold: Fold | None, machine: Machine, *, re
         run.check_same(load_run(run.folder))
     elif machine.ranks.is_first:
         run.check_free()
+    machine.ranks.check_same(run.data.manifest_sha256, f"the manifest of {source.path}")
+    source.need("train")
+    samples, held_out = open_split(source.folder, "train", fold=fold)
+    for some in (samples, held_out):
+        if some is not None and np.isnan(some.votes).all():
+            raise ShardError(f"{some.shards[0].name}, ...: no votes at all; pack the images with their labels")
     finished = _train(run, samples, held_out, machine, resume=resume)
     if not finished:
         click.echo(f"stopped and saved; go on with the same command and --resume (--out {run.folder})", err=True)

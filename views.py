@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ensemble.recipe import load_recipe
-from galaxy_zoo.console import Command, local_path
+from galaxy_zoo.console import Command, cache_options, path_or_url
 from galaxy_zoo.files import atomic_write
 from galaxy_zoo.manifest import read_manifest
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.view import Stamp, View
 from pipeline.augment import FixedViews, RandomViews, Views
+from pipeline.cache import Cache, open_set
 from pipeline.loader import Loader
 from pipeline.shards import Samples, open_split
 from pipeline.warp import reduce_window
@@ -129,7 +131,7 @@ def _size(size_px: tuple[int, int]) -> str:
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
-@click.argument("shards", type=local_path)
+@click.argument("shards", type=path_or_url)
 @click.argument("sheet", type=click.Path(path_type=Path))
 @click.option("--recipe", default="quick", help="Recipe: a known name or a TOML file.")
 @click.option("--count", type=click.IntRange(1, 100), default=6, help="Number of galaxies.")
@@ -140,9 +142,10 @@ def _size(size_px: tuple[int, int]) -> str:
     "--size", "side_px", type=click.IntRange(32, 1024), default=160, help="Pixels of a side on the sheet."
 )
 @click.option("--gallery", is_flag=True, help="Show the source in grey, cropped and at smaller sizes instead.")
+@cache_options
 def main(
     *,
-    shards: Path,
+    shards: AnyPath,
     sheet: Path,
     recipe: str,
     count: int,
@@ -151,6 +154,8 @@ def main(
     split: str,
     side_px: int,
     gallery: bool,
+    cache_folder: Path,
+    cache_gb: float | None,
 ) -> None:
     """Draw what the network of a recipe sees of galaxies in SHARDS, into the image SHEET (a .png).
 
@@ -163,12 +168,15 @@ def main(
     """
     if sheet.suffix.lower() != ".png":
         raise click.UsageError(f"{sheet}: the sheet is a PNG; give it a name that ends in .png")
-    manifest = read_manifest(shards)
-    view = load_recipe(recipe).view.with_statistics(manifest.channel_mean, manifest.channel_std)
-    view = replace(view, turns_deg=view.turns_deg[:1])
-    samples, _ = open_split(shards, split)
-    choice = Choice(min(count, len(samples)), seed, side_px)
-    drawn = gallery_cells(samples, view, choice) if gallery else cells(samples, view, num_views, choice)
+    view = load_recipe(recipe).view
+    with open_set(shards, Cache(cache_folder, cache_gb)) as source:
+        manifest = read_manifest(source.folder)
+        view = view.with_statistics(manifest.channel_mean, manifest.channel_std)
+        view = replace(view, turns_deg=view.turns_deg[:1])
+        source.need(split)
+        samples, _ = open_split(source.folder, split)
+        choice = Choice(min(count, len(samples)), seed, side_px)
+        drawn = gallery_cells(samples, view, choice) if gallery else cells(samples, view, num_views, choice)
     with atomic_write(sheet) as file:
         draw_sheet(drawn, num_columns=len(drawn) // choice.count).save(file, "PNG")
     click.echo(f"{sheet}: {choice.count:,} of {len(samples):,} {split} galaxies")

@@ -85,6 +85,15 @@ class Ranks:
         distributed.broadcast_object_list(box, src=0)
         return box[0]
 
+    def check_same(self, value: T, what: str) -> None:
+        """Check that all ranks have the same value; waits for the first.
+
+        Raises:
+            RunError: the first one has another; `what` is the value's name.
+        """
+        if self.agree(value) != value:
+            raise RunError(f"{what} is another one on rank {self.rank} than on the first; start again")
+
     def share(self, values: Sequence[T]) -> Sequence[T]:
         """The neighbouring values that are this rank's; the numbers of two ranks differ by one at most."""
         ends = [len(values) * rank // self.world_size for rank in range(self.world_size + 1)]

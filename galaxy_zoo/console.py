@@ -10,6 +10,7 @@ import click
 from tqdm import tqdm
 
 from galaxy_zoo.errors import GalaxyZooError
+from galaxy_zoo.files import cache_folder
 from galaxy_zoo.remote import AnyPath, path_of
 
 INTERRUPTED = 130
@@ -68,6 +69,24 @@ machine_options = options(
     ),
 )
 
+cache_options = options(
+    click.option(
+        "--cache",
+        "cache_folder",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=lambda: cache_folder() / "shards",
+        show_default="~/.cache/galaxy-zoo/shards",
+        help="Where shards of an object store are kept; best on a disk of this machine.",
+    ),
+    click.option(
+        "--cache-gb",
+        type=click.FloatRange(0, min_open=True),
+        default=None,
+        help="How large it may become; sets that nobody uses make room.  [default: what the disk has]",
+    ),
+)
+"""Of commands that map shards, which may lie in an object store (`pipeline.cache`)."""
+
 
 def path_or_url(text: str) -> AnyPath:
     """The type of an argument that may be the URL of a store.
@@ -87,25 +106,33 @@ def local_path(text: str) -> Path:
     Raises:
         click.BadParameter: it is a URL.
     """
-    path = path_or_url(text)
+    return check_local(path_or_url(text))
+
+
+def check_local(path: AnyPath) -> Path:
+    """A path that must be on the disk; raises as `local_path`."""
     if not isinstance(path, Path):
         raise click.BadParameter(
-            f"{path}: this command works on the disk; copy it here first, with rclone or the store's own tools "
-            "(shard_tool pack, info and lint take URLs)"
+            f"{path}: this has to be on the disk; copy it here first, with rclone or the store's own tools "
+            "(train.py, predict.py, evaluate.py, views.py, shard_tool pack, info and lint take URLs of shards)"
         )
     return path
 
 
-def progress(*, total: int, unit: str, desc: str = "", done: int = 0, shown: bool = True) -> "tqdm[Any]":
+def progress(
+    *, total: int, unit: str, desc: str = "", done: int = 0, shown: bool = True, unit_scale: bool = False
+) -> "tqdm[Any]":
     """A progress bar on stderr; where that is a file and not a terminal, with a line only every ten seconds.
 
     shown: whether it is, for of several processes that do the same one is enough.
+    unit_scale: write 1.20G for 1,200,000,000.
     """
     seconds = 0.1 if sys.stderr.isatty() else 10.0
     return tqdm(
         total=total,
         initial=done,
         unit=unit,
+        unit_scale=unit_scale,
         desc=desc,
         disable=not shown,
         mininterval=seconds,

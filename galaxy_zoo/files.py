@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -64,6 +64,47 @@ def exclusive(path: Path, *, busy: str) -> Iterator[None]:
         except BlockingIOError as error:
             raise OutputError(busy) from error
         yield
+
+
+@contextmanager
+def in_turn(path: Path, *, note: str, on_wait: Callable[[str], object]) -> Iterator[None]:
+    """Hold an exclusive lock on the file `path`, which is made where it is missing, after all who came before.
+
+    Args:
+        note: what those are told who have to wait for this one.
+        on_wait: is told the note of the one that has to be waited for, once.
+
+    Raises:
+        OSError: `path` cannot be written.
+    """
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            on_wait(file.read())
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(note)
+        file.flush()
+        yield
+
+
+@contextmanager
+def in_use(path: Path) -> Iterator[None]:
+    """Hold a lock on the file `path` that others may share, but for whoever has it by `exclusive` or `in_turn`.
+
+    Raises:
+        OSError: `path` cannot be written.
+    """
+    with path.open("a") as file:
+        fcntl.flock(file.fileno(), fcntl.LOCK_SH)
+        yield
+
+
+def cache_folder() -> Path:
+    """Where this project keeps what it can make or fetch again: $XDG_CACHE_HOME/galaxy-zoo, or ~/.cache/galaxy-zoo."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "galaxy-zoo"
 
 
 def check_can_write(path: Path) -> None:

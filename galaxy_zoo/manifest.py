@@ -108,19 +108,31 @@ def read_manifest(folder: AnyPath) -> Manifest:
         ShardError: there is none, it is damaged, or a newer version of this project wrote it.
         TreeError: its decision tree is not one.
     """
-    path = folder / MANIFEST_NAME
+    return parse_manifest(manifest_bytes(folder), folder)
+
+
+def manifest_bytes(folder: AnyPath) -> bytes:
+    """The file of a manifest as it is.
+
+    Raises:
+        ShardError: there is none.
+    """
     try:
-        data = json.loads(path.read_text())
+        return (folder / MANIFEST_NAME).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ShardError(
             f"{folder}: no {MANIFEST_NAME}, so not a finished folder of shards; "
             "make one with: shard_tool pack SOURCE OUT, or for the tars of others: shard_tool index FOLDER"
         ) from error
-    except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors are ValueErrors
-        raise ShardError(f"{path}: damaged: {error}; pack again") from error
+
+
+def parse_manifest(data: bytes, folder: AnyPath) -> Manifest:
+    """The manifest that a file in `folder` holds; raises as `read_manifest`."""
+    path = folder / MANIFEST_NAME
     try:
-        return _from_dict(data, where=str(path))
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return _from_dict(json.loads(data.decode()), where=str(path))
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # errors of JSON and UTF-8 are ValueErrors
         raise ShardError(f"{path}: damaged: {type(error).__name__} {error}; pack again") from error
 
 

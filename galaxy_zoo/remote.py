@@ -43,9 +43,14 @@ REQUESTS_AT_ONCE = 16
 WHOLE_OR_NOTHING = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
 """Stores where an object appears when its upload is complete; elsewhere a file is renamed when it is."""
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    # retried here; and many S3 servers send the checksum of the whole object with a part of it
+    # retried here, also after a silence; and many S3 servers send the checksum of the whole object with a part of it
     "s3": {
-        "config_kwargs": {"response_checksum_validation": "when_required", "retries": {"total_max_attempts": 1}}
+        "config_kwargs": {
+            "response_checksum_validation": "when_required",
+            "retries": {"total_max_attempts": 1},
+            "connect_timeout": 10,
+            "read_timeout": 30,
+        }
     }
 }
 PERMANENT = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
@@ -355,7 +360,10 @@ def _store(protocol: str, place: str, process: int, thread: int) -> Any:  # noqa
             name: {**value, **known.get(name, {})} for name, value in OPTIONS.get(protocol, {}).items()
         }
         options |= _host(fsspec.get_filesystem_class(protocol), f"{protocol}://{place}")
-        return fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True, **options)
+        store = fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True, **options)
+        if protocol in OPTIONS:
+            store.retries = 1  # s3fs's own, five for each of ours
+        return store
     except ImportError as error:
         package = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(protocol)
         hint = f"install it with: pip install {package}" if package else str(error).rstrip(".")

@@ -19,7 +19,7 @@ from typing import Any
 import click
 import torch
 
-from galaxy_zoo.files import write_text
+from galaxy_zoo.files import cache_folder, write_text
 from pipeline.augment import Views
 from pipeline.loader import Batch, Loader
 from pipeline.shards import Samples
@@ -125,8 +125,7 @@ def _machine(device: torch.device) -> str:
 
 def cache_path() -> Path:
     """The file with what was measured."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "galaxy-zoo" / "calibration.json"
+    return cache_folder() / "calibration.json"
 
 
 def _read_entries() -> dict[str, Tuning]:

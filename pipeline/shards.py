@@ -15,6 +15,7 @@ from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.votes import npy_header
 
 Bytes = NDArray[np.uint8]
@@ -99,8 +100,8 @@ class Samples:
         return f"{shard}: sample {self.keys[sample]} at offset {self._offset[sample]}"
 
 
-def shards_of(folder: Path, manifest: Manifest, split: str) -> tuple[Shard, ...]:
-    """The shards of a split; `folder` is what errors call the set.
+def shards_of(path: AnyPath, manifest: Manifest, split: str) -> tuple[Shard, ...]:
+    """The shards of a split; `path` is what errors call the set.
 
     Raises:
         ShardError: there is no such split.
@@ -108,7 +109,7 @@ def shards_of(folder: Path, manifest: Manifest, split: str) -> tuple[Shard, ...]
     shards = manifest.splits.get(split, ())
     if not shards:
         known = ", ".join(manifest.splits) or "none"
-        raise ShardError(f"{folder}: no {split} shards; its splits are: {known}")
+        raise ShardError(f"{path}: no {split} shards; its splits are: {known}")
     return shards
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from galaxy_zoo.errors import SourceError
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
 from shard_tool.encoding import AS_IT_IS, Encoding
 from shard_tool.journal import REJECTED_NAME
@@ -19,7 +20,7 @@ WORTH_WORKERS = 2000
 """Fewer images are packed by this process itself, before others would have started."""
 
 
-def stage(source: Path, out: Path, tree: DecisionTree, image_px: Size, *, resize: bool) -> Packed:
+def stage(source: AnyPath, out: Path, tree: DecisionTree, image_px: Size, *, resize: bool) -> Packed:
     """Pack an image, or all images of a folder or archive, as test images of (height, width) `image_px`.
 
     An image that does not decode or has another size is rejected. What `out` holds is replaced.

@@ -1,14 +1,19 @@
 """What several tests share, made once: no test needs real data."""
 
 import os
+import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import settings
 from making import NUM_TEST, NUM_TRAIN, pack, write_kaggle_folder
+from s3_server import S3Server
+
+from galaxy_zoo import remote
 
 # Networks of tests are tiny: threads, which torch starts where it is first used, would wait for each other mostly.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -53,3 +58,25 @@ def labels(kaggle_folder: Path) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def shards(kaggle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack(kaggle_folder, tmp_path_factory.mktemp("packed") / "shards", "--shards", "10")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    pytest.importorskip("s3fs", reason="object stores need the extra s3")
+    server = S3Server(tmp_path_factory.mktemp("store"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def bucket(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A new bucket, as the folder that the server makes it of; the environment has what is needed to use it."""
+    folder = server.folder / tmp_path.name.replace("_", "-").lower()
+    folder.mkdir()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    remote._store.cache_clear()
+    yield folder
+    remote._store.cache_clear()
+    shutil.rmtree(folder)

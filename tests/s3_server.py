@@ -1,9 +1,12 @@
 """A real S3 server on this machine: rclone serves a folder, whose subfolders are the buckets."""
 
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LISTED_AGAIN_S = 0.02
@@ -47,6 +50,16 @@ class S3Server:
                 assert time.monotonic() < deadline, "rclone does not answer"
                 time.sleep(0.02)
 
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """In the block it takes connections and says nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it at once, whatever it is doing."""
         if self._process is not None:
@@ -59,3 +72,8 @@ def _free_port() -> int:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])
+
+
+def url(path: Path) -> str:
+    """The URL of a file or folder in a bucket."""
+    return f"s3://{path.parent.name}/{path.name}"

@@ -2,18 +2,22 @@
 
 import re
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import simplejpeg
+from click.testing import CliRunner
 from making import make_image
+from s3_server import S3Server
 from test_readme import ROOT, run
 
 from galaxy_zoo.labels import read_votes
 from galaxy_zoo.submission import read_submission
 from galaxy_zoo.tree import load_tree
+from shard_tool.cli import main as shard_tool
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -55,6 +59,29 @@ def test_the_page_on_containers_through_the_entry_of_the_image(kaggle_folder: Pa
     assert function.startswith("galaxy_zoo() {")
     run(f'galaxy_zoo() {{ "{ROOT}/docker/entry" "$@"; }}\n{commands}', tmp_path)
     assert (tmp_path / "report" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_the_page_about_object_stores(
+    server: S3Server, bucket: Path, kaggle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process, which has loaded what they need."""
+    commands = {f"{name}.py": import_module(name).main for name in ("train", "predict")}
+    shutil.copytree(kaggle_folder, tmp_path / "kaggle")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    bucket.rename(server.folder / "my-bucket")
+    try:
+        for line in "".join(blocks("s3.md", "sh")).splitlines():
+            program, *arguments = line.removeprefix("python ").split()
+            result = CliRunner().invoke(commands.get(program, shard_tool), arguments)
+            assert result.exit_code == 0, f"{line}: {result.output}"
+    finally:
+        (server.folder / "my-bucket").rename(bucket)
+    ids = [path.stem for path in (kaggle_folder / "images_test_rev1").iterdir()]
+    read_submission(tmp_path / "submission.csv", load_tree("gz2-kaggle"), expected_ids=ids)
+    assert list((tmp_path / "home/galaxy-zoo/shards").glob("*/train-000000.tar"))
+    assert list((tmp_path / "cache").glob("*/test-000000.tar"))
 
 
 def test_every_message_that_the_troubleshooting_quotes_is_the_programs_own() -> None:

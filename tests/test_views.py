@@ -82,8 +82,3 @@ def test_what_cannot_be_drawn_is_one_message(
 ) -> None:
     result = draw(shards, tmp_path / arguments[0], *arguments[1:])
     assert (result.exit_code, says in result.stderr) == (exit_code, True)
-
-
-def test_shards_in_a_store_are_refused_by_name(tmp_path: Path) -> None:
-    result = draw("s3://bucket/shards", tmp_path / "sheet.png")
-    assert (result.exit_code, "s3://bucket/shards: this command works on the disk" in result.stderr) == (2, True)

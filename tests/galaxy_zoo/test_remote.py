@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from s3_server import S3Server, url
 
 from galaxy_zoo import remote
 from galaxy_zoo.errors import InputError
@@ -174,3 +175,17 @@ def test_two_writers_of_one_file_have_temporary_files_of_their_own(
     assert len(set(renamed)) == 2
     assert all(re.search(r"/train-000000\.tar\.[0-9a-f]{8}\.part$", name) for name in renamed)
     assert [path.name for path in folder.iterdir()] == ["train-000000.tar"]
+
+
+def test_a_store_that_says_nothing_is_asked_again_and_given_up_in_time(
+    server: S3Server, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = remote.OPTIONS["s3"]["config_kwargs"]
+    monkeypatch.setitem(settings, "read_timeout", 0.2)
+    monkeypatch.setenv(remote.RETRY_VARIABLE, "0.3")
+    (bucket / "a").write_text("here")
+    path = RemotePath(url(bucket / "a"))
+    assert path.read_text() == "here"
+    with server.silent(), pytest.raises(OSError, match=r"the store fails for .*[Tt]imeout"):
+        path.read_text()
+    assert path.read_text() == "here"

@@ -42,4 +42,4 @@ def test_a_command_for_the_disk_refuses_a_url(arguments: tuple[str, ...]) -> Non
     result = run(*arguments)
     assert result.exit_code == 2
     assert "//bucket/" in result.stderr
-    assert "this command works on the disk; copy it here first" in " ".join(result.stderr.split())
+    assert "this has to be on the disk; copy it here first" in " ".join(result.stderr.split())

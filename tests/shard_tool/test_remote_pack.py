@@ -9,7 +9,7 @@ import tarfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kaggle_download import Download, contents, jpeg, pack, run
-from s3_server import LISTED_AGAIN_S, SECRET, S3Server
+from s3_server import LISTED_AGAIN_S, SECRET, S3Server, url
 
 from galaxy_zoo import remote
 from galaxy_zoo.errors import SourceError
@@ -28,32 +28,6 @@ from shard_tool.walking import walk
 pytest.importorskip("s3fs", reason="object stores need the extra s3")
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    server = S3Server(tmp_path_factory.mktemp("store"))
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def bucket(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A new bucket, as the folder that the server makes it of; the environment has what is needed to use it."""
-    folder = server.folder / tmp_path.name.replace("_", "-").lower()
-    folder.mkdir()
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    remote._store.cache_clear()
-    yield folder
-    remote._store.cache_clear()
-    shutil.rmtree(folder)
-
-
-def url(path: Path) -> str:
-    """The URL of a file or folder in a bucket."""
-    return f"s3://{path.parent.name}/{path.name}"
 
 
 def write_tar(path: Path, source: Path) -> Path:

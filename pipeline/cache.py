@@ -1,0 +1,249 @@
+"""Shards of an object store, kept on the disk of this machine: fetched once, then mapped like any others.
+
+    CACHE/<sha256>/         a set of shards: its manifest (whose sha256 names it), and the shards fetched so far
+    CACHE/<sha256>.lock     shared by the processes that use the set; whoever has it alone may remove the set
+    CACHE/fetching.lock     held by the process that makes room and fetches; all others wait for it
+
+Nothing in the cache is ever wrong: a file gets its name when its bytes are on the disk and have the sha256 of the
+manifest. So what has a name is trusted like a shard that was packed here: the size of a tar is compared at every
+start, the checksum of its index too (`shards.Samples`), the tar is not hashed again. What was being fetched by a
+process that was killed has no name yet, and is fetched again. A set that was packed anew has another manifest, so it is
+another entry, whatever its URL.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from threading import Event, Lock
+from typing import BinaryIO
+
+import click
+
+from galaxy_zoo.console import progress
+from galaxy_zoo.errors import OutputError, ShardError
+from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write, exclusive, in_turn, in_use
+from galaxy_zoo.index import index_path
+from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, manifest_bytes, parse_manifest
+from galaxy_zoo.remote import AnyPath, RemotePath, until
+from pipeline.shards import shards_of
+
+FETCHERS = 8
+"""Shards that are fetched at once."""
+BLOCK_BYTES = 8 * 2**20
+INDEX_BYTES = 128
+"""A sample's line in an index, about: manifests do not say how large indexes are."""
+RESERVE_BYTES = 2 * 10**9
+"""What a cache leaves free on its disk, for whatever else is written there."""
+LOCK_SUFFIX = ".lock"
+ENTRY = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Where sets of shards are kept, and how many GB they may take together; None: what the disk has."""
+
+    folder: Path
+    max_gb: float | None = None
+
+    def room(self) -> tuple[float, str]:
+        """How many bytes may be added to what is there, and what says so."""
+        free = shutil.disk_usage(self.folder).free
+        left = (free - RESERVE_BYTES, f"the disk has {_gigabytes(free)} free, {_gigabytes(RESERVE_BYTES)} stay so")
+        if self.max_gb is None:
+            return left
+        taken = sum(map(_num_bytes, self.entries()))
+        return min(left, (self.max_gb * 1e9 - taken, f"--cache-gb {self.max_gb:g}"))
+
+    def entries(self) -> list[Path]:
+        """The folders of all sets, those first whose last use is longest ago."""
+        named = (path for path in self.folder.iterdir() if ENTRY.fullmatch(path.name) and path.is_dir())
+        return sorted(named, key=_last_use)
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """A set of shards. path: as the user named it; folder: where its files are on the disk."""
+
+    path: AnyPath
+    folder: Path
+
+    def need(self, *splits: str) -> None:
+        """See to it that the shards of some splits are in `folder`; on the disk they are, or are missed when opened."""
+
+
+@dataclass(frozen=True)
+class CachedSet(ShardSet):
+    """A set of shards of a store; `need` fetches what is asked for. The set must be in use (`open_set`)."""
+
+    source: RemotePath
+    manifest: Manifest
+    cache: Cache
+
+    def need(self, *splits: str) -> None:
+        """Fetch the shards of some splits that are not there, or wait for the process that does; shows progress.
+
+        Raises:
+            ShardError: there is no such split, or the store has other bytes than the manifest says.
+            OutputError: the cache has no room for them.
+            OSError: the store fails, or the cache cannot be written.
+        """
+        wanted = [shard for split in splits for shard in shards_of(self.path, self.manifest, split)]
+        if not self._missing(wanted):
+            return
+        note = f"process {os.getpid()} fetches shards of {self.source}"
+        with in_turn(self.cache.folder / f"fetching{LOCK_SUFFIX}", note=note, on_wait=self._say_waiting):
+            for suffix in (".tar", ".idx"):
+                for left in self.folder.glob(f"*{suffix}{TEMPORARY_SUFFIX}"):  # by a process that was killed
+                    left.unlink()
+            missing = self._missing(wanted)
+            if missing:
+                self._make_room(sum(shard.bytes + INDEX_BYTES * shard.samples for shard in missing))
+                self._fetch_all(missing)
+
+    def _missing(self, wanted: Sequence[Shard]) -> list[Shard]:
+        paths = [(shard, self.folder / shard.name) for shard in wanted]
+        return [shard for shard, path in paths if _size(path) != shard.bytes or not index_path(path).exists()]
+
+    def _say_waiting(self, note: str) -> None:
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            click.echo(f"waiting: {note or 'another process fetches shards'} into {self.cache.folder}", err=True)
+
+    def _make_room(self, needed: float) -> None:
+        """Remove sets that nobody uses, those first whose last use is longest ago, until there is room.
+
+        Raises:
+            OutputError: there would not be enough room without all of them; nothing is removed.
+        """
+        with ExitStack() as held:
+            idle = [entry for entry in self.cache.entries() if _is_idle(entry, held)]
+            room, reason = self.cache.room()
+            if needed > (most := room + sum(map(_num_bytes, idle))):
+                raise OutputError(
+                    f"{self.path}: {_gigabytes(needed)} of it have to be fetched, and the cache {self.cache.folder} "
+                    f"has room for {_gigabytes(max(0, most))} ({reason}); name a folder on a larger disk with "
+                    "--cache, or allow more with --cache-gb"
+                )
+            for entry in idle:
+                if needed <= self.cache.room()[0]:
+                    return
+                shutil.rmtree(entry)
+
+    def _fetch_all(self, shards: Sequence[Shard]) -> None:
+        """Fetch shards, several at once; ends all where one fails."""
+        total, is_over, guard = sum(shard.bytes for shard in shards), Event(), Lock()
+        click.echo(f"{self.path}: fetching {len(shards):,} shards into {self.folder}", err=True)
+        with (
+            progress(total=total, unit="B", desc="shards", unit_scale=True) as bar,
+            until(is_over.is_set),
+            ThreadPoolExecutor(FETCHERS if self.source.takes_many_at_once else 1) as pool,
+        ):
+
+            def note(num_bytes: int) -> None:
+                if is_over.is_set():
+                    raise InterruptedError
+                with guard:
+                    bar.update(num_bytes)
+
+            try:
+                for done in as_completed([pool.submit(copy_context().run, self._fetch, s, note) for s in shards]):
+                    done.result()
+            finally:
+                is_over.set()
+                pool.shutdown(cancel_futures=True)
+
+    def _fetch(self, shard: Shard, note: Callable[[int], None]) -> None:
+        """Fetch the index of a shard, then the shard: where that is, both are."""
+        index = index_path(Path(shard.name)).name
+        _download(self.source / index, self.folder / index, shard.index_sha256, lambda _: note(0))
+        _download(self.source / shard.name, self.folder / shard.name, shard.sha256, note)
+
+
+@contextmanager
+def open_set(path: AnyPath, cache: Cache) -> Iterator[ShardSet]:
+    """A set of shards, whose manifest is on the disk; one of a store is kept in the cache as long as the block lasts.
+
+    Raises:
+        ShardError: a store has no such set, or its manifest is damaged.
+        OSError: the store fails, or the cache cannot be written.
+    """
+    if isinstance(path, Path):
+        yield ShardSet(path, path)
+        return
+    data = manifest_bytes(path)
+    manifest, name = parse_manifest(data, path), sha256(data).hexdigest()
+    folder = cache.folder / name
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    with in_use(cache.folder / f"{name}{LOCK_SUFFIX}"):
+        folder.mkdir(exist_ok=True)
+        if not (folder / MANIFEST_NAME).exists():
+            with atomic_write(folder / MANIFEST_NAME, is_contested=True) as file:
+                file.write(data)
+        os.utime(folder / MANIFEST_NAME)  # when the set was used last
+        yield CachedSet(path, folder, path, manifest, cache)
+
+
+def _download(source: RemotePath, target: Path, digest: str, note: Callable[[int], None]) -> None:
+    """Copy an object to the disk, whole and with the sha256 `digest`, or not at all; wrong bytes are read once more.
+
+    note: is told the number of bytes as they come, and of those that came in vain.
+    """
+    with atomic_write(target) as file:
+        for _ in range(2):
+            file.seek(0)
+            file.truncate()
+            if _copy(source, file, note) == digest:
+                return
+            note(-file.tell())
+        raise ShardError(
+            f"{source}: its bytes are not those that the manifest was written for (sha256), nor were they at a second "
+            "try; compare the store with: shard_tool lint, and copy the shard there again, or pack again"
+        )
+
+
+def _copy(source: RemotePath, file: BinaryIO, note: Callable[[int], None]) -> str:
+    """Append what an object holds to a file; returns its sha256."""
+    digest = sha256()
+    with source.open() as stream:
+        while block := stream.read(BLOCK_BYTES):
+            digest.update(block)
+            file.write(block)
+            note(len(block))
+    return digest.hexdigest()
+
+
+def _is_idle(entry: Path, held: ExitStack) -> bool:
+    """Whether nobody uses a set; then it is kept so, by a lock that is put into `held`."""
+    try:
+        held.enter_context(exclusive(entry.with_suffix(LOCK_SUFFIX), busy="it is in use"))
+    except OutputError:
+        return False
+    return True
+
+
+def _last_use(entry: Path) -> float:
+    try:
+        return (entry / MANIFEST_NAME).stat().st_mtime
+    except FileNotFoundError:  # a process was killed before it had written that, or while it removed the set
+        return 0.0
+
+
+def _num_bytes(entry: Path) -> int:
+    return sum(_size(path) or 0 for path in entry.iterdir())
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _gigabytes(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.2f} GB"
