@@ -12,6 +12,12 @@ from galaxy_zoo.files import write_text
 METRICS_NAME = "metrics.jsonl"
 
 
+def epochs_logged(folder: Path) -> int:
+    """How many epochs the log in a member's folder is of."""
+    path = folder / METRICS_NAME
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
 class Logbook:
     """Appends to the logs in a member's folder.
 
