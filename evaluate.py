@@ -5,6 +5,11 @@
 Runs and shards -> galaxies that no run has seen -> votes of every member and view -> evaluation.report.
 """
 
+if __name__ == "__main__":  # what is below takes seconds
+    from galaxy_zoo.starting import end_at_ctrl_c
+
+    end_at_ctrl_c()
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

@@ -1,8 +1,11 @@
 """How a command talks: what its paths may be, progress on stderr, and errors as one line and exit code 1."""
 
+import signal
 import sqlite3
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,12 +29,18 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; raises `click.ClickException` in place of the errors named above."""
         try:
-            return super().invoke(ctx)
+            with _ctrl_c_counts():
+                return super().invoke(ctx)
         except GalaxyZooError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
+        except MemoryError as error:
+            raise click.ClickException(
+                "out of memory; make room, or take less at once (a smaller batch, --store stream, fewer --workers); "
+                "what is finished is kept"
+            ) from error
         except BrokenPipeError:
             raise
         except sqlite3.Error as error:  # of what shard_tool keeps on the disk while it runs
@@ -43,6 +52,39 @@ class Command(click.Command):
             where = f"{error.filename}: " if error.filename else ""
             what = f"{where}{error.strerror or error}"
             raise click.ClickException(f"{what}; mend that, what is finished is kept") from error
+
+
+@contextmanager
+def _ctrl_c_counts() -> Iterator[None]:
+    """Within the block no Ctrl-C is lost.
+
+    Python drops a KeyboardInterrupt that meets it in a finaliser or the callback of a weak reference, and prints a
+    traceback; here it is raised anew a moment later. Before and after the block a script may die of Ctrl-C at once
+    (galaxy_zoo/starting.py); within it there is something to clean up.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    hook, alarm = sys.unraisablehook, signal.signal(signal.SIGALRM, signal.default_int_handler)
+    is_deadly = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    if is_deadly:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def raise_again(unraisable: "sys.UnraisableHookArgs") -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            hook(unraisable)
+
+    sys.unraisablehook = raise_again
+    try:
+        yield
+    finally:
+        if is_deadly:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, alarm)
+        sys.unraisablehook = hook
 
 
 def options(*chosen: Callable[[F], F]) -> Callable[[F], F]:
