@@ -29,7 +29,7 @@ from evaluation.extra import check_extra
 from evaluation.section import Section
 from galaxy_zoo.console import Command, local_path, machine_options, progress
 from galaxy_zoo.errors import RunError, ShardError
-from galaxy_zoo.files import sha256_of
+from galaxy_zoo.files import exclusive, sha256_of
 from galaxy_zoo.labels import read_votes
 from galaxy_zoo.manifest import MANIFEST_NAME, Shard, read_manifest
 from galaxy_zoo.submission import votes_of_ids
@@ -279,17 +279,19 @@ def main(
     tree = trained[0].data.tree
     validation = Scored(sets.validation.samples, true_votes(sets.validation, truth, tree))
     check_folder(out)
-    evidence = Evidence(
-        tree=tree,
-        validation=validation,
-        training=None if sets.training is None else _scored(sets.training),
-        mean_votes=sets.mean_votes,
-        predictions=tuple(
-            predict_run(name, [member for member in members if member.run is run], sets)
-            for run, name in zip(trained, _names(trained), strict=True)
-        ),
-    )
-    page = write_report(out, evidence, network_sections(evidence, members[0], sets, wanted))
+    busy = f"{out}: another evaluation writes to it; wait for its end, or give another --out"
+    with exclusive(out / "lock", busy=busy):
+        evidence = Evidence(
+            tree=tree,
+            validation=validation,
+            training=None if sets.training is None else _scored(sets.training),
+            mean_votes=sets.mean_votes,
+            predictions=tuple(
+                predict_run(name, [member for member in members if member.run is run], sets)
+                for run, name in zip(trained, _names(trained), strict=True)
+            ),
+        )
+        page = write_report(out, evidence, network_sections(evidence, members[0], sets, wanted))
     click.echo(
         f"{page}: {len(validation.votes):,} galaxies, {evidence.main[0]}, {page.stat().st_size / 1e6:.1f} MB"
     )

@@ -16,6 +16,11 @@ from galaxy_zoo.errors import GalaxyZooError
 from galaxy_zoo.remote import AnyPath, path_of
 
 INTERRUPTED = 130
+NO_MEMORY = (
+    *("allocate memory", "out of memory", "bad_alloc"),
+    *("failed to map segment", "start new thread", "Resource temporarily unavailable"),
+)
+"""What torch, CUDA, DALI, C++, libraries and threads say when there is none, in errors of any kind."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,11 +41,6 @@ class Command(click.Command):
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
-        except MemoryError as error:
-            raise click.ClickException(
-                "out of memory; make room, or take less at once (a smaller batch, --store stream, fewer --workers); "
-                "what is finished is kept"
-            ) from error
         except BrokenPipeError:
             raise
         except sqlite3.Error as error:  # of what shard_tool keeps on the disk while it runs
@@ -52,6 +52,23 @@ class Command(click.Command):
             where = f"{error.filename}: " if error.filename else ""
             what = f"{where}{error.strerror or error}"
             raise click.ClickException(f"{what}; mend that, what is finished is kept") from error
+        except Exception as error:
+            if (words := _about_memory(error)) is None:
+                raise
+            raise click.ClickException(
+                f"out of memory ({words}); take less at once (a smaller batch, fewer --threads or --workers, --store "
+                "stream), or make room; what is finished is kept"
+            ) from error
+
+
+def _about_memory(error: BaseException) -> str | None:
+    """The line of an error, or of one that led to it, that says that there was no memory; None where none does."""
+    if isinstance(error, MemoryError):
+        return "there is no more"
+    for line in str(error).splitlines():
+        if any(words in line for words in NO_MEMORY):
+            return line.strip()
+    return None if error.__context__ is None else _about_memory(error.__context__)
 
 
 @contextmanager

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120
@@ -117,12 +119,12 @@ class Process:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to it alone."""
-        if not self._code.exists():
+        with suppress(ProcessLookupError):  # it has just ended
             os.kill(self.pid, number)
 
     def send_to_all(self, number: signal.Signals) -> None:
         """Send a signal to it and all that it has started, as a terminal does."""
-        if not self._code.exists():
+        with suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
 
@@ -148,6 +150,7 @@ class Starter:
         """A command under way; killed at the end of the block. trouble: one of starter.py, and its value."""
         name = self._folder / str(next(self._numbers))
         log, code = name.with_suffix(".log"), name.with_suffix(".code")
+        log.touch()
         places = {"cwd": str(cwd), "log": str(log), "exit": str(code)}
         request = {**places, "arguments": line, "environment": dict(environment or {}), "trouble": trouble}
         assert self._process.stdin is not None
@@ -226,3 +229,21 @@ class Bench:
         found, whole = result_of(out), self.undisturbed(command).result
         different = [name for name in {**found, **whole} if found.get(name) != whole.get(name)]
         assert different == []
+
+
+@contextmanager
+def disk(folder: Path, *, kib: int = 0, image: Path | None = None) -> Iterator[Path]:
+    """A disk of its own at `folder`: in memory with so many KiB, or of ext4 in the file `image`."""
+    folder.mkdir()
+    what = ["-t", "tmpfs", "-o", f"size={kib}k", "tmpfs"] if image is None else ["-o", "loop", str(image)]
+    if os.geteuid() != 0 or subprocess.run(["mount", *what, folder], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root and the right to mount")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    """Change a mounted disk: "size=64m", "ro", "rw"."""
+    subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)

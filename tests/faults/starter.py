@@ -40,6 +40,7 @@ def watch(request: dict[str, Any], said: int) -> None:
     if process == 0:
         os.close(said)
         os._exit(command(request))
+    os.setpgid(process, process)  # also here, so that it is done when it is told
     os.write(said, f"{process}\n".encode())
     os.close(said)
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])

@@ -67,10 +67,20 @@ def test_a_ctrl_c_that_meets_a_finaliser_is_not_lost() -> None:
     assert result.stderr == "interrupted\n"
 
 
-def test_no_memory_is_one_message() -> None:
-    result = run(MemoryError())
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
+        RuntimeError("can't start new thread"),
+    ],
+)
+def test_no_memory_is_one_message(error: Exception) -> None:
+    result = run(error)
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: out of memory;")
+    assert result.stderr.startswith("Error: out of memory (")
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_full_disk_without_a_file_name_is_still_a_message() -> None:
