@@ -6,7 +6,13 @@
 Runs and shards -> galaxies that no run has seen -> votes of every member and view -> evaluation.report.
 """
 
+if __name__ == "__main__":  # what is below takes seconds
+    from galaxy_zoo.starting import end_at_ctrl_c
+
+    end_at_ctrl_c()
+
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +31,7 @@ from evaluation.extra import check_extra
 from evaluation.section import Section
 from galaxy_zoo.console import Command, cache_options, machine_options, path_or_url, progress
 from galaxy_zoo.errors import RunError, ShardError
-from galaxy_zoo.files import sha256_of
+from galaxy_zoo.files import exclusive, sha256_of
 from galaxy_zoo.labels import read_votes
 from galaxy_zoo.manifest import MANIFEST_NAME, Shard, read_manifest
 from galaxy_zoo.remote import AnyPath
@@ -340,7 +346,7 @@ def main(
     reading = Reading(_parse_views(views), batch_size, choose_device(device), threads)
     trained = [load_run(folder) for folder in runs]
     members = find_members(trained)
-    with open_set(shards, Cache(cache_folder, cache_gb)) as shard_set:
+    with open_set(shards, Cache(cache_folder, cache_gb)) as shard_set, ExitStack() as stack:
         source = Shards(shard_set, read_manifest(shard_set.folder), split, reading)
         for run in trained:
             check_fit(run, shard_set.path, source.manifest)
@@ -349,6 +355,8 @@ def main(
         tree = trained[0].data.tree
         validation = Scored(sets.validation.samples, true_votes(sets.validation, truth, tree))
         check_folder(out)
+        busy = f"{out}: another evaluation writes to it; wait for its end, or give another --out"
+        stack.enter_context(exclusive(out / "lock", busy=busy))
         evidence = Evidence(
             tree=tree,
             validation=validation,

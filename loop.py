@@ -5,14 +5,16 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from ensemble.checkpoint import (
     Position,
     checkpoint_path,
+    common_positions,
     forget_after,
     load_state,
     positions,
@@ -20,7 +22,7 @@ from ensemble.checkpoint import (
     save_state,
 )
 from ensemble.interrupt import Interrupt
-from ensemble.logbook import Logbook
+from ensemble.logbook import Logbook, epochs_logged
 from ensemble.member import Member
 from ensemble.meter import Meter, Tally
 from ensemble.ranks import ALONE, Ranks
@@ -237,24 +239,28 @@ class Training:
             RunError: there are traces of a training, but no checkpoints to go on from.
         """
         folders = [self.run.member_folder(number) for number in self.numbers]
-        common = set.intersection(*(set(positions(folder)) for folder in folders))
-        for position in sorted(common, reverse=True):
+        common = common_positions(folders)
+        for position in reversed(common):
             try:
                 tally = self._load(position)
             except RunError as error:
                 self.meter.write(f"warning: {error}; trying the checkpoints before")
                 continue
-            if self.ranks.shares_data:
-                self.ranks.wait()  # all have read before the first removes
-            for folder in folders if self.ranks.writes else ():
-                forget_after(folder, position)
+            self._forget_after(folders, position)
             return position, tally
-        if any((folder / BEST_NAME).exists() or positions(folder) for folder in folders):
+        if common or any(len(positions(folder)) > 1 or epochs_logged(folder) > 1 for folder in folders):
             raise RunError(
                 f"{self.run.folder}: no whole checkpoint that all members have, so it cannot go on; "
                 "restore member-*/last-*.safetensors, or train anew with another --out"
             )
+        self._forget_after(folders, Position(0, 0))  # killed before all members were saved for the first time
         return Position(0, 0), Tally()
+
+    def _forget_after(self, folders: Sequence[Path], position: Position) -> None:
+        if self.ranks.shares_data:
+            self.ranks.wait()  # all have read before the first removes
+        for folder in folders if self.ranks.writes else ():
+            forget_after(folder, position)
 
     def _load(self, position: Position) -> Tally:
         paths = [checkpoint_path(self.run.member_folder(number), position) for number in self.numbers]

@@ -10,6 +10,11 @@ Options -> runs and shards -> parts, kept until the files are written -> blend -
 same command goes on with the part it was at.
 """
 
+if __name__ == "__main__":  # what is below takes seconds
+    from galaxy_zoo.starting import end_at_ctrl_c
+
+    end_at_ctrl_c()
+
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack

@@ -6,6 +6,11 @@ Options -> recipe -> loaders -> members -> loop. All members learn from one stre
 once and each member gets its own view of it.
 """
 
+if __name__ == "__main__":  # what is below takes seconds
+    from galaxy_zoo.starting import end_at_ctrl_c
+
+    end_at_ctrl_c()
+
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -18,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ensemble.checkpoint import common_positions
 from ensemble.figures import draw_curves, galaxies
 from ensemble.interrupt import Interrupt
 from ensemble.listing import table_of_recipes
@@ -208,7 +214,7 @@ def _train(run: Run, samples: Samples, held_out: Samples | None, machine: Machin
         if held_out is not None:
             plain = stack.enter_context(load(held_out, FixedViews(recipe.view), shuffle=False))
             held = Held(plain, run.data.tree, _baseline_rmse(samples, held_out), ranks)
-        goes_on = resume and run.has_checkpoints()
+        goes_on = resume and bool(common_positions([run.member_folder(number) for number in numbers]))
         build = partial(
             _build_members, run, seeds, len(batches), machine, pretrained=run.pretrained and not goes_on
         )

@@ -4,6 +4,11 @@ python views.py shards sheet.png --recipe quick --count 6
 python views.py shards gallery.png --recipe ng_cnn --gallery      # what grey, crop and size do to an image
 """
 
+if __name__ == "__main__":  # what is below takes seconds
+    from galaxy_zoo.starting import end_at_ctrl_c
+
+    end_at_ctrl_c()
+
 from dataclasses import dataclass, replace
 from pathlib import Path
 

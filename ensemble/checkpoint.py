@@ -1,6 +1,7 @@
 """Training state as one safetensors file: tensors as they are, everything else as JSON in its header.
 
-Nothing in such a file can run code, it is written whole or not at all, and a checksum finds damage.
+Nothing in such a file can run code, it is written whole or not at all, and a checksum finds damage. The same state
+makes the same bytes.
 
 A member's newest checkpoints are `last-<epoch>-<step>.safetensors`, named by the step that comes next. The one
 before the newest is kept too: members are saved one after the other, so after a kill in between, all of them can
@@ -10,7 +11,7 @@ go back to the newest step they have in common.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +21,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from galaxy_zoo.errors import RunError
-from galaxy_zoo.files import atomic_write
+from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write
 
+_WHOLE = "whole"
+"""The one entry of the header, since safetensors writes several in any order."""
 _STATE, _SHA256 = "state", "sha256"
 _TENSOR = "tensor:"
 KEPT = 2
@@ -35,10 +38,10 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
         OSError: `path` cannot be written.
     """
     tensors: dict[str, Tensor] = {}
-    rest = _take_tensors(state, "", tensors)
-    metadata = {_STATE: json.dumps(rest)}
+    rest = json.dumps(_take_tensors(state, "", tensors))
+    whole = json.dumps({_STATE: rest, _SHA256: _sha256(tensors, rest)})
     with atomic_write(path) as file:
-        file.write(save(tensors, metadata={**metadata, _SHA256: _sha256(tensors, metadata[_STATE])}))
+        file.write(save(tensors, metadata={_WHOLE: whole}))
 
 
 def load_state(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -50,11 +53,12 @@ def load_state(path: Path, *, device: torch.device | str = "cpu") -> dict[str, A
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             metadata = file.metadata() or {}
-            rest = json.loads(metadata[_STATE])
+            is_old = _WHOLE not in metadata  # of before 2026-11-20: two entries, and a checksum of the bytes alone
+            whole = metadata if is_old else json.loads(metadata[_WHOLE])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it cannot be iterated)
-            if _sha256(tensors, metadata[_STATE]) != metadata[_SHA256]:
+            if _sha256(tensors, whole[_STATE], is_old=is_old) != whole[_SHA256]:
                 raise ValueError("its checksum differs")
-            state: dict[str, Any] = _put_tensors(rest, tensors)
+            state: dict[str, Any] = _put_tensors(json.loads(whole[_STATE]), tensors)
             return state
     except FileNotFoundError as error:
         raise RunError(f"{path}: there is no such checkpoint") from error
@@ -87,17 +91,26 @@ def save_checkpoint(folder: Path, position: Position, state: Mapping[str, Any]) 
         checkpoint_path(folder, old).unlink()
 
 
+def common_positions(folders: Sequence[Path]) -> list[Position]:
+    """The positions that all members have checkpoints of, oldest first."""
+    return sorted(set.intersection(*(set(positions(folder)) for folder in folders)))
+
+
 def forget_after(folder: Path, position: Position) -> None:
-    """Remove the checkpoints of a member beyond `position`, from where training goes on."""
+    """Remove the checkpoints of a member beyond `position`, from where training goes on, and what a kill cut off."""
+    for unfinished in folder.glob(f"*{TEMPORARY_SUFFIX}"):
+        unfinished.unlink()
     for each in positions(folder):
         if each > position:
             checkpoint_path(folder, each).unlink()
 
 
-def _sha256(tensors: Mapping[str, Tensor], rest: str) -> str:
+def _sha256(tensors: Mapping[str, Tensor], rest: str, *, is_old: bool = False) -> str:
     digest = hashlib.sha256(rest.encode())
-    for name in sorted(tensors):
-        digest.update(tensors[name].cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    for name, tensor in sorted(tensors.items()):
+        if not is_old:
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -1,6 +1,7 @@
 """What a member's training leaves to read: metrics.jsonl and TensorBoard events, a line and a step an epoch."""
 
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from torch.utils.tensorboard import SummaryWriter
 from galaxy_zoo.files import write_text
 
 METRICS_NAME = "metrics.jsonl"
+
+
+def epochs_logged(folder: Path) -> int:
+    """How many epochs the log in a member's folder is of."""
+    path = folder / METRICS_NAME
+    return len(path.read_text().splitlines()) if path.exists() else 0
 
 
 class Logbook:
@@ -24,6 +31,7 @@ class Logbook:
         kept = self._path.read_text().splitlines(keepends=True)[:epochs_done] if self._path.exists() else []
         write_text(self._path, "".join(kept))
         self._events = SummaryWriter(folder, purge_step=epochs_done)
+        self._excepthook, threading.excepthook = threading.excepthook, self._pass_over
 
     def add(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics of an epoch."""
@@ -43,4 +51,12 @@ class Logbook:
 
     def close(self) -> None:
         """Close the files."""
-        self._events.close()
+        try:
+            self._events.close()
+        finally:
+            threading.excepthook = self._excepthook
+
+    def _pass_over(self, error: threading.ExceptHookArgs) -> None:
+        """TensorBoard's thread keeps an error of its file for the next call, which raises it; once is enough."""
+        if not isinstance(error.exc_value, OSError):
+            self._excepthook(error)

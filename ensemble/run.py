@@ -19,7 +19,7 @@ from typing import Any
 
 from ensemble.recipe import Recipe, recipe_from_table
 from galaxy_zoo.errors import OutputError, RunError
-from galaxy_zoo.files import exclusive, write_text
+from galaxy_zoo.files import TEMPORARY_SUFFIX, exclusive, write_text
 from galaxy_zoo.tree import DecisionTree, tree_from_dict
 from galaxy_zoo.version import __version__
 
@@ -76,10 +76,6 @@ class Run:
             self.member_folder(member).mkdir(exist_ok=True)
         write_text(self.folder / RUN_NAME, json.dumps(self._to_dict(), indent=1) + "\n")
 
-    def has_checkpoints(self) -> bool:
-        """Whether there is something to go on from."""
-        return any(self.folder.glob("member-*/last-*.safetensors"))
-
     def locked(self) -> AbstractContextManager[None]:
         """Make the folder where it is missing, and keep every other training out of it.
 
@@ -120,7 +116,8 @@ class Run:
 
 def _is_content(path: Path) -> bool:
     """Whether it is more than what a training leaves that was killed before it wrote run.json."""
-    return path.name != "lock" and not (path.is_dir() and not any(path.iterdir()))
+    is_own = path.name in {"lock", RUN_NAME + TEMPORARY_SUFFIX}
+    return not is_own and not (path.is_dir() and not any(path.iterdir()))
 
 
 def load_run(folder: Path) -> Run:

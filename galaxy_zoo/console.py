@@ -1,8 +1,11 @@
 """How a command talks: what its paths may be, progress on stderr, and errors as one line and exit code 1."""
 
+import signal
 import sqlite3
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +17,11 @@ from galaxy_zoo.files import cache_folder
 from galaxy_zoo.remote import AnyPath, path_of
 
 INTERRUPTED = 130
+NO_MEMORY = (
+    *("allocate memory", "out of memory", "bad_alloc"),
+    *("failed to map segment", "start new thread", "Resource temporarily unavailable"),
+)
+"""What torch, CUDA, DALI, C++, libraries and threads say when there is none, in errors of any kind."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,7 +35,8 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; raises `click.ClickException` in place of the errors named above."""
         try:
-            return super().invoke(ctx)
+            with _ctrl_c_counts():
+                return super().invoke(ctx)
         except GalaxyZooError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
@@ -44,6 +53,56 @@ class Command(click.Command):
             where = f"{error.filename}: " if error.filename else ""
             what = f"{where}{error.strerror or error}"
             raise click.ClickException(f"{what}; mend that, what is finished is kept") from error
+        except Exception as error:
+            if (words := _about_memory(error)) is None:
+                raise
+            raise click.ClickException(
+                f"out of memory ({words}); take less at once (a smaller batch, fewer --threads or --workers, --store "
+                "stream), or make room; what is finished is kept"
+            ) from error
+
+
+def _about_memory(error: BaseException) -> str | None:
+    """The line of an error, or of one that led to it, that says that there was no memory; None where none does."""
+    if isinstance(error, MemoryError):
+        return "there is no more"
+    for line in str(error).splitlines():
+        if any(words in line for words in NO_MEMORY):
+            return line.strip()
+    return None if error.__context__ is None else _about_memory(error.__context__)
+
+
+@contextmanager
+def _ctrl_c_counts() -> Iterator[None]:
+    """Within the block no Ctrl-C is lost.
+
+    Python drops a KeyboardInterrupt that meets it in a finaliser or the callback of a weak reference, and prints a
+    traceback; here it is raised anew a moment later. Before and after the block a script may die of Ctrl-C at once
+    (galaxy_zoo/starting.py); within it there is something to clean up.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    hook, alarm = sys.unraisablehook, signal.signal(signal.SIGALRM, signal.default_int_handler)
+    is_deadly = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    if is_deadly:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def raise_again(unraisable: "sys.UnraisableHookArgs") -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            hook(unraisable)
+
+    sys.unraisablehook = raise_again
+    try:
+        yield
+    finally:
+        if is_deadly:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, alarm)
+        sys.unraisablehook = hook
 
 
 def options(*chosen: Callable[[F], F]) -> Callable[[F], F]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
@@ -86,6 +86,7 @@ def run_tasks(
 def _in_processes(
     function: Callable[[T, Tick], R], tasks: Iterator[T], workers: int, bar: "tqdm[Any]"
 ) -> Iterator[R]:
+    prepare_workers(workers)
     context = _context()
     counter, is_stopping = context.Value("q", 0), context.RawValue("b", 0)
     with ProcessPoolExecutor(workers, context, _start_worker, (counter, is_stopping)) as pool:
@@ -117,7 +118,14 @@ def _update(bar: "tqdm[Any]", images: int) -> None:
 def prepare_workers(workers: int) -> None:
     """Begin to start what the workers are forked from, while the caller is still finding out what to do."""
     if workers > 1 and _context().get_start_method() == "forkserver":
-        forkserver.ensure_running()
+        # Ctrl-C comes to all processes, and would show a traceback of a server that is still importing; the mask is
+        # inherited, and the parent asks the workers to stop. The tracker unblocks it when it is started
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _context() -> Any:

@@ -63,20 +63,21 @@ class StoredFile:
 
         Raises:
             ImageError: it is a damaged member of a zip.
-            SourceError: it, or the zip, cannot be read, or is an object of another size than it had.
+            SourceError: it, or the zip, cannot be read, or has changed.
         """
         if self.archive is not None and self.member is not None:
             return read_member(self.archive, self.member)
         try:
             if not is_url(self.path):
                 with open(self.path, "rb", 0) as file:  # noqa: PTH123 - a Path takes longer than the reading
-                    return file.read()
-            data = RemotePath(self.path).read_at(0, self.num_bytes)
+                    data, changed_ns = file.read(), os.fstat(file.fileno()).st_mtime_ns
+            else:
+                data, changed_ns = RemotePath(self.path).read_at(0, self.num_bytes), self.changed_ns
         except OSError as error:
             raise SourceError(
                 f"{path_of(self.path)}: cannot be read ({error.strerror}); mend that and pack again"
             ) from error
-        if len(data) != self.num_bytes:
+        if (len(data), changed_ns) != (self.num_bytes, self.changed_ns):
             raise SourceError(f"{path_of(self.path)}: has changed since it was listed; pack again")
         return data
 
@@ -134,10 +135,10 @@ def _list_store(folder: RemotePath) -> Iterator[StoredFile]:
 
 
 def check_unchanged(source: AnyPath, files: Iterable[StoredFile]) -> None:
-    """Check that the objects of a store are still those that were listed; the disk's are not looked at.
+    """Check that the objects of a store are still those that were listed; the disk's are not looked at again.
 
-    A file on the disk stays what it is while it is open. An object may be replaced between two reads, so what
-    was made of a whole SOURCE is of one state of it only if this is true afterwards.
+    A file on the disk tells when it is read whether it has changed. An object may be replaced between two reads, so
+    what was made of a whole SOURCE is of one state of it only if this is true afterwards.
 
     Raises:
         SourceError: one has changed or vanished, or the store cannot be asked.

@@ -298,6 +298,39 @@ def test_members_saved_at_different_steps_go_back_to_the_newest_common_one(
         assert same(weights(finished, member), weights(out, member))
 
 
+@pytest.mark.parametrize("has_one", [False, True], ids=["no checkpoint", "the first member's checkpoint"])
+def test_a_run_killed_while_it_saved_for_the_first_time_begins_again(
+    finished: Path, shards: Path, recipe: Path, tmp_path: Path, has_one: bool
+) -> None:
+    """As it is after kill -9 at the end of the first epoch: best weights and logs are there, or one checkpoint too."""
+    out = copy_of(finished, tmp_path)
+    for path in [*out.glob("member-*/last-*"), *out.glob("member-*/metrics.jsonl")]:
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.unlink()
+        if path.suffix == ".jsonl":
+            path.write_bytes(lines[0])
+    if has_one:
+        (out / "member-00" / "last-00001-0000000.safetensors").write_bytes(b"of the first epoch")
+    (out / "member-01" / "last-00001-0000000.safetensors.part").write_bytes(b"cut off")
+    result = resume(shards, recipe, out)
+    assert result.exit_code == 0, result.output
+    assert not list(out.rglob("*.part"))
+    for member in range(2):
+        assert same(weights(finished, member), weights(out, member))
+        assert [line["epoch"] for line in metrics(out, member)] == [0, 1, 2, 3]
+
+
+def test_what_was_killed_while_it_wrote_down_the_run_leaves_the_folder_free(
+    shards: Path, recipe: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run" / "member-00").mkdir(parents=True)
+    for name in ("lock", "run.json.part"):
+        (tmp_path / "run" / name).touch()
+    result = run(shards, "--recipe", recipe, "--fold", "1/5", "--epochs", 1, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert not list(tmp_path.rglob("*.part"))
+
+
 def copy_of(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "run")
 

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import signal
 import sqlite3
+import time
 from pathlib import Path
 
 import click
@@ -46,6 +48,39 @@ def test_ctrl_c_is_one_word_and_exit_code_130() -> None:
     result = run(KeyboardInterrupt())
     assert result.exit_code == 130
     assert result.stderr == "interrupted\n"
+
+
+def test_a_ctrl_c_that_meets_a_finaliser_is_not_lost() -> None:
+    """Python drops an exception there; the command would go on, after a traceback."""
+
+    class Galaxy:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    @click.command(cls=Command)
+    def command() -> None:
+        Galaxy()
+        time.sleep(20)
+
+    result = CliRunner().invoke(command)
+    assert result.exit_code == 130
+    assert result.stderr == "interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
+        RuntimeError("can't start new thread"),
+    ],
+)
+def test_no_memory_is_one_message(error: Exception) -> None:
+    result = run(error)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: out of memory (")
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_full_disk_without_a_file_name_is_still_a_message() -> None:

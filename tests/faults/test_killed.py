@@ -1,0 +1,46 @@
+"""Commands that are killed or asked to end, at random moments."""
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faults.harness import COMMANDS, Bench, Command
+
+KILLS = 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_killed_at_random_moments_a_command_goes_on_to_the_same_result(
+    command: Command, bench: Bench, tmp_path: Path
+) -> None:
+    """Started again after each kill; where it comes to its end before, it begins again in another folder."""
+    rng, seconds, kills, number = np.random.default_rng(20), bench.undisturbed(command).seconds, 0, 0
+    while kills < KILLS:
+        number += 1
+        out = tmp_path / str(number)
+        out.mkdir()
+        has_ended = False
+        while kills < KILLS and not has_ended:
+            with bench.started(command, out) as process:
+                if has_ended := process.ends_within(rng.uniform(0, seconds)):
+                    assert process.code() == 0, process.said
+            kills += not has_ended
+        bench.finish(command, out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_asked_to_end_at_random_moments_a_command_does_so_at_once_and_goes_on_to_the_same_result(
+    command: Command, number: signal.Signals, bench: Bench, tmp_path: Path
+) -> None:
+    rng, seconds = np.random.default_rng(4), bench.undisturbed(command).seconds
+    for _ in range(4):
+        with bench.started(command, tmp_path) as process:
+            process.ends_within(rng.uniform(0, seconds))
+            process.send_to_all(number)
+            assert process.code(20) in (0, 130, -number), process.said
+            assert "Traceback" not in process.said
+    bench.finish(command, tmp_path)
