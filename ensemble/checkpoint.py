@@ -53,10 +53,9 @@ def load_state(path: Path, *, device: torch.device | str = "cpu") -> dict[str, A
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             metadata = file.metadata() or {}
-            is_old = _WHOLE not in metadata  # of before 2026-11-20: two entries, and a checksum of the bytes alone
-            whole = metadata if is_old else json.loads(metadata[_WHOLE])
+            whole = json.loads(metadata[_WHOLE])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it cannot be iterated)
-            if _sha256(tensors, whole[_STATE], is_old=is_old) != whole[_SHA256]:
+            if _sha256(tensors, whole[_STATE]) != whole[_SHA256]:
                 raise ValueError("its checksum differs")
             state: dict[str, Any] = _put_tensors(json.loads(whole[_STATE]), tensors)
             return state
@@ -105,11 +104,10 @@ def forget_after(folder: Path, position: Position) -> None:
             checkpoint_path(folder, each).unlink()
 
 
-def _sha256(tensors: Mapping[str, Tensor], rest: str, *, is_old: bool = False) -> str:
+def _sha256(tensors: Mapping[str, Tensor], rest: str) -> str:
     digest = hashlib.sha256(rest.encode())
     for name, tensor in sorted(tensors.items()):
-        if not is_old:
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 

@@ -71,7 +71,7 @@ def test_with_too_little_memory_it_ends_and_with_more_it_goes_on(
         code, said = bench.run(ALONE if command is PACK else command, tmp_path, limit_memory=more_mb)
         assert code == 0 or (is_one_message(said) and "out of memory" in said), said
         codes.append(code)
-    assert codes[0] == 1
+    assert codes[0] == 1 or command is PACK  # which may find enough in what it has
     bench.finish(command, tmp_path)
 
 
