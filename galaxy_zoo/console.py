@@ -49,17 +49,17 @@ class Command(click.Command):
                 f"temporary file: {error}; it lies in $TMPDIR or /var/tmp: make room there, or set TMPDIR to a folder "
                 "that has some; what is finished is kept"
             ) from error
-        except OSError as error:
+        except Exception as error:
+            if (words := _about_memory(error)) is not None:
+                raise click.ClickException(
+                    f"out of memory ({words}); take less at once (a smaller batch, fewer --threads or --workers, "
+                    "--store stream), or make room; what is finished is kept"
+                ) from error
+            if not isinstance(error, OSError):
+                raise
             where = f"{error.filename}: " if error.filename else ""
             what = f"{where}{error.strerror or error}"
             raise click.ClickException(f"{what}; mend that, what is finished is kept") from error
-        except Exception as error:
-            if (words := _about_memory(error)) is None:
-                raise
-            raise click.ClickException(
-                f"out of memory ({words}); take less at once (a smaller batch, fewer --threads or --workers, --store "
-                "stream), or make room; what is finished is kept"
-            ) from error
 
 
 def _about_memory(error: BaseException) -> str | None:
