@@ -11,6 +11,7 @@ from test_train import RECIPE, metrics, run, run_and_interrupt, same, weights
 
 from ensemble.checkpoint import load_state
 from ensemble.ranks import Ranks
+from galaxy_zoo.errors import RunError
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,3 +81,14 @@ def test_weights_of_ranks_make_the_mean_of_all_samples() -> None:
     weights = [Ranks(rank, 3, "data").weight(count, sum(counts)) for rank, count in enumerate(counts)]
     mean = sum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / 3
     assert mean == pytest.approx((3 * 1.0 + 2 * 5.0) / 5)
+
+
+def test_a_rank_that_sees_other_shards_than_the_first_is_stopped() -> None:
+    class Second(Ranks):
+        def agree(self, value):
+            return "of the first"
+
+    Ranks().check_same("anything", "the manifest")
+    Second(1, 2).check_same("of the first", "the manifest")
+    with pytest.raises(RunError, match="the manifest is another one on rank 1 than on the first"):
+        Second(1, 2).check_same("another", "the manifest")

@@ -13,10 +13,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import fetching
 import numpy as np
 import pytest
-from fetching import start_fetching
 from s3_server import S3Server, url
+from starting import start
 
 from benchmarks.store import LateProxy
 from galaxy_zoo import remote
@@ -159,7 +160,7 @@ def test_a_shard_of_another_size_in_the_cache_is_fetched_again(stored: Path, tmp
 def test_a_process_that_is_killed_while_it_fetches_leaves_nothing_wrong_and_the_next_goes_on(
     stored: Path, requests: Counter[str], tmp_path: Path
 ) -> None:
-    process = start_fetching(url(stored), tmp_path, "train", copies=10)
+    process = start(fetching.fetch, url(stored), tmp_path, "train", 10)
     process.join()
     assert process.exitcode == -signal.SIGKILL
     [folder] = (path for path in tmp_path.iterdir() if path.is_dir())
@@ -176,14 +177,15 @@ def test_a_process_that_is_killed_while_it_fetches_leaves_nothing_wrong_and_the_
 def test_of_processes_that_start_at_once_one_fetches_and_the_others_wait_for_it(
     stored: Path, requests: Counter[str], tmp_path: Path
 ) -> None:
-    processes = [start_fetching(url(stored), tmp_path, "train") for _ in range(3)]
+    log = tmp_path.with_name(f"{tmp_path.name}.log")
+    processes = [start(fetching.fetch, url(stored), tmp_path, "train", says=log) for _ in range(3)]
     for process in processes:
         process.join()
         assert process.exitcode == 0
     assert requests["GET"] == len(processes) + 2 * num_shards(stored, "train")
     [folder] = (path for path in tmp_path.iterdir() if path.is_dir())
     assert contents(folder, "*.tar") == contents(stored, "train-*.tar")
-    said = tmp_path.with_name(f"{tmp_path.name}.log").read_text()
+    said = log.read_text()
     assert said.count(f"fetching {num_shards(stored, 'train')} shards into {folder}") == 1
     assert any(f"waiting: process {each.pid} fetches shards of {url(stored)}" in said for each in processes)
 
