@@ -47,7 +47,7 @@ ENTRY = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Cache:
-    """Where sets of shards are kept, and how many GB they may take together; None: what the disk has."""
+    """Where sets of shards are kept, and how many GB they may take together; None: what the disk has, but a reserve."""
 
     folder: Path
     max_gb: float | None = None
@@ -55,11 +55,11 @@ class Cache:
     def room(self) -> tuple[float, str]:
         """How many bytes may be added to what is there, and what says so."""
         free = shutil.disk_usage(self.folder).free
-        left = (free - RESERVE_BYTES, f"the disk has {_gigabytes(free)} free, {_gigabytes(RESERVE_BYTES)} stay so")
+        has_free = f"the disk has {_gigabytes(free)} free"
         if self.max_gb is None:
-            return left
+            return free - RESERVE_BYTES, f"{has_free}, {_gigabytes(RESERVE_BYTES)} stay so without --cache-gb"
         taken = sum(map(_num_bytes, self.entries()))
-        return min(left, (self.max_gb * 1e9 - taken, f"--cache-gb {self.max_gb:g}"))
+        return min((free, has_free), (self.max_gb * 1e9 - taken, f"--cache-gb {self.max_gb:g}"))
 
     def entries(self) -> list[Path]:
         """The folders of all sets, those first whose last use is longest ago."""
@@ -94,7 +94,7 @@ class CachedSet(ShardSet):
             OutputError: the cache has no room for them.
             OSError: the store fails, or the cache cannot be written.
         """
-        wanted = [shard for split in splits for shard in shards_of(self.path, self.manifest, split)]
+        wanted = [shard for split in set(splits) for shard in shards_of(self.path, self.manifest, split)]
         if not self._missing(wanted):
             return
         note = f"process {os.getpid()} fetches shards of {self.source}"

@@ -90,7 +90,7 @@ def test_what_is_fetched_has_the_bytes_of_the_store_and_is_fetched_once(
     requests.clear()
     assert fetch(stored, tmp_path, "train") == folder
     assert requests["GET"] == 1  # the manifest
-    assert fetch(stored, tmp_path, "train", "test") == folder
+    assert fetch(stored, tmp_path, "train", "test", "test") == folder
     assert contents(folder) == contents(stored, "*.tar") | contents(stored, "*.idx") | contents(
         stored, "manifest*"
     )
@@ -208,20 +208,25 @@ def test_the_set_that_was_used_longest_ago_makes_room_and_one_in_use_stays(store
     assert sorted(path for path in tmp_path.iterdir() if path.is_dir()) == [folders[2], tmp_path / "notes"]
 
 
-@pytest.mark.parametrize("limit", ["--cache-gb 1e-05", "the disk has"])
+@pytest.mark.parametrize(("max_gb", "limit"), [(1e-5, "--cache-gb 1e-05"), (None, "the disk has")])
 def test_where_there_is_no_room_nothing_is_fetched_and_nothing_removed(
-    limit: str, stored: Path, requests: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    max_gb: float | None,
+    limit: str,
+    stored: Path,
+    requests: Counter[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kept = fetch(another_set(stored, 0), tmp_path, "test")
     requests.clear()
-    if limit.startswith("the disk"):
-        monkeypatch.setattr(cache, "RESERVE_BYTES", 10**18)
+    monkeypatch.setattr(cache, "RESERVE_BYTES", 10**18)
     with pytest.raises(
         OutputError, match=rf"have to be fetched, and the cache .* has room for 0\.00 GB \({limit}"
     ):
-        fetch(stored, tmp_path, "train", max_gb=1e-5)
+        fetch(stored, tmp_path, "train", max_gb=max_gb)
     assert requests["GET"] == 1
     assert contents(kept, "*.tar") == contents(stored, "test-*.tar")
+    fetch(stored, tmp_path, "train", max_gb=1)
 
 
 def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing_half(stored: Path, tmp_path: Path) -> None:
