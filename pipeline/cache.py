@@ -31,7 +31,8 @@ from galaxy_zoo.errors import OutputError, ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write, exclusive, in_turn, in_use
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, manifest_bytes, parse_manifest
-from galaxy_zoo.remote import AnyPath, RemotePath, until
+from galaxy_zoo.remote import AnyPath, RemotePath
+from galaxy_zoo.stores import until
 from pipeline.shards import shards_of
 
 FETCHERS = 8

@@ -20,7 +20,7 @@ import train
 import views
 from ensemble.checkpoint import load_state
 from ensemble.run import load_run
-from galaxy_zoo import remote
+from galaxy_zoo import stores
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.remote import path_of
 from pipeline.augment import FixedView
@@ -184,7 +184,7 @@ def test_what_cannot_be_fetched_is_one_message_before_a_run_is_made(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(remote.RETRY_VARIABLE, "0.1")
+    monkeypatch.setenv(stores.RETRY_VARIABLE, "0.1")
     if spoil is not None and spoil.startswith("AWS"):
         monkeypatch.setenv(spoil, "http://127.0.0.1:9")
     elif spoil is not None:

@@ -1,5 +1,6 @@
 """Files that are whole or not there."""
 
+import errno
 import hashlib
 import threading
 from pathlib import Path
@@ -28,6 +29,15 @@ def test_an_error_while_writing_leaves_nothing(tmp_path: Path, error: type[BaseE
         file.write(b"half")
         raise error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("filename", "named"), [(None, "out.bin"), ("s3://bucket/a", "s3://bucket/a")], ids=["none", "another file"]
+)
+def test_an_error_names_the_file_that_it_is_about(filename: str | None, named: str, tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught, atomic_write(tmp_path / "out.bin"):
+        raise OSError(errno.EIO, "it fails", filename)
+    assert str(caught.value.filename).endswith(named)
 
 
 def test_two_writers_of_a_contested_file_do_not_touch_each_other(tmp_path: Path) -> None:
@@ -62,8 +72,9 @@ def test_a_name_taken_by_a_folder_is_an_os_error_and_leaves_nothing(tmp_path: Pa
 @pytest.mark.parametrize("folder", ["none", "a_file"])
 def test_a_folder_that_is_not_there_is_an_os_error(tmp_path: Path, folder: str) -> None:
     (tmp_path / "a_file").write_text("")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError) as caught:
         write_text(tmp_path / folder / "out", "text")
+    assert caught.value.filename == str(tmp_path / folder / "out")
 
 
 def test_text_is_written_as_utf8(tmp_path: Path) -> None:

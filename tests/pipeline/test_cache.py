@@ -20,7 +20,7 @@ from s3_server import S3Server, url
 from starting import start
 
 from benchmarks.store import LateProxy
-from galaxy_zoo import remote
+from galaxy_zoo import stores
 from galaxy_zoo.errors import OutputError, ShardError
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.remote import path_of
@@ -41,7 +41,7 @@ def requests(server: S3Server, stored: Path, monkeypatch: pytest.MonkeyPatch) ->
     proxy = LateProxy(server.port, 0.01)
     proxy.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
-    remote._store.cache_clear()
+    stores.open_store.cache_clear()
     return proxy.requests
 
 
@@ -292,10 +292,11 @@ def test_a_server_that_stays_away_is_one_error_and_what_was_fetched_is_kept(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(remote.RETRY_VARIABLE, "0.3")
+    monkeypatch.setenv(stores.RETRY_VARIABLE, "0.3")
     kill_on_the_way()
-    with pytest.raises(OSError, match="the store fails for"):
+    with pytest.raises(OSError, match="the store fails for") as caught:
         fetch(stored, tmp_path, "train")
+    assert str(caught.value.filename).startswith(url(stored))
     [folder] = (path for path in tmp_path.iterdir() if path.is_dir())
     assert contents(folder).items() <= contents(stored).items()
     server.start()
