@@ -86,12 +86,12 @@ def open_sets(source: Shards, runs: Sequence[Run]) -> Sets:
     """
     digest = sha256_of(source.shard_set.folder / MANIFEST_NAME)
     is_own = all(run.data.manifest_sha256 == digest for run in runs)
-    source.shard_set.need(source.split, *["train"] * is_own)
     seen: tuple[Shard, ...] = ()
     if is_own and source.manifest.splits.get("train"):
         unseen_by = [source.unseen(run) for run in runs]
         seen = tuple(s for s in source.training_shards if not any(s.name in names for names in unseen_by))
     validation = _unseen(source, runs) if source.split == "train" else source.shards
+    source.shard_set.need(source.split, *(["train"] if seen else []))
     part = _open(source, validation)
     if not seen:
         return Sets(part, None, _mean_of(runs[0]))

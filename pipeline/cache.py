@@ -31,7 +31,8 @@ from galaxy_zoo.errors import OutputError, ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write, exclusive, in_turn, in_use
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, manifest_bytes, parse_manifest
-from galaxy_zoo.remote import AnyPath, RemotePath, until
+from galaxy_zoo.remote import AnyPath, RemotePath
+from galaxy_zoo.stores import until
 from pipeline.shards import shards_of
 
 FETCHERS = 8
@@ -47,7 +48,7 @@ ENTRY = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Cache:
-    """Where sets of shards are kept, and how many GB they may take together; None: what the disk has."""
+    """Where sets of shards are kept, and how many GB they may take together; None: what the disk has, but a reserve."""
 
     folder: Path
     max_gb: float | None = None
@@ -55,11 +56,11 @@ class Cache:
     def room(self) -> tuple[float, str]:
         """How many bytes may be added to what is there, and what says so."""
         free = shutil.disk_usage(self.folder).free
-        left = (free - RESERVE_BYTES, f"the disk has {_gigabytes(free)} free, {_gigabytes(RESERVE_BYTES)} stay so")
+        has_free = f"the disk has {_gigabytes(free)} free"
         if self.max_gb is None:
-            return left
+            return free - RESERVE_BYTES, f"{has_free}, {_gigabytes(RESERVE_BYTES)} stay so without --cache-gb"
         taken = sum(map(_num_bytes, self.entries()))
-        return min(left, (self.max_gb * 1e9 - taken, f"--cache-gb {self.max_gb:g}"))
+        return min((free, has_free), (self.max_gb * 1e9 - taken, f"--cache-gb {self.max_gb:g}"))
 
     def entries(self) -> list[Path]:
         """The folders of all sets, those first whose last use is longest ago."""
@@ -94,7 +95,7 @@ class CachedSet(ShardSet):
             OutputError: the cache has no room for them.
             OSError: the store fails, or the cache cannot be written.
         """
-        wanted = [shard for split in splits for shard in shards_of(self.path, self.manifest, split)]
+        wanted = [shard for split in set(splits) for shard in shards_of(self.path, self.manifest, split)]
         if not self._missing(wanted):
             return
         note = f"process {os.getpid()} fetches shards of {self.source}"

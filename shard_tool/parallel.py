@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 from tqdm import tqdm
 
 from galaxy_zoo.errors import OutputError
-from galaxy_zoo.remote import until
+from galaxy_zoo.stores import until
 
 T = TypeVar("T")
 R = TypeVar("R")

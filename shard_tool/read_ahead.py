@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from threading import Event
 
-from galaxy_zoo.remote import REQUESTS_AT_ONCE, RemotePath, is_url, until
+from galaxy_zoo.remote import REQUESTS_AT_ONCE, RemotePath, is_url
+from galaxy_zoo.stores import until
 from shard_tool.walking import StoredFile
 
 FILES_AHEAD = 2 * REQUESTS_AT_ONCE

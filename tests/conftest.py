@@ -13,7 +13,7 @@ from hypothesis import settings
 from making import NUM_TEST, NUM_TRAIN, pack, write_kaggle_folder
 from s3_server import S3Server
 
-from galaxy_zoo import remote
+from galaxy_zoo import stores
 
 # Networks of tests are tiny: threads, which torch starts where it is first used, would wait for each other mostly.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -76,7 +76,7 @@ def bucket(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     folder.mkdir()
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    remote._store.cache_clear()
+    stores.open_store.cache_clear()
     yield folder
-    remote._store.cache_clear()
+    stores.open_store.cache_clear()
     shutil.rmtree(folder)

@@ -19,6 +19,7 @@ from torch.distributed import TCPStore
 import predict
 from ensemble.checkpoint import load_state, positions
 from ensemble.ranks import Ranks
+from galaxy_zoo.errors import RunError
 
 ROOT = Path(__file__).parents[1]
 
@@ -262,3 +263,14 @@ def test_a_machine_that_is_lost_leaves_the_others_to_go_on_with_the_same_batches
     for one, other in zip(metrics(tmp_path / "alone"), metrics(out), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
         assert one["rmse"] == pytest.approx(other["rmse"], rel=1e-4)
+
+
+def test_a_rank_that_sees_other_shards_than_the_first_is_stopped() -> None:
+    class Second(Ranks):
+        def agree(self, value):
+            return "of the first"
+
+    Ranks().check_same("anything", "the manifest")
+    Second(1, 2).check_same("of the first", "the manifest")
+    with pytest.raises(RunError, match="the manifest is another one on rank 1 than on the first"):
+        Second(1, 2).check_same("another", "the manifest")

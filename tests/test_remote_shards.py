@@ -1,11 +1,8 @@
 """The scripts on shards of an S3 server: the same bytes as from the disk, and one line where that cannot be."""
 
-import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -15,6 +12,7 @@ import torch
 from click.testing import CliRunner, Result
 from making import RECIPE
 from s3_server import SECRET, url
+from starting import run_script, start
 
 import evaluate
 import predict
@@ -22,13 +20,12 @@ import train
 import views
 from ensemble.checkpoint import load_state
 from ensemble.run import load_run
-from galaxy_zoo import remote
+from galaxy_zoo import stores
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.remote import path_of
 from pipeline.augment import FixedView
 from pipeline.cache import Cache, open_set
 
-ROOT = Path(__file__).parents[1]
 CPU = ("--device", "cpu", "--threads", "1")
 
 
@@ -122,20 +119,19 @@ def test_ranks_of_a_machine_share_what_is_fetched(
     alone = run(predict.main, trained, shards, "--batch-size", 2, "--out", tmp_path / "alone.csv")
     assert alone.exit_code == 0, alone.output
     what = [trained, url(stored), "--batch-size", 2, "--out", tmp_path / "ranks.csv", *CPU]
-    command = [sys.executable, *map(str, [ROOT / "predict.py", *what])]
     with socket.create_server(("127.0.0.1", 0)) as free:
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    ranks = os.environ | where | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    where |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    said = tmp_path / "said"
     processes = [
-        subprocess.Popen(
-            command, env=ranks | {"RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True
-        )
+        start(run_script, "predict", list(map(str, what)), says=said, **where, RANK=rank, LOCAL_RANK=rank)
         for rank in "01"
     ]
-    said = [process.communicate()[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0], said.read_text()
     num_shards = len(list(stored.glob("test-*.tar")))
-    assert "".join(said).count(f"fetching {num_shards} shards into") == 1
+    assert said.read_text().count(f"fetching {num_shards} shards into") == 1
     assert (tmp_path / "ranks.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
 
 
@@ -188,7 +184,7 @@ def test_what_cannot_be_fetched_is_one_message_before_a_run_is_made(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(remote.RETRY_VARIABLE, "0.1")
+    monkeypatch.setenv(stores.RETRY_VARIABLE, "0.1")
     if spoil is not None and spoil.startswith("AWS"):
         monkeypatch.setenv(spoil, "http://127.0.0.1:9")
     elif spoil is not None:

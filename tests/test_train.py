@@ -1,5 +1,4 @@
 import json
-import multiprocessing
 import re
 import shutil
 import signal
@@ -13,6 +12,7 @@ import torch
 from click.testing import CliRunner, Result
 from dying import train_and_die
 from making import pack, write_kaggle_folder
+from starting import start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import loop
@@ -199,15 +199,12 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights(
     finished: Path, shards: Path, recipe: Path, tmp_path: Path
 ) -> None:
     """Killed five times, in the middle of epochs and at their ends, while checkpoints come every other step."""
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["torch.utils.tensorboard", "timm", "pandas", "matplotlib.figure"])  # once
     out = tmp_path / "run"
     options = ["--members", 2, "--fold", "1/5", "--out", out, "--save-steps", 2, "--device", "cpu", "--threads", 1]
     arguments = [str(each) for each in (shards, "--recipe", recipe, *options)]
     codes = []
     for steps in (3, 1, 6, 5, 4, 0):
-        process = processes.Process(target=train_and_die, args=([*arguments, "--resume"], steps))
-        process.start()
+        process = start(train_and_die, [*arguments, "--resume"], steps)
         process.join(120)
         codes.append(process.exitcode)
     assert codes == [-signal.SIGKILL] * 5 + [0]

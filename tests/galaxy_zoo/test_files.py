@@ -1,14 +1,17 @@
 """Files that are whole or not there."""
 
+import errno
 import hashlib
+import threading
 from pathlib import Path
+from queue import Queue
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from galaxy_zoo.errors import OutputError
-from galaxy_zoo.files import atomic_write, exclusive, sha256_of, write_text
+from galaxy_zoo.files import atomic_write, exclusive, in_turn, in_use, sha256_of, write_text
 
 
 def test_the_name_appears_only_when_the_file_is_whole(tmp_path: Path) -> None:
@@ -26,6 +29,15 @@ def test_an_error_while_writing_leaves_nothing(tmp_path: Path, error: type[BaseE
         file.write(b"half")
         raise error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("filename", "named"), [(None, "out.bin"), ("s3://bucket/a", "s3://bucket/a")], ids=["none", "another file"]
+)
+def test_an_error_names_the_file_that_it_is_about(filename: str | None, named: str, tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught, atomic_write(tmp_path / "out.bin"):
+        raise OSError(errno.EIO, "it fails", filename)
+    assert str(caught.value.filename).endswith(named)
 
 
 def test_two_writers_of_a_contested_file_do_not_touch_each_other(tmp_path: Path) -> None:
@@ -60,8 +72,9 @@ def test_a_name_taken_by_a_folder_is_an_os_error_and_leaves_nothing(tmp_path: Pa
 @pytest.mark.parametrize("folder", ["none", "a_file"])
 def test_a_folder_that_is_not_there_is_an_os_error(tmp_path: Path, folder: str) -> None:
     (tmp_path / "a_file").write_text("")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError) as caught:
         write_text(tmp_path / folder / "out", "text")
+    assert caught.value.filename == str(tmp_path / folder / "out")
 
 
 def test_text_is_written_as_utf8(tmp_path: Path) -> None:
@@ -81,4 +94,32 @@ def test_a_lock_keeps_others_out_until_its_block_ends(tmp_path: Path) -> None:
     with exclusive(lock, busy="mine"), pytest.raises(OutputError, match="mine"), exclusive(lock, busy="mine"):
         pass
     with exclusive(lock, busy="mine"):
+        pass
+
+
+def test_who_waits_for_a_turn_is_told_by_whom_and_gets_it(tmp_path: Path) -> None:
+    lock, told, order = tmp_path / "lock", Queue[str](), []
+
+    def second() -> None:
+        with in_turn(lock, note="the second", on_wait=told.put):
+            order.append("second")
+
+    with in_turn(lock, note="the first", on_wait=told.put):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert told.get(timeout=60) == "the first"
+        order.append("first")
+    thread.join()
+    assert (order, told.empty()) == (["first", "second"], True)
+    assert lock.read_text() == "the second"
+
+
+def test_a_file_that_several_use_is_nobodys_alone(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with in_use(lock):
+        with in_use(lock):
+            pass
+        with pytest.raises(OutputError, match="in use"), exclusive(lock, busy="in use"):
+            pass
+    with exclusive(lock, busy="in use"):
         pass

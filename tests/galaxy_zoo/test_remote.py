@@ -11,10 +11,11 @@ import fsspec
 import pytest
 from s3_server import S3Server, url
 
-from galaxy_zoo import remote
+from galaxy_zoo import stores
 from galaxy_zoo.errors import InputError
 from galaxy_zoo.files import atomic_write, sha256_of, write_text
-from galaxy_zoo.remote import RemotePath, path_of, remove_files, until
+from galaxy_zoo.remote import RemotePath, path_of, remove_files
+from galaxy_zoo.stores import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,7 +98,7 @@ def test_a_store_that_answers_again_was_only_waited_for(folder: RemotePath) -> N
 def test_a_store_that_stays_away_is_one_line_with_its_url(
     folder: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(remote.RETRY_VARIABLE, "0")
+    monkeypatch.setenv(stores.RETRY_VARIABLE, "0")
 
     def ask(store: object, path: str) -> None:
         raise ConnectionError("no\n answer from 'https://host/a?X-Amz-Signature=hidden'")
@@ -126,7 +127,7 @@ def test_who_is_not_waited_for_any_more_stops_asking(folder: RemotePath) -> None
 def test_a_time_that_is_no_number_is_an_error(
     value: str, folder: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(remote.RETRY_VARIABLE, value)
+    monkeypatch.setenv(stores.RETRY_VARIABLE, value)
     with pytest.raises(InputError, match=f"SHARD_TOOL_RETRY_S={value}: not a number of seconds"):
         folder.exists()
 
@@ -158,7 +159,7 @@ def test_a_host_that_does_not_answer_is_no_missing_file(monkeypatch: pytest.Monk
     pytest.importorskip("aiohttp", reason="http:// needs the extra s3")
     with socket.socket() as nobody:  # bound, but it does not listen
         nobody.bind(("127.0.0.1", 0))
-        monkeypatch.setenv(remote.RETRY_VARIABLE, "0")
+        monkeypatch.setenv(stores.RETRY_VARIABLE, "0")
         with pytest.raises(OSError, match="the store fails") as caught:
             RemotePath(f"http://127.0.0.1:{nobody.getsockname()[1]}/a.zip").exists()
     assert not isinstance(caught.value, FileNotFoundError)
@@ -180,9 +181,9 @@ def test_two_writers_of_one_file_have_temporary_files_of_their_own(
 def test_a_store_that_says_nothing_is_asked_again_and_given_up_in_time(
     server: S3Server, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = remote.OPTIONS["s3"]["config_kwargs"]
+    settings = stores.OPTIONS["s3"]["config_kwargs"]
     monkeypatch.setitem(settings, "read_timeout", 0.2)
-    monkeypatch.setenv(remote.RETRY_VARIABLE, "0.3")
+    monkeypatch.setenv(stores.RETRY_VARIABLE, "0.3")
     (bucket / "a").write_text("here")
     path = RemotePath(url(bucket / "a"))
     assert path.read_text() == "here"

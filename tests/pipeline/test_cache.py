@@ -13,13 +13,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import fetching
 import numpy as np
 import pytest
-from fetching import start_fetching
 from s3_server import S3Server, url
+from starting import start
 
 from benchmarks.store import LateProxy
-from galaxy_zoo import remote
+from galaxy_zoo import stores
 from galaxy_zoo.errors import OutputError, ShardError
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.remote import path_of
@@ -40,7 +41,7 @@ def requests(server: S3Server, stored: Path, monkeypatch: pytest.MonkeyPatch) ->
     proxy = LateProxy(server.port, 0.01)
     proxy.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
-    remote._store.cache_clear()
+    stores.open_store.cache_clear()
     return proxy.requests
 
 
@@ -89,7 +90,7 @@ def test_what_is_fetched_has_the_bytes_of_the_store_and_is_fetched_once(
     requests.clear()
     assert fetch(stored, tmp_path, "train") == folder
     assert requests["GET"] == 1  # the manifest
-    assert fetch(stored, tmp_path, "train", "test") == folder
+    assert fetch(stored, tmp_path, "train", "test", "test") == folder
     assert contents(folder) == contents(stored, "*.tar") | contents(stored, "*.idx") | contents(
         stored, "manifest*"
     )
@@ -159,7 +160,7 @@ def test_a_shard_of_another_size_in_the_cache_is_fetched_again(stored: Path, tmp
 def test_a_process_that_is_killed_while_it_fetches_leaves_nothing_wrong_and_the_next_goes_on(
     stored: Path, requests: Counter[str], tmp_path: Path
 ) -> None:
-    process = start_fetching(url(stored), tmp_path, "train", copies=10)
+    process = start(fetching.fetch, url(stored), tmp_path, "train", 10)
     process.join()
     assert process.exitcode == -signal.SIGKILL
     [folder] = (path for path in tmp_path.iterdir() if path.is_dir())
@@ -176,14 +177,15 @@ def test_a_process_that_is_killed_while_it_fetches_leaves_nothing_wrong_and_the_
 def test_of_processes_that_start_at_once_one_fetches_and_the_others_wait_for_it(
     stored: Path, requests: Counter[str], tmp_path: Path
 ) -> None:
-    processes = [start_fetching(url(stored), tmp_path, "train") for _ in range(3)]
+    log = tmp_path.with_name(f"{tmp_path.name}.log")
+    processes = [start(fetching.fetch, url(stored), tmp_path, "train", says=log) for _ in range(3)]
     for process in processes:
         process.join()
         assert process.exitcode == 0
     assert requests["GET"] == len(processes) + 2 * num_shards(stored, "train")
     [folder] = (path for path in tmp_path.iterdir() if path.is_dir())
     assert contents(folder, "*.tar") == contents(stored, "train-*.tar")
-    said = tmp_path.with_name(f"{tmp_path.name}.log").read_text()
+    said = log.read_text()
     assert said.count(f"fetching {num_shards(stored, 'train')} shards into {folder}") == 1
     assert any(f"waiting: process {each.pid} fetches shards of {url(stored)}" in said for each in processes)
 
@@ -206,20 +208,25 @@ def test_the_set_that_was_used_longest_ago_makes_room_and_one_in_use_stays(store
     assert sorted(path for path in tmp_path.iterdir() if path.is_dir()) == [folders[2], tmp_path / "notes"]
 
 
-@pytest.mark.parametrize("limit", ["--cache-gb 1e-05", "the disk has"])
+@pytest.mark.parametrize(("max_gb", "limit"), [(1e-5, "--cache-gb 1e-05"), (None, "the disk has")])
 def test_where_there_is_no_room_nothing_is_fetched_and_nothing_removed(
-    limit: str, stored: Path, requests: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    max_gb: float | None,
+    limit: str,
+    stored: Path,
+    requests: Counter[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kept = fetch(another_set(stored, 0), tmp_path, "test")
     requests.clear()
-    if limit.startswith("the disk"):
-        monkeypatch.setattr(cache, "RESERVE_BYTES", 10**18)
+    monkeypatch.setattr(cache, "RESERVE_BYTES", 10**18)
     with pytest.raises(
         OutputError, match=rf"have to be fetched, and the cache .* has room for 0\.00 GB \({limit}"
     ):
-        fetch(stored, tmp_path, "train", max_gb=1e-5)
+        fetch(stored, tmp_path, "train", max_gb=max_gb)
     assert requests["GET"] == 1
     assert contents(kept, "*.tar") == contents(stored, "test-*.tar")
+    fetch(stored, tmp_path, "train", max_gb=1)
 
 
 def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing_half(stored: Path, tmp_path: Path) -> None:
@@ -285,10 +292,11 @@ def test_a_server_that_stays_away_is_one_error_and_what_was_fetched_is_kept(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(remote.RETRY_VARIABLE, "0.3")
+    monkeypatch.setenv(stores.RETRY_VARIABLE, "0.3")
     kill_on_the_way()
-    with pytest.raises(OSError, match="the store fails for"):
+    with pytest.raises(OSError, match="the store fails for") as caught:
         fetch(stored, tmp_path, "train")
+    assert str(caught.value.filename).startswith(url(stored))
     [folder] = (path for path in tmp_path.iterdir() if path.is_dir())
     assert contents(folder).items() <= contents(stored).items()
     server.start()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from kaggle_download import Download, contents, pack, run
 
-from galaxy_zoo import remote
+from galaxy_zoo import stores
 
 authorizers = pytest.importorskip("pyftpdlib.authorizers")
 handlers = pytest.importorskip("pyftpdlib.handlers")
@@ -28,9 +28,9 @@ def host(tmp_path: Path) -> Iterator[str]:
     server = servers.ThreadedFTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    remote._store.cache_clear()
+    stores.open_store.cache_clear()
     yield f"ftp://127.0.0.1:{server.address[1]}"
-    remote._store.cache_clear()
+    stores.open_store.cache_clear()
     server.close_all()
     thread.join()
 

@@ -19,7 +19,7 @@ import pytest
 from kaggle_download import Download, contents, jpeg, pack, run
 from s3_server import LISTED_AGAIN_S, SECRET, S3Server, url
 
-from galaxy_zoo import remote
+from galaxy_zoo import stores
 from galaxy_zoo.errors import SourceError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.remote import PART_BYTES, RemotePath, path_of
@@ -164,7 +164,7 @@ def test_a_server_gone_for_good_is_one_error_and_nothing_is_lost(
     packed: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(remote.RETRY_VARIABLE, "0.5")
+    monkeypatch.setenv(stores.RETRY_VARIABLE, "0.5")
     download.write_one_zip(bucket / "source.zip")
 
     def interrupt() -> None:
@@ -209,7 +209,7 @@ def test_who_is_not_let_in_gets_one_line_without_secrets(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(remote.RETRY_VARIABLE, "0.2")
+    monkeypatch.setenv(stores.RETRY_VARIABLE, "0.2")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     for name, value in spoil.items():
         monkeypatch.setenv(name, value)
