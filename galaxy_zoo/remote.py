@@ -355,7 +355,10 @@ def _store(protocol: str, place: str, process: int, thread: int) -> Any:  # noqa
             name: {**value, **known.get(name, {})} for name, value in OPTIONS.get(protocol, {}).items()
         }
         options |= _host(fsspec.get_filesystem_class(protocol), f"{protocol}://{place}")
-        return fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True, **options)
+        store = fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True, **options)
+        if hasattr(store, "retries"):  # s3fs: five times in silence, 15 s each where a server hangs; retried here
+            store.retries = 1
+        return store
     except ImportError as error:
         package = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(protocol)
         hint = f"install it with: pip install {package}" if package else str(error).rstrip(".")

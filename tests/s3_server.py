@@ -1,5 +1,6 @@
 """A real S3 server on this machine: rclone serves a folder, whose subfolders are the buckets."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -46,6 +47,16 @@ class S3Server:
                 assert self._process.poll() is None, "rclone has ended"
                 assert time.monotonic() < deadline, "rclone does not answer"
                 time.sleep(0.02)
+
+    def hang(self) -> None:
+        """Leave every request without an answer; whoever connects is let in, by the kernel."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Answer again, also what was asked meanwhile."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it at once, whatever it is doing."""
