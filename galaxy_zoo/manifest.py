@@ -13,6 +13,7 @@ from galaxy_zoo.tree import DecisionTree, tree_from_dict
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
+OWN_SHA256 = "own_sha256"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,20 @@ class Manifest:
             "tree": self.tree.to_dict(),
             "set_sha256": self.set_sha256,
         }
+        data[OWN_SHA256] = _own_sha256(data)
         write_text(folder / MANIFEST_NAME, json.dumps(data, indent=1) + "\n")
+
+
+def is_as_written(folder: AnyPath) -> bool:
+    """Whether the values of a readable manifest are those that were written; true of one that has no checksum yet."""
+    data = json.loads((folder / MANIFEST_NAME).read_text())
+    return data.get(OWN_SHA256) in (None, _own_sha256(data))
+
+
+def _own_sha256(data: Mapping[str, Any]) -> str:
+    """The sha256 of all values of a manifest but this one, however they are laid out."""
+    rest = {name: value for name, value in data.items() if name != OWN_SHA256}
+    return sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: AnyPath) -> Manifest:

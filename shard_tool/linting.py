@@ -9,7 +9,7 @@ from pathlib import Path
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, sha256_of
 from galaxy_zoo.index import Sample, index_path, key_of, read_index
-from galaxy_zoo.manifest import Manifest, Shard
+from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, is_as_written
 from galaxy_zoo.remote import AnyPath
 from shard_tool.appending import STAGING_NAME
 from shard_tool.deep_linting import Failure, SampleRules, lint_samples
@@ -108,6 +108,8 @@ def _lint_files(folder: AnyPath, manifest: Manifest) -> Iterator[Failure]:
             yield Failure(path.name, "", "an unfinished append: finish it with append --resume")
         elif path.suffix in (".tar", ".idx", TEMPORARY_SUFFIX) and path.name not in known:
             yield Failure(path.name, "", "not in the manifest: remove it")
+    if not is_as_written(folder):
+        yield Failure(MANIFEST_NAME, "", "changed since it was written: its own_sha256 differs")
     if manifest.is_foreign:
         return
     try:

@@ -10,10 +10,12 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 from kaggle_download import Download, contents, jpeg, pack, run
@@ -153,6 +155,49 @@ def test_a_server_killed_and_started_again_is_waited_for(
     result = pack(url(bucket / "source.zip"), url(bucket / "out"))
     thread.join()
     assert result.exit_code == 0, result.stderr
+    assert contents(bucket / "out") == contents(packed)
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_is_waited_for(
+    server: S3Server, bucket: Path, download: Download, packed: Path
+) -> None:
+    download.write_one_zip(bucket / "source.zip")
+
+    def hang() -> None:
+        wait_for_a_shard(bucket / "out")
+        with server.silent():
+            time.sleep(1)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    result = pack(url(bucket / "source.zip"), url(bucket / "out"))
+    thread.join()
+    assert result.exit_code == 0, result.stderr
+    assert contents(bucket / "out") == contents(packed)
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_for_good_is_one_error_and_nothing_is_lost(
+    server: S3Server, bucket: Path, download: Download, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(stores.RETRY_VARIABLE, "0.5")
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.5}})
+    download.write_one_zip(bucket / "source.zip")
+
+    def hang() -> None:
+        wait_for_a_shard(bucket / "out")
+        silence.enter_context(server.silent())
+
+    thread = threading.Thread(target=hang)
+    with ExitStack() as silence:
+        thread.start()
+        result = pack(url(bucket / "source.zip"), url(bucket / "out"))
+        thread.join()
+    assert result.exit_code == 1
+    assert "the store fails for" in result.stderr
+    assert is_begun_by(contents(packed), bucket / "out")
+    assert pack(url(bucket / "source.zip"), url(bucket / "out"), "--resume").exit_code == 0
     assert contents(bucket / "out") == contents(packed)
 
 

@@ -1,0 +1,151 @@
+"""Whether anything piles up: a training of many epochs, with predictions in between, in one process.
+
+    python -m benchmarks.soak shards --epochs 100
+
+`train.py` and `predict.py` as they are: two members, checkpoints after every step, the stream and not the store, so
+that shards are read and decoded in every epoch. After each epoch it is noted what the process holds. The growth is that
+from epoch SETTLED on, by when every buffer has been made and every thread started.
+"""
+
+import gc
+import json
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import psutil
+
+import predict
+import train
+from loop import Training
+
+SETTLED = 20
+RECIPE = """
+[about]
+source = "the soak"
+[view]
+crop_px = {crop}
+size_px = 48
+rotation_deg = 180
+flip = true
+[network]
+kind = "cnn"
+channels = [16, 32, 32]
+kernels = [3, 3, 3]
+batch_norm = true
+features = "mean"
+[head]
+kind = "tree"
+[loss]
+kind = "mse"
+[optimiser]
+kind = "adamw"
+lr = 0.003
+[schedule]
+kind = "one_cycle"
+[training]
+epochs = {epochs}
+batch_size = 64
+ema_decay = 0.99
+"""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the process holds after an epoch. memory_mb: resident, 1e6 bytes; files: open file descriptors."""
+
+    epoch: int
+    seconds: float
+    memory_mb: float
+    files: int
+    threads: int
+    maps: int
+
+
+def look(epoch: int, began: float) -> Held:
+    """What this process holds now, without garbage that only waits for its collector."""
+    gc.collect()
+    process = psutil.Process()
+    maps = len(Path("/proc/self/maps").read_text().splitlines())
+    memory = process.memory_info().rss / 1e6
+    return Held(epoch, time.monotonic() - began, memory, process.num_fds(), process.num_threads(), maps)
+
+
+def soak(run: Callable[[], None], after_epoch: Callable[[int], None], *, limit_s: float) -> list[Held]:
+    """Run a training, and look at the process after each epoch; at the limit it is asked to stop, as by Ctrl-C."""
+    finish, began, held = Training.finish_epoch, time.monotonic(), list[Held]()
+
+    def finish_and_look(training: Training) -> None:
+        finish(training)
+        after_epoch(len(held) + 1)
+        held.append(look(len(held) + 1, began))
+        if time.monotonic() - began > limit_s:
+            signal.raise_signal(signal.SIGINT)
+
+    Training.finish_epoch = finish_and_look  # type: ignore[method-assign, assignment]
+    try:
+        run()
+    except SystemExit:  # stopped and saved
+        pass
+    finally:
+        Training.finish_epoch = finish  # type: ignore[method-assign]
+    return held
+
+
+def slope(values: list[float]) -> tuple[float, float]:
+    """How much a value grows in an epoch, by least squares, and the standard error of that."""
+    epochs = np.arange(len(values))
+    coefficients, covariance = np.polyfit(epochs, values, 1, cov=True)
+    return float(coefficients[0]), float(np.sqrt(covariance[0, 0]))
+
+
+def summarise(held: list[Held]) -> dict[str, object]:
+    """What has grown since epoch SETTLED, and the least and the most that was held since then."""
+    settled = held[SETTLED:]
+    memory = [each.memory_mb for each in settled]
+    growth, error = slope(memory)
+    fifth = max(1, len(memory) // 5)
+    ranges = {
+        name: [min(getattr(each, name) for each in settled), max(getattr(each, name) for each in settled)]
+        for name in ("memory_mb", "files", "threads", "maps")
+    }
+    medians = [float(np.median(some)) for some in (memory[:fifth], memory[-fifth:])]
+    slopes = {"memory_mb_per_epoch": growth, "standard_error": error, "memory_mb_first_and_last_fifth": medians}
+    return {"epochs": len(held), **slopes, **ranges}
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("shards", type=click.Path(path_type=Path))
+@click.option("--epochs", default=100, type=click.IntRange(SETTLED + 3), help="Of the training.")
+@click.option("--predict-every", default=5, type=click.IntRange(1), help="Epochs between predictions.")
+@click.option("--minutes", default=20.0, help="Stop the training after so long.")
+@click.option("--crop-px", default=64, help="Of the images.")
+@click.option("--out", default=Path(__file__).parent / "results" / "soak.json", type=click.Path(path_type=Path))
+def main(shards: Path, epochs: int, predict_every: int, minutes: float, crop_px: int, out: Path) -> None:
+    """Train on the folder SHARDS, predict its test galaxies now and then, and print what the process holds."""
+    with tempfile.TemporaryDirectory() as folder:
+        run, recipe = Path(folder) / "run", Path(folder) / "soak.toml"
+        recipe.write_text(RECIPE.format(crop=crop_px, epochs=epochs))
+        options = ["--members", "2", "--fold", "0/4", "--save-steps", "1", "--store", "stream", "--threads", "1"]
+        training = [str(shards), "--recipe", str(recipe), "--out", str(run), *options]
+
+        def predict_now_and_then(epoch: int) -> None:
+            if epoch % predict_every == 0:
+                arguments = [str(run), str(shards), "--views", "4", "--out", f"{folder}/s.csv", "--threads", "1"]
+                predict.main(arguments, standalone_mode=False)
+
+        held = soak(
+            lambda: train.main(training, standalone_mode=False), predict_now_and_then, limit_s=60 * minutes
+        )
+    summary = summarise(held)
+    out.write_text(json.dumps({"summary": summary, "held": [asdict(each) for each in held]}, indent=1) + "\n")
+    click.echo(json.dumps(summary, indent=1))
+
+
+if __name__ == "__main__":
+    main()
