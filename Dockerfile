@@ -25,11 +25,12 @@ ENV PIP_NO_CACHE_DIR=1 \
 # The dependencies (gigabytes) are a layer of their own, which a change of the source leaves as it is.
 COPY setup.cfg constraints.txt ./
 RUN python -c "import configparser as c; s = c.ConfigParser(); s.read('setup.cfg'); \
-        print(s['options']['install_requires'], s['options.extras_require']['report'])" > requirements.txt \
+        print(s['options']['install_requires'], *(s['options.extras_require'][e] for e in ('report', 's3')))" \
+        > requirements.txt \
     && pip install -c constraints.txt -r requirements.txt
 
 COPY . .
-RUN pip install -c constraints.txt '.[report]' \
+RUN pip install -c constraints.txt '.[report,s3]' \
     && useradd --create-home --uid 1000 galaxy
 
 # With another --user there is no home and no user name; caches go where everybody may write. Modules come from the
