@@ -27,7 +27,7 @@ CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "view of 56 px": {"view": {"size_px": 56}},
     "no zoom": {"view": {"zoom": [1.0, 1.0]}},
     "zoom 0.67 to 1.5": {"view": {"zoom": [0.67, 1.5]}},
-    "no dropout": {"network": {"dropout": 0.0}},
+    "batches of 64": {"training": {"batch_size": 64}},
 }
 """Name -> tables -> keys with other values; a table with another `kind` is replaced."""
 
