@@ -207,6 +207,19 @@ def test_images_that_change_while_they_are_packed_end_it_and_when_they_are_resto
     bench.finish(PACK, out)
 
 
+@pytest.mark.parametrize("command", [PREDICT, EVALUATE], ids=lambda command: command.name)
+def test_a_truncated_checkpoint_is_one_message_and_when_it_is_restored_the_result_is_the_same(
+    command: Command, bench: Bench, tmp_path: Path
+) -> None:
+    run, out = shutil.copytree(bench.inputs.run, tmp_path / "run"), tmp_path / "out"
+    out.mkdir()
+    best = run / "member-01" / "best.safetensors"
+    os.truncate(best, best.stat().st_size // 2)
+    code, said = bench.starter.run(command.line(replace(bench.inputs, run=run), out), out)
+    assert (code, is_one_message(said), f"{best}: the checkpoint is damaged" in said) == (1, True, True), said
+    bench.finish(command, out)
+
+
 def spoil(path: Path, damage: str) -> None:
     """Delete a file, write zeros over it, or make it longer or empty."""
     if damage == "deleted":
