@@ -22,6 +22,7 @@ import psutil
 
 import predict
 import train
+from ensemble.run import current_versions
 from loop import Training
 
 SETTLED = 20
@@ -143,7 +144,8 @@ def main(shards: Path, epochs: int, predict_every: int, minutes: float, crop_px:
             lambda: train.main(training, standalone_mode=False), predict_now_and_then, limit_s=60 * minutes
         )
     summary = summarise(held)
-    out.write_text(json.dumps({"summary": summary, "held": [asdict(each) for each in held]}, indent=1) + "\n")
+    saved = {"versions": current_versions(), "summary": summary, "held": [asdict(each) for each in held]}
+    out.write_text(json.dumps(saved, indent=1) + "\n")
     click.echo(json.dumps(summary, indent=1))
 
 

@@ -84,6 +84,13 @@ def test_the_page_about_object_stores(
     assert list((tmp_path / "cache").glob("*/test-000000.tar"))
 
 
+def test_every_test_that_the_page_on_reliability_names_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "reliability.md").read_text()))
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 20
+    assert {name for name in named if f"def {name}(" not in tests} == set()
+
+
 def test_every_message_that_the_troubleshooting_quotes_is_the_programs_own() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text()
     quoted = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)

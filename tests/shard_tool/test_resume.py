@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from kaggle_download import Download, contents, jpeg, pack, write_slow_source
 
@@ -82,6 +83,22 @@ def test_ctrl_c_exits_130_and_says_how_to_resume(
     assert not (out / "manifest.json").exists()
     assert pack(slow_source, out, "--resume", "--workers", 2).exit_code == 0
     assert contents(out) == slow_packed
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_one_message_and_what_is_finished_is_kept(
+    running: subprocess.Popen[str], slow_source: Path, slow_packed: dict[str, bytes], tmp_path: Path
+) -> None:
+    """As the system does where memory runs out."""
+    workers = [each for child in psutil.Process(running.pid).children() for each in child.children()]
+    assert len(workers) == 2
+    workers[0].kill()
+    _, errors = running.communicate(timeout=20)
+    assert running.returncode == 1
+    assert "a worker process was killed, perhaps for want of memory" in errors
+    assert "Traceback" not in errors
+    assert pack(slow_source, tmp_path / "out", "--resume", "--workers", 2).exit_code == 0
+    assert contents(tmp_path / "out") == slow_packed
 
 
 @pytest.mark.slow
