@@ -116,10 +116,7 @@ class Journal:
         """
         with ExitStack() as stack:
             with output_errors(self.out):
-                if isinstance(self._folder, RemotePath):
-                    self._held = stack.enter_context(claimed(self._folder))
-                else:
-                    stack.enter_context(self._locked(self._folder))
+                self._lock(stack)
                 is_begun = self._plan.exists() or any(entry.name != JOURNAL_NAME for entry in self.out.iterdir())
             if is_begun:
                 check_out(self.out, overwrite=overwrite, resume=resume)
@@ -189,6 +186,17 @@ class Journal:
         with output_errors(self.out):
             self._delete(only_temporary=True)
             self._plan.unlink()
+        self._remove()
+
+    def tidy(self) -> None:
+        """Remove what is left of the journal of a finished pack that was killed while it removed it."""
+        if self._folder.exists():
+            with suppress(OSError, OutputError), ExitStack() as stack:
+                self._lock(stack)
+                if not self._plan.exists():
+                    self._remove()
+
+    def _remove(self) -> None:
         if isinstance(self._folder, RemotePath):
             with suppress(OSError):
                 remove_files(path for path in self._folder.iterdir() if not _is_lock(path))
@@ -197,6 +205,12 @@ class Journal:
 
     def _entry(self, name: str) -> AnyPath:
         return self._folder / Path(name).with_suffix(".json").name
+
+    def _lock(self, stack: ExitStack) -> None:
+        if isinstance(self._folder, RemotePath):
+            self._held = stack.enter_context(claimed(self._folder))
+        else:
+            stack.enter_context(self._locked(self._folder))
 
     @contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:

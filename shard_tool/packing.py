@@ -64,6 +64,7 @@ def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
                 f"{out.folder}: finished with --no-decode; pass --overwrite to pack again, decoding all"
             )
         _check_same_samples(make_plan(options), manifest, out.folder)
+        Journal(out.folder).tidy()
         return manifest
     check_out(out.folder, overwrite=out.overwrite, resume=out.resume)
     return None

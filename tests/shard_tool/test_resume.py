@@ -267,6 +267,18 @@ def test_out_below_a_file_is_one_message(kaggle: Path, tmp_path: Path) -> None:
         assert "ot a " in result.stderr  # "not a folder" or "Not a directory"
 
 
+def test_resuming_what_was_killed_while_it_removed_its_journal_removes_the_rest(
+    kaggle: Path, packed: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(packed, tmp_path / "out")
+    (out / ".pack").mkdir()
+    for name in ("lock", "train-000000.json"):
+        (out / ".pack" / name).touch()
+    assert pack(kaggle, out, "--resume").exit_code == 0
+    assert contents(out) == contents(packed)
+    assert not (out / ".pack").exists()
+
+
 def test_resuming_what_was_finished_from_another_layout_of_the_same_does_nothing(
     kaggle: Path, whole_download: Download, tmp_path: Path
 ) -> None:
