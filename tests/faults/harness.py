@@ -241,7 +241,7 @@ def disk(folder: Path, *, kib: int = 0, image: Path | None = None) -> Iterator[P
     try:
         yield folder
     finally:
-        subprocess.run(["umount", folder], check=True)
+        subprocess.run(["umount", "--lazy", folder], check=True)  # a killed process may still be ending
 
 
 def remount(folder: Path, options: str) -> None:
