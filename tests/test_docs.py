@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from making import make_image
 from s3_server import S3Server
 from test_readme import ROOT, run
+from torch.distributed.run import get_args_parser
 
 from galaxy_zoo.labels import read_votes
 from galaxy_zoo.submission import read_submission
@@ -99,3 +100,15 @@ def test_every_message_that_the_troubleshooting_quotes_is_the_programs_own() -> 
     text = re.sub(r'"\s*f?"', "", code)  # a string that is written in several parts
     assert len(quoted) > 20
     assert [words for words in quoted if words not in text] == []
+
+
+@pytest.mark.parametrize("script", ["train", "predict"])
+def test_the_page_on_clusters_gives_torchrun_what_it_and_the_scripts_take(script: str) -> None:
+    """Ranks on two hosts are run by tests/test_parallel.py."""
+    [text] = [block for block in blocks("clusters.md", "sh") if "torchrun" in block]
+    [command] = [line for line in text.replace("\\\n", " ").splitlines() if f"{script}.py" in line]
+    before, after = command.split(f"{script}.py")
+    program, *arguments = before.split()
+    assert program == "torchrun"
+    assert get_args_parser().parse_args([*arguments, f"{script}.py"]).nnodes == "2"
+    import_module(script).main.make_context(script, after.split(), resilient_parsing=False)
