@@ -1,7 +1,5 @@
 """How a command talks: what its paths may be, progress on stderr, and errors as one line and exit code 1."""
 
-import atexit
-import gc
 import signal
 import sqlite3
 import sys
@@ -26,9 +24,6 @@ NO_MEMORY = (
 """What torch, CUDA, DALI, C++, libraries and threads say when there is none, in errors of any kind."""
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-# When it ends, Python looks for cycles in all that was imported; with torch that takes longer than importing torch.
-atexit.register(gc.freeze)
 
 
 class Command(click.Command):

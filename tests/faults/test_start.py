@@ -1,4 +1,4 @@
-"""Ctrl-C in the seconds before a command begins, while its packages are imported."""
+"""The seconds before a command begins, while its packages are imported, and those in which it ends."""
 
 import signal
 import subprocess
@@ -22,6 +22,14 @@ def test_ctrl_c_while_a_script_starts_shows_no_traceback(script: str) -> None:
         said, errors = process.communicate(timeout=60)
     assert process.returncode in (-signal.SIGINT, 130)
     assert (said, errors) == ("", "")
+
+
+def test_a_command_that_has_ended_well_says_no_more() -> None:
+    """Libraries that are not taken down as they expect complain on stderr, as Triton's of types that were leaked."""
+    command = [sys.executable, ROOT / "train.py", "--list"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "small_data" in ended.stdout
+    assert ended.stderr == ""
 
 
 def _maps(pid: int) -> str:
