@@ -116,6 +116,7 @@ def elastic(folder: Path, *arguments: object, agents: int, ranks: int) -> Iterat
     script = [ROOT / "train.py", *arguments, "--device", "cpu", "--threads", "1", "--resume"]
     everything = [*command, *meeting, "--rdzv-id", "job", "--max-restarts", "2", *map(str, script)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(ROOT)}
+    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # else a rank may look for one of before the restart
     with (folder / "log").open("w") as log:
         jobs = [subprocess.Popen(everything, env=environment, stderr=log, text=True) for _ in range(agents)]
         try:
