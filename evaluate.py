@@ -118,7 +118,6 @@ def open_folds(source: Shards, folds: Sequence[Sequence[Run]]) -> Sets:
     Raises:
         RunError: a galaxy was held out by several runs of a cross-validation, or none by one of each.
     """
-    source.shard_set.need("train")
     for runs in folds:
         held_out: dict[str, Run] = {}
         for run in runs:
@@ -132,6 +131,7 @@ def open_folds(source: Shards, folds: Sequence[Sequence[Run]]) -> Sets:
     shards = tuple(s for s in source.training_shards if all(s.name in names for names in unseen_by))
     if not shards:
         raise RunError("no galaxy was held out by a run of each recipe; name runs of the same folds")
+    source.shard_set.need("train")
     return Sets(_open(source, shards), None, mean_votes(_open(source, source.training_shards).samples.votes))
 
 
@@ -218,6 +218,23 @@ def predict_out_of_fold(name: str, folds: Sequence[Sequence[TrainedMember]], set
     runs = [trained[0].run for trained in folds]
     validation = np.concatenate([votes[shard.name] for shard in shards], axis=2)
     return Prediction(name, runs[0], validation, folds=tuple(runs[1:]))
+
+
+def predict_runs(runs: Sequence[Run], members: Sequence[TrainedMember], sets: Sets) -> tuple[Prediction, ...]:
+    """Each run by itself."""
+    names = _names(runs)
+    return tuple(predict_run(name, _of_run(members, run), sets) for name, run in zip(names, runs, strict=True))
+
+
+def predict_folds(
+    folds: Sequence[Sequence[Run]], members: Sequence[TrainedMember], sets: Sets
+) -> tuple[Prediction, ...]:
+    """Each cross-validation by itself."""
+    names = _numbered([runs[0].recipe.name for runs in folds])
+    return tuple(
+        predict_out_of_fold(name, [_of_run(members, run) for run in runs], sets)
+        for name, runs in zip(names, folds, strict=True)
+    )
 
 
 def embed(network: nn.Module, part: Part, view: View, count: int) -> Floats:
@@ -362,14 +379,9 @@ def main(
             validation=validation,
             training=None if sets.training is None else _scored(sets.training),
             mean_votes=sets.mean_votes,
-            predictions=tuple(
-                predict_out_of_fold(name, [_of_run(members, run) for run in runs], sets)
-                for runs, name in zip(folds, _numbered([runs[0].recipe.name for runs in folds]), strict=True)
-            )
-            or tuple(
-                predict_run(name, _of_run(members, run), sets)
-                for run, name in zip(trained, _names(trained), strict=True)
-            ),
+            predictions=predict_folds(folds, members, sets)
+            if out_of_fold
+            else predict_runs(trained, members, sets),
         )
         # What a network looks at, and how it sets galaxies apart, is that of one network on galaxies new to it.
         sections = [] if out_of_fold else network_sections(evidence, members[0], sets, wanted)

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from benchmarks.accuracy import RESULTS, Entry, Plan, make_shards, measure
+from benchmarks.accuracy import Entry, Plan, make_shards, measure, measuring_options
 from ensemble.recipe import load_recipe
 from galaxy_zoo.console import Command
 from galaxy_zoo.files import write_text
@@ -51,13 +51,9 @@ def to_toml(table: Mapping[str, Mapping[str, Any]]) -> str:
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("kaggle", type=click.Path(exists=True, path_type=Path))
 @click.option("--recipe", default="small_data", help="The one to change.")
-@click.option("--out", default="accuracy", type=click.Path(path_type=Path), help="For shards, recipes and runs.")
-@click.option("--results", default=RESULTS, type=click.Path(path_type=Path), help="For ablations-RECIPE.json.")
-@click.option("--fold", default="4/5", help="The one held out, k/K of the labelled galaxies.")
 @click.option("--epochs", default=12, type=click.IntRange(1), help="Of each variant.")
 @click.option("--members", default=2, type=click.IntRange(1), help="Networks of each variant, of different seeds.")
-@click.option("--views", default=16, type=click.IntRange(1), help="Test-time views.")
-@click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there.")
+@measuring_options
 def main(
     *,
     kaggle: Path,

@@ -33,7 +33,7 @@ from ensemble.checkpoint import Position, positions
 from ensemble.predicting import find_members
 from ensemble.recipe import load_recipe
 from ensemble.run import RUN_NAME, Run, load_run
-from galaxy_zoo.console import Command
+from galaxy_zoo.console import Command, options
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import write_text
 from galaxy_zoo.manifest import MANIFEST_NAME
@@ -251,16 +251,26 @@ def measure(plan: Plan, entry: Entry, reference: Floats | None) -> tuple[dict[st
     return result, errors
 
 
+measuring_options = options(
+    click.option(
+        "--out", default="accuracy", type=click.Path(path_type=Path), help="For shards, recipes and runs."
+    ),
+    click.option("--results", default=RESULTS, type=click.Path(path_type=Path), help="For the scores, as JSON."),
+    click.option("--fold", default="4/5", help="The one held out, k/K of the labelled galaxies."),
+    click.option("--views", default=16, type=click.IntRange(1), help="Test-time views."),
+    click.option(
+        "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there."
+    ),
+)
+"""Of this benchmark and benchmarks.ablations."""
+
+
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("kaggle", type=click.Path(exists=True, path_type=Path))
 @click.argument("entries", nargs=-1, required=True)
 @click.option("--partly", type=click.Path(exists=True, path_type=Path), help="Folder of partly labelled galaxies.")
-@click.option("--out", default="accuracy", type=click.Path(path_type=Path), help="For shards and runs.")
-@click.option("--results", default=RESULTS, type=click.Path(path_type=Path), help="For accuracy-*.json.")
-@click.option("--fold", default="4/5", help="The one held out, k/K of the labelled galaxies.")
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the recipes', to try it out.")
-@click.option("--views", default=16, type=click.IntRange(1), help="Test-time views.")
-@click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there.")
+@measuring_options
 def main(
     *,
     kaggle: Path,

@@ -3,7 +3,7 @@
 recipe.py      a recipe: one strict TOML file a published system (recipes/*.toml)
 strict.py      tables of TOML to dataclasses: an unknown key is an error that names the nearest known one
 networks.py    images -> logits: the kinds of network, from
-  convolutional.py  plain and residual convolutions, CBAM, linear layers
+  convolutional.py  convolutions, CBAM, linear layers
   dieleman.py       the 16 parts of the challenge's winner
   backbones.py      timm's networks with their pretrained weights
 heads.py       logits -> votes

@@ -1,13 +1,10 @@
-"""Networks made of torch's layers: plain and residual convolutions, and linear layers alone."""
+"""Networks made of torch's layers: convolutions, and linear layers alone."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from timm.layers.cbam import ChannelAttn
-from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from galaxy_zoo.errors import RunError
@@ -119,80 +116,6 @@ class LinNet:
             layers += [nn.Linear(inputs, width), nn.ReLU(inplace=True)]
             inputs = width
         return initialised(nn.Sequential(*layers, nn.Linear(inputs, outputs)), self.initial)
-
-
-@dataclass(frozen=True)
-class Residual:
-    """Residual stages for small images on few cores: a 5 x 5 convolution of stride 2, then stages of basic blocks.
-
-    Each stage after the first halves the resolution; the last layer gets the mean over the pixels.
-
-    channels, blocks: one a stage; the stem has the channels of the first. dropout: before the last layer.
-    drop_path: share of samples for which the last block is skipped in training, less in the blocks before.
-
-    Source: He et al. 2016 (basic blocks); He et al. 2019, "Bag of Tricks", ResNet-D (the mean pool of shortcuts);
-    Huang et al. 2016 (skipped blocks).
-    """
-
-    num_turns: ClassVar[int] = 1
-
-    channels: tuple[int, ...]
-    blocks: tuple[int, ...]
-    dropout: float = 0.0
-    drop_path: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where the lists do not fit each other."""
-        if len(self.channels) != len(self.blocks) or not self.channels:
-            raise ValueError(f"{len(self.channels)} channels for {len(self.blocks)} stages of blocks")
-        if min(*self.channels, *self.blocks) < 1:
-            raise ValueError("channels and blocks must all be at least 1")
-        if not (0 <= self.dropout < 1 and 0 <= self.drop_path < 1):
-            raise ValueError("dropout and drop_path must be in [0, 1)")
-
-    def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
-        """See `Network`. Each block starts as the identity."""
-        width = self.channels[0]
-        layers: list[nn.Module] = [
-            nn.Conv2d(3, width, 5, stride=2, padding=2, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        ]
-        last_block = max(1, sum(self.blocks) - 1)
-        rates = iter([self.drop_path * block / last_block for block in range(sum(self.blocks))])
-        for stage, (channels, blocks) in enumerate(zip(self.channels, self.blocks, strict=True)):
-            for block in range(blocks):
-                stride = 2 if stage and not block else 1
-                layers.append(BasicBlock(width, channels, stride=stride, drop_path=next(rates)))
-                width = channels
-        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(self.dropout), nn.Linear(width, outputs)]
-        return nn.Sequential(*layers)
-
-
-class BasicBlock(nn.Module):
-    """relu(shortcut(x) + conv(relu(conv(x)))), each convolution with batch norm."""
-
-    def __init__(self, inputs: int, channels: int, *, stride: int, drop_path: float) -> None:
-        super().__init__()
-        convolution: Callable[..., nn.Conv2d] = partial(nn.Conv2d, kernel_size=3, padding=1, bias=False)
-        last_norm = nn.BatchNorm2d(channels)
-        nn.init.zeros_(last_norm.weight)
-        self.residual = nn.Sequential(
-            convolution(inputs, channels, stride=stride),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-            convolution(channels, channels),
-            last_norm,
-            DropPath(drop_path),
-        )
-        pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
-        widen = nn.Conv2d(inputs, channels, 1, bias=False) if inputs != channels else nn.Identity()
-        self.shortcut = nn.Sequential(pool, widen)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Shape (batch, channels, size / stride, size / stride)."""
-        total: Tensor = self.shortcut(images) + self.residual(images)
-        return total.relu()
 
 
 class Cbam(nn.Module):

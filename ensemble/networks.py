@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 from torch import nn
 
 from ensemble.backbones import Timm
-from ensemble.convolutional import Cnn, LinNet, Residual
+from ensemble.convolutional import Cnn, LinNet
 from ensemble.dieleman import Dieleman
 
 
@@ -27,6 +27,5 @@ NETWORKS: dict[str, type[Network]] = {
     "cnn": Cnn,
     "dieleman": Dieleman,
     "linnet": LinNet,
-    "residual": Residual,
     "timm": Timm,
 }

@@ -146,14 +146,14 @@ def started_by_torchrun(device: torch.device, parallel: Parallel = "members") ->
     Ranks talk over gloo, but for the gradients of GPUs.
 
     Raises:
-        RunError: another rank has gone in the middle of it.
+        RunError: another rank has gone, or is not met.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks(parallel=parallel)
         return
     over_nccl = device.type == "cuda" and parallel == "data"
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if over_nccl else "gloo", timeout=LONGEST_WAIT)
     try:
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if over_nccl else "gloo", timeout=LONGEST_WAIT)
         local_rank, local_world_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), parallel, local_rank, local_world_size)
     except RuntimeError as error:
@@ -164,4 +164,5 @@ def started_by_torchrun(device: torch.device, parallel: Parallel = "members") ->
             "--max-restarts torchrun starts all again, and train.py --resume goes on from the last checkpoint"
         ) from error
     finally:
-        distributed.destroy_process_group()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()

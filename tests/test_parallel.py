@@ -14,11 +14,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 from test_train import RECIPE, metrics, run, run_and_interrupt, same, weights
+from torch import distributed
 from torch.distributed import TCPStore
 
 import predict
 from ensemble.checkpoint import load_state, positions
-from ensemble.ranks import Ranks
+from ensemble.ranks import Ranks, started_by_torchrun
 from galaxy_zoo.errors import RunError
 
 ROOT = Path(__file__).parents[1]
@@ -147,6 +148,22 @@ def wait_for_checkpoint(out: Path) -> None:
     while not (member.exists() and any(position.step for position in positions(member))):
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_a_rank_that_finds_no_other_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a restart, where it may look for one that has died; torch says so in a RuntimeError of many lines."""
+
+    def refuse(*args: object, **options: object) -> None:
+        raise RuntimeError("Gloo connectFullMesh failed with [gloo/pair.cc:152] Connection refused\nmore")
+
+    monkeypatch.setattr(distributed, "init_process_group", refuse)
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with (
+        pytest.raises(RunError, match=r"rank 0 waits in vain for another one \(Gloo .* refused\); with"),
+        started_by_torchrun(torch.device("cpu")),
+    ):
+        pass
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ensemble.backbones import Timm
-from ensemble.convolutional import Cbam, Cnn, LinNet, Residual
+from ensemble.convolutional import Cbam, Cnn, LinNet
 from ensemble.dieleman import Dieleman, MaxNormLinear, Maxout, Merge, Parts
 from ensemble.parts import corner_parts
 from galaxy_zoo.errors import RunError
@@ -68,14 +68,6 @@ def test_heads_of_each_question_side_by_side_are_one_linear_layer() -> None:
     one.bias.data = torch.cat([head.bias for head in heads])
     features = torch.rand(5, 300)
     assert torch.allclose(one(features), torch.cat([head(features) for head in heads], dim=1), atol=1e-6)
-
-
-def test_a_residual_network_starts_as_its_shortcuts() -> None:
-    network = Residual((8, 16), (2, 1)).build(size_px=32, outputs=5, pretrained=False)
-    block = network[3]
-    images = torch.rand(2, 8, 16, 16)
-    assert torch.equal(block(images), images)
-    assert network(torch.rand(2, 3, 33, 33)).shape == (2, 5)
 
 
 def test_xavier_weights_are_drawn_from_their_range() -> None:

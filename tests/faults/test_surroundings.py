@@ -144,19 +144,19 @@ def stopped(command: Command, inputs: Inputs, bench: Bench, out: Path) -> Iterat
         process.code()
 
 
-def on_a_copy(bench: Bench, folder: Path) -> Inputs:
-    """The same inputs, their shards and images in a copy that may be spoilt."""
-    on = bench.inputs
+def on_a_copy(bench: Bench, folder: Path) -> tuple[Inputs, Path]:
+    """The same inputs, their shards and images in a copy that may be spoilt, and an empty folder for the output."""
+    on, out = bench.inputs, folder / "out"
+    out.mkdir()
     shards, kaggle = (shutil.copytree(each, folder / each.name) for each in (on.shards, on.kaggle))
-    return replace(on, shards=shards, kaggle=kaggle)
+    return replace(on, shards=shards, kaggle=kaggle), out
 
 
 @pytest.mark.parametrize("command", [STREAMED, PREDICT], ids=lambda command: command.name)
 def test_shards_that_are_deleted_meanwhile_are_read_to_the_end(
     command: Command, bench: Bench, tmp_path: Path
 ) -> None:
-    on, out = on_a_copy(bench, tmp_path), tmp_path / "out"
-    out.mkdir()
+    on, out = on_a_copy(bench, tmp_path)
     with stopped(command, on, bench, out) as process:
         for path in on.shards.glob("*.tar"):
             path.unlink()
@@ -179,8 +179,7 @@ def test_shards_that_change_meanwhile_end_the_command_and_when_they_are_restored
     command: Command, damage: str, message: str | None, bench: Bench, tmp_path: Path
 ) -> None:
     """Without a message: a page of a mapped file that is not there any more is a SIGBUS, which nobody can catch."""
-    on, out = on_a_copy(bench, tmp_path), tmp_path / "out"
-    out.mkdir()
+    on, out = on_a_copy(bench, tmp_path)
     with stopped(command, on, bench, out) as process:
         for path in on.shards.glob("*.tar"):
             spoil(path, damage)
@@ -198,8 +197,7 @@ def test_shards_that_change_meanwhile_end_the_command_and_when_they_are_restored
 def test_images_that_change_while_they_are_packed_end_it_and_when_they_are_restored_it_goes_on(
     damage: str, bench: Bench, tmp_path: Path
 ) -> None:
-    on, out = on_a_copy(bench, tmp_path), tmp_path / "out"
-    out.mkdir()
+    on, out = on_a_copy(bench, tmp_path)
     with stopped(ALONE, on, bench, out) as process:
         for path in on.kaggle.rglob("*.jpg"):
             spoil(path, damage)

@@ -107,6 +107,20 @@ def wait_for_a_shard(out: Path) -> None:
         time.sleep(0.005)
 
 
+def pack_and_disturb(bucket: Path, disturb: Callable[[], object]) -> Any:
+    """Pack a zip in a bucket, and do something as soon as the first shard is there."""
+
+    def wait_and_disturb() -> None:
+        wait_for_a_shard(bucket / "out")
+        disturb()
+
+    thread = threading.Thread(target=wait_and_disturb)
+    thread.start()
+    result = pack(url(bucket / "source.zip"), url(bucket / "out"))
+    thread.join()
+    return result
+
+
 def is_begun_by(expected: dict[str, bytes], out: Path) -> bool:
     """Whether a pack is not finished, and every object under a final name is whole."""
     final = {path.name: path.read_bytes() for path in out.glob("t*-*") if path.suffix in (".tar", ".idx")}
@@ -145,15 +159,11 @@ def test_a_server_killed_and_started_again_is_waited_for(
     download.write_one_zip(bucket / "source.zip")
 
     def interrupt() -> None:
-        wait_for_a_shard(bucket / "out")
         server.kill()
         time.sleep(0.5)
         server.start()
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    result = pack(url(bucket / "source.zip"), url(bucket / "out"))
-    thread.join()
+    result = pack_and_disturb(bucket, interrupt)
     assert result.exit_code == 0, result.stderr
     assert contents(bucket / "out") == contents(packed)
 
@@ -165,14 +175,10 @@ def test_a_server_that_hangs_is_waited_for(
     download.write_one_zip(bucket / "source.zip")
 
     def hang() -> None:
-        wait_for_a_shard(bucket / "out")
         with server.silent():
             time.sleep(1)
 
-    thread = threading.Thread(target=hang)
-    thread.start()
-    result = pack(url(bucket / "source.zip"), url(bucket / "out"))
-    thread.join()
+    result = pack_and_disturb(bucket, hang)
     assert result.exit_code == 0, result.stderr
     assert contents(bucket / "out") == contents(packed)
 
@@ -184,16 +190,8 @@ def test_a_server_that_hangs_for_good_is_one_error_and_nothing_is_lost(
     monkeypatch.setenv(stores.RETRY_VARIABLE, "0.5")
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.5}})
     download.write_one_zip(bucket / "source.zip")
-
-    def hang() -> None:
-        wait_for_a_shard(bucket / "out")
-        silence.enter_context(server.silent())
-
-    thread = threading.Thread(target=hang)
     with ExitStack() as silence:
-        thread.start()
-        result = pack(url(bucket / "source.zip"), url(bucket / "out"))
-        thread.join()
+        result = pack_and_disturb(bucket, lambda: silence.enter_context(server.silent()))
     assert result.exit_code == 1
     assert "the store fails for" in result.stderr
     assert is_begun_by(contents(packed), bucket / "out")
@@ -211,15 +209,7 @@ def test_a_server_gone_for_good_is_one_error_and_nothing_is_lost(
 ) -> None:
     monkeypatch.setenv(stores.RETRY_VARIABLE, "0.5")
     download.write_one_zip(bucket / "source.zip")
-
-    def interrupt() -> None:
-        wait_for_a_shard(bucket / "out")
-        server.kill()
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    result = pack(url(bucket / "source.zip"), url(bucket / "out"))
-    thread.join()
+    result = pack_and_disturb(bucket, server.kill)
     server.start()
     assert result.exit_code == 1
     assert "the store fails for" in result.stderr
