@@ -20,6 +20,7 @@ class Cnn:
 
     channels, kernels: one a block. grey: takes the first channel only, of a view that is grey. padding: "same"
     keeps the size before the pool, "valid" does not pad. pools: "max" or "mean" for each block; none: all "max".
+    pool_first: pools come right after the convolutions, which leaves the layers after them a quarter of the pixels.
     cbam_reduction: of the channel attention's middle layer; 0 is no CBAM. squeeze: channels of a last 1 x 1
     convolution with batch norm and ReLU; 0 is none. features: what the linear layers get of the last block,
     "flatten" or the "mean" over its pixels. hidden: widths of the linear layers before the last.
@@ -34,6 +35,7 @@ class Cnn:
     padding: Literal["same", "valid"] = "same"
     batch_norm: bool = False
     pools: tuple[str, ...] = ()
+    pool_first: bool = False
     cbam_reduction: int = 0
     squeeze: int = 0
     features: Literal["flatten", "mean"] = "flatten"
@@ -73,14 +75,14 @@ class Cnn:
         return initialised(nn.Sequential(*layers, *self._linear(features, outputs)), self.initial)
 
     def _block(self, inputs: int, channels: int, kernel: int, pool: str) -> list[nn.Module]:
-        padding = kernel // 2 if self.padding == "same" else 0
-        return [
-            nn.Conv2d(inputs, channels, kernel, padding=padding),
+        convolution = nn.Conv2d(inputs, channels, kernel, padding=kernel // 2 if self.padding == "same" else 0)
+        pooling = nn.MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2)
+        rest = [
             *([nn.BatchNorm2d(channels)] if self.batch_norm else []),
             nn.ReLU(inplace=True),
             *([Cbam(channels, self.cbam_reduction)] if self.cbam_reduction else []),
-            nn.MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2),
         ]
+        return [convolution, pooling, *rest] if self.pool_first else [convolution, *rest, pooling]
 
     def _linear(self, inputs: int, outputs: int) -> list[nn.Module]:
         layers: list[nn.Module] = []

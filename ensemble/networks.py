@@ -12,6 +12,7 @@ from torch import nn
 from ensemble.backbones import Timm
 from ensemble.convolutional import Cnn, LinNet
 from ensemble.dieleman import Dieleman
+from ensemble.equivariant import GroupCnn
 
 
 class Network(Protocol):
@@ -26,6 +27,7 @@ class Network(Protocol):
 NETWORKS: dict[str, type[Network]] = {
     "cnn": Cnn,
     "dieleman": Dieleman,
+    "group_cnn": GroupCnn,
     "linnet": LinNet,
     "timm": Timm,
 }

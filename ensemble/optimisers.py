@@ -1,23 +1,29 @@
-"""Optimisers and learning-rate schedules: torch's own, described in a recipe."""
+"""Optimisers and learning-rate schedules: torch's and timm's own, described in a recipe."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
 from timm.optim._param_groups import param_groups_layer_decay
+from timm.optim.muon import Muon
 from torch import nn
 from torch.optim import lr_scheduler
 
 
 @dataclass(frozen=True)
 class Optimiser:
-    """One of torch's optimisers. momentum and nesterov are SGD's only.
+    """One of torch's optimisers, or timm's Muon. momentum and nesterov are SGD's only.
+
+    Muon makes the update of each weight matrix (of a convolution: outputs x the rest) orthogonal, with steps as large
+    as AdamW's, and leaves biases and norms to AdamW. It takes more time a step, and fewer steps.
+    Source: Jordan et al. 2024, Muon: an optimizer for hidden layers in neural networks; the size of its steps: Liu et
+    al. 2025, Muon is scalable for LLM training.
 
     layer_decay: the learning rate of a layer is this much lower than that of the layer after it, as timm counts
     layers; weights of one dimension then have no weight decay. 1: all have the same.
     """
 
-    kind: Literal["adam", "adamw", "adamax", "sgd"]
+    kind: Literal["adam", "adamw", "adamax", "muon", "sgd"]
     lr: float
     weight_decay: float = 0.0
     momentum: float = 0.0
@@ -50,6 +56,8 @@ class Optimiser:
                 return torch.optim.AdamW(parameters, fused=fused, **shared)
             case "adamax":
                 return torch.optim.Adamax(parameters, **shared)
+            case "muon":
+                return Muon(parameters, **shared)
             case "sgd":
                 return torch.optim.SGD(
                     parameters, momentum=self.momentum, nesterov=self.nesterov, fused=fused, **shared

@@ -16,16 +16,17 @@ TREE = load_tree("gz2-kaggle")
 CPU = torch.device("cpu")
 
 
-def recipe(**network: object) -> Recipe:
+def recipe(*, optimiser: str = "adamw", **network: object) -> Recipe:
     """`quick`, smaller."""
     table = tomllib.loads(resources.files("ensemble.recipes").joinpath("quick.toml").read_text())
     table["network"] |= {"channels": [8, 16], "kernels": [3, 3], **network}
     table["view"]["size_px"] = 16
+    table["optimiser"]["kind"] = optimiser
     return recipe_from_table(table, "small", where="small")
 
 
-def make(seed: int = 0, **network: object) -> Member:
-    return Member(recipe(**network), TREE, seed=seed, steps_per_epoch=4, device=CPU)
+def make(seed: int = 0, *, optimiser: str = "adamw", **network: object) -> Member:
+    return Member(recipe(optimiser=optimiser, **network), TREE, seed=seed, steps_per_epoch=4, device=CPU)
 
 
 def batches(count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -46,17 +47,21 @@ def test_a_member_learns_a_batch_by_heart() -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_a_member_taken_up_from_its_state_ends_with_the_same_weights(dropout: float) -> None:
-    unbroken = make(dropout=dropout)
+def test_a_member_taken_up_from_its_checkpoint_ends_with_the_same_weights(
+    dropout: float, optimiser: str, tmp_path: Path
+) -> None:
+    unbroken = make(dropout=dropout, optimiser=optimiser)
     for images, votes in batches(6):
         unbroken.step(images, votes)
-    first = make(dropout=dropout)
+    first = make(dropout=dropout, optimiser=optimiser)
     for images, votes in batches(6)[:3]:
         first.step(images, votes)
-    second = make(seed=9, dropout=dropout)
+    save_state(tmp_path / "first.safetensors", first.state())
+    second = make(seed=9, dropout=dropout, optimiser=optimiser)
     second._seed = 0
-    second.load_state(first.state())
+    second.load_state(load_state(tmp_path / "first.safetensors"))
     for images, votes in batches(6)[3:]:
         second.step(images, votes)
     assert equal(unbroken, second)

@@ -54,6 +54,25 @@ def test_cbam_adds_what_it_attends_to() -> None:
     assert 0 < added.min() < added.max() < 1
 
 
+def test_a_pool_of_maxima_may_come_before_the_relu_or_after() -> None:
+    after, before = (
+        Cnn((4, 8), (3, 3), pool_first=first).build(size_px=12, outputs=2, pretrained=False)
+        for first in (False, True)
+    )
+    before.load_state_dict(dict(zip(before.state_dict(), after.state_dict().values(), strict=True)))
+    images = torch.rand(2, 3, 12, 12)
+    assert torch.equal(after(images), before(images))
+
+
+def test_batch_norm_counts_pooled_pixels_where_the_pool_comes_first() -> None:
+    network = Cnn((4,), (3,), batch_norm=True, pool_first=True).build(size_px=12, outputs=2, pretrained=False)
+    shapes = []
+    norm = next(layer for layer in network if isinstance(layer, nn.BatchNorm2d))
+    norm.register_forward_hook(lambda _, inputs, __: shapes.append(inputs[0].shape))
+    network(torch.rand(2, 3, 12, 12))
+    assert shapes == [(2, 4, 6, 6)]
+
+
 def test_a_grey_network_looks_at_one_channel() -> None:
     for kind in (Cnn((4,), (3,), grey=True), LinNet((8,), grey=True)):
         network = kind.build(size_px=8, outputs=3, pretrained=False).eval()

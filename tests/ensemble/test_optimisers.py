@@ -1,6 +1,7 @@
 import pytest
 import timm
 import torch
+from timm.optim import Muon
 from torch import nn
 
 from ensemble.optimisers import Constant, Cosine, OneCycle, Optimiser, Schedule, Step, WarmRestarts
@@ -90,11 +91,25 @@ def test_one_cycle_survives_however_short_the_training(steps: int, warmup: float
         ("adam", torch.optim.Adam),
         ("adamw", torch.optim.AdamW),
         ("adamax", torch.optim.Adamax),
+        ("muon", Muon),
         ("sgd", torch.optim.SGD),
     ],
 )
-def test_optimisers_are_torchs_own(kind: str, expected: type) -> None:
+def test_optimisers_are_torchs_and_timms_own(kind: str, expected: type) -> None:
     optimiser = Optimiser(kind, 0.2, weight_decay=0.3).build(nn.Linear(1, 1), fused=False)
     assert type(optimiser) is expected
     assert optimiser.param_groups[0]["lr"] == 0.2
     assert optimiser.param_groups[0]["weight_decay"] == 0.3
+
+
+def test_a_step_of_muon_is_orthogonal_for_matrices_and_filters_alike() -> None:
+    torch.manual_seed(0)
+    layers = nn.ModuleList([nn.Linear(12, 6, bias=False), nn.Conv2d(3, 8, 3, bias=False)])
+    before = [each.weight.detach().clone() for each in layers]
+    optimiser = Optimiser("muon", 0.1).build(layers, fused=False)
+    for each in layers:
+        each.weight.grad = torch.randn_like(each.weight)
+    optimiser.step()
+    for each, was in zip(layers, before, strict=True):
+        values = torch.linalg.svdvals((each.weight.detach() - was).flatten(1))
+        assert values.min() > 0.5 * values.max()  # the iteration is coarse on purpose

@@ -86,7 +86,7 @@ def test_the_first_steps_on_a_gpu_have_the_losses_of_a_cpu() -> None:
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=0.05)
 
 
-@pytest.mark.parametrize("kind", ["adam", "adamw", "adamax", "sgd"])
+@pytest.mark.parametrize("kind", ["adam", "adamw", "adamax", "muon", "sgd"])
 def test_a_member_taken_up_from_a_checkpoint_goes_on_the_same(kind: str, tmp_path: Path) -> None:
     unbroken = make(kind)
     for step in range(2):

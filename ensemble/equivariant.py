@@ -1,0 +1,168 @@
+"""A network that turns with the galaxy: convolutions over rotations by quarters and mirror images.
+
+Each filter is used in all of these orientations, so what it learns in one it knows in all, and the votes do not change
+when an image is turned by quarters or mirrored.
+
+Source: Cohen & Welling 2016, Group Equivariant Convolutional Networks; the names of the groups are theirs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from galaxy_zoo.errors import RunError
+
+GroupName = Literal["p4", "p4m"]
+"""Rotations by quarters; these and their mirror images."""
+
+Element = tuple[int, int]
+"""Of a group: 1 if it mirrors, and then by how many quarters it rotates."""
+
+
+@dataclass(frozen=True)
+class GroupCnn:
+    """Blocks of group convolution (- 2 x 2 max pool) - batch norm - ReLU, then the mean over pixels, a layer alike,
+    the maximum over the group, and a linear layer.
+
+    channels, kernels: one a block; a channel is a map for each element of the group, 4 or 8. pools: how many blocks,
+    from the first, have a pool. hidden: channels of the layer after the mean.
+    """
+
+    num_turns: ClassVar[int] = 1
+
+    channels: tuple[int, ...]
+    kernels: tuple[int, ...]
+    pools: int
+    hidden: int
+    group: GroupName = "p4m"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the lists do not fit each other."""
+        if len(self.channels) != len(self.kernels) or not self.channels:
+            raise ValueError(f"{len(self.channels)} channels for {len(self.kernels)} kernels")
+        if min(*self.channels, *self.kernels, self.hidden) < 1:
+            raise ValueError("channels, kernels and hidden must all be at least 1")
+        if any(kernel % 2 == 0 for kernel in self.kernels):
+            raise ValueError("kernels must be odd, so that filters turn around a pixel")
+        if not 0 <= self.pools <= len(self.channels):
+            raise ValueError(f"pools must be from 0 to {len(self.channels)}, the number of blocks")
+
+    def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
+        """See `Network`.
+
+        Raises:
+            RunError: pools would leave out pixels at one side of the images, so orientations would differ.
+        """
+        factor = 2**self.pools
+        if size_px % factor:
+            raise RunError(
+                f"{self.pools} pools need a view of a multiple of {factor} px, not {size_px}; set size_px"
+            )
+        group = elements(self.group)
+        layers: list[nn.Module] = []
+        inputs, maps = 3, 1
+        for number, (channels, kernel) in enumerate(zip(self.channels, self.kernels, strict=True)):
+            layers.append(GroupConv2d(inputs, channels, kernel, group, input_maps=maps))
+            layers += [nn.MaxPool2d(2)] if number < self.pools else []
+            layers += [GroupBatchNorm2d(channels, len(group)), nn.ReLU(inplace=True)]
+            inputs, maps = channels, len(group)
+        return nn.Sequential(
+            *layers,
+            nn.AdaptiveAvgPool2d(1),
+            GroupConv2d(inputs, self.hidden, 1, group, input_maps=maps),
+            GroupBatchNorm2d(self.hidden, len(group)),
+            nn.ReLU(inplace=True),
+            GroupMax(len(group)),
+            nn.Linear(self.hidden, outputs),
+        )
+
+
+class GroupConv2d(nn.Conv2d):
+    """A convolution with each filter in all orientations of a group.
+
+    Args:
+        inputs, channels: each `input_maps`, and as many maps as the group has elements, side by side.
+        input_maps: 1 for images, otherwise as many as the group has elements, in its order.
+    """
+
+    def __init__(
+        self, inputs: int, channels: int, kernel: int, group: Sequence[Element], *, input_maps: int
+    ) -> None:
+        super().__init__(inputs * input_maps, channels, kernel, padding=kernel // 2, bias=False)
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        where = torch.arange(input_maps * kernel**2).reshape(input_maps, kernel, kernel)
+        turned = [turn(where[_maps_seen_from(each, group) if input_maps > 1 else [0]], each) for each in group]
+        self._where: Tensor
+        self.register_buffer("_where", torch.stack(turned), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """From shape (batch, inputs * input_maps, height, width) to (batch, channels * group, height, width)."""
+        group, maps, kernel, _ = self._where.shape
+        one = self.weight.reshape(self.out_channels, -1, maps * kernel**2)
+        turned = one.index_select(2, self._where.flatten()).reshape(*one.shape[:2], group, -1).transpose(1, 2)
+        filters = turned.reshape(self.out_channels * group, self.in_channels, kernel, kernel)
+        return F.conv2d(images, filters.contiguous(memory_format=torch.channels_last), padding=self.padding)
+
+
+class GroupBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm with one scale and bias for all maps of a channel.
+
+    In training each map has statistics of its own, which is faster and on random orientations the same; the running
+    ones are shared, so that predictions do not depend on the orientation.
+    """
+
+    def __init__(self, channels: int, group: int) -> None:
+        super().__init__(channels)
+        self._group = group
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The same shape."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        shared = (self.running_mean, self.running_var, self.weight, self.bias)
+        mean, var, scale, bias = (each.repeat_interleave(self._group) for each in shared)
+        normalised = F.batch_norm(images, mean, var, scale, bias, self.training, self.momentum or 0.0, self.eps)
+        if self.training:
+            self.running_mean.copy_(mean.reshape(-1, self._group).mean(dim=1))
+            self.running_var.copy_(var.reshape(-1, self._group).mean(dim=1))
+        return normalised
+
+
+class GroupMax(nn.Module):
+    """The maximum of each channel over the group: from here on orientation is gone."""
+
+    def __init__(self, group: int) -> None:
+        super().__init__()
+        self._group = group
+
+    def forward(self, features: Tensor) -> Tensor:
+        """From shape (batch, channels * group, 1, 1) to (batch, channels)."""
+        return features.reshape(len(features), -1, self._group).amax(dim=2)
+
+
+def elements(group: GroupName) -> list[Element]:
+    """All of a group."""
+    return [(mirrors, quarters) for mirrors in range(2 if group == "p4m" else 1) for quarters in range(4)]
+
+
+def turn(images: Tensor, element: Element) -> Tensor:
+    """Images, their last two dimensions height and width, mirrored and rotated."""
+    mirrors, quarters = element
+    return torch.rot90(images.flip(-1) if mirrors else images, quarters, (-2, -1))
+
+
+def _maps_seen_from(element: Element, group: Sequence[Element]) -> list[int]:
+    """For each of the group, the map that a filter turned by `element` finds in its place."""
+    mirrors, quarters = element
+    back = (mirrors, quarters if mirrors else -quarters % 4)  # a mirror image turned undoes itself
+    return [group.index(_product(back, each)) for each in group]
+
+
+def _product(first: Element, second: Element) -> Element:
+    """What turns as `second`, then `first`."""
+    quarters = first[1] + (-second[1] if first[0] else second[1])
+    return (first[0] + second[0]) % 2, quarters % 4
