@@ -203,7 +203,7 @@ def _make_run(run: Run, source: ShardSet, fold: Fold | None, machine: Machine, *
     elif machine.ranks.is_first:
         run.check_free()
     machine.ranks.check_same(run.data.manifest_sha256, f"the manifest of {source.path}")
-    opened = _open(run, source, fold, machine.ranks, resume=resume)
+    opened = open_own(run, source, fold, machine.ranks, resume=resume)
     _check_votes(opened, source, machine.ranks, has_fold=fold is not None)
     finished = _train(run, opened, machine, resume=resume)
     if not finished:
@@ -213,7 +213,7 @@ def _make_run(run: Run, source: ShardSet, fold: Fold | None, machine: Machine, *
         click.echo(f"trained {run.members} x {run.recipe.name}: {run.folder}")
 
 
-def _open(run: Run, source: ShardSet, fold: Fold | None, ranks: Ranks, *, resume: bool) -> Opened:
+def open_own(run: Run, source: ShardSet, fold: Fold | None, ranks: Ranks, *, resume: bool) -> Opened:
     """Open what this rank reads.
 
     Raises:
