@@ -96,7 +96,7 @@ class GroupedOrder:
     def __init__(self, groups: Groups, *, seed: int | None) -> None:
         self._groups, self._seed = groups, seed
         positions = np.concatenate([group_positions(groups.sizes, group) for group in groups.mine])
-        self._merged = np.argsort(positions)
+        self._merged = np.argsort(positions, kind="stable")  # quick where there are sorted runs
         self._positions = positions[self._merged]
 
     def __len__(self) -> int:
