@@ -110,6 +110,8 @@ class Held:
             member.share()
         parts = []
         for batch in self.batches.epoch(0) if self.batches is not None else ():
+            if not len(batch.ids):  # of a batch that is other ranks' alone
+                continue
             predicted = [member.predict(batch.views[0]).cpu().numpy() for member in members]
             parts.append((np.stack(predicted), batch.votes.cpu().numpy()))
         everyone = [part for rank in self.ranks.gather(parts) for part in rank]

@@ -354,8 +354,11 @@ def test_a_run_keeps_its_groups_of_shards(shards: Path, plain: Path, tmp_path: P
     assert run(*arguments).exit_code == 0
     resumed = run(*arguments, "--stick-to-shard", "--resume")
     assert "was started with shard_groups 0, not 1; resume with the same options" in resumed.stderr
-    begun = json.loads((out / "run.json").read_text()) | {"shard_groups": 2}
+    begun = json.loads((out / "run.json").read_text())
+    assert begun.pop("shard_groups") == 0
     (out / "run.json").write_text(json.dumps(begun))
+    assert run(*arguments, "--resume").exit_code == 0  # as before there were groups
+    (out / "run.json").write_text(json.dumps(begun | {"shard_groups": 2}))
     assert "was started with shard_groups 2, not 0" in run(*arguments, "--resume").stderr
     resumed = run(*arguments, "--stick-to-shard", "--resume")
     assert "balance takes the votes of all galaxies, which no rank has" in resumed.stderr

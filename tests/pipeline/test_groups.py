@@ -183,6 +183,15 @@ def test_of_a_store_only_what_the_ranks_of_a_machine_read_is_fetched(
         assert len(read) == (4 if machine else 6)  # two of four groups of two shards; the fold is two shards
 
 
+def test_positions_of_views_may_have_gaps() -> None:
+    """A view is that of its position in the whole epoch, whichever rank draws it."""
+    views, stamp = RandomViews(VIEW, (7,)), VIEW.stamp((96, 96))
+    [whole] = views.parameters(stamp, 4, range(40))
+    some = np.array([3, 4, 9, 31])
+    [drawn] = views.parameters(stamp, 4, some)
+    assert np.array_equal(drawn.warps, whole.warps[some])
+
+
 def test_samples_keep_their_votes(shards: Path) -> None:
     whole = open_all(ShardSet(shards, shards), "train", fold=None).samples
     votes = dict(zip(whole.keys.tolist(), whole.votes, strict=True))
