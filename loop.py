@@ -83,9 +83,12 @@ def train_epoch(
 
 @dataclass
 class Held:
-    """The fold held out: its plain views, and the score of the training mean votes on it."""
+    """The fold held out: its plain views, and the score of the training mean votes on it.
 
-    batches: Loader
+    batches: None where none of it is this rank's.
+    """
+
+    batches: Loader | None
     tree: DecisionTree
     baseline_rmse: float
     ranks: Ranks = ALONE
@@ -106,7 +109,9 @@ class Held:
         for member in members:
             member.share()
         parts = []
-        for batch in self.batches.epoch(0):
+        for batch in self.batches.epoch(0) if self.batches is not None else ():
+            if not len(batch.ids):  # of a batch that is other ranks' alone
+                continue
             predicted = [member.predict(batch.views[0]).cpu().numpy() for member in members]
             parts.append((np.stack(predicted), batch.votes.cpu().numpy()))
         everyone = [part for rank in self.ranks.gather(parts) for part in rank]

@@ -13,7 +13,7 @@ if __name__ == "__main__":  # what is below takes seconds
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -30,7 +30,7 @@ from ensemble.listing import table_of_recipes
 from ensemble.logbook import Logbook
 from ensemble.member import Member
 from ensemble.meter import Meter
-from ensemble.ranks import Parallel, Ranks, started_by_torchrun
+from ensemble.ranks import ALONE, Parallel, Ranks, started_by_torchrun
 from ensemble.recipe import load_recipe
 from ensemble.run import RUN_NAME, Data, Run, current_versions, load_run
 from ensemble.strict import nearest
@@ -39,15 +39,16 @@ from galaxy_zoo.errors import RecipeError, RunError, ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
 from galaxy_zoo.remote import AnyPath
-from galaxy_zoo.votes import classes_by, mean_votes, rmse
+from galaxy_zoo.votes import classes_by, rmse
 from loop import Held, Pauses, Training, train_epoch
 from pipeline.augment import FixedViews, RandomViews, Views, member_seeds
 from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.calibration import tune
 from pipeline.device import choose_device
+from pipeline.groups import Opened, open_all, open_groups
 from pipeline.loader import Loader
 from pipeline.order import class_shares
-from pipeline.shards import Fold, Samples, open_split
+from pipeline.shards import Fold, Samples
 from pipeline.store import StoreMode, StorePolicy
 
 SHOWN_GALAXIES = 6
@@ -100,6 +101,11 @@ def _list_recipes(context: click.Context, option: click.Parameter, wanted: bool)
     type=click.Choice(get_args(Parallel)),
     help="Under torchrun: each rank has members of its own, or all share the batches of every member.",
 )
+@click.option(
+    "--stick-to-shard",
+    is_flag=True,
+    help="With --parallel data: each rank reads only its part of the shards, in every epoch.",
+)
 @click.option("--save-steps", default=0, type=click.IntRange(0), help="Save also after so many steps; 0: do not.")
 @click.option("--save-minutes", default=10.0, type=click.FloatRange(0), help="Save also after so long; 0: do not.")
 @machine_options
@@ -129,6 +135,7 @@ def main(
     resume: bool,
     no_pretrained: bool,
     parallel: Parallel,
+    stick_to_shard: bool,
     save_steps: int,
     save_minutes: float,
     device: str,
@@ -150,6 +157,10 @@ def main(
       python train.py shards --recipe quick --members 2 --out runs/quick
       torchrun --nproc-per-node 4 train.py shards --recipe ng_cnn --members 8
     """
+    if stick_to_shard and parallel != "data":
+        raise click.UsageError(
+            "--stick-to-shard gives the shards to ranks that share batches; add --parallel data, under torchrun"
+        )
     recipe = load_recipe(recipe_name)
     if epochs:
         recipe = recipe.with_epochs(epochs)
@@ -173,6 +184,7 @@ def main(
                 pretrained=not no_pretrained,
                 data=_describe(source.folder, manifest),
                 versions=current_versions(),
+                shard_groups=ranks.world_size if stick_to_shard else 0,
             )
             _make_run(run, source, fold, machine, resume=ranks.agree(resume and (folder / RUN_NAME).exists()))
 
@@ -184,16 +196,16 @@ def _make_run(run: Run, source: ShardSet, fold: Fold | None, machine: Machine, *
             f"{machine.ranks.world_size} ranks for {run.members} members; start fewer, or --parallel data"
         )
     if resume:
-        run.check_same(load_run(run.folder))
+        saved = load_run(run.folder)
+        if run.shard_groups and saved.shard_groups:  # as it was begun with, however many ranks there are now
+            run = replace(run, shard_groups=saved.shard_groups)
+        run.check_same(saved)
     elif machine.ranks.is_first:
         run.check_free()
     machine.ranks.check_same(run.data.manifest_sha256, f"the manifest of {source.path}")
-    source.need("train")
-    samples, held_out = open_split(source.folder, "train", fold=fold)
-    for some in (samples, held_out):
-        if some is not None and np.isnan(some.votes).all():
-            raise ShardError(f"{some.shards[0].name}, ...: no votes at all; pack the images with their labels")
-    finished = _train(run, samples, held_out, machine, resume=resume)
+    opened = open_own(run, source, fold, machine.ranks, resume=resume)
+    _check_votes(opened, source, machine.ranks, has_fold=fold is not None)
+    finished = _train(run, opened, machine, resume=resume)
     if not finished:
         click.echo(f"stopped and saved; go on with the same command and --resume (--out {run.folder})", err=True)
         raise SystemExit(INTERRUPTED)
@@ -201,19 +213,53 @@ def _make_run(run: Run, source: ShardSet, fold: Fold | None, machine: Machine, *
         click.echo(f"trained {run.members} x {run.recipe.name}: {run.folder}")
 
 
-def _train(run: Run, samples: Samples, held_out: Samples | None, machine: Machine, *, resume: bool) -> bool:
+def open_own(run: Run, source: ShardSet, fold: Fold | None, ranks: Ranks, *, resume: bool) -> Opened:
+    """Open what this rank reads.
+
+    Raises:
+        UsageError: this is the only rank, so all shards are its own.
+        RunError: there are more ranks than groups of shards.
+    """
+    if not run.shard_groups:
+        return open_all(source, "train", fold=fold)
+    if run.shard_groups == 1 and not resume:
+        raise click.UsageError("--stick-to-shard needs several ranks: torchrun --nproc-per-node 2 train.py ...")
+    if ranks.world_size > run.shard_groups:
+        raise RunError(
+            f"{ranks.world_size} ranks for the {run.shard_groups} groups of shards that the run was begun with; "
+            f"start at most {run.shard_groups}, or begin anew with another --out"
+        )
+    rank, world_size = ranks.rank, ranks.world_size
+    return open_groups(source, "train", fold=fold, num_groups=run.shard_groups, rank=rank, world_size=world_size)
+
+
+def _check_votes(opened: Opened, source: ShardSet, ranks: Ranks, *, has_fold: bool) -> None:
+    """Check that there are votes to learn from and to score by, on whichever rank.
+
+    Raises:
+        ShardError: there are none.
+    """
+    for some in (opened.samples, opened.held_out) if has_fold else (opened.samples,):
+        if not any(ranks.gather(some is not None and not np.isnan(some.votes).all())):
+            raise ShardError(f"{source.path}: no votes at all; pack the images with their labels")
+
+
+def _train(run: Run, opened: Opened, machine: Machine, *, resume: bool) -> bool:
     """Build loaders and members and train; false if interrupted."""
     recipe, ranks = run.recipe, machine.ranks
     numbers = ranks.members(run.members)
     seeds = member_seeds(run.seed, numbers)
     with ExitStack() as stack:
-        views, shares = RandomViews(recipe.view, seeds), _balance(run, samples, quiet=not ranks.is_first)
+        samples, views = opened.samples, RandomViews(recipe.view, seeds)
+        shares = _balance(run, samples, quiet=not ranks.is_first)
         load = _loaders(samples, views, machine, batch_size=recipe.training.batch_size)
-        batches = stack.enter_context(load(samples, views, seed=run.seed, shares=shares))
+        batches = stack.enter_context(load(samples, views, seed=run.seed, shares=shares, groups=opened.groups))
         held = None
-        if held_out is not None:
-            plain = stack.enter_context(load(held_out, FixedViews(recipe.view), shuffle=False))
-            held = Held(plain, run.data.tree, _baseline_rmse(samples, held_out), ranks)
+        if run.fold != "none":
+            fixed, plain = FixedViews(recipe.view), None
+            if (ours := opened.held_out) is not None:
+                plain = stack.enter_context(load(ours, fixed, shuffle=False, groups=opened.held_groups))
+            held = Held(plain, run.data.tree, _baseline_rmse(opened, ranks), ranks)
         goes_on = resume and bool(common_positions([run.member_folder(number) for number in numbers]))
         build = partial(
             _build_members, run, seeds, len(batches), machine, pretrained=run.pretrained and not goes_on
@@ -307,8 +353,8 @@ def _draw(training: Training) -> None:
     run = training.run
     for number, member, book in zip(training.numbers, training.members, training.books, strict=False):
         draw_curves(book.lines(), run.member_folder(number) / "curves.png")
-        if training.held:
-            batch = next(iter(training.held.batches.epoch(0)))
+        if training.held and training.held.batches is not None:
+            batch = next(batch for batch in training.held.batches.epoch(0) if len(batch.ids))
             images, votes = batch.views[0][:SHOWN_GALAXIES], batch.votes[:SHOWN_GALAXIES]
             plain = images if images.ndim == 4 else images[:, 0]  # of several turns the first
             pixels = plain.permute(0, 2, 3, 1).float().cpu().numpy()
@@ -318,22 +364,31 @@ def _draw(training: Training) -> None:
             book.show("galaxies", figure, run.recipe.training.epochs)
 
 
-def _baseline_rmse(samples: Samples, held_out: Samples) -> float:
-    """The score of predicting the mean votes of the training samples."""
-    means = np.nan_to_num(mean_votes(samples.votes))
-    return rmse(np.broadcast_to(means, held_out.votes.shape), held_out.votes)
+def _baseline_rmse(opened: Opened, ranks: Ranks) -> float:
+    """The score of predicting the mean votes of the training samples, those of all ranks."""
+    readers, votes = ranks if opened.groups else ALONE, opened.samples.votes
+    present = ~np.isnan(votes)
+    sums = np.stack([present.sum(axis=0), np.where(present, votes, 0).sum(axis=0, dtype=np.float64)])
+    count, total = readers.sum(torch.from_numpy(sums)).numpy()
+    held = np.concatenate(readers.gather(votes[:0] if opened.held_out is None else opened.held_out.votes))
+    return rmse(np.broadcast_to(total / np.maximum(count, 1), held.shape), held)
 
 
 def _balance(run: Run, samples: Samples, *, quiet: bool) -> NDArray[np.float64] | None:
     """How often each sample comes in an epoch, where the recipe asks for a balance; says so by answer.
 
     Raises:
-        RecipeError: the tree has no such question.
+        RecipeError: the tree has no such question, or the rank has not the votes of all samples.
     """
     training, tree = run.recipe.training, run.data.tree
     name, names = training.balance, [question.name for question in tree.questions]
     if not name:
         return None
+    if run.shard_groups:
+        raise RecipeError(
+            f"recipe {run.recipe.name}: [training] balance takes the votes of all galaxies, which no rank has "
+            "with --stick-to-shard; train without that, or with a recipe that balances nothing"
+        )
     if name not in names:
         hint = nearest(name, names)
         raise RecipeError(

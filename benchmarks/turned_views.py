@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from galaxy_zoo.view import Stamp, View
-from pipeline.augment import Parameters, warp_matrices
+from pipeline.augment import Parameters, Positions, warp_matrices
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,10 @@ class TurnedViews:
         """See `Views`."""
         return self.view.stamp(image_px)
 
-    def parameters(self, stamp: Stamp, epoch: int, positions: range) -> list[Parameters]:  # noqa: ARG002
+    def parameters(self, stamp: Stamp, epoch: int, positions: Positions) -> list[Parameters]:  # noqa: ARG002
         """See `Views`; samples after the last angle are not turned."""
-        angles = np.zeros(len(positions))
-        some = self.angles_deg[positions.start : positions.stop]
-        angles[: len(some)] = np.radians(some)
+        given = dict(enumerate(np.radians(self.angles_deg)))
+        angles = np.array([given.get(position, 0.0) for position in positions])
         plain = np.zeros(len(positions), bool)
         return [
             Parameters(warp_matrices(self.view, stamp, angle=angles, zoom=np.ones_like(angles), flip=plain), None)

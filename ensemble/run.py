@@ -40,7 +40,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Run:
-    """A run and its folder. fold: "k/K" or "none"; versions: of the packages, and the commit, when it began."""
+    """A run and its folder. fold: "k/K" or "none"; versions: of the packages, and the commit, when it began.
+
+    shard_groups: groups of shards that ranks stick to, which its batches depend on; 0: every rank reads all shards.
+    """
 
     folder: Path
     recipe: Recipe
@@ -50,6 +53,7 @@ class Run:
     pretrained: bool
     data: Data
     versions: Mapping[str, str]
+    shard_groups: int = 0
 
     def member_folder(self, member: int) -> Path:
         """The folder of a member."""
@@ -109,6 +113,7 @@ class Run:
             "seed": self.seed,
             "fold": self.fold,
             "pretrained": self.pretrained,
+            "shard_groups": self.shard_groups,
             "data": {**asdict(self.data), "image_px": list(self.data.image_px), "tree": self.data.tree.to_dict()},
             "versions": dict(self.versions),
         }
@@ -148,6 +153,7 @@ def load_run(folder: Path) -> Run:
                 vote_mean=vote_mean,
             ),
             versions=saved["versions"],
+            shard_groups=int(saved.get("shard_groups", 0)),  # runs that were begun before there were any
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{folder}: no {RUN_NAME}, so not a run; make one with: python train.py SHARDS") from error

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from galaxy_zoo.view import CHANNELS, LUMA, Stamp, View
 
 Floats = NDArray[np.float64]
+Positions = range | NDArray[np.int64]
+"""Of samples in an epoch's order, ascending; close together, since what lies between them is drawn too."""
 
 COLOUR_COMPONENT = np.array([-0.0148366, -0.01253134, -0.01040762])
 """The principal colour component of the challenge's images, times its spread. Source: Dieleman 2014,
@@ -56,7 +58,7 @@ class Views(Protocol):
     def stamp(self, image_px: tuple[int, int]) -> Stamp:
         """What to keep of an image of (height, width) for all the views."""
 
-    def parameters(self, stamp: Stamp, epoch: int, positions: range) -> list[Parameters]:
+    def parameters(self, stamp: Stamp, epoch: int, positions: Positions) -> list[Parameters]:
         """For each view, and each turn of it, its parameters for the samples at `positions` of the epoch's order."""
 
 
@@ -78,7 +80,7 @@ class RandomViews:
         """See `Views`."""
         return self.view.stamp(image_px)
 
-    def parameters(self, stamp: Stamp, epoch: int, positions: range) -> list[Parameters]:
+    def parameters(self, stamp: Stamp, epoch: int, positions: Positions) -> list[Parameters]:
         """See `Views`."""
         drawn = (draw_uniforms(seed, epoch, positions) for seed in self.seeds)
         return [
@@ -115,7 +117,7 @@ class FixedViews:
         """See `Views`."""
         return self.view.stamp(image_px, [each.zoom for each in self.views])
 
-    def parameters(self, stamp: Stamp, epoch: int, positions: range) -> list[Parameters]:  # noqa: ARG002
+    def parameters(self, stamp: Stamp, epoch: int, positions: Positions) -> list[Parameters]:  # noqa: ARG002
         """See `Views`."""
         count = len(positions)
         colours = _fixed_colours(self.view, count)
@@ -154,11 +156,15 @@ def rotations_and_flips(count: int, zooms: Sequence[float] = (1.0,)) -> tuple[Fi
     return tuple(FixedView(angle, zoom, flip) for angle in angles for zoom in zooms for flip in (False, True))
 
 
-def draw_uniforms(seed: int, epoch: int, positions: range) -> Floats:
+def draw_uniforms(seed: int, epoch: int, positions: Positions) -> Floats:
     """Uniform numbers in [0, 1), shape (positions, UNIFORMS), the same for a position whatever else is drawn."""
+    if not len(positions):
+        return np.empty((0, UNIFORMS))
+    first, last = int(positions[0]), int(positions[-1])
     key = np.random.SeedSequence([seed, epoch]).generate_state(2, np.uint64)
-    generator = np.random.Philox(key=key).advance(positions.start * (UNIFORMS // 4))
-    return np.random.Generator(generator).random((len(positions), UNIFORMS))
+    generator = np.random.Philox(key=key).advance(first * (UNIFORMS // 4))
+    numbers = np.random.Generator(generator).random((last - first + 1, UNIFORMS))
+    return np.asarray(numbers[np.asarray(positions) - first])
 
 
 def random_warps(view: View, stamp: Stamp, uniforms: Floats) -> NDArray[np.float32]:

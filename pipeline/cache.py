@@ -78,6 +78,9 @@ class ShardSet:
     def need(self, *splits: str) -> None:
         """See to it that the shards of some splits are in `folder`; on the disk they are, or are missed when opened."""
 
+    def need_shards(self, shards: Sequence[Shard]) -> None:
+        """The same for some shards of the set."""
+
 
 @dataclass(frozen=True)
 class CachedSet(ShardSet):
@@ -88,28 +91,35 @@ class CachedSet(ShardSet):
     cache: Cache
 
     def need(self, *splits: str) -> None:
-        """Fetch the shards of some splits that are not there, or wait for the process that does; shows progress.
+        """Fetch the shards of some splits; see `need_shards`.
 
         Raises:
-            ShardError: there is no such split, or the store has other bytes than the manifest says.
+            ShardError: there is no such split.
+        """
+        self.need_shards([shard for split in set(splits) for shard in shards_of(self.path, self.manifest, split)])
+
+    def need_shards(self, shards: Sequence[Shard]) -> None:
+        """Fetch shards that are not there, or wait for the process that does; shows progress.
+
+        Raises:
+            ShardError: the store has other bytes than the manifest says.
             OutputError: the cache has no room for them.
             OSError: the store fails, or the cache cannot be written.
         """
-        wanted = [shard for split in set(splits) for shard in shards_of(self.path, self.manifest, split)]
-        if not self._missing(wanted):
+        if not self._missing(shards):
             return
         note = f"process {os.getpid()} fetches shards of {self.source}"
         with in_turn(self.cache.folder / f"fetching{LOCK_SUFFIX}", note=note, on_wait=self._say_waiting):
             for suffix in (".tar", ".idx"):
                 for left in self.folder.glob(f"*{suffix}{TEMPORARY_SUFFIX}"):  # by a process that was killed
                     left.unlink()
-            missing = self._missing(wanted)
+            missing = self._missing(shards)
             if missing:
                 self._make_room(sum(shard.bytes + INDEX_BYTES * shard.samples for shard in missing))
                 self._fetch_all(missing)
 
-    def _missing(self, wanted: Sequence[Shard]) -> list[Shard]:
-        paths = [(shard, self.folder / shard.name) for shard in wanted]
+    def _missing(self, shards: Sequence[Shard]) -> list[Shard]:
+        paths = [(shard, self.folder / shard.name) for shard in shards]
         return [shard for shard, path in paths if _size(path) != shard.bytes or not index_path(path).exists()]
 
     def _say_waiting(self, note: str) -> None:

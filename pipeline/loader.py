@@ -24,7 +24,7 @@ from torch import Tensor
 from galaxy_zoo.errors import ShardError
 from pipeline.augment import Views
 from pipeline.engines import Engine, GraphEngine, OpenCvEngine, TritonEngine, Work
-from pipeline.order import balanced_order, epoch_order, num_steps, rank_share
+from pipeline.order import GroupedOrder, Groups, Order, SharedOrder, num_steps
 from pipeline.shards import Bytes, Samples
 from pipeline.source import Plan, Stream
 from pipeline.store import Opener, ResidentStore, StorePolicy
@@ -55,11 +55,15 @@ class Batch:
 class Loader:
     """Batches of views of `samples`, each sample once an epoch over all ranks (or as often as `shares` says).
 
+    Every rank has all samples, or where there are `groups` those of its own.
+
     Args:
-        batch_size: over all ranks, at least one each; ranks share it evenly, so some may get one more than others.
+        batch_size: over all ranks, at least one each; ranks share it evenly, so some may get one more than others, or
+            as their groups come.
         shuffle: another order each epoch, from `seed`; otherwise the order of `samples`.
         shares: how often each sample comes in an epoch on average, to balance classes (`order.class_shares`); an
             epoch stays as long as there are samples. Only with `shuffle`. Default: each exactly once.
+        groups: of all samples; `samples` are those of the rank's own, in the order of the groups. Not with `shares`.
         num_threads: for decoding and warping; default: the cores this process may use.
         backend: "dali" for DALI's graph, "opencv" and "triton" for DALI's decoder and a warp kernel (on the CPU and
             the GPU), "auto" for the fastest one on `device`. A store of stamps needs a warp kernel.
@@ -78,6 +82,7 @@ class Loader:
         shuffle: bool = True,
         seed: int = 0,
         shares: NDArray[np.float64] | None = None,
+        groups: Groups | None = None,
         rank: int = 0,
         world_size: int = 1,
         num_threads: int | None = None,
@@ -87,8 +92,13 @@ class Loader:
         store: StorePolicy = STREAM,
     ) -> None:
         self._samples, self._views = samples, views
-        self._batch_size, self._shuffle, self._seed, self._shares = batch_size, shuffle, seed, shares
-        self._rank, self._world_size = rank, world_size
+        self._batch_size = batch_size
+        drawn = seed if shuffle else None
+        self._order: Order = (
+            SharedOrder(len(samples), seed=drawn, shares=shares, rank=rank, world_size=world_size)
+            if groups is None
+            else GroupedOrder(groups, seed=drawn)
+        )
         self._device = torch.device(device)
         on_gpu = self._device.type == "cuda"
         self._stamp = views.stamp(samples.image_px)
@@ -96,7 +106,7 @@ class Loader:
         work = Work(
             views,
             self._stamp,
-            batch_size=-(-batch_size // world_size),
+            batch_size=self._order.most(batch_size),
             device=self._device,
             dtype=dtype or (torch.float16 if on_gpu else torch.float32),
             num_threads=num_threads or len(os.sched_getaffinity(0)),
@@ -106,7 +116,15 @@ class Loader:
             raise ValueError(f"a batch of {batch_size} samples is too small for {world_size} ranks")
         _check_options(backend, work, store)
         self._dtype = work.dtype
-        self._opener = Opener(store, samples, self._stamp, device=self._device, rank=rank, world_size=world_size)
+        self._opener = Opener(
+            store,
+            samples,
+            self._stamp,
+            device=self._device,
+            rank=rank,
+            world_size=world_size,
+            has_own=groups is not None,
+        )
         self._store = self._opener.open()
         self._is_saved = self._store is not None and self._store.is_full
         self._engine = _make_engine(backend, work, self._store)
@@ -114,15 +132,15 @@ class Loader:
 
     def __len__(self) -> int:
         """Steps of an epoch, the same on every rank."""
-        return num_steps(len(self._samples), self._batch_size)
+        return num_steps(len(self._order), self._batch_size)
 
     @property
     def num_samples(self) -> int:
         """Samples of an epoch over all ranks."""
-        return len(self._samples)
+        return len(self._order)
 
     def epoch(self, epoch: int, *, start: int = 0, seen: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `start` on; the last one may be short (or empty, on some ranks).
+        """The batches of an epoch from step `start` on; the last one may be short. On some ranks some may be empty.
 
         Leaving it half-way is fine.
 
@@ -133,10 +151,7 @@ class Loader:
         Raises:
             ShardError: an image does not decode; names shard, sample and offset.
         """
-        yield from self._one_ahead(self._plans(epoch, start, seen))
-        steps = num_steps(len(self._samples) - seen, self._batch_size)
-        if start < steps and not self._share(steps - 1, seen):
-            yield self._empty_batch()
+        yield from self._one_ahead(self._plans(epoch, seen + start * self._batch_size))
         if self._store is not None:
             self._after_filling(self._store)
 
@@ -155,34 +170,19 @@ class Loader:
     ) -> None:
         self.close()
 
-    def _share(self, step: int, seen: int = 0) -> range:
-        left = len(self._samples) - seen
-        share = rank_share(left, step, self._batch_size, rank=self._rank, world_size=self._world_size)
-        return range(seen + share.start, seen + share.stop)
-
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        if not self._shuffle:
-            return np.arange(len(self._samples))
-        if self._shares is not None:
-            return balanced_order(self._shares, seed=self._seed, epoch=epoch)
-        return epoch_order(len(self._samples), seed=self._seed, epoch=epoch)
-
-    def _plans(self, epoch: int, start: int, seen: int) -> Iterator[Plan]:
-        count = len(self._samples)
-        order = self._order(epoch)
-        for step in range(start, num_steps(count - seen, self._batch_size)):
-            positions = self._share(step, seen)
-            if not positions:  # the last step of a rank that gets nothing of it
-                return
-            samples = order[positions.start : positions.stop]
+    def _plans(self, epoch: int, start: int) -> Iterator[Plan]:
+        """The plans of the batches from position `start` of an epoch on."""
+        take, count = self._order.epoch(epoch), len(self._order)
+        for first in range(start, count, self._batch_size):
+            positions, samples = take(range(first, min(first + self._batch_size, count)))
             decode = np.arange(len(samples)) if self._store is None else self._store.missing(samples)
             yield Plan(samples, self._views.parameters(self._stamp, epoch, positions), decode)
 
     def _one_ahead(self, plans: Iterator[Plan]) -> Iterator[Batch]:
         """The batches of plans; while one is in use, the views of the next are being made."""
-        earlier: tuple[Plan, Job] | None = None
+        earlier: tuple[Plan, Job | None] | None = None
         for plan, outputs in self._decoded(plans):
-            job = self._engine.start(plan, outputs)
+            job = self._engine.start(plan, outputs) if len(plan.samples) else None
             if earlier is not None:
                 yield self._batch(*earlier)
             earlier = plan, job
@@ -213,7 +213,9 @@ class Loader:
     def _jpegs(self, plan: Plan) -> list[Bytes]:
         return self._samples.jpegs(plan.samples[plan.decode])
 
-    def _batch(self, plan: Plan, job: Job) -> Batch:
+    def _batch(self, plan: Plan, job: Job | None) -> Batch:
+        if job is None:
+            return self._empty_batch()
         views = _stack_turns(job.result(), self._num_turns)
         if self._store is not None:
             self._store.note_progress()
@@ -235,7 +237,7 @@ class Loader:
             self._idle = None
 
     def _empty_batch(self) -> Batch:
-        """What a rank gets in the last step where there are fewer samples than ranks."""
+        """What a rank gets of a batch in which nothing is its own."""
         size = self._views.view.size_px
         images = (torch.empty(0, 3, size, size, dtype=self._dtype, device=self._device),)
         votes = torch.from_numpy(self._samples.votes[:0]).to(self._device)

@@ -2,7 +2,8 @@
 
 The first epoch streams from the shards and leaves its stamps here; every later one, every member and every view for
 testing takes them from here. A rank keeps the stamps of the samples it has met: the order of an epoch is shuffled
-over all ranks, so with several of them a store fills over a few epochs, and no rank ever decodes a sample twice.
+over all ranks, so with several of them a store fills over a few epochs, and no rank ever decodes a sample twice. Where
+a rank has groups of samples of its own (`order.GroupedOrder`), its store holds those alone, and one epoch fills it.
 """
 
 import os
@@ -134,8 +135,9 @@ class Opener:
     """Opens the store of a loader as a policy says, and saves it.
 
     Args:
-        world_size: of the ranks that read these samples; on a CPU they share its memory. Rank 0 alone says what it
+        world_size: of the ranks that read a set of samples; on a CPU they share its memory. Rank 0 alone says what it
             does, and saves.
+        has_own: these samples are this rank's alone, so each saves what it has.
     """
 
     def __init__(
@@ -147,8 +149,10 @@ class Opener:
         device: torch.device,
         rank: int,
         world_size: int,
+        has_own: bool = False,
     ) -> None:
         self._policy, self._device, self._is_first = policy, device, rank == 0
+        self._saves = has_own or self._is_first
         self._shape = (len(samples), *stamp.size_px, 3)
         self._ranks = int(os.environ.get("LOCAL_WORLD_SIZE", world_size)) if device.type == "cpu" else 1
         self._file = None
@@ -178,7 +182,7 @@ class Opener:
 
     def save(self, store: ResidentStore) -> None:
         """Save a full store where the policy says so; what prevents it is a warning."""
-        if self._file is not None and self._is_first:
+        if self._file is not None and self._saves:
             self._file.save(store.pixels)
 
     def _from_file(self, file: SavedStamps) -> ResidentStore | None:

@@ -1,7 +1,9 @@
 """Trainings of several processes under torchrun, on the CPU."""
 
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -13,14 +15,20 @@ import psutil
 import pytest
 import torch
 from click.testing import CliRunner
+from starting import run_script, start
 from test_train import RECIPE, metrics, run, run_and_interrupt, same, weights
 from torch import distributed
 from torch.distributed import TCPStore
 
 import predict
+import train
 from ensemble.checkpoint import load_state, positions
 from ensemble.ranks import Ranks, started_by_torchrun
+from ensemble.run import load_run
 from galaxy_zoo.errors import RunError
+from pipeline.cache import ShardSet
+from pipeline.groups import open_groups
+from pipeline.shards import Fold
 
 ROOT = Path(__file__).parents[1]
 
@@ -264,23 +272,98 @@ def test_a_rank_that_is_killed_has_all_started_again_and_go_on_to_the_same_weigh
     assert [m["loss"] for m in metrics(out)] == [m["loss"] for m in metrics(tmp_path / "unbroken")]
 
 
+def run_alone(run_of_ranks: Path, out: Path, *arguments: object) -> None:
+    """Make the run of several ranks, which is remembered in its run.json, in one process."""
+    (out / "member-00").mkdir(parents=True)
+    shutil.copy(run_of_ranks / "run.json", out)
+    result = run(*arguments, "--out", out, "--resume")
+    assert result.exit_code == 0, result.output
+
+
+def assert_learnt_the_same(one: Path, other: Path) -> None:
+    for ours, theirs in zip(metrics(one), metrics(other), strict=True):
+        for name in ("loss", "rmse", "baseline_rmse"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("stick", [(), ("--stick-to-shard",)], ids=["all shards", "own shards"])
 def test_a_machine_that_is_lost_leaves_the_others_to_go_on_with_the_same_batches(
-    shards: Path, plain: Path, tmp_path: Path
+    shards: Path, plain: Path, tmp_path: Path, stick: tuple[str, ...]
 ) -> None:
-    """Three machines of a rank each, then two: a batch of 32 is shared as 11, 11, 10, then as 16, 16."""
-    arguments = (shards, "--recipe", plain, "--fold", "1/5", "--epochs", 8)
-    assert run(*arguments, "--out", tmp_path / "alone").exit_code == 0
-    out, parallel = tmp_path / "lost", ("--parallel", "data", "--save-steps", 1)
-    with elastic(tmp_path, *arguments, *parallel, "--out", out, agents=3, ranks=1) as jobs:
+    """Three machines of a rank each, then two, to which the shards of the third go where each sticks to its own."""
+    arguments = (shards, "--recipe", plain, "--fold", "1/5", "--epochs", 8, "--parallel", "data", *stick)
+    out = tmp_path / "lost"
+    with elastic(tmp_path, *arguments, "--save-steps", 1, "--out", out, agents=3, ranks=1) as jobs:
         wait_for_checkpoint(out)
         last = max(jobs, key=lambda job: int(workers(job)[0].environ()["RANK"]))
         lose(last)
         for job in jobs:
             assert job is last or job.wait(120) == 0, (tmp_path / "log").read_text()
-    for one, other in zip(metrics(tmp_path / "alone"), metrics(out), strict=True):
-        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
-        assert one["rmse"] == pytest.approx(other["rmse"], rel=1e-4)
+    assert load_run(out).shard_groups == (3 if stick else 0)
+    run_alone(out, tmp_path / "alone", *arguments)
+    assert_learnt_the_same(out, tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_hosts_that_stick_to_their_shards_need_no_others_and_learn_what_one_process_learns(
+    shards: Path, plain: Path, tmp_path: Path
+) -> None:
+    """Each rank is started as torchrun does it, with a folder that has its own shards only."""
+    out, said = tmp_path / "run", tmp_path / "said"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    options = ("--recipe", plain, "--fold", "1/5", "--parallel", "data", "--stick-to-shard")
+    processes = []
+    for rank in range(2):
+        part = open_groups(
+            ShardSet(shards, shards), "train", fold=Fold(1, 5), num_groups=2, rank=rank, world_size=2
+        )
+        assert part.held_out is not None
+        names = [shard.name for some in (part.samples, part.held_out) for shard in some.shards]
+        (folder := tmp_path / f"shards-{rank}").mkdir()
+        for name in ("manifest.json", *names, *(str(Path(name).with_suffix(".idx")) for name in names)):
+            shutil.copy(shards / name, folder)
+        assert len(list(folder.glob("*.tar"))) == 5
+        arguments = list(map(str, (folder, *options, "--out", out, "--device", "cpu", "--threads", "1")))
+        place = {"RANK": str(rank), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+        processes.append(start(run_script, "train", arguments, says=said, **where, **place))
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0], said.read_text()
+    run_alone(out, tmp_path / "alone", shards, *options)
+    assert_learnt_the_same(out, tmp_path / "alone")
+
+
+def test_sticking_to_shards_needs_ranks_that_share_batches(shards: Path, plain: Path, tmp_path: Path) -> None:
+    arguments = (shards, "--recipe", plain, "--stick-to-shard", "--out", tmp_path / "run")
+    for more, says in (
+        ((), "add --parallel data, under torchrun"),
+        (("--parallel", "data"), "needs several ranks: torchrun --nproc-per-node 2"),
+    ):
+        refused = run(*arguments, *more)
+        assert (refused.exit_code, says in refused.stderr) == (2, True), refused.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_keeps_its_groups_of_shards(shards: Path, plain: Path, tmp_path: Path) -> None:
+    balanced = tmp_path / "balanced.toml"
+    balanced.write_text(plain.read_text().replace("[training]", '[training]\nbalance = "smooth or disk"'))
+    out = tmp_path / "run"
+    arguments = (shards, "--recipe", balanced, "--fold", "1/5", "--parallel", "data", "--out", out)
+    assert run(*arguments).exit_code == 0
+    resumed = run(*arguments, "--stick-to-shard", "--resume")
+    assert "was started with shard_groups 0, not 1; resume with the same options" in resumed.stderr
+    begun = json.loads((out / "run.json").read_text())
+    assert begun.pop("shard_groups") == 0
+    (out / "run.json").write_text(json.dumps(begun))
+    assert run(*arguments, "--resume").exit_code == 0  # as before there were groups
+    (out / "run.json").write_text(json.dumps(begun | {"shard_groups": 2}))
+    assert "was started with shard_groups 2, not 0" in run(*arguments, "--resume").stderr
+    resumed = run(*arguments, "--stick-to-shard", "--resume")
+    assert "balance takes the votes of all galaxies, which no rank has" in resumed.stderr
+    with pytest.raises(RunError, match="3 ranks for the 2 groups of shards that the run was begun with; start at"):
+        train.open_own(load_run(out), ShardSet(shards, shards), None, Ranks(0, 3, "data"), resume=True)
 
 
 def test_a_rank_that_sees_other_shards_than_the_first_is_stopped() -> None:

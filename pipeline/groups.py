@@ -1,0 +1,83 @@
+"""Groups of shards: what a rank opens of a split, so that its machine reads only that, in every epoch.
+
+The training shards are dealt to groups, once for a run, and the groups to as many ranks as there are. So the order of
+an epoch (`order.GroupedOrder`) does not depend on the number of ranks, and a rank that is lost leaves its groups to
+others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heapreplace
+
+from galaxy_zoo.errors import ShardError
+from galaxy_zoo.manifest import Shard, read_manifest
+from pipeline.cache import ShardSet
+from pipeline.order import Groups
+from pipeline.shards import Fold, Samples, open_split, shards_of
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a rank has open of a split, and of the fold held out, which is None also where the rank has nothing of it.
+
+    groups, held_groups: of the samples of all ranks; None where the rank has all of them.
+    """
+
+    samples: Samples
+    held_out: Samples | None
+    groups: Groups | None = None
+    held_groups: Groups | None = None
+
+
+def open_all(source: ShardSet, split: str, *, fold: Fold | None) -> Opened:
+    """All samples of a split."""
+    source.need(split)
+    return Opened(*open_split(source.folder, split, fold=fold))
+
+
+def open_groups(
+    source: ShardSet, split: str, *, fold: Fold | None, num_groups: int, rank: int, world_size: int
+) -> Opened:
+    """The samples of those of `num_groups` groups that are the rank's, and its part of the shards held out.
+
+    Raises:
+        ShardError: there is no such split, it has too few shards, or a shard is not what the manifest says.
+    """
+    manifest = read_manifest(source.folder)
+    shards = shards_of(source.path, manifest, split)
+    kept, held = fold.split(shards) if fold is not None else (shards, ())
+    if len(kept) < num_groups:
+        raise ShardError(
+            f"{source.path}: {len(kept)} {split} shards to train on for {num_groups} groups, of a shard at least; "
+            f"start at most {len(kept)} ranks, or pack with --shards {2 * num_groups} or more"
+        )
+    groups = deal(kept, num_groups)
+    mine = range(-(-rank * num_groups // world_size), -(-(rank + 1) * num_groups // world_size))
+    held_groups = deal(held, world_size)
+    ours, held_here = [shard for group in mine for shard in groups[group]], held_groups[rank]
+    source.need_shards([*ours, *held_here])
+    return Opened(
+        Samples(source.folder, manifest, ours),
+        Samples(source.folder, manifest, held_here) if held_here else None,
+        Groups(_sizes(groups), mine),
+        Groups(_sizes(held_groups), range(rank, rank + 1)),
+    )
+
+
+def deal(shards: Sequence[Shard], num_groups: int) -> list[list[Shard]]:
+    """Shards in groups of about as many samples: each in turn to the group with the fewest so far, the first of equals.
+
+    Two groups differ by the samples of one shard at most. Shards of one size go round, so a group holds its share of
+    whatever was appended to the set, as a fold does, and not a piece of one end of it.
+    """
+    groups: list[list[Shard]] = [[] for _ in range(num_groups)]
+    fewest = [(0, group) for group in range(num_groups)]
+    for shard in shards:
+        samples, group = fewest[0]
+        groups[group].append(shard)
+        heapreplace(fewest, (samples + shard.samples, group))
+    return groups
+
+
+def _sizes(groups: Sequence[Sequence[Shard]]) -> tuple[int, ...]:
+    return tuple(sum(shard.samples for shard in group) for group in groups)
