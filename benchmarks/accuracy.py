@@ -184,6 +184,10 @@ def score(predicted: Floats, samples: Samples, reference: Floats | None) -> tupl
         "rmse": _rmse(blend),
         "rmse_interval": interval(draws),
         "rmse_one_view": _rmse(squared_errors(predicted[:, 0].mean(axis=0), samples.votes)),
+        "rmse_of_the_first_members": [
+            _rmse(squared_errors(predicted[:count].mean(axis=(0, 1)), samples.votes))
+            for count in range(1, len(predicted) + 1)
+        ],
         "rmse_of_each_member_one_view": [_rmse(squared_errors(each[0], samples.votes)) for each in predicted],
     }
     if reference is not None:
