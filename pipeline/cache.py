@@ -1,6 +1,6 @@
 """Shards of an object store, kept on the disk of this machine: fetched once, then mapped like any others.
 
-    CACHE/<sha256>/         a set of shards: its manifest (whose sha256 names it), and the shards fetched so far
+    CACHE/<sha256>/         a set of shards: its manifest (whose sha256 names it), objects.csv, the shards fetched
     CACHE/<sha256>.lock     shared by the processes that use the set; whoever has it alone may remove the set
     CACHE/fetching.lock     held by the process that makes room and fetches; all others wait for it
 
@@ -16,7 +16,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from hashlib import sha256
@@ -31,6 +31,7 @@ from galaxy_zoo.errors import OutputError, ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write, exclusive, in_turn, in_use
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, manifest_bytes, parse_manifest
+from galaxy_zoo.objects import OBJECTS_NAME
 from galaxy_zoo.remote import AnyPath, RemotePath
 from galaxy_zoo.stores import until
 from pipeline.shards import shards_of
@@ -196,8 +197,19 @@ def open_set(path: AnyPath, cache: Cache) -> Iterator[ShardSet]:
         if not (folder / MANIFEST_NAME).exists():
             with atomic_write(folder / MANIFEST_NAME, is_contested=True) as file:
                 file.write(data)
+        _keep_objects(path, folder)
         os.utime(folder / MANIFEST_NAME)  # when the set was used last
         yield CachedSet(path, folder, path, manifest, cache)
+
+
+def _keep_objects(source: RemotePath, folder: Path) -> None:
+    """Fetch what was measured of the galaxies, where the store has that; the file says itself which set it is of."""
+    if (folder / OBJECTS_NAME).exists():
+        return
+    with suppress(FileNotFoundError):
+        data = (source / OBJECTS_NAME).read_bytes()
+        with atomic_write(folder / OBJECTS_NAME, is_contested=True) as file:
+            file.write(data)
 
 
 def _download(source: RemotePath, target: Path, digest: str, note: Callable[[int], None]) -> None:
