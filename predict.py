@@ -116,6 +116,7 @@ class Shards:
 
     def open(self, shards: Sequence[Shard], view: View) -> Loader:
         """The batches of some shards, in their order."""
+        self.shard_set.need_objects(view)
         samples, views = (
             Samples(self.shard_set.folder, self.manifest, shards),
             FixedViews(view, self.reading.views),

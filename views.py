@@ -188,6 +188,7 @@ def main(
         view = view.with_statistics(manifest.channel_mean, manifest.channel_std)
         view = replace(view, turns_deg=view.turns_deg[:1])
         source.need(split)
+        source.need_objects(view)
         samples, _ = open_split(source.folder, split)
         choice = Choice(min(count, len(samples)), seed, side_px)
         drawn = gallery_cells(samples, view, choice) if gallery else cells(samples, view, num_views, choice)

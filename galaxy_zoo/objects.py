@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import atomic_write
+from galaxy_zoo.remote import AnyPath
 
 OBJECTS_NAME = "objects.csv"
 COLUMNS = ["id", "x_px", "y_px", "radius_px"]
@@ -64,10 +65,7 @@ def read_objects(folder: Path, set_sha256: str, ids: Sequence[str]) -> Objects:
             raise ValueError(f"its columns are {', '.join(header)}")
         known = {row[0]: (float(row[1]), float(row[2]), float(row[3])) for row in rows}
     except FileNotFoundError as error:
-        raise ShardError(
-            f"{path}: missing, and a view that is framed by the galaxy needs it; {MEASURE} (and copy the file to "
-            "where the shards are copied to)"
-        ) from error
+        raise not_measured(path) from error
     except (ValueError, IndexError, csv.Error) as error:  # what is no UTF-8 is a ValueError
         raise ShardError(f"{path}: damaged: {error}; {MEASURE} --overwrite") from error
     if first != _first_line(set_sha256):
@@ -78,6 +76,14 @@ def read_objects(folder: Path, set_sha256: str, ids: Sequence[str]) -> Objects:
     if not (np.isfinite(values).all() and (values[:, 2] > 0).all()):
         raise ShardError(f"{path}: damaged: a value is no number, or a radius not above 0; {MEASURE} --overwrite")
     return Objects(values[:, :2], values[:, 2])
+
+
+def not_measured(path: AnyPath) -> ShardError:
+    """The error that `objects.csv` is missing at `path`."""
+    return ShardError(
+        f"{path}: missing, and a view that is framed by the galaxy needs it; {MEASURE}, and copy the file to wherever "
+        "the shards are copied"
+    )
 
 
 def _first_line(set_sha256: str) -> str:

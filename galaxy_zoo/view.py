@@ -83,8 +83,8 @@ class View:
         )
         _require(len(self.turns_deg) > 0, "turns_deg must hold an angle; [0.0] is the view itself")
         _require(
-            (self.object_radius_px > 0) == (self.framing == "scaled"),
-            f'object_radius_px goes with framing = "scaled", and above 0, not {self.object_radius_px}',
+            self.object_radius_px > 0 if self.framing == "scaled" else self.object_radius_px == 0,
+            'object_radius_px, above 0, and framing = "scaled" go together',
         )
         given = (self.mean, self.std) != (View.mean, View.std)
         _require(

@@ -1,6 +1,6 @@
 """Shards of an object store, kept on the disk of this machine: fetched once, then mapped like any others.
 
-    CACHE/<sha256>/         a set of shards: its manifest (whose sha256 names it), objects.csv, the shards fetched
+    CACHE/<sha256>/         a set of shards: its manifest (whose sha256 names it), and the shards fetched so far
     CACHE/<sha256>.lock     shared by the processes that use the set; whoever has it alone may remove the set
     CACHE/fetching.lock     held by the process that makes room and fetches; all others wait for it
 
@@ -16,7 +16,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from hashlib import sha256
@@ -31,9 +31,10 @@ from galaxy_zoo.errors import OutputError, ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write, exclusive, in_turn, in_use
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, manifest_bytes, parse_manifest
-from galaxy_zoo.objects import OBJECTS_NAME
+from galaxy_zoo.objects import OBJECTS_NAME, not_measured
 from galaxy_zoo.remote import AnyPath, RemotePath
 from galaxy_zoo.stores import until
+from galaxy_zoo.view import View
 from pipeline.shards import shards_of
 
 FETCHERS = 8
@@ -82,6 +83,15 @@ class ShardSet:
     def need_shards(self, shards: Sequence[Shard]) -> None:
         """The same for some shards of the set."""
 
+    def need_objects(self, view: View) -> None:
+        """See to it that what was measured of the galaxies is in `folder`, where `view` is framed by them.
+
+        Raises:
+            ShardError: it is not there.
+        """
+        if view.framing != "image" and not (self.folder / OBJECTS_NAME).exists():
+            raise not_measured(self.folder / OBJECTS_NAME)
+
 
 @dataclass(frozen=True)
 class CachedSet(ShardSet):
@@ -118,6 +128,23 @@ class CachedSet(ShardSet):
             if missing:
                 self._make_room(sum(shard.bytes + INDEX_BYTES * shard.samples for shard in missing))
                 self._fetch_all(missing)
+
+    def need_objects(self, view: View) -> None:
+        """Fetch what was measured of the galaxies, where `view` is framed by them; the file says which set it is of.
+
+        Raises:
+            ShardError: the store does not have it.
+            OSError: the store fails, or the cache cannot be written.
+        """
+        path = self.folder / OBJECTS_NAME
+        if view.framing == "image" or path.exists():
+            return
+        try:
+            data = (self.source / OBJECTS_NAME).read_bytes()
+        except FileNotFoundError as error:
+            raise not_measured(self.source / OBJECTS_NAME) from error
+        with atomic_write(path, is_contested=True) as file:
+            file.write(data)
 
     def _missing(self, shards: Sequence[Shard]) -> list[Shard]:
         paths = [(shard, self.folder / shard.name) for shard in shards]
@@ -197,19 +224,8 @@ def open_set(path: AnyPath, cache: Cache) -> Iterator[ShardSet]:
         if not (folder / MANIFEST_NAME).exists():
             with atomic_write(folder / MANIFEST_NAME, is_contested=True) as file:
                 file.write(data)
-        _keep_objects(path, folder)
         os.utime(folder / MANIFEST_NAME)  # when the set was used last
         yield CachedSet(path, folder, path, manifest, cache)
-
-
-def _keep_objects(source: RemotePath, folder: Path) -> None:
-    """Fetch what was measured of the galaxies, where the store has that; the file says itself which set it is of."""
-    if (folder / OBJECTS_NAME).exists():
-        return
-    with suppress(FileNotFoundError):
-        data = (source / OBJECTS_NAME).read_bytes()
-        with atomic_write(folder / OBJECTS_NAME, is_contested=True) as file:
-            file.write(data)
 
 
 def _download(source: RemotePath, target: Path, digest: str, note: Callable[[int], None]) -> None:
