@@ -116,6 +116,7 @@ class Shards:
 
     def open(self, shards: Sequence[Shard], view: View) -> Loader:
         """The batches of some shards, in their order."""
+        self.shard_set.need_objects(view)
         samples, views = (
             Samples(self.shard_set.folder, self.manifest, shards),
             FixedViews(view, self.reading.views),
@@ -222,7 +223,7 @@ def predict(options: Options, reading: Reading, cache: Cache, ranks: Ranks) -> i
         if ranks.is_first:
             stack.enter_context(spool.locked())
         if options.is_images:
-            source, num_rejected = _stage(options, runs[0], spool, ranks)
+            source, num_rejected = _stage(options, runs, spool, ranks)
         else:
             source, num_rejected = stack.enter_context(open_set(options.source, cache)), 0
         manifest = read_manifest(source.folder)
@@ -248,11 +249,16 @@ def predict(options: Options, reading: Reading, cache: Cache, ranks: Ranks) -> i
     return num_rejected
 
 
-def _stage(options: Options, run: Run, spool: Spool, ranks: Ranks) -> tuple[ShardSet, int]:
-    """Pack images for the time of the prediction; names those that cannot be used and returns their number."""
+def _stage(options: Options, runs: Sequence[Run], spool: Spool, ranks: Ranks) -> tuple[ShardSet, int]:
+    """Pack images for the time of the prediction, and measure them where a run's view is framed by the galaxy.
+
+    Names those that cannot be used and returns their number.
+    """
     folder, num_rejected = spool.folder / "images", 0
     if ranks.is_first:
-        packed = stage(options.source, folder, run.data.tree, run.data.image_px, resize=options.resize)
+        data = runs[0].data
+        is_framed = any(run.recipe.view.framing != "image" for run in runs)
+        packed = stage(options.source, folder, data.tree, data.image_px, resize=options.resize, measures=is_framed)
         for each in packed.rejected.first(LINES_SHOWN):
             click.echo(f"not predicted: {each.file}: {each.reason}", err=True)
         if len(packed.rejected) > LINES_SHOWN:

@@ -169,6 +169,7 @@ def main(
     with open_set(shards, Cache(cache_folder, cache_gb)) as source, started_by_torchrun(where, parallel) as ranks:
         manifest = read_manifest(source.folder)
         recipe = recipe.with_statistics(manifest.channel_mean, manifest.channel_std)
+        source.need_objects(recipe.view)
         threads, here = ranks.threads(threads), ranks.device(where)
         machine = Machine(ranks, here, threads, calibrate, policy, save_steps, save_minutes)
         for name, fold in folds.items():

@@ -47,7 +47,16 @@ class Choice:
 def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[Galaxy]:
     """The cells of a sheet, galaxy by galaxy: source, stamp, plain, grey and `num_views` random views of each."""
     stamp = view.stamp(samples.image_px)
-    plain = View(view.crop_px, view.size_px, mean=view.mean, std=view.std, grey=view.grey, channel=view.channel)
+    plain = View(
+        view.crop_px,
+        view.size_px,
+        framing=view.framing,
+        object_radius_px=view.object_radius_px,
+        mean=view.mean,
+        std=view.std,
+        grey=view.grey,
+        channel=view.channel,
+    )
     seeds = tuple(range(choice.seed, choice.seed + num_views))
     ids, random = _draw(samples, RandomViews(view, seeds), choice)
     _, (plain_views,) = _draw(samples, FixedViews(plain), choice)
@@ -179,6 +188,7 @@ def main(
         view = view.with_statistics(manifest.channel_mean, manifest.channel_std)
         view = replace(view, turns_deg=view.turns_deg[:1])
         source.need(split)
+        source.need_objects(view)
         samples, _ = open_split(source.folder, split)
         choice = Choice(min(count, len(samples)), seed, side_px)
         drawn = gallery_cells(samples, view, choice) if gallery else cells(samples, view, num_views, choice)

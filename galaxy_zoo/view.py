@@ -19,6 +19,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 CHANNELS = ("red", "green", "blue")
 Channel = Literal["all", "red", "green", "blue"]
+Framing = Literal["image", "centred", "scaled"]
 Triple = tuple[float, float, float]
 
 
@@ -28,6 +29,9 @@ class View:
 
     crop_px: side of the square window around the image's centre that fills the view, at zoom 1.
     size_px: side of the view, what the network gets.
+    framing: what the window goes by: the "image"; "centred", the galaxy as `shard_tool objects` measured it, at which
+        its middle is; or "scaled", which also makes the window as much larger as the galaxy is than object_radius_px.
+    object_radius_px: what the radius of each galaxy is scaled to, at zoom 1; for "scaled" alone.
     rotation_deg: angle uniform in +-rotation_deg; 180 is any angle.
     zoom: (lowest, highest), log-uniform; above 1 the galaxy looks larger.
     shift_px: shift of the window, uniform in +-shift_px along each axis.
@@ -47,6 +51,8 @@ class View:
 
     crop_px: float
     size_px: int
+    framing: Framing = "image"
+    object_radius_px: float = 0.0
     rotation_deg: float = 0.0
     zoom: tuple[float, float] = (1.0, 1.0)
     shift_px: float = 0.0
@@ -76,6 +82,10 @@ class View:
             not (self.grey and self.channel != "all"), f"grey and channel = {self.channel!r} exclude each other"
         )
         _require(len(self.turns_deg) > 0, "turns_deg must hold an angle; [0.0] is the view itself")
+        _require(
+            self.object_radius_px > 0 if self.framing == "scaled" else self.object_radius_px == 0,
+            'object_radius_px, above 0, and framing = "scaled" go together',
+        )
         given = (self.mean, self.std) != (View.mean, View.std)
         _require(
             not (given and self.normalisation == "measured"), "mean and std are given, or 'measured', not both"
@@ -105,10 +115,13 @@ class View:
         """What to keep of an image of (height, width) so that every view of this range can be warped from it.
 
         Any rotation is allowed for, also where training rotates less, so that test-time views are cut from the
-        same stamps. `zooms` are further ones that the window has to cover; the resolution is that of the range.
+        same stamps. `zooms` are further ones that the window has to cover; the resolution is that of the range. Of
+        framed views it is the whole image, for a galaxy may be anywhere in it.
         """
         widest = self.crop_px / min((self.zoom[0], *zooms)) * (1 + math.tan(math.radians(self.shear_deg)))
         reach = math.ceil(widest * math.sqrt(2) + 2 * self.shift_px)
+        if self.framing != "image":
+            reach = max(image_px)
         window = tuple(min(side, reach + (side - reach) % 2) for side in image_px)
         neutral_zoom = math.sqrt(self.zoom[0] * self.zoom[1])
         scale = min(1.0, STAMP_OVERSAMPLING * self.size_px * neutral_zoom / self.crop_px)

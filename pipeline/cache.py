@@ -31,8 +31,10 @@ from galaxy_zoo.errors import OutputError, ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write, exclusive, in_turn, in_use
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, manifest_bytes, parse_manifest
+from galaxy_zoo.objects import OBJECTS_NAME, not_measured
 from galaxy_zoo.remote import AnyPath, RemotePath
 from galaxy_zoo.stores import until
+from galaxy_zoo.view import View
 from pipeline.shards import shards_of
 
 FETCHERS = 8
@@ -81,6 +83,15 @@ class ShardSet:
     def need_shards(self, shards: Sequence[Shard]) -> None:
         """The same for some shards of the set."""
 
+    def need_objects(self, view: View) -> None:
+        """See to it that what was measured of the galaxies is in `folder`, where `view` is framed by them.
+
+        Raises:
+            ShardError: it is not there.
+        """
+        if view.framing != "image" and not (self.folder / OBJECTS_NAME).exists():
+            raise not_measured(self.folder / OBJECTS_NAME)
+
 
 @dataclass(frozen=True)
 class CachedSet(ShardSet):
@@ -117,6 +128,23 @@ class CachedSet(ShardSet):
             if missing:
                 self._make_room(sum(shard.bytes + INDEX_BYTES * shard.samples for shard in missing))
                 self._fetch_all(missing)
+
+    def need_objects(self, view: View) -> None:
+        """Fetch what was measured of the galaxies, where `view` is framed by them; the file says which set it is of.
+
+        Raises:
+            ShardError: the store does not have it.
+            OSError: the store fails, or the cache cannot be written.
+        """
+        path = self.folder / OBJECTS_NAME
+        if view.framing == "image" or path.exists():
+            return
+        try:
+            data = (self.source / OBJECTS_NAME).read_bytes()
+        except FileNotFoundError as error:
+            raise not_measured(self.source / OBJECTS_NAME) from error
+        with atomic_write(path, is_contested=True) as file:
+            file.write(data)
 
     def _missing(self, shards: Sequence[Shard]) -> list[Shard]:
         paths = [(shard, self.folder / shard.name) for shard in shards]

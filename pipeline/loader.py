@@ -24,6 +24,7 @@ from torch import Tensor
 from galaxy_zoo.errors import ShardError
 from pipeline.augment import Views
 from pipeline.engines import Engine, GraphEngine, OpenCvEngine, TritonEngine, Work
+from pipeline.framing import make_framing
 from pipeline.order import GroupedOrder, Groups, Order, SharedOrder, num_steps
 from pipeline.shards import Bytes, Samples
 from pipeline.source import Plan, Stream
@@ -102,6 +103,7 @@ class Loader:
         self._device = torch.device(device)
         on_gpu = self._device.type == "cuda"
         self._stamp = views.stamp(samples.image_px)
+        self._frame = make_framing(views.view, self._stamp, samples)
         self._num_turns = len(views.view.turns_deg)
         work = Work(
             views,
@@ -176,7 +178,8 @@ class Loader:
         for first in range(start, count, self._batch_size):
             positions, samples = take(range(first, min(first + self._batch_size, count)))
             decode = np.arange(len(samples)) if self._store is None else self._store.missing(samples)
-            yield Plan(samples, self._views.parameters(self._stamp, epoch, positions), decode)
+            views = self._views.parameters(self._stamp, epoch, positions)
+            yield Plan(samples, self._frame(views, samples), decode)
 
     def _one_ahead(self, plans: Iterator[Plan]) -> Iterator[Batch]:
         """The batches of plans; while one is in use, the views of the next are being made."""

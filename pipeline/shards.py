@@ -6,6 +6,7 @@ A shard is read through its index, never unpacked: a sample's JPEG is a view of 
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
+from galaxy_zoo.objects import Objects, read_objects
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.votes import npy_header
 
@@ -71,6 +73,7 @@ class Samples:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, shards: Sequence[Shard]) -> None:
+        self._folder, self._set_sha256 = folder, manifest.set_sha256
         self.shards = tuple(shards)
         self.image_px = manifest.image_px
         parts = [_MappedShard(folder, shard, len(manifest.tree.columns)) for shard in shards]
@@ -93,6 +96,15 @@ class Samples:
             strict=True,
         )
         return [self._maps[shard][offset : offset + size] for shard, offset, size in where]
+
+    @cached_property
+    def objects(self) -> Objects:
+        """The galaxies of the samples, which views that are framed by them need.
+
+        Raises:
+            ShardError: they were not measured, or in other shards, or their file is damaged.
+        """
+        return read_objects(self._folder, self._set_sha256, self.keys.tolist())
 
     def describe(self, sample: int) -> str:
         """Where a sample lies, for an error."""

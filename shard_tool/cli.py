@@ -9,6 +9,7 @@ from shard_tool.fetch import fetch
 from shard_tool.index import index
 from shard_tool.info import info
 from shard_tool.lint import lint
+from shard_tool.objects import objects
 from shard_tool.pack import pack
 from shard_tool.preview import preview
 from shard_tool.synth import synth
@@ -29,5 +30,5 @@ def main() -> None:
     """
 
 
-for command in (fetch, synth, pack, append, info, lint, duplicates, preview, unpack, index):
+for command in (fetch, synth, pack, append, info, lint, duplicates, preview, objects, unpack, index):
     main.add_command(command)

@@ -10,6 +10,7 @@ from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
 from shard_tool.encoding import AS_IT_IS, Encoding
 from shard_tool.journal import REJECTED_NAME
+from shard_tool.measuring import measure_folder
 from shard_tool.options import PackOptions
 from shard_tool.packing import OutOptions, Packed, pack
 from shard_tool.parallel import num_cores, prepare_workers
@@ -20,16 +21,21 @@ WORTH_WORKERS = 2000
 """Fewer images are packed by this process itself, before others would have started."""
 
 
-def stage(source: AnyPath, out: Path, tree: DecisionTree, image_px: Size, *, resize: bool) -> Packed:
+def stage(
+    source: AnyPath, out: Path, tree: DecisionTree, image_px: Size, *, resize: bool, measures: bool
+) -> Packed:
     """Pack an image, or all images of a folder or archive, as test images of (height, width) `image_px`.
 
     An image that does not decode or has another size is rejected. What `out` holds is replaced.
 
     Args:
         resize: scale square images to that size instead.
+        measures: also measure their galaxies, as `shard_tool objects`.
 
     Raises:
+        InputError: that needs a package that is not installed.
         SourceError: there is no image, or none that can be used.
+        ShardError: no image has a galaxy that could be measured.
         OutputError: `out` cannot be written.
     """
     if resize and image_px[0] != image_px[1]:
@@ -41,11 +47,14 @@ def stage(source: AnyPath, out: Path, tree: DecisionTree, image_px: Size, *, res
     workers = num_cores() if plan.num_samples >= WORTH_WORKERS else 1
     prepare_workers(workers)
     try:
-        return pack(options, OutOptions(out, workers=workers), plan)
+        packed = pack(options, OutOptions(out, workers=workers), plan)
     except SourceError as error:
         if (out / REJECTED_NAME).exists():
             raise SourceError(f"{source}: no image can be used: {_first_reason(out / REJECTED_NAME)}") from error
         raise
+    if measures:
+        measure_folder(out, packed.manifest, workers=workers)
+    return packed
 
 
 def _first_reason(path: Path) -> str:

@@ -56,6 +56,16 @@ def make_image(rng: np.random.Generator, size: int = IMAGE_PX) -> np.ndarray:
     return np.clip(image * 220 + 12, 0, 255).astype(np.uint8)
 
 
+def make_disc(
+    centre: tuple[float, float], scale: float, *, ratio: float = 1.0, size: int = 128, seed: int = 0
+) -> np.ndarray:
+    """An exponential disc at (x, y), pixel i covering [i, i + 1), on a background with a little noise."""
+    y, x = np.mgrid[:size, :size] + 0.5
+    light = 200 * np.exp(-np.hypot(x - centre[0], (y - centre[1]) / ratio) / scale)
+    noise = np.random.default_rng(seed).normal(10, 1, (size, size))
+    return np.tile(np.clip(np.rint(light + noise), 0, 255).astype(np.uint8)[..., None], 3)
+
+
 def make_votes(rng: np.random.Generator, count: int) -> np.ndarray:
     """Random votes that obey the gz2-kaggle tree."""
     tree = load_tree("gz2-kaggle")

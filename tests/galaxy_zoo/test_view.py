@@ -80,9 +80,21 @@ def test_a_crop_wider_than_the_image_keeps_all_of_it() -> None:
     assert View(crop_px=424, size_px=424).stamp((424, 256)) == Stamp((424, 256), (424, 256))
 
 
+def test_the_stamp_of_framed_views_is_the_whole_image_as_finely_as_of_others() -> None:
+    plain = View(crop_px=64, size_px=16)
+    for framed in (replace(plain, framing="centred"), replace(plain, framing="scaled", object_radius_px=9)):
+        stamp, (height, width) = framed.stamp((200, 300)), plain.stamp((200, 300)).size_px
+        assert stamp.window_px == (200, 300)
+        assert stamp.size_px[0] / 200 == pytest.approx(height / plain.stamp((200, 300)).window_px[0], abs=0.01)
+        assert stamp.size_px[1] / 300 == pytest.approx(width / plain.stamp((200, 300)).window_px[1], abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("framing", "scaled"),
+        ("object_radius_px", 160),
+        ("object_radius_px", -1),
         ("crop_px", 0),
         ("size_px", -1),
         ("zoom", (0, 1)),

@@ -23,7 +23,9 @@ from benchmarks.store import LateProxy
 from galaxy_zoo import stores
 from galaxy_zoo.errors import OutputError, ShardError
 from galaxy_zoo.manifest import read_manifest
+from galaxy_zoo.objects import OBJECTS_NAME, write_objects
 from galaxy_zoo.remote import path_of
+from galaxy_zoo.view import View
 from pipeline import cache
 from pipeline.cache import Cache, open_set
 from pipeline.shards import open_split
@@ -97,6 +99,24 @@ def test_what_is_fetched_has_the_bytes_of_the_store_and_is_fetched_once(
     assert requests["GET"] == 2 + 2 * num_shards(stored, "test")
     samples, expected = open_split(folder, "train")[0], open_split(stored, "train")[0]
     assert np.array_equal(samples.votes, expected.votes, equal_nan=True)
+
+
+def test_what_was_measured_is_fetched_once_and_only_for_framed_views(
+    stored: Path, requests: Counter[str], tmp_path: Path
+) -> None:
+    plain, framed = View(crop_px=64, size_px=32), View(crop_px=64, size_px=32, framing="centred")
+    with open_set(path_of(url(stored)), Cache(tmp_path)) as source:
+        requests.clear()
+        source.need_objects(plain)
+        assert not requests
+        with pytest.raises(ShardError, match=rf"{url(stored)}/objects.csv: missing.*shard_tool objects SHARDS"):
+            source.need_objects(framed)
+        write_objects(stored, read_manifest(stored).set_sha256, [("7", 1.0, 2.0, 3.0)])
+        source.need_objects(framed)
+        assert contents(source.folder, OBJECTS_NAME) == contents(stored, OBJECTS_NAME)
+        requests.clear()
+        source.need_objects(framed)
+        assert not requests
 
 
 def test_a_set_that_is_packed_anew_is_another_one(stored: Path, tmp_path: Path) -> None:
