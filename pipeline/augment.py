@@ -135,9 +135,11 @@ class FixedViews:
 
 
 def rotations_and_flips(count: int, zooms: Sequence[float] = (1.0,)) -> tuple[FixedView, ...]:
-    """`count` views of rotations x zooms x flip: evenly spaced angles, each at every zoom, plain and mirrored.
+    """`count` views of rotations x zooms x flip: spread angles, each at every zoom, plain and mirrored.
 
-    With one view a zoom it is the plain one; otherwise `count` is a multiple of twice the zooms.
+    With one view a zoom it is the plain one; otherwise `count` is a multiple of twice the zooms. Angles are a step
+    of 360 / rotations degrees apart, and those that would be whole quarters apart by a part of the step more: a
+    network that sees no difference between quarters then gets as many different views as there are angles.
 
     Raises:
         ValueError: `count` is neither, or a zoom is not above 0.
@@ -152,7 +154,8 @@ def rotations_and_flips(count: int, zooms: Sequence[float] = (1.0,)) -> tuple[Fi
             f"{count} views: give {len(zooms)} or a multiple of {2 * len(zooms)}, "
             "since each rotation is seen at each zoom, plain and mirrored"
         )
-    angles = [360.0 * i / rotations for i in range(rotations)]
+    alike = math.gcd(rotations, 4)  # so many of the steps are the same turn but for quarters
+    angles = [(360.0 * i + 90.0 * (i * alike // rotations)) / rotations for i in range(rotations)]
     return tuple(FixedView(angle, zoom, flip) for angle in angles for zoom in zooms for flip in (False, True))
 
 

@@ -57,11 +57,19 @@ def test_zoom_enlarges_and_flip_mirrors_left_to_right() -> None:
 def test_views_for_testing_are_rotations_each_plain_and_mirrored() -> None:
     assert rotations_and_flips(1) == (FixedView(),)
     views = rotations_and_flips(16)
-    assert {v.rotation_deg for v in views} == {45.0 * i for i in range(8)}
+    assert sorted({v.rotation_deg for v in views}) == [0, 45, 101.25, 146.25, 202.5, 247.5, 303.75, 348.75]
     assert len(set(views)) == 16
     for wrong in (0, -2, 3):
         with pytest.raises(ValueError, match="views"):
             rotations_and_flips(wrong)
+
+
+@pytest.mark.parametrize("rotations", [*range(1, 17), 30, 32])
+def test_the_angles_of_test_time_views_are_spread_over_a_quarter_and_over_the_circle(rotations: int) -> None:
+    angles = sorted({view.rotation_deg for view in rotations_and_flips(2 * rotations)})
+    quarters = np.sort(np.mod(angles, 90))
+    assert np.allclose(quarters, 90 / rotations * np.arange(rotations))
+    assert np.diff([*angles, 360]).max() <= 450 / rotations + 1e-9
 
 
 def test_test_time_views_are_every_rotation_at_every_zoom_plain_and_mirrored() -> None:
