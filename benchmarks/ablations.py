@@ -21,17 +21,17 @@ from galaxy_zoo.files import write_text
 
 PLAIN_NETWORK = load_recipe("plain").table["network"]
 CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "AdamW": {"optimiser": {"kind": "adamw", "lr": 0.003, "weight_decay": 0.01}},
-    "network of plain": {"network": PLAIN_NETWORK},
-    "network of plain, pools first": {"network": {**PLAIN_NETWORK, "pool_first": True}},
     "sigmoid head": {"head": {"kind": "sigmoid"}},
-    "divisive tree head": {"head": {"form": "divisive"}},
     "RMSE loss": {"loss": {"kind": "rmse"}},
     "no moving average": {"training": {"ema_decay": 0.0}},
-    "view of 48 px": {"view": {"size_px": 48}},
-    "view of 80 px": {"view": {"size_px": 80}},
-    "no zoom": {"view": {"zoom": [1.0, 1.0]}},
     "zoom 0.67 to 1.5": {"view": {"zoom": [0.67, 1.5]}},
+    "view of 48 px": {"view": {"size_px": 48}},
+    "network of plain, pools first": {"network": {**PLAIN_NETWORK, "pool_first": True}},
+    "AdamW": {"optimiser": {"kind": "adamw", "lr": 0.003, "weight_decay": 0.01}},
+    "no zoom": {"view": {"zoom": [1.0, 1.0]}},
+    "divisive tree head": {"head": {"form": "divisive"}},
+    "view of 80 px": {"view": {"size_px": 80}},
+    "network of plain": {"network": PLAIN_NETWORK},
 }
 """Name -> tables -> keys with other values; a table with another `kind` is replaced."""
 
