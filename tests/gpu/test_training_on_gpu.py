@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from ensemble.checkpoint import load_state, save_state
+from ensemble.equivariant import GroupCnn, turn
 from ensemble.member import Member
 from ensemble.recipe import Recipe, recipe_from_table
 from galaxy_zoo.tree import load_tree
@@ -98,6 +99,12 @@ def test_a_member_taken_up_from_a_checkpoint_goes_on_the_same(kind: str, tmp_pat
         assert resumed.step(*batch(step)).item() == pytest.approx(unbroken.step(*batch(step)).item(), rel=1e-3)
     for one, other in zip(unbroken.weights().values(), resumed.weights().values(), strict=True):
         assert torch.allclose(one.float(), other.float(), rtol=1e-2, atol=1e-3)
+
+
+def test_an_equivariant_network_gives_the_same_votes_whichever_way_up_the_images_are() -> None:
+    network = GroupCnn((4, 8), (3, 3), 1, 8).build(size_px=16, outputs=5, pretrained=False).cuda().eval()
+    images = torch.rand(2, 3, 16, 16, device="cuda")
+    assert torch.allclose(network(turn(images, (1, 1))), network(images), atol=1e-4)
 
 
 def test_weights_have_the_names_of_the_network_that_was_not_compiled() -> None:
