@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import fetching
 import numpy as np
 import pytest
-from s3_server import S3Server, url
+from s3_server import LISTED_AGAIN_S, S3Server, url
 from starting import start
 
 from benchmarks.store import LateProxy
@@ -112,6 +112,7 @@ def test_what_was_measured_is_fetched_once_and_only_for_framed_views(
         with pytest.raises(ShardError, match=rf"{url(stored)}/objects.csv: missing.*shard_tool objects SHARDS"):
             source.need_objects(framed)
         write_objects(stored, read_manifest(stored).set_sha256, [("7", 1.0, 2.0, 3.0)])
+        time.sleep(2 * LISTED_AGAIN_S)
         source.need_objects(framed)
         assert contents(source.folder, OBJECTS_NAME) == contents(stored, OBJECTS_NAME)
         requests.clear()
