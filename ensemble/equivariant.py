@@ -112,7 +112,8 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
     """Batch norm with one scale and bias for all maps of a channel.
 
     In training each map has statistics of its own, which is faster and on random orientations the same; the running
-    ones are shared, so that predictions do not depend on the orientation.
+    ones are shared, so that predictions do not depend on the orientation. Maps of a single value, which has no
+    spread, have those of their channel.
     """
 
     def __init__(self, channels: int, group: int) -> None:
@@ -121,6 +122,8 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """The same shape."""
+        if self.training and images[:, 0].numel() == 1:
+            return super().forward(images.reshape(1, -1, self._group, 1)).reshape(images.shape)
         assert self.running_mean is not None
         assert self.running_var is not None
         shared = (self.running_mean, self.running_var, self.weight, self.bias)

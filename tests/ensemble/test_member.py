@@ -8,7 +8,7 @@ import torch
 
 from ensemble.checkpoint import load_state, save_state
 from ensemble.member import Member
-from ensemble.recipe import Recipe, recipe_from_table
+from ensemble.recipe import Recipe, load_recipe, recipe_from_table
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import check_votes, normalise_votes, rmse
 
@@ -100,6 +100,17 @@ def test_predictions_come_from_the_running_average_and_are_not_random() -> None:
     assert torch.equal(predicted, member.predict(images))
     assert not predicted.requires_grad
     assert not torch.equal(member.weights()["0.0.weight"], member.state()["network"]["0.0.weight"])
+
+
+@pytest.mark.parametrize("name", ["quick", "plain", "small_data"])
+@pytest.mark.parametrize("size", [0, 1])
+def test_our_recipes_take_a_last_batch_of_one_image_or_of_none(name: str, size: int) -> None:
+    ours = load_recipe(name)
+    member = Member(ours, TREE, seed=0, steps_per_epoch=4, device=CPU)
+    loss = member.step(torch.rand(size, 3, *2 * [ours.view.size_px]), torch.rand(size, len(TREE.columns)))
+    assert loss.isfinite()
+    assert (loss > 0) == (size > 0)
+    assert all(each.isfinite().all() for each in member.weights().values())
 
 
 def test_an_empty_batch_teaches_nothing_and_breaks_nothing() -> None:
