@@ -280,7 +280,8 @@ def network_sections(
     from evaluation import attention, embedding  # noqa: PLC0415 - needs the extra
 
     view = first.run.recipe.view
-    network = first.load(sets.validation.source.device, compiled=False).network.eval()
+    # gradients and maps are looked at as they are, and numpy knows no bf16
+    network = first.load(sets.validation.source.device, compiled=False, in_float32=True).network.eval()
     sections: list[Callable[[], Section]] = []
     looked = attention.choose(evidence, wanted.cams, wanted.galaxies)
     layers = attention.choose_layers(network, wanted.layers)

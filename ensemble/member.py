@@ -18,16 +18,18 @@ from galaxy_zoo.tree import DecisionTree
 class Model(nn.Sequential):
     """A network and its head: images to votes of shape (batch, answers), float32.
 
-    images: as `ensemble.networks` says.
+    images: as `ensemble.networks` says. precision: of the network, as in `ensemble.recipe.Training`.
     """
+
+    precision: Literal["auto", "bf16", "float32"]
 
     def __init__(self, network: nn.Module, head: nn.Module, precision: Literal["auto", "bf16", "float32"]) -> None:
         super().__init__(network, head)
-        self._precision = precision
+        self.precision = precision
 
     def forward(self, images: Tensor) -> Tensor:
         """The network in the recipe's precision, the head in float32."""
-        bf16 = self._precision == "bf16" or (self._precision == "auto" and images.is_cuda)
+        bf16 = self.precision == "bf16" or (self.precision == "auto" and images.is_cuda)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
             logits = self[0](images if bf16 else images.float())
         votes: Tensor = self[1](logits.float())

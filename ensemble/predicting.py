@@ -67,14 +67,16 @@ class TrainedMember:
         """What to call it."""
         return str(self.run.member_folder(self.index))
 
-    def load(self, device: torch.device, *, compiled: bool = True) -> Predictor:
-        """The network with the best weights.
+    def load(self, device: torch.device, *, compiled: bool = True, in_float32: bool = False) -> Predictor:
+        """The network with the best weights; `in_float32` whatever the recipe's precision is.
 
         Raises:
             RunError: the checkpoint is damaged, or not of this recipe.
         """
         path = self.run.member_folder(self.index) / BEST_NAME
         network = build_network(self.run.recipe, self.run.data.tree, pretrained=False)
+        if in_float32:
+            network.precision = "float32"
         try:
             network.load_state_dict(load_state(path)["weights"])
         except (KeyError, RuntimeError) as error:
