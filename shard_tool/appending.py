@@ -70,17 +70,12 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
     for _ in _known_rejects(folder, manifest.rejected):
         pass  # they are there
     staging = folder / STAGING_NAME
-    if _is_committed(staging, manifest):
-        begun = _identity_begun(staging)
-        shutil.rmtree(staging)
-        if out.resume and make_plan(_options(new, manifest)).identity["images"] == begun.get("images"):
-            return None
-    if _has_begun(staging) and not (out.resume or out.overwrite):
-        raise OutputError(
-            f"{folder}: an append was interrupted; pass --resume to finish it or --overwrite to begin anew"
-        )
-    plan = _plan(new, folder, manifest)
     journal = Journal(staging)
+    if staging.exists():
+        begun = _clear_committed(journal, manifest, out)
+        if out.resume and begun and make_plan(_options(new, manifest)).identity["images"] == begun.get("images"):
+            return None
+    plan = _plan(new, folder, manifest)
     with output_errors(folder), ExitStack() as stack:
         stack.enter_context(journal.locked(overwrite=out.overwrite, resume=out.resume))
         if read_manifest(folder).set_sha256 != manifest.set_sha256:
@@ -96,6 +91,24 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
         merged = _merge(manifest, staging, plan, shards)
         _commit(folder, merged, plan, num_known=manifest.rejected)
     return Appended(merged, sum(packed.shard.samples for packed in shards), plan)
+
+
+def _clear_committed(journal: Journal, manifest: Manifest, out: OutOptions) -> dict[str, str]:
+    """Clear up after an append that was killed after its last step; returns what it was made from, {} without one.
+
+    Raises:
+        OutputError: another append is under way, or was interrupted and neither option says what to do with it.
+    """
+    with journal.alone():
+        if _is_committed(journal.out, manifest):
+            begun = _identity_begun(journal.out)
+            shutil.rmtree(journal.out)
+            return begun
+        if _has_begun(journal.out) and not (out.resume or out.overwrite):
+            raise OutputError(
+                f"{out.folder}: an append was interrupted; pass --resume to finish it or --overwrite to begin anew"
+            )
+    return {}
 
 
 def _appendable(folder: Path) -> Manifest:

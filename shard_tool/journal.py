@@ -52,17 +52,11 @@ class PackedShard:
 
 
 def check_out(out: AnyPath, *, overwrite: bool, resume: bool) -> None:
-    """Refuse a folder that may not be written to; writes nothing.
+    """Refuse a folder with something in it that neither option allows. Only under the lock: a pack renames its files.
 
     Raises:
-        OutputError: it is no folder, or has something in it that neither option allows.
+        OutputError: there is such a thing.
     """
-    if not out.exists():
-        if isinstance(out, RemotePath):
-            out.check_bucket()
-        return
-    if not out.is_dir():
-        raise OutputError(f"{out}: not a folder; name a new one")
     entries: list[AnyPath] = sorted(out.iterdir(), key=lambda entry: entry.name)
     names = [entry.name for entry in entries]
     foreign = [entry.name for entry in entries if not _is_own(entry)]
@@ -109,18 +103,46 @@ class Journal:
 
     @contextmanager
     def locked(self, *, overwrite: bool, resume: bool) -> Iterator[None]:
-        """Make the folder, keep every other pack out of it, and check again what is in it.
+        """Keep every other pack out of the folder, then check what is in it.
 
         Raises:
             OutputError: another pack is writing to it, or `check_out` says so.
         """
-        with ExitStack() as stack:
+        with self.alone():
             with output_errors(self.out):
-                self._lock(stack)
                 is_begun = self._plan.exists() or any(entry.name != JOURNAL_NAME for entry in self.out.iterdir())
             if is_begun:
                 check_out(self.out, overwrite=overwrite, resume=resume)
             yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Make the folder and keep every other pack out of it; a block that begins no pack leaves no trace.
+
+        Raises:
+            OutputError: another pack is writing to it, or it is not a folder.
+        """
+        is_new = not self.out.exists()
+        if is_new and isinstance(self.out, RemotePath):
+            self.out.check_bucket()
+        if not (is_new or self.out.is_dir()):
+            raise OutputError(f"{self.out}: not a folder; name a new one")
+        with ExitStack() as stack:
+            with output_errors(self.out):
+                self._lock(stack)
+            try:
+                yield
+            finally:
+                if not self._plan.exists():
+                    self._leave_no_trace(is_new=is_new)
+
+    def _leave_no_trace(self, *, is_new: bool) -> None:
+        with suppress(OSError):
+            if isinstance(self._folder, Path):
+                (self._folder / "lock").unlink(missing_ok=True)
+                self._folder.rmdir()
+            if is_new:
+                self.out.rmdir()
 
     def check_held(self) -> None:
         """Check, before the manifest makes the shards count, that no other pack has taken the folder over.

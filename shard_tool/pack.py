@@ -16,7 +16,7 @@ from shard_tool.encoding import Encoding
 from shard_tool.info import describe
 from shard_tool.journal import REJECTED_NAME
 from shard_tool.options import PackOptions
-from shard_tool.packing import OutOptions, find_finished
+from shard_tool.packing import OutOptions, begun, find_finished
 from shard_tool.packing import pack as pack_shards
 from shard_tool.parallel import num_cores, prepare_workers
 from shard_tool.plan import make_plan
@@ -120,14 +120,14 @@ def _run(options: PackOptions, out: OutOptions, scheduler: str | None) -> int:
     if finished := find_finished(options, out):
         click.echo(f"{out.folder}: finished already, nothing to do", err=True)
         return finished.rejected
-    with connected(scheduler, options.source) as cluster:
+    with begun(out) as journal, connected(scheduler, options.source) as cluster:
         if cluster is None:
             prepare_workers(out.workers)
         plan = make_plan(options)
         for name, why in islice(plan.draft.ignored(), LINES_SHOWN):
             click.echo(f"ignored: {name}: {why}", err=True)
         _echo_more(plan.draft.num_ignored, "ignored")
-        packed = pack_shards(options, replace(out, cluster=cluster), plan)
+        packed = pack_shards(options, replace(out, cluster=cluster), plan, journal)
     _echo_rejected(packed.rejected)
     _echo_summary(packed.manifest)
     return len(packed.rejected)

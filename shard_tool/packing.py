@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -12,7 +13,7 @@ from galaxy_zoo.manifest import Manifest, read_manifest
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.version import __version__
 from shard_tool.cluster import Cluster
-from shard_tool.journal import REJECTED_NAME, Journal, PackedShard, check_out, is_finished, output_errors
+from shard_tool.journal import REJECTED_NAME, Journal, PackedShard, is_finished, output_errors
 from shard_tool.options import PackOptions
 from shard_tool.parallel import run_tasks
 from shard_tool.plan import Plan, make_plan
@@ -42,10 +43,10 @@ class Packed:
 
 
 def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
-    """On resuming, the manifest of a pack that is finished already; also checks whether OUT may be written to.
+    """On resuming, the manifest of a pack that is finished already.
 
     Raises:
-        OutputError: OUT may not be written to, or it was finished from another source or with other options.
+        OutputError: it was finished from another source or with other options.
     """
     if out.resume and is_finished(out.folder):
         manifest = read_manifest(out.folder)
@@ -66,7 +67,6 @@ def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
         _check_same_samples(make_plan(options), manifest, out.folder)
         Journal(out.folder).tidy()
         return manifest
-    check_out(out.folder, overwrite=out.overwrite, resume=out.resume)
     return None
 
 
@@ -88,36 +88,46 @@ def _check_same_samples(plan: Plan, manifest: Manifest, folder: AnyPath) -> None
         )
 
 
-def pack(options: PackOptions, out: OutOptions, plan: Plan | None = None) -> Packed:
+@contextmanager
+def begun(out: OutOptions) -> Iterator[Journal]:
+    """Keep every other pack out of OUT while it is looked through, planned and written.
+
+    Raises:
+        OutputError: another pack is writing to it, or something in it is in the way.
+    """
+    journal = Journal(out.folder)
+    with journal.locked(overwrite=out.overwrite, resume=out.resume):
+        yield journal
+
+
+def pack(options: PackOptions, out: OutOptions, plan: Plan, journal: Journal) -> Packed:
     """Write all shards of a source.
 
     The output is the same, byte for byte, for any number of workers and after any interruption.
 
     Args:
-        plan: of the same options, if the caller has made it already.
+        plan: of the same options.
+        journal: of OUT, as `begun` gave it.
 
     Raises:
         InputError: the source, the labels or the tree cannot be used; nothing was written.
         OutputError: the folder is taken, read-only or full; finished shards are kept for --resume.
     """
-    plan = plan or make_plan(options)
-    journal = Journal(out.folder)
-    with journal.locked(overwrite=out.overwrite, resume=out.resume):
-        journal.begin(plan.identity, resume=out.resume)
-        shards = write_shards(plan, out)
-        check_unchanged(options.source, (planned.sample.file for planned in plan.draft.by_id()))
-        rejected = plan.rejected
-        with output_errors(out.folder):
-            write_rejects(out.folder / REJECTED_NAME, rejected)
-            if not any(packed.shard.samples for packed in by_split(plan, shards)[plan.main_split]):
-                raise SourceError(
-                    f"{options.source}: every {plan.main_split} image was rejected; "
-                    f"the reasons are in {out.folder / REJECTED_NAME}"
-                )
-            manifest = _manifest(options, plan, shards, num_rejected=len(rejected))
-            journal.check_held()
-            manifest.write(out.folder)
-        journal.end()
+    journal.begin(plan.identity, resume=out.resume)
+    shards = write_shards(plan, out)
+    check_unchanged(options.source, (planned.sample.file for planned in plan.draft.by_id()))
+    rejected = plan.rejected
+    with output_errors(out.folder):
+        write_rejects(out.folder / REJECTED_NAME, rejected)
+        if not any(packed.shard.samples for packed in by_split(plan, shards)[plan.main_split]):
+            raise SourceError(
+                f"{options.source}: every {plan.main_split} image was rejected; "
+                f"the reasons are in {out.folder / REJECTED_NAME}"
+            )
+        manifest = _manifest(options, plan, shards, num_rejected=len(rejected))
+        journal.check_held()
+        manifest.write(out.folder)
+    journal.end()
     return Packed(manifest, rejected)
 
 

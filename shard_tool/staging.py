@@ -12,7 +12,7 @@ from shard_tool.encoding import AS_IT_IS, Encoding
 from shard_tool.journal import REJECTED_NAME
 from shard_tool.measuring import measure_folder
 from shard_tool.options import PackOptions
-from shard_tool.packing import OutOptions, Packed, pack
+from shard_tool.packing import OutOptions, Packed, begun, pack
 from shard_tool.parallel import num_cores, prepare_workers
 from shard_tool.plan import make_plan
 from shard_tool.sizes import Size
@@ -47,7 +47,8 @@ def stage(
     workers = num_cores() if plan.num_samples >= WORTH_WORKERS else 1
     prepare_workers(workers)
     try:
-        packed = pack(options, OutOptions(out, workers=workers), plan)
+        with begun(place := OutOptions(out, workers=workers)) as journal:
+            packed = pack(options, place, plan, journal)
     except SourceError as error:
         if (out / REJECTED_NAME).exists():
             raise SourceError(f"{source}: no image can be used: {_first_reason(out / REJECTED_NAME)}") from error

@@ -302,3 +302,21 @@ def test_resuming_what_was_finished_from_something_else_is_refused(kaggle: Path,
         result = pack(source, tmp_path / "out", "--resume", *options)
         assert result.exit_code == 1, result.output
     assert contents(tmp_path / "out") == before
+
+
+def test_a_file_that_a_running_pack_renames_is_never_called_foreign(kaggle: Path, tmp_path: Path) -> None:
+    """Whoever does not hold the lock does not look: a temporary name may be gone between two looks at it."""
+    folder = tmp_path / "out"
+    (folder / ".pack").mkdir(parents=True)
+    (folder / "of-somebody-else.txt").touch()
+    with (folder / ".pack" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = pack(kaggle, folder, "--overwrite")
+    assert "another pack is writing to it" in result.stderr
+
+
+def test_a_pack_that_begins_nothing_leaves_no_trace(kaggle: Path, tmp_path: Path) -> None:
+    (tmp_path / "of-somebody-else.txt").touch()
+    assert "not empty" in pack(kaggle, tmp_path).stderr
+    assert pack(tmp_path / "nothing", tmp_path / "out").exit_code == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["of-somebody-else.txt"]
