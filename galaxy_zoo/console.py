@@ -4,10 +4,10 @@ import signal
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 from tqdm import tqdm
@@ -26,7 +26,28 @@ NO_MEMORY = (
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Command(click.Command):
+class _EndsAtCtrlC(click.Command):
+    """A command that ends with one line and exit code 130 at Ctrl-C, whatever it is doing."""
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
+        """Run as a program, as `click.Command.main`, which has Ctrl-C end with 1."""
+        try:
+            with _ctrl_c_counts():
+                code = super().main(args, prog_name, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("interrupted", err=True)
+            code = INTERRUPTED
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+class Group(_EndsAtCtrlC, click.Group):
+    """A click group of `Command`s."""
+
+
+class Command(_EndsAtCtrlC):
     """A click command that shows a `GalaxyZooError` or `OSError` as one message instead of a traceback.
 
     Exit codes: 0 good, 1 a check failed or an input or output is bad, 2 wrong usage (click's own), 130 Ctrl-C.
@@ -35,8 +56,7 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; raises `click.ClickException` in place of the errors named above."""
         try:
-            with _ctrl_c_counts():
-                return super().invoke(ctx)
+            return super().invoke(ctx)
         except GalaxyZooError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:

@@ -72,7 +72,7 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
     staging = folder / STAGING_NAME
     journal = Journal(staging)
     if staging.exists():
-        begun = _clear_committed(journal, manifest, out)
+        begun = _clear_committed(staging, manifest, out)
         if out.resume and begun and make_plan(_options(new, manifest)).identity["images"] == begun.get("images"):
             return None
     plan = _plan(new, folder, manifest)
@@ -93,18 +93,18 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
     return Appended(merged, sum(packed.shard.samples for packed in shards), plan)
 
 
-def _clear_committed(journal: Journal, manifest: Manifest, out: OutOptions) -> dict[str, str]:
+def _clear_committed(staging: Path, manifest: Manifest, out: OutOptions) -> dict[str, str]:
     """Clear up after an append that was killed after its last step; returns what it was made from, {} without one.
 
     Raises:
         OutputError: another append is under way, or was interrupted and neither option says what to do with it.
     """
-    with journal.alone():
-        if _is_committed(journal.out, manifest):
-            begun = _identity_begun(journal.out)
-            shutil.rmtree(journal.out)
+    with Journal(staging).alone():
+        if _is_committed(staging, manifest):
+            begun = _identity_begun(staging)
+            shutil.rmtree(staging)
             return begun
-        if _has_begun(journal.out) and not (out.resume or out.overwrite):
+        if _has_begun(staging) and not (out.resume or out.overwrite):
             raise OutputError(
                 f"{out.folder}: an append was interrupted; pass --resume to finish it or --overwrite to begin anew"
             )

@@ -2,6 +2,7 @@
 
 import click
 
+from galaxy_zoo.console import Group
 from galaxy_zoo.version import __version__
 from shard_tool.append import append
 from shard_tool.duplicates import duplicates
@@ -16,7 +17,7 @@ from shard_tool.synth import synth
 from shard_tool.unpack import unpack
 
 
-@click.group()
+@click.group(cls=Group)
 @click.version_option(__version__, prog_name="shard_tool")
 def main() -> None:
     """Galaxy images and votes to shards: proven, shuffled once and the same byte for byte every time.

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import chain, islice
 from multiprocessing import forkserver, resource_tracker
 from typing import Any, Protocol, TypeVar
@@ -94,7 +95,8 @@ def _in_processes(
         try:
             while True:
                 for task in islice(tasks, TASKS_AHEAD * workers - len(waiting)):
-                    waiting.add(pool.submit(_run, function, task))
+                    with _ctrl_c_waits():
+                        waiting.add(pool.submit(_run, function, task))
                 if not waiting:
                     break
                 done, waiting = wait(waiting, POLL_S, FIRST_COMPLETED)
@@ -109,6 +111,26 @@ def _in_processes(
         finally:
             is_stopping.value = 1
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends.
+
+    An executor that is interrupted while it starts a process does not know of that process: nobody waits for it, and it
+    fails with a traceback when what it shares with this one is gone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _update(bar: "tqdm[Any]", images: int) -> None:
