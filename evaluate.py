@@ -22,10 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ensemble.embedding import Embedder
-from ensemble.member import Predictor
-from ensemble.predicting import TrainedMember, find_members
-from ensemble.run import Run, load_run
+from ensemble.model import Predictor
 from evaluation.evidence import Evidence, Prediction, Scored
 from evaluation.extra import check_extra
 from evaluation.section import Section
@@ -45,6 +42,9 @@ from pipeline.device import choose_device
 from pipeline.loader import Loader
 from pipeline.shards import Samples
 from predict import Reading, Shards, check_fit
+from prediction.embedding import Embedder
+from prediction.passes import TrainedMember, find_members
+from training.run import Run, load_run
 
 
 @dataclass(frozen=True)

@@ -29,17 +29,11 @@ import pandas as pd
 import torch
 from click.core import ParameterSource
 
-from ensemble.blend import BLENDS
-from ensemble.job import Job
-from ensemble.outputs import Outputs
-from ensemble.predicting import find_members
-from ensemble.ranks import Ranks, started_by_torchrun
-from ensemble.run import Run, load_run
-from ensemble.spool import Spool
 from galaxy_zoo.checking import Reference, read_reference
 from galaxy_zoo.console import Command, cache_options, check_local, machine_options, path_or_url
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import sha256_of
+from galaxy_zoo.fold import Fold
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.submission import read_submission, warnings_about
@@ -52,9 +46,16 @@ from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.calibration import Tuning, tune
 from pipeline.device import choose_device
 from pipeline.loader import STREAM, Loader
-from pipeline.shards import Fold, Samples, shards_of
-from pipeline.store import StoreMode, StorePolicy
+from pipeline.shards import Samples, shards_of
+from pipeline.stamps import StoreMode, StorePolicy
+from prediction.blend import BLENDS
+from prediction.job import Job
+from prediction.outputs import Outputs
+from prediction.parts import Spool
+from prediction.passes import find_members
 from shard_tool.staging import stage
+from training.ranks import Ranks, started_by_torchrun
+from training.run import Run, load_run
 
 LINES_SHOWN = 20
 CHECKING = {"paths", "submission", "tree", "ids", "score", "device", "threads"}
@@ -75,7 +76,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Shards:
-    """A split of a set of shards, and how it is read; see `ensemble.job.Source`."""
+    """A split of a set of shards, and how it is read; see `prediction.job.Source`."""
 
     shard_set: ShardSet
     manifest: Manifest
@@ -158,12 +159,12 @@ class Shards:
                 f"{run.folder} was not trained on {self.shard_set.path} as it is now, so which galaxies it has not "
                 "seen is not known; give the shards it was trained on"
             )
-        if run.fold == "none":
-            return frozenset()
         try:
             fold = Fold.named(run.fold)
         except ValueError as error:
             raise RunError(f"{run.folder}/run.json: damaged: fold {run.fold!r}; train again") from error
+        if fold is None:
+            return frozenset()
         _, held_out = fold.split(self.training_shards)
         return frozenset(shard.name for shard in held_out)
 

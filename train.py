@@ -23,24 +23,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ensemble.checkpoint import common_positions
-from ensemble.figures import draw_curves, galaxies
-from ensemble.interrupt import Interrupt
 from ensemble.listing import table_of_recipes
-from ensemble.logbook import Logbook
-from ensemble.member import Member
-from ensemble.meter import Meter
-from ensemble.ranks import ALONE, Parallel, Ranks, started_by_torchrun
 from ensemble.recipe import load_recipe
-from ensemble.run import RUN_NAME, Data, Run, current_versions, load_run
-from ensemble.strict import nearest
 from galaxy_zoo.console import INTERRUPTED, Command, cache_options, machine_options, path_or_url
 from galaxy_zoo.errors import RecipeError, RunError, ShardError
 from galaxy_zoo.files import sha256_of
+from galaxy_zoo.fold import Fold, folds_named
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
 from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.strict import nearest
 from galaxy_zoo.votes import classes_by, rmse
-from loop import Held, Pauses, Training, train_epoch
 from pipeline.augment import FixedViews, RandomViews, Views, member_seeds
 from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.calibration import tune
@@ -48,8 +40,17 @@ from pipeline.device import choose_device
 from pipeline.groups import Opened, open_all, open_groups
 from pipeline.loader import Loader
 from pipeline.order import class_shares
-from pipeline.shards import Fold, Samples
-from pipeline.store import StoreMode, StorePolicy
+from pipeline.shards import Samples
+from pipeline.stamps import StoreMode, StorePolicy
+from training.checkpoint import common_positions
+from training.figures import draw_curves, galaxies
+from training.interrupt import Interrupt
+from training.logbook import Logbook
+from training.loop import Held, Pauses, Training, train_epoch
+from training.member import Member
+from training.meter import Meter
+from training.ranks import ALONE, Parallel, Ranks, started_by_torchrun
+from training.run import RUN_NAME, Data, Run, current_versions, load_run
 
 SHOWN_GALAXIES = 6
 
@@ -413,17 +414,10 @@ def _describe(folder: Path, manifest: Manifest) -> Data:
 
 def _parse_folds(text: str) -> dict[str, Fold | None]:
     """The folds to hold out, one run each, by their names."""
-    if text == "none":
-        return {text: None}
-    index, slash, count = text.partition("/")
-    folds = range(int(count)) if slash and count.isdecimal() and int(count) > 1 else range(0)
-    if index == "all" and folds:
-        return {f"{each}/{count}": Fold(each, int(count)) for each in folds}
-    if not (index.isdecimal() and int(index) in folds):
-        raise click.BadParameter(
-            f"{text!r} is neither 'none' nor k/K with 0 <= k < K nor all/K", param_hint="--fold"
-        )
-    return {text: Fold(int(index), int(count))}
+    try:
+        return folds_named(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--fold") from error
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from pipeline.cache import Cache, open_set
 from pipeline.loader import Loader
 from pipeline.shards import Samples, open_split
 from pipeline.warp import reduce_window
-from shard_tool.contact_sheet import Galaxy, draw_sheet
+from shard_tool.shards.contact_sheet import Galaxy, draw_sheet
 
 Pixels = NDArray[np.uint8]
 

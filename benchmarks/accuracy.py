@@ -29,19 +29,20 @@ import click
 import numpy as np
 import torch
 
-from ensemble.checkpoint import Position, positions
-from ensemble.predicting import find_members
 from ensemble.recipe import load_recipe
-from ensemble.run import RUN_NAME, Run, load_run
 from galaxy_zoo.console import Command, options
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import write_text
+from galaxy_zoo.fold import Fold
 from galaxy_zoo.manifest import MANIFEST_NAME
 from galaxy_zoo.votes import Floats
 from pipeline.augment import FixedViews, rotations_and_flips
 from pipeline.device import choose_device
 from pipeline.loader import Loader
-from pipeline.shards import Fold, Samples, open_split
+from pipeline.shards import Samples, open_split
+from prediction.passes import find_members
+from training.checkpoint import Position, positions
+from training.run import RUN_NAME, Run, load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -29,11 +29,11 @@ from distributed import Client, LocalCluster
 from benchmarks.processes import timed
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
 from galaxy_zoo.tree import load_tree
-from shard_tool.cluster import Cluster
-from shard_tool.parallel import Tick, num_cores
-from shard_tool.samples import Sample, ShardPlan
-from shard_tool.shard_packer import ShardTask
-from shard_tool.walking import StoredFile
+from shard_tool.shards.cluster import Cluster
+from shard_tool.shards.packer import ShardTask
+from shard_tool.shards.parallel import Tick, num_cores
+from shard_tool.source.files import StoredFile
+from shard_tool.source.samples import Sample, ShardPlan
 
 SAMPLES_A_SHARD = 5_000
 

@@ -4,11 +4,11 @@ import torch
 
 from benchmarks.gpu_results import Result, measured
 from benchmarks.gpu_setup import Setup
-from ensemble.member import Predictor, build_network
-from ensemble.predicting import Seer, predict_part
+from ensemble.model import Predictor, build_network
 from galaxy_zoo.manifest import read_manifest
 from pipeline.augment import FixedViews, rotations_and_flips
 from pipeline.loader import Loader
+from prediction.passes import Seer, predict_part
 
 RECIPE = "ng_resnet50"
 NUM_VIEWS = 16

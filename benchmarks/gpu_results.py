@@ -17,8 +17,8 @@ import torch
 from nvidia import dali
 
 from benchmarks.gpu_setup import Setup
-from ensemble.run import current_versions
 from galaxy_zoo.files import write_text
+from training.run import current_versions
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from benchmarks.gpu_setup import QUICK_PX, Setup
 from galaxy_zoo.view import View
 from pipeline.augment import RandomViews
 from pipeline.loader import Backend, Loader
-from pipeline.store import StorePolicy
+from pipeline.stamps import StorePolicy
 
 SIZES = {128: View(256, 128, rotation_deg=180, flip=True), 224: View(256, 224, rotation_deg=180, flip=True)}
 """By their size: views of the central 256 px by any angle."""

@@ -10,14 +10,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_results import Result, measured
 from benchmarks.gpu_setup import Setup
-from ensemble.member import Member, build_network
-from ensemble.meter import Meter
+from ensemble.model import build_network
 from ensemble.recipe import Recipe
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.tree import DecisionTree
-from loop import Pauses, train_epoch
 from pipeline.augment import RandomViews
 from pipeline.loader import Batch, Loader
+from training.loop import Pauses, train_epoch
+from training.member import Member
+from training.meter import Meter
 
 RECIPES = ("ng_cnn", "ng_resnet50")
 LARGE_BATCH = 512

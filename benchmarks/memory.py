@@ -19,7 +19,7 @@ from pipeline.augment import RandomViews
 from pipeline.device import choose_device
 from pipeline.loader import Loader
 from pipeline.shards import open_split
-from pipeline.store import StoreMode, StorePolicy
+from pipeline.stamps import StoreMode, StorePolicy
 
 VIEW = View(crop_px=256, size_px=128, rotation_deg=180, flip=True)
 SOURCES: tuple[StoreMode, ...] = ("stream", "resident")

@@ -294,7 +294,7 @@ def ours_dali(work: Work) -> Contender:
 
 def ours_resident(work: Work) -> Contender:
     """The same from a resident store, which the first epoch fills."""
-    from pipeline.store import StorePolicy  # noqa: PLC0415
+    from pipeline.stamps import StorePolicy  # noqa: PLC0415
 
     return ours(work, store=StorePolicy("resident", share=0.9))
 

@@ -22,10 +22,10 @@ import click
 import psutil
 
 from benchmarks.processes import timed
-from ensemble.predicting import PART_STEPS
-from ensemble.run import load_run
-from ensemble.spool import Spool
 from galaxy_zoo.manifest import read_manifest
+from prediction.parts import Spool
+from prediction.passes import PART_STEPS
+from training.run import load_run
 
 SCRIPT = Path(__file__).parents[1] / "predict.py"
 

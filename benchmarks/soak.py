@@ -22,8 +22,8 @@ import psutil
 
 import predict
 import train
-from ensemble.run import current_versions
-from loop import Training
+from training.loop import Training
+from training.run import current_versions
 
 SETTLED = 20
 RECIPE = """

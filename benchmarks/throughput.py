@@ -29,7 +29,7 @@ from galaxy_zoo.manifest import read_manifest
 from pipeline.augment import RandomViews
 from pipeline.device import choose_device
 from pipeline.loader import Loader
-from pipeline.store import StorePolicy
+from pipeline.stamps import StorePolicy
 
 
 def measure(setup: Setup, recipe: Recipe) -> dict[str, Result]:

@@ -25,16 +25,16 @@ from benchmarks.accuracy import RESULTS, machine
 from benchmarks.gpu_isolation import run_isolated
 from benchmarks.gpu_setup import Setup, make_shards
 from benchmarks.gpu_training import new_member
-from ensemble.member import Member
 from ensemble.recipe import Recipe, known_recipes
-from ensemble.run import current_versions
 from galaxy_zoo.console import Command
 from galaxy_zoo.files import write_text
 from galaxy_zoo.manifest import read_manifest
 from pipeline.augment import RandomViews
 from pipeline.device import choose_device
 from pipeline.loader import Batch, Loader
-from pipeline.store import StorePolicy
+from pipeline.stamps import StorePolicy
+from training.member import Member
+from training.run import current_versions
 
 ROUNDS = 5
 SYNTHETIC = 1000

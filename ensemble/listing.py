@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ensemble.member import build_network
+from ensemble.model import build_network
 from ensemble.recipe import Recipe, known_recipes, load_recipe
 from galaxy_zoo.tree import load_tree
 

@@ -1,7 +1,6 @@
 """A recipe: everything that defines a system but its data and its seed. One TOML file, read strictly."""
 
 import dataclasses
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from ensemble.heads import HEADS, Dirichlet, Head
 from ensemble.losses import LOSSES, DirichletMultinomial, Loss
 from ensemble.networks import NETWORKS, Network
 from ensemble.optimisers import SCHEDULES, Optimiser, Schedule
-from ensemble.strict import nearest, parse, parse_kind
 from galaxy_zoo.errors import RecipeError
+from galaxy_zoo.fold import Fold
+from galaxy_zoo.strict import nearest, parse, parse_kind
 from galaxy_zoo.view import Triple, View
 
 
@@ -50,9 +50,7 @@ class Training:
             raise ValueError("epochs, batch_size and trials must be at least 1")
         if self.patience < 0:
             raise ValueError(f"patience must be 0 or above, not {self.patience}")
-        if not re.fullmatch(r"none|\d+/\d+", self.fold):
-            raise ValueError(f"fold must be 'none' or k/K, not {self.fold!r}")
-        if self.fold == "none" and (self.patience or self.trials > 1):
+        if Fold.named(self.fold) is None and (self.patience or self.trials > 1):
             raise ValueError("patience and trials need a fold")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")

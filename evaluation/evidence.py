@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.run import Run
 from galaxy_zoo.scores import DEFAULT, Resampling
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import Floats
+from training.run import Run
 
 ALL_RUNS = "all runs"
 

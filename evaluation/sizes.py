@@ -6,11 +6,11 @@ from math import comb
 import numpy as np
 import pandas as pd
 
-from ensemble.blend import BLENDS, NUM_FOLDS, HeldOut
 from evaluation.evidence import Evidence
 from evaluation.section import Figure, Figures, Section, Table
 from evaluation.theme import SERIES, add_legend, new_axes, to_svg
 from galaxy_zoo.votes import Floats, rmse
+from prediction.blend import BLENDS, NUM_FOLDS, HeldOut
 
 SUBSETS = 20
 """Of each size so many subsets are scored at most, drawn with a fixed seed."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ensemble.logbook import METRICS_NAME
-from ensemble.run import Run
 from evaluation.evidence import Evidence
 from evaluation.section import Figure, Figures, Section, Table
 from evaluation.theme import MUTED, SERIES, add_legend, new_axes, short, to_svg
 from galaxy_zoo.errors import RunError
+from training.logbook import METRICS_NAME
+from training.run import Run
 
 BASELINE = "baseline_rmse"
 CURVES: Sequence[tuple[str, str, Mapping[str, str]]] = (

@@ -17,8 +17,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
+from galaxy_zoo.byte_range import Window
 from galaxy_zoo.stores import host_of, open_store, patiently
-from galaxy_zoo.window import Window
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from galaxy_zoo.view import Stamp
 from pipeline.augment import Parameters, Views
 from pipeline.graph import PREFETCHED_BATCHES, Feed, decode_graph, stamp_graph, view_graph
+from pipeline.plan import Plan
 from pipeline.shards import Bytes
-from pipeline.source import Plan
-from pipeline.store import ResidentStore
+from pipeline.stamps import ResidentStore
 from pipeline.warp import Job, Pixels, WarpKernel, reduce_window
 
 

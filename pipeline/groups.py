@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from heapq import heapreplace
 
 from galaxy_zoo.errors import ShardError
+from galaxy_zoo.fold import Fold
 from galaxy_zoo.manifest import Shard, read_manifest
 from pipeline.cache import ShardSet
 from pipeline.order import Groups
-from pipeline.shards import Fold, Samples, open_split, shards_of
+from pipeline.shards import Samples, open_split, shards_of
 
 
 @dataclass(frozen=True)

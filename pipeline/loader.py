@@ -26,9 +26,9 @@ from pipeline.augment import Views
 from pipeline.engines import Engine, GraphEngine, OpenCvEngine, TritonEngine, Work
 from pipeline.framing import make_framing
 from pipeline.order import GroupedOrder, Groups, Order, SharedOrder, num_steps
+from pipeline.plan import Plan, Stream
 from pipeline.shards import Bytes, Samples
-from pipeline.source import Plan, Stream
-from pipeline.store import Opener, ResidentStore, StorePolicy
+from pipeline.stamps import Opener, ResidentStore, StorePolicy
 from pipeline.warp import Job
 
 Backend = Literal["auto", "dali", "opencv", "triton"]

@@ -5,7 +5,6 @@ A shard is read through its index, never unpacked: a sample's JPEG is a view of 
 
 import mmap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import sha256_of
+from galaxy_zoo.fold import Fold
 from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
 from galaxy_zoo.objects import Objects, read_objects
@@ -22,44 +22,6 @@ from galaxy_zoo.votes import npy_header
 
 Bytes = NDArray[np.uint8]
 JPEGS, VOTES = ("jpg", "jpeg"), "votes.npy"
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Fold `index` of `count`: of the shards of a split, each `count`-th from `index` on is held out.
-
-    Samples were shuffled when packed, so a set of shards is a random sample.
-    """
-
-    index: int
-    count: int
-
-    @classmethod
-    def named(cls, name: str) -> "Fold":
-        """The fold that is called "k/K".
-
-        Raises:
-            ValueError: it is no such name.
-        """
-        index, count = map(int, name.split("/"))
-        if not 0 <= index < count or count < 2:
-            raise ValueError(f"{name!r} is not k/K with 0 <= k < K")
-        return cls(index, count)
-
-    def split(self, shards: Sequence[Shard]) -> tuple[list[Shard], list[Shard]]:
-        """The shards to train on and the shards held out.
-
-        Raises:
-            ShardError: there are fewer shards than folds, so a fold would be empty.
-        """
-        if len(shards) < self.count:
-            fewer = f"ask for at most {len(shards)} folds" if len(shards) > 1 else "train with --fold none"
-            raise ShardError(
-                f"{self.count} folds of {len(shards)} shards: a fold is a set of shards; {fewer}, "
-                f"or pack with --shards {self.count} or more"
-            )
-        held_out = shards[self.index :: self.count]
-        return [shard for shard in shards if shard not in held_out], list(held_out)
 
 
 class Samples:

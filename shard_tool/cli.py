@@ -4,17 +4,17 @@ import click
 
 from galaxy_zoo.console import Group
 from galaxy_zoo.version import __version__
-from shard_tool.append import append
-from shard_tool.duplicates import duplicates
-from shard_tool.fetch import fetch
-from shard_tool.index import index
-from shard_tool.info import info
-from shard_tool.lint import lint
-from shard_tool.objects import objects
-from shard_tool.pack import pack
-from shard_tool.preview import preview
-from shard_tool.synth import synth
-from shard_tool.unpack import unpack
+from shard_tool.commands.append import append
+from shard_tool.commands.duplicates import duplicates
+from shard_tool.commands.fetch import fetch
+from shard_tool.commands.index import index
+from shard_tool.commands.info import info
+from shard_tool.commands.lint import lint
+from shard_tool.commands.objects import objects
+from shard_tool.commands.pack import pack
+from shard_tool.commands.preview import preview
+from shard_tool.commands.synth import synth
+from shard_tool.commands.unpack import unpack
 
 
 @click.group(cls=Group)

@@ -8,14 +8,14 @@ from pathlib import Path
 from galaxy_zoo.errors import SourceError
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
-from shard_tool.encoding import AS_IT_IS, Encoding
-from shard_tool.journal import REJECTED_NAME
-from shard_tool.measuring import measure_folder
-from shard_tool.options import PackOptions
-from shard_tool.packing import OutOptions, Packed, begun, pack
-from shard_tool.parallel import num_cores, prepare_workers
-from shard_tool.plan import make_plan
-from shard_tool.sizes import Size
+from shard_tool.commands.measuring import measure_folder
+from shard_tool.images.encoding import AS_IT_IS, Encoding
+from shard_tool.images.sizes import Size
+from shard_tool.shards.journal import REJECTED_NAME
+from shard_tool.shards.packing import OutOptions, Packed, begun, pack
+from shard_tool.shards.parallel import num_cores, prepare_workers
+from shard_tool.source.options import PackOptions
+from shard_tool.source.plan import make_plan
 
 WORTH_WORKERS = 2000
 """Fewer images are packed by this process itself, before others would have started."""

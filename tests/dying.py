@@ -7,7 +7,7 @@ from typing import Any
 from click.testing import CliRunner
 
 import train
-from ensemble.meter import Meter
+from training.meter import Meter
 
 
 def train_and_die(arguments: list[str], steps: int) -> None:

@@ -1,4 +1,4 @@
-"""Imports go one way: galaxy_zoo <- shard_tool, pipeline, ensemble; ensemble <- evaluation; all <- the scripts."""
+"""Imports go one way, from `galaxy_zoo` up to the scripts."""
 
 import ast
 import subprocess
@@ -9,25 +9,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OURS = {
-    "galaxy_zoo",
-    "shard_tool",
-    "pipeline",
-    "ensemble",
-    "evaluation",
-    "loop",
-    "train",
-    "predict",
-    "evaluate",
-    "views",
-}
 MAY_IMPORT = {
     "galaxy_zoo": set(),
     "shard_tool": {"galaxy_zoo"},
     "pipeline": {"galaxy_zoo"},
     "ensemble": {"galaxy_zoo"},
-    "evaluation": {"galaxy_zoo", "ensemble"},
+    "training": {"galaxy_zoo", "pipeline", "ensemble"},
+    "prediction": {"galaxy_zoo", "shard_tool", "pipeline", "ensemble", "training"},
+    "evaluation": {"galaxy_zoo", "shard_tool", "pipeline", "ensemble", "training", "prediction"},
 }
+OURS = {*MAY_IMPORT, "train", "predict", "evaluate", "views"}
+FLOORS = ["images", "source", "shards", "commands"]
+"""The packages of shard_tool: each imports those before it only."""
 FOR_TESTS = {"tests", "benchmarks", "pytest", "hypothesis"}
 LOADS_TORCH = {"torch", "torchvision", "timm", "triton", "webdataset", "tensorboard"}
 
@@ -67,6 +60,18 @@ def test_a_package_imports_of_ours_only_what_lies_below_it(package: str) -> None
         for path in modules_of(package)
         for module in imports_of(path)
         if top(module) in OURS - allowed
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_a_floor_of_shard_tool_imports_only_those_below_it(floor: str) -> None:
+    above = {f"shard_tool.{name}" for name in FLOORS[FLOORS.index(floor) + 1 :]}
+    wrong = {
+        f"{name_of(path)} imports {module}"
+        for path in modules_of(f"shard_tool/{floor}")
+        for module in imports_of(path)
+        if ".".join(module.split(".")[:2]) in above
     }
     assert not wrong
 

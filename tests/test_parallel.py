@@ -22,13 +22,13 @@ from torch.distributed import TCPStore
 
 import predict
 import train
-from ensemble.checkpoint import load_state, positions
-from ensemble.ranks import Ranks, started_by_torchrun
-from ensemble.run import load_run
 from galaxy_zoo.errors import RunError
+from galaxy_zoo.fold import Fold
 from pipeline.cache import ShardSet
 from pipeline.groups import open_groups
-from pipeline.shards import Fold
+from training.checkpoint import load_state, positions
+from training.ranks import Ranks, started_by_torchrun
+from training.run import load_run
 
 ROOT = Path(__file__).parents[1]
 

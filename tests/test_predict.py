@@ -23,13 +23,14 @@ from PIL import Image
 
 import predict
 import train
-from ensemble.spool import Spool
 from galaxy_zoo.errors import OutputError
 from galaxy_zoo.files import exclusive
+from galaxy_zoo.fold import Fold
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
 from galaxy_zoo.walk import describe_walk
-from pipeline.shards import Fold, open_split
+from pipeline.shards import open_split
+from prediction.parts import Spool
 
 ROOT = Path(__file__).parents[1]
 TREE = load_tree("gz2-kaggle")

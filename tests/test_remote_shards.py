@@ -18,13 +18,13 @@ import evaluate
 import predict
 import train
 import views
-from ensemble.checkpoint import load_state
-from ensemble.run import load_run
 from galaxy_zoo import stores
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.remote import path_of
 from pipeline.augment import FixedView
 from pipeline.cache import Cache, open_set
+from training.checkpoint import load_state
+from training.run import load_run
 
 CPU = ("--device", "cpu", "--threads", "1")
 

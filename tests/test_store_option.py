@@ -10,7 +10,7 @@ from making import RECIPE
 
 import predict
 import train
-from ensemble.checkpoint import load_state
+from training.checkpoint import load_state
 
 
 def run(command: click.Command, *arguments: object) -> str:

@@ -15,16 +15,17 @@ from making import pack, write_kaggle_folder
 from starting import start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import loop
 import predict
 import train
-from ensemble.checkpoint import Position, load_state, positions
 from galaxy_zoo.files import exclusive
+from galaxy_zoo.fold import Fold
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.submission import read_submission
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
-from pipeline.shards import Fold, open_split
+from pipeline.shards import open_split
+from training import loop
+from training.checkpoint import Position, load_state, positions
 
 RECIPE = """
 [about]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ensemble.listing import count_parameters, table_of_recipes
-from ensemble.member import build_network
+from ensemble.model import build_network
 from ensemble.recipe import Recipe, known_recipes, load_recipe, recipe_from_table
 from galaxy_zoo.errors import RecipeError
 from galaxy_zoo.tree import load_tree

@@ -9,11 +9,12 @@ from making import RECIPE
 
 import evaluate
 import train
-from ensemble.run import load_run
 from evaluation.evidence import Evidence, Prediction, Scored
+from galaxy_zoo.fold import Fold
 from galaxy_zoo.scores import Resampling
 from galaxy_zoo.votes import mean_votes
-from pipeline.shards import Fold, open_split
+from pipeline.shards import open_split
+from training.run import load_run
 
 CPU = ("--device", "cpu", "--threads", "1")
 

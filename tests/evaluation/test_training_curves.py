@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.run import load_run
 from evaluation import training
 from evaluation.evidence import Evidence
 from evaluation.theme import styled
 from galaxy_zoo.errors import RunError
+from training.run import load_run
 
 
 def test_every_epoch_of_every_member_is_read_and_drawn(evidence: Evidence) -> None:

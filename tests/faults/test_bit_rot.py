@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ensemble.checkpoint import load_state, save_state
 from galaxy_zoo.errors import GalaxyZooError
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.view import View
 from pipeline.saved_stamps import SavedStamps
 from pipeline.shards import open_split
-from shard_tool.linting import lint_folder
+from shard_tool.commands.linting import lint_folder
+from training.checkpoint import load_state, save_state
 
 FLIPS = 40
 """Of each kind of file; there are five kinds."""

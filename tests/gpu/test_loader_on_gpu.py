@@ -13,7 +13,7 @@ from galaxy_zoo.view import Stamp, View
 from pipeline.augment import FixedView, FixedViews, RandomViews
 from pipeline.loader import Batch, Loader
 from pipeline.shards import Samples, open_split
-from pipeline.store import Opener, StorePolicy
+from pipeline.stamps import Opener, StorePolicy
 
 VIEW = View(crop_px=64, size_px=32, rotation_deg=180, zoom=(0.9, 1.1), shift_px=2, flip=True)
 LEVELS = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}

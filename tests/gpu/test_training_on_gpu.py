@@ -9,11 +9,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ensemble.checkpoint import load_state, save_state
-from ensemble.equivariant import GroupCnn, turn
-from ensemble.member import Member
+from ensemble.networks.equivariant import GroupCnn, turn
 from ensemble.recipe import Recipe, recipe_from_table
 from galaxy_zoo.tree import load_tree
+from training.checkpoint import load_state, save_state
+from training.member import Member
 
 TREE = load_tree("gz2-kaggle")
 TOML = """

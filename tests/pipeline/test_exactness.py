@@ -19,7 +19,7 @@ from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
 from pipeline.loader import Batch, Loader
 from pipeline.order import epoch_order
 from pipeline.shards import Samples, open_split
-from pipeline.store import StorePolicy
+from pipeline.stamps import StorePolicy
 
 VIEW = View(crop_px=64, size_px=8, rotation_deg=180, flip=True)
 SOURCES = [StorePolicy("stream"), StorePolicy("resident", share=0.9)]

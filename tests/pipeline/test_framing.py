@@ -20,7 +20,7 @@ from pipeline.augment import FixedView, FixedViews, RandomViews, rotations_and_f
 from pipeline.framing import MAX_SCALE, make_framing
 from pipeline.loader import Backend, Loader
 from pipeline.shards import Samples, open_split
-from pipeline.store import StorePolicy
+from pipeline.stamps import StorePolicy
 
 IMAGE = View(crop_px=56, size_px=24, mean=(0, 0, 0), std=(1, 1, 1))
 CENTRED = replace(IMAGE, framing="centred")

@@ -12,6 +12,7 @@ from making import NUM_TRAIN
 from s3_server import url
 
 from galaxy_zoo.errors import ShardError
+from galaxy_zoo.fold import Fold
 from galaxy_zoo.manifest import Shard, read_manifest
 from galaxy_zoo.remote import path_of
 from galaxy_zoo.view import View
@@ -19,8 +20,7 @@ from pipeline.augment import FixedViews, RandomViews
 from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.groups import Opened, deal, open_all, open_groups
 from pipeline.loader import Batch, Loader
-from pipeline.shards import Fold
-from pipeline.store import StoreMode, StorePolicy
+from pipeline.stamps import StoreMode, StorePolicy
 
 VIEW = View(crop_px=64, size_px=16, rotation_deg=180, zoom=(0.9, 1.1), shift_px=2, flip=True)
 FOLD = Fold(1, 5)

@@ -8,7 +8,8 @@ import pytest
 from making import NUM_TRAIN
 
 from galaxy_zoo.errors import ShardError
-from pipeline.shards import Fold, open_split
+from galaxy_zoo.fold import Fold
+from pipeline.shards import open_split
 
 
 @pytest.fixture

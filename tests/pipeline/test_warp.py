@@ -18,7 +18,7 @@ from galaxy_zoo.view import STAMP_OVERSAMPLING, Stamp, View
 from pipeline.augment import Parameters, RandomViews
 from pipeline.loader import Backend, Loader
 from pipeline.shards import open_split
-from pipeline.store import StoreMode, StorePolicy
+from pipeline.stamps import StoreMode, StorePolicy
 from pipeline.warp import WarpKernel, reduce_window
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,60 @@
+"""A model: the network of a recipe with its head, and the predictions of one."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ensemble.recipe import Recipe
+from galaxy_zoo.tree import DecisionTree
+
+
+class Model(nn.Sequential):
+    """A network and its head: images to votes of shape (batch, answers), float32.
+
+    images: as `ensemble.networks` says. precision: of the network, as in `ensemble.recipe.Training`.
+    """
+
+    precision: Literal["auto", "bf16", "float32"]
+
+    def __init__(self, network: nn.Module, head: nn.Module, precision: Literal["auto", "bf16", "float32"]) -> None:
+        super().__init__(network, head)
+        self.precision = precision
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The network in the recipe's precision, the head in float32."""
+        bf16 = self.precision == "bf16" or (self.precision == "auto" and images.is_cuda)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            logits = self[0](images if bf16 else images.float())
+        votes: Tensor = self[1](logits.float())
+        return votes
+
+
+def build_network(recipe: Recipe, tree: DecisionTree, *, pretrained: bool) -> Model:
+    """The network of a recipe with its head."""
+    network = recipe.network.build(size_px=recipe.view.size_px, outputs=len(tree.columns), pretrained=pretrained)
+    model = Model(network, recipe.head.build(tree), recipe.training.precision)
+    return model.to(memory_format=torch.channels_last)
+
+
+class Predictor:
+    """A model for predictions.
+
+    Args:
+        compiled: on a GPU, compile the network; not where hooks have to see its layers.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device, *, compiled: bool = True) -> None:
+        self.network = network.to(device)
+        self._votes: Any = torch.compile(network) if compiled and device.type == "cuda" else network
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """Votes of shape (batch, answers), float32, in [0, 1].
+
+        Args:
+            images: shape (batch, 3, size, size), channels-last, on the device.
+        """
+        self.network.eval()
+        votes: Tensor = self._votes(images)
+        return votes

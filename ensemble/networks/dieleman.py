@@ -1,0 +1,154 @@
+"""The network that won the Galaxy Zoo challenge: 16 parts of a galaxy through one stack of convolutions.
+
+Source: Dieleman, Willett & Dambre 2015, MNRAS 450, 1441, and the author's kaggle-galaxies; initial weights, untied
+biases and where dropout acts are the code's.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ensemble.networks.corners import corner_parts
+from galaxy_zoo.errors import RunError
+
+VIEW_PX, PART_PX = 69, 45
+NUM_TURNS, NUM_PARTS = 2, 16
+FIRST_STD, DENSE_STD, LAST_STD, FOURTH_STD = 0.01, 0.001, 0.01, 0.1
+CONVOLUTION_BIAS, DENSE_BIAS, LAST_BIAS = 0.1, 0.01, 0.1
+
+
+@dataclass(frozen=True)
+class Dieleman:
+    """16 parts, convolutions, dense layers; takes two turns of a view of 69 px.
+
+    top_filters: of the fourth convolution. part_dense: maxout units of a dense layer that all parts share; 0 is
+    none. dense: units of the dense layers on all parts together. activation: of these; "maxout" takes the
+    larger of two. max_norm: of the weights of a unit, one a dense layer; none: no limit.
+    """
+
+    num_turns: ClassVar[int] = NUM_TURNS
+
+    top_filters: int = 128
+    part_dense: int = 0
+    dense: tuple[int, ...] = (2048, 2048)
+    activation: Literal["maxout", "relu"] = "maxout"
+    max_norm: tuple[float, ...] = ()
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a value makes no network."""
+        if self.top_filters < 1 or self.part_dense < 0 or min(*self.dense, 1, 1) < 1:
+            raise ValueError("top_filters and dense must be at least 1, part_dense at least 0")
+        if self.max_norm and (len(self.max_norm) != len(self.dense) or min(self.max_norm) <= 0):
+            raise ValueError(f"max_norm must be above 0 for each of {len(self.dense)} dense layers")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+
+    def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
+        """See `Network`.
+
+        Raises:
+            RunError: `size_px` is not 69.
+        """
+        if size_px != VIEW_PX:
+            raise RunError(f"this network takes views of {VIEW_PX} px, not {size_px}; set size_px = {VIEW_PX}")
+        inputs = 4 * self.top_filters  # the map of a part is 2 x 2
+        shared: list[nn.Module] = []
+        if self.part_dense:
+            shared = [*self._dense(inputs, self.part_dense, FIRST_STD, CONVOLUTION_BIAS, "maxout")]
+            inputs = self.part_dense
+        inputs *= NUM_PARTS
+        layers: list[nn.Module] = []
+        for width, limit in zip(self.dense, self.max_norm or (0.0,) * len(self.dense), strict=True):
+            layers += self._dense(inputs, width, DENSE_STD, DENSE_BIAS, self.activation, limit)
+            inputs = width
+        last = drawn(nn.Linear(inputs, outputs), LAST_STD, LAST_BIAS)
+        convolutions = self._convolutions()
+        return nn.Sequential(Parts(), convolutions, *shared, Merge(), *layers, nn.Dropout(self.dropout), last)
+
+    def _convolutions(self) -> nn.Sequential:
+        """45 px -> 40, 20 -> 16, 8 -> 6 -> 4, 2; a bias of its own for every pixel of each map."""
+        return nn.Sequential(
+            *untied(3, 32, kernel=6, size=40),
+            nn.MaxPool2d(2),
+            *untied(32, 64, kernel=5, size=16),
+            nn.MaxPool2d(2),
+            *untied(64, 128, kernel=3, size=6),
+            *untied(128, self.top_filters, kernel=3, size=4, std=FOURTH_STD),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+        )
+
+    def _dense(
+        self, inputs: int, units: int, std: float, bias: float, activation: str, max_norm: float = 0.0
+    ) -> list[nn.Module]:
+        pieces = 2 if activation == "maxout" else 1
+        linear = MaxNormLinear(inputs, pieces * units, max_norm) if max_norm else nn.Linear(inputs, pieces * units)
+        return [nn.Dropout(self.dropout), drawn(linear, std, bias), Maxout() if pieces == 2 else nn.ReLU()]
+
+
+class Parts(nn.Module):
+    """Turns of a view to its parts: the corners of each turn and of its mirror image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """From shape (batch, 2, 3, 69, 69) to (batch * 16, 3, 45, 45), galaxy by galaxy."""
+        return corner_parts(images, PART_PX).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+class Merge(nn.Module):
+    """Features of parts, shape (batch * 16, features), to those of galaxies, (batch, 16 * features)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See above."""
+        return features.reshape(-1, NUM_PARTS * features.shape[1])
+
+
+class Maxout(nn.Module):
+    """The larger of each pair of neighbouring features. Source: Goodfellow et al. 2013."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """From shape (batch, 2 * units) to (batch, units)."""
+        return features.reshape(len(features), -1, 2).amax(dim=2)
+
+
+class MaxNormLinear(nn.Linear):
+    """A linear layer whose units' weights are scaled back to a norm of at most `max_norm` before each use."""
+
+    def __init__(self, inputs: int, outputs: int, max_norm: float) -> None:
+        super().__init__(inputs, outputs)
+        self._max_norm = max_norm
+
+    def forward(self, features: Tensor) -> Tensor:
+        """As `nn.Linear`."""
+        if self.training:
+            with torch.no_grad():
+                self.weight.renorm_(2, 0, self._max_norm)
+        return super().forward(features)
+
+
+class PixelBias(nn.Module):
+    """A bias for every channel and pixel."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.full((channels, size, size), CONVOLUTION_BIAS))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The same shape."""
+        return images + self.bias
+
+
+def untied(inputs: int, channels: int, *, kernel: int, size: int, std: float = FIRST_STD) -> list[nn.Module]:
+    """A convolution without padding, biases for each pixel of its `size` px map, and ReLU."""
+    convolution = drawn(nn.Conv2d(inputs, channels, kernel, bias=False), std, None)
+    return [convolution, PixelBias(channels, size), nn.ReLU(inplace=True)]
+
+
+def drawn(layer: nn.Conv2d | nn.Linear, std: float, bias: float | None) -> nn.Module:
+    """The layer with weights from N(0, std) and biases of `bias`."""
+    nn.init.normal_(layer.weight, std=std)
+    if layer.bias is not None and bias is not None:
+        nn.init.constant_(layer.bias, bias)
+    return layer

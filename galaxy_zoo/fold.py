@@ -1,0 +1,65 @@
+"""Folds: which shards are held out to score on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from galaxy_zoo.errors import ShardError
+from galaxy_zoo.manifest import Shard
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Fold `index` of `count`: of the shards of a split, each `count`-th from `index` on is held out.
+
+    Samples were shuffled when packed, so a set of shards is a random sample.
+    """
+
+    index: int
+    count: int
+
+    @classmethod
+    def named(cls, name: str) -> "Fold | None":
+        """Return the fold called "k/K", or None for "none".
+
+        Raises:
+            ValueError: `name` is neither.
+        """
+        if name == "none":
+            return None
+        index, _, count = name.partition("/")
+        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count) >= 2):
+            raise ValueError(f"{name!r} is neither 'none' nor k/K with 0 <= k < K")
+        return cls(int(index), int(count))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def split(self, shards: Sequence[Shard]) -> tuple[list[Shard], list[Shard]]:
+        """Return the shards to train on and the shards held out.
+
+        Raises:
+            ShardError: there are fewer shards than folds, so a fold would be empty.
+        """
+        if len(shards) < self.count:
+            fewer = f"ask for at most {len(shards)} folds" if len(shards) > 1 else "train with --fold none"
+            raise ShardError(
+                f"{self.count} folds of {len(shards)} shards: a fold is a set of shards; {fewer}, "
+                f"or pack with --shards {self.count} or more"
+            )
+        held_out = shards[self.index :: self.count]
+        return [shard for shard in shards if shard not in held_out], list(held_out)
+
+
+def folds_named(name: str) -> dict[str, Fold | None]:
+    """Return the folds that "k/K", "none" or "all/K" stands for, by their names: one run each.
+
+    Raises:
+        ValueError: `name` is none of these.
+    """
+    which, _, count = name.partition("/")
+    if which == "all" and count.isdecimal() and int(count) >= 2:
+        return {str(fold): fold for fold in (Fold(index, int(count)) for index in range(int(count)))}
+    try:
+        return {name: Fold.named(name)}
+    except ValueError as error:
+        raise ValueError(f"{error} nor all/K") from error

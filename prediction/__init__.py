@@ -1,0 +1,1 @@
+"""Prediction: passes over shards, parts, blends, outputs."""

@@ -1,0 +1,1 @@
+"""The commands of `shard_tool`, one a file."""

@@ -1,0 +1,225 @@
+"""Make a folder of tars that others wrote readable for the pipeline: an index for each tar, and a manifest."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from galaxy_zoo.errors import ImageError, OutputError, ShardError
+from galaxy_zoo.files import sha256_of, write_text
+from galaxy_zoo.index import Sample, format_index, index_path, key_of
+from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, Statistics
+from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.version import __version__
+from shard_tool.images.jpeg import jpeg_size
+from shard_tool.images.sizes import Size, common_size
+from shard_tool.shards.packer import ChannelSums
+from shard_tool.shards.parallel import Tick, run_tasks
+from shard_tool.shards.proof import Failure, SampleRules, lint_samples
+from shard_tool.shards.reader import decode_votes, image_of, read_component, votes_of
+from shard_tool.shards.repeated_ids import SeenIds
+from shard_tool.shards.statistics import Sums, add_all, add_up_votes, channel_moments, no_statistics, vote_means
+from shard_tool.shards.tar_walk import Walk, walk_tar
+from shard_tool.source.scratch import open_spill, rows
+
+SPLIT_PREFIXES = ("train", "test", "val")
+TARS_LOOKED_AT = 100
+
+
+@dataclass(frozen=True)
+class IndexTask:
+    """A tar to look through; the pixels of the split that the channel statistics are of are `measured`."""
+
+    tar: Path
+    split: str
+    rules: SampleRules
+    is_measured: bool
+
+
+@dataclass(frozen=True)
+class IndexedShard:
+    """What a tar holds, or why it cannot be served.
+
+    `besides` counts the components that are neither image nor votes by their extension, `others` are the members
+    that belong to no sample.
+    """
+
+    split: str
+    shard: Shard
+    index: str
+    ids: tuple[str, ...]
+    statistics: Statistics
+    besides: Counter[str]
+    others: tuple[str, ...]
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What came of a folder: a manifest, or failures."""
+
+    manifest: Manifest | None
+    besides: Counter[str]
+    others: tuple[tuple[str, str], ...]
+    failures: tuple[Failure, ...]
+
+
+def index_folder(
+    folder: Path, tree: DecisionTree, *, split_by_name: bool, overwrite: bool, workers: int
+) -> Indexed:
+    """Prove every sample of every tar; where all are good write the indexes, then the manifest. No tar is changed.
+
+    Raises:
+        ShardError: there are no tars, their names tell no split, or none of them holds a JPEG.
+        OutputError: an index or a manifest is there already, and `overwrite` is not given.
+    """
+    splits = _splits(folder, split_by_name=split_by_name)
+    _refuse_what_is_there(folder, splits, overwrite=overwrite)
+    main_split = next(iter(splits))
+    rules = SampleRules(tree, _image_px(splits), is_labelled=False, is_foreign=True)
+    tasks = [IndexTask(tar, split, rules, split == main_split) for split, tars in splits.items() for tar in tars]
+    seen, shards = SeenIds(), []
+    indexes = open_spill("text (shard TEXT PRIMARY KEY, text TEXT)")
+    for each in run_tasks(index_tar, tasks, workers=workers, total=0, description="index"):
+        seen.add(each.split, each.shard.name, each.ids)
+        indexes.execute("INSERT INTO text VALUES (?, ?)", (each.shard.name, each.index))
+        shards.append(replace(each, ids=(), index=""))
+    shards.sort(key=lambda each: (list(splits).index(each.split), each.shard.name))
+    failures = [f for each in shards for f in each.failures]
+    for split in splits:
+        failures += [Failure(shard, i, f"the id also stands in {first}") for shard, i, first in seen.again(split)]
+    besides = sum((each.besides for each in shards), Counter[str]())
+    others = tuple((each.shard.name, other) for each in shards for other in each.others)
+    if failures:
+        return Indexed(None, besides, others, tuple(failures))
+    manifest = _manifest(shards, rules)
+    (folder / MANIFEST_NAME).unlink(missing_ok=True)  # from here on the old one would not fit
+    for name, text in rows(indexes, "SELECT * FROM text ORDER BY shard"):
+        write_text(index_path(folder / name), text)
+    manifest.write(folder)
+    return Indexed(manifest, besides, others, ())
+
+
+def index_tar(task: IndexTask, tick: Tick) -> IndexedShard:
+    """Find and prove the samples of a tar."""
+    walk = walk_tar(task.tar)
+    failures = [Failure(task.tar.name, "", walk.why)] if walk.why else []
+    if not walk.samples and not walk.why:
+        failures.append(Failure(task.tar.name, "", "holds no sample: a sample is KEY.jpg with KEY.<anything>"))
+    sums = ChannelSums(task.rules.image_px)
+    measure = sums.add if task.is_measured else None
+    failures += lint_samples(task.tar, walk.samples, task.rules, tick, measure=measure)
+    index = format_index(walk.samples)
+    shard = Shard(
+        task.tar.name,
+        len(walk.samples),
+        task.tar.stat().st_size,
+        sha256_of(task.tar),
+        sha256(index.encode()).hexdigest(),
+    )
+    statistics = no_statistics(len(task.rules.tree.columns)) if failures else _statistics(task, walk.samples, sums)
+    known = {c for sample in walk.samples for c in (image_of(sample), votes_of(sample))}
+    besides = Counter(c.extension for sample in walk.samples for c in sample if c not in known)
+    ids = tuple(key_of(sample) for sample in walk.samples)
+    return IndexedShard(task.split, shard, index, ids, statistics, besides, walk.others, tuple(failures))
+
+
+def _splits(folder: Path, *, split_by_name: bool) -> dict[str, list[Path]]:
+    """The tars of each split, the split that the channel statistics are of first."""
+    if not folder.is_dir():
+        raise ShardError(f"{folder}: not a folder; give the one that holds the tars")
+    tars = sorted(path for path in folder.glob("*.tar") if path.is_file())
+    if not tars:
+        raise ShardError(f"{folder}: no *.tar in it; compressed tars have to be unpacked to .tar first")
+    if not split_by_name:
+        return {"train": tars}
+    splits: dict[str, list[Path]] = {split: [] for split in SPLIT_PREFIXES}
+    for tar in tars:
+        split = next((each for each in SPLIT_PREFIXES if tar.name.startswith(each)), None)
+        if split is None:
+            raise ShardError(
+                f"{tar}: --split-by-name needs names that begin with {', '.join(SPLIT_PREFIXES)}; rename it, "
+                "or leave the option out to take all tars as training shards"
+            )
+        splits[split].append(tar)
+    return {split: found for split, found in splits.items() if found}
+
+
+def _refuse_what_is_there(folder: Path, splits: dict[str, list[Path]], *, overwrite: bool) -> None:
+    if (folder / MANIFEST_NAME).exists():
+        try:
+            is_foreign = json.loads((folder / MANIFEST_NAME).read_text()).get("is_foreign") is True
+        except (ValueError, AttributeError):  # not a manifest at all
+            is_foreign = True
+        if not is_foreign:
+            raise OutputError(f"{folder}: shard_tool pack wrote these shards, with their indexes; nothing to do")
+    made = [folder / MANIFEST_NAME, *(index_path(tar) for tars in splits.values() for tar in tars)]
+    if not overwrite and (there := [path for path in made if path.exists()]):
+        raise OutputError(f"{there[0]}: is there already; pass --overwrite to make it anew")
+
+
+def _image_px(splits: dict[str, list[Path]]) -> Size:
+    """The most common size of the first JPEG of each tar."""
+    tars = [tar for found in splits.values() for tar in found][:TARS_LOOKED_AT]
+    walks = [walk_tar(tar) for tar in tars]
+    image_px = common_size(_sizes(tars, walks))
+    if image_px is None:
+        found = ", ".join(c.name for c in walks[0].samples[0]) if walks[0].samples else "no sample"
+        raise ShardError(
+            f"{tars[0]}: {walks[0].why or f'begins with {found}'}. No tar here begins with a JPEG, and only JPEGs "
+            "can be served as they are: make new shards of other images with shard_tool pack"
+        )
+    return image_px
+
+
+def _sizes(tars: Sequence[Path], walks: Sequence[Walk]) -> Iterator[Size]:
+    """The size of the first image of each tar."""
+    for tar, walk in zip(tars, walks, strict=True):
+        image = next((image for sample in walk.samples if (image := image_of(sample))), None)
+        if image is not None:
+            with tar.open("rb") as file, suppress(ImageError):  # what is no JPEG is named when its turn comes
+                yield jpeg_size(read_component(file, image))
+
+
+def _statistics(task: IndexTask, samples: Sequence[Sample], sums: ChannelSums) -> Statistics:
+    """The statistics of samples that were proven to be good."""
+    num_answers = len(task.rules.tree.columns)
+    sizes = [image.size for sample in samples if (image := image_of(sample))]
+    with task.tar.open("rb") as file:
+        votes = [
+            decode_votes(read_component(file, component), num_answers, task.tar, component.name)[None]
+            for sample in samples
+            if (component := votes_of(sample))
+        ]
+    labelled, counts, totals = add_up_votes(votes, num_answers)
+    image_bytes = (min(sizes), sum(sizes), max(sizes))
+    return Statistics(
+        image_bytes, labelled, counts, totals, _sums(sums.sums), _sums(sums.squares), sums.num_images
+    )
+
+
+def _sums(values: list[int]) -> Sums:
+    red, green, blue = values
+    return red, green, blue
+
+
+def _manifest(shards: Sequence[IndexedShard], rules: SampleRules) -> Manifest:
+    statistics = add_all((each.statistics for each in shards), len(rules.tree.columns))
+    mean, std = channel_moments(statistics, rules.image_px)
+    splits = dict.fromkeys(each.split for each in shards)
+    return Manifest(
+        tree=rules.tree,
+        seed=0,
+        tool_version=__version__,
+        image_px=rules.image_px,
+        channel_mean=mean,
+        channel_std=std,
+        vote_mean=vote_means(statistics),
+        rejected=0,
+        splits={split: tuple(each.shard for each in shards if each.split == split) for split in splits},
+        statistics=statistics,
+        is_foreign=True,
+    )

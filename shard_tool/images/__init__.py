@@ -1,0 +1,1 @@
+"""Images: proven to be whole, measured, encoded."""

@@ -1,0 +1,159 @@
+"""What becomes of an image before it enters a shard: nothing, or a JPEG of another size or from another format.
+
+A JPEG stays byte for byte what it is unless `--resize` or `--pad` ask for another size than it has. Whatever is
+encoded is encoded once, at a stated quality, with all its colour resolution (4:4:4): galaxies are small, and
+halving the resolution of their colours would be one more loss.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from galaxy_zoo.errors import ImageError
+from shard_tool.images.fits import SUFFIXES as FITS_SUFFIXES
+from shard_tool.images.fits import Stretch, decode_fits, fits_size
+from shard_tool.images.jpeg import decode_strictly, jpeg_size
+from shard_tool.images.png import decode_png, png_size
+from shard_tool.images.sizes import Size, check_sides
+
+Pixels = NDArray[np.uint8]
+
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+SUBSAMPLING = "4:4:4"
+PIXELS_TO_JPEG = 16
+"""About how many times smaller a JPEG of a galaxy is than its pixels; decides the number of shards."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How images become JPEGs of one size.
+
+    `pad_px` centres an image on a black square of that side, `resize_px` scales a square to that side; with both,
+    padding comes first. None leaves the size as it is. `fits` is needed for FITS images.
+    """
+
+    quality: int = 95
+    resize_px: int | None = None
+    pad_px: int | None = None
+    fits: Stretch | None = None
+
+    @property
+    def image_px(self) -> Size | None:
+        """The (height, width) of what comes out, None where that is the one of what goes in."""
+        side = self.resize_px or self.pad_px
+        return None if side is None else (side, side)
+
+    @classmethod
+    def of_stated(cls, stated: Mapping[str, Any]) -> "Encoding":
+        """The encoding that a manifest states."""
+        fits = stated.get("fits_asinh")
+        stretch = None if fits is None else Stretch(**fits)
+        return cls(stated["quality"], stated["resize_px"], stated["pad_px"], stretch)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the manifest says about images that were encoded."""
+        return {
+            "quality": self.quality,
+            "subsampling": SUBSAMPLING,
+            "resize_px": self.resize_px,
+            "pad_px": self.pad_px,
+            "fits_asinh": None if self.fits is None else asdict(self.fits),
+        }
+
+    def is_stated(self, stated: Mapping[str, Any] | None) -> bool:
+        """Whether a pack with this encoding may have led to what a manifest states."""
+        return self.image_px is None if stated is None else stated == self.to_dict()
+
+    def to_jpeg(self, name: str, data: bytes) -> bytes:
+        """The JPEG of an image file: the same bytes where it is one of the right size already.
+
+        A JPEG that stays as it is has not been proven to decode.
+
+        Raises:
+            ImageError: it cannot be decoded, or not be brought to the size.
+        """
+        if is_jpeg(name) and self._is_right(data):
+            return data
+        return self.encode(self._decode(name, data))
+
+    def encode(self, pixels: Pixels) -> bytes:
+        """The JPEG of pixels, brought to the size.
+
+        Raises:
+            ImageError: they cannot be.
+        """
+        subsampling = SUBSAMPLING.replace(":", "")
+        fitted = np.ascontiguousarray(self._fit(pixels))
+        return bytes(simplejpeg.encode_jpeg(fitted, self.quality, "RGB", subsampling))
+
+    def _is_right(self, data: bytes) -> bool:
+        return self.image_px is None or jpeg_size(data) == self.image_px
+
+    def _decode(self, name: str, data: bytes) -> Pixels:
+        if is_jpeg(name):
+            return decode_strictly(data, check_sides(jpeg_size(data)))
+        if not is_fits(name):
+            return decode_png(data)
+        assert self.fits is not None, "the plan refuses FITS without a stretch"
+        return decode_fits(data, self.fits)
+
+    def _fit(self, pixels: Pixels) -> Pixels:
+        if self.pad_px is not None:
+            pixels = _pad(pixels, self.pad_px)
+        if self.resize_px is not None:
+            pixels = _resize(pixels, self.resize_px)
+        return pixels
+
+
+AS_IT_IS = Encoding()
+
+
+def encoded_bytes(image_px: Size) -> int:
+    """About how large a JPEG of that size is going to be."""
+    return image_px[0] * image_px[1] * 3 // PIXELS_TO_JPEG
+
+
+def is_jpeg(name: str) -> bool:
+    """Whether an image file of that name is a JPEG."""
+    return name.lower().endswith(JPEG_SUFFIXES)
+
+
+def is_fits(name: str) -> bool:
+    """Whether an image file of that name is a FITS file."""
+    return name.lower().endswith(FITS_SUFFIXES)
+
+
+def size_of(name: str, data: bytes) -> Size:
+    """The (height, width) of an image file by its header.
+
+    Raises:
+        ImageError: its header cannot be read.
+    """
+    if is_fits(name):
+        return fits_size(data)
+    return jpeg_size(data) if is_jpeg(name) else png_size(data)
+
+
+def _pad(pixels: Pixels, side: int) -> Pixels:
+    height, width = pixels.shape[:2]
+    if height > side or width > side:
+        raise ImageError(f"{width} x {height} pixels, larger than --pad {side}")
+    top, left = (side - height) // 2, (side - width) // 2
+    padded: Pixels = np.zeros((side, side, 3), np.uint8)
+    padded[top : top + height, left : left + width] = pixels
+    return padded
+
+
+def _resize(pixels: Pixels, side: int) -> Pixels:
+    height, width = pixels.shape[:2]
+    if height != width:
+        raise ImageError(f"{width} x {height} pixels, not square; give --pad as well")
+    if height == side:
+        return pixels
+    how = cv2.INTER_AREA if side < height else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, (side, side), interpolation=how), np.uint8)

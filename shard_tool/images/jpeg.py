@@ -1,0 +1,108 @@
+"""Prove that a JPEG is whole, in colour and of the right size.
+
+The loader cannot skip a bad image: one truncated JPEG costs a batch. So every image is decoded before it enters
+a shard, with libjpeg's warnings taken as errors. What this catches, tried with simplejpeg 1.9.0 (libjpeg-turbo)
+on 40 of Kaggle's galaxies, 10 to 50 random places in each:
+
+- always: an empty file, another format, a cut at any place (even the last byte alone, and a missing end marker
+  whatever follows it), 512 or more bytes in a row that were zeroed, dropped or made random;
+- mostly: 16 bits flipped in the scan 99 %, 16 bytes zeroed or dropped 96 %, 16 bytes made random 88 %;
+- about half: one byte zeroed 45 %, dropped 51 % or made random 49 %; one bit flipped anywhere 34 %. The others
+  decode without a warning to slightly or visibly wrong pixels: a baseline JPEG carries no checksum. A zip does,
+  and it is checked as well (`archives.read_member`), so from a zip such an image is always rejected;
+- never: bytes after the end marker. They are harmless (DALI ignores them too) and stay as they are.
+
+A grey JPEG would decode to three equal channels and a CMYK one to wrong colours, both without a warning; the
+header tells.
+"""
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from galaxy_zoo.errors import ImageError
+from shard_tool.images.sizes import Size
+
+COLOUR_SPACES = ("YCbCr", "RGB")
+END_MARKER = b"\xff\xd9"
+
+
+def decode_strictly(data: bytes, image_px: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decode a JPEG and prove it on the way.
+
+    Args:
+        image_px: the (height, width) it must have.
+
+    Returns:
+        uint8 of shape (height, width, 3): red, green, blue.
+
+    Raises:
+        ImageError: it is empty, no JPEG, not in colour, of another size, damaged or truncated; the message is the
+            reason alone, without a file name.
+    """
+    _check_header(data, image_px)
+    try:
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, strict=True)
+    except ValueError as error:
+        raise ImageError(f"damaged JPEG: {error}") from error
+    return pixels
+
+
+def check_strictly(data: bytes, image_px: tuple[int, int]) -> None:
+    """Prove a JPEG as `decode_strictly` does, in half the time, where nobody needs its pixels.
+
+    Every coefficient is still decoded, which is where a JPEG can be wrong; left out is most of the arithmetic
+    from coefficients to pixels, which cannot fail (libjpeg decodes to an eighth of the size). Of 4,800 damaged
+    copies of Kaggle's galaxies, 1 to 16 bits flipped or cut anywhere, both find the same 3,398.
+
+    Raises:
+        ImageError: as `decode_strictly`.
+    """
+    _check_header(data, image_px)
+    try:
+        simplejpeg.decode_jpeg(data, strict=True, min_height=1, min_width=1, min_factor=8)
+    except ValueError as error:
+        raise ImageError(f"damaged JPEG: {error}") from error
+
+
+def check_header(data: bytes, image_px: Size) -> None:
+    """Check what can be told without decoding: a colour JPEG of the right size that has an end.
+
+    Raises:
+        ImageError: it is not; no other damage is noticed.
+    """
+    _check_header(data, image_px)
+    if data.rfind(END_MARKER) < 0:  # found at once from behind, where it is; never within the coded pixels
+        raise ImageError("damaged JPEG: cut off, it has no end marker")
+
+
+def jpeg_size(data: bytes) -> Size:
+    """The (height, width) that the header says.
+
+    Raises:
+        ImageError: it is empty or no JPEG.
+    """
+    if not data:
+        raise ImageError("empty file")
+    height, width, _ = _header(data)
+    return height, width
+
+
+def _check_header(data: bytes, image_px: tuple[int, int]) -> None:
+    if not data:
+        raise ImageError("empty file")
+    height, width, colour_space = _header(data)
+    if colour_space not in COLOUR_SPACES:
+        raise ImageError(f"not a colour JPEG: its colour space is {colour_space}")
+    if (height, width) != image_px:
+        raise ImageError(f"{width} x {height} pixels, the others have {image_px[1]} x {image_px[0]}")
+
+
+def _header(data: bytes) -> tuple[int, int, str]:
+    if not data.startswith(b"\xff\xd8"):
+        raise ImageError(f"not a JPEG: it begins with {data[:4].hex(' ')}")
+    try:
+        height, width, colour_space, _ = simplejpeg.decode_jpeg_header(data, strict=True)
+    except ValueError as error:
+        raise ImageError("damaged JPEG: its header is cut off or not readable") from error
+    return int(height), int(width), str(colour_space)

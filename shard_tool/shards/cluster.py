@@ -1,0 +1,324 @@
+"""Shards on a Dask cluster that is running already: each is one task, and a lost worker costs the shards it was at.
+
+What `parallel` does with the processes of one machine, done by the workers of many. They read SOURCE and write OUT
+themselves, under the same paths as here; nothing but tasks and what came of them goes through the scheduler. Only a
+few tasks a thread are handed out at a time, so neither the scheduler nor this process ever holds them all.
+
+A task ends at its next image when nobody wants it any more: it was cancelled, the process that asked for it is gone,
+or its worker has lost the scheduler. A worker may have several threads; the code of a task holds for that.
+
+Source: Dask.distributed, "Worker State Machine" and "Why did my worker die?", https://distributed.dask.org.
+"""
+
+import logging
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from uuid import uuid4
+
+import click
+import cv2
+import numpy as np
+import simplejpeg
+
+from galaxy_zoo.errors import InputError, OutputError
+from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.version import __version__
+from shard_tool.shards.journal import Journal
+from shard_tool.shards.parallel import Stopped, Tick
+
+if TYPE_CHECKING:
+    from distributed import Client, Future, Worker, as_completed
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+CONNECT_S = 20
+WORKERS_S = 60
+"""How long to wait for a first worker, and for another one after the last was lost."""
+ASK_S = 2
+POLL_S = 0.1
+TASKS_A_THREAD = 2
+"""One at work and one waiting, so that a thread never waits for the scheduler."""
+
+KEPT = "what is finished is kept: run again with --resume"
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """A path as a machine sees it; `num_bytes` is None for a folder, `fence` that of the pack in it."""
+
+    is_there: bool
+    num_bytes: int | None
+    fence: str
+
+
+@dataclass(frozen=True)
+class _Done(Generic[R]):
+    """What came of a task, and how many images it was."""
+
+    result: R
+    num_images: int
+
+
+class Cluster:
+    """A running cluster; from `connected`."""
+
+    def __init__(self, client: "Client", address: str) -> None:
+        """Take a connected client; `address` is the scheduler's."""
+        self._client = client
+        self._address = address
+
+    def check_sees(self, path: AnyPath) -> None:
+        """Check that every worker sees the same file or folder at `path`: for a pack's OUT, with its journal.
+
+        Raises:
+            InputError: one does not.
+        """
+        mine = _look(path)
+        for worker, theirs in self._ask(_look, path).items():
+            if theirs != mine:
+                what = "is another file or folder there" if theirs.is_there else "is not there"
+                raise InputError(
+                    f"{path} {what} on worker {worker}: it must be on a file system that all workers share, under "
+                    "the same path"
+                )
+
+    def check_workers(self) -> None:
+        """Check that every worker has this package, in this version, and the same libraries.
+
+        Raises:
+            InputError: one has not.
+        """
+        mine = _versions()
+        for worker, theirs in self._ask(_versions).items():
+            _check_versions(mine, theirs, worker)
+
+    def run(
+        self, function: Callable[[T, Tick], R], tasks: Iterable[T], count: Callable[[int], None]
+    ) -> Iterator[R]:
+        """Yield the results as they come; `count` is told the images of each. `str` of a task names it in errors.
+
+        Raises:
+            OutputError: a task has killed its workers again and again, or the cluster is gone.
+        """
+        from distributed import as_completed  # noqa: PLC0415 - an extra, which most packs do without
+        from distributed.protocol.pickle import dumps  # noqa: PLC0415
+
+        names: dict[Future, str] = {}
+        done = as_completed(loop=self._client.loop)
+        todo, batch_name, versions = iter(tasks), uuid4().hex, _versions()
+        try:
+            while True:
+                room = TASKS_A_THREAD * self._num_threads() - len(names)
+                for task in islice(todo, max(0, room)):
+                    key = f"{task}-{batch_name}"
+                    # as bytes, which the scheduler passes on as they are: objects it would unpack and pack again
+                    packed = dumps((function, task))
+                    future = self._client.submit(_run, packed, versions, key=key, pure=False)
+                    names[future] = str(task)
+                    done.add(future)
+                if not names:
+                    return
+                for future in self._next_batch(done):
+                    done_task: _Done[R] = self._result(future, names.pop(future))
+                    count(done_task.num_images)
+                    yield done_task.result
+        finally:
+            if names and self._client.status == "running":
+                self._client.cancel(list(names), force=True)
+
+    def _ask(self, function: Callable[..., R], *arguments: object) -> Mapping[str, R]:
+        """What `function` returns on each worker.
+
+        Raises:
+            InputError: a worker cannot run it, for want of this package.
+        """
+        answers: dict[str, R | Exception] = self._client.run(function, *arguments, on_error="return")
+        good: dict[str, R] = {}
+        for worker, answer in answers.items():
+            if isinstance(answer, Exception):
+                raise InputError(_lacks(worker, answer)) from answer
+            good[worker] = answer
+        return good
+
+    def _num_threads(self) -> int:
+        """The threads of all workers, which may come and go.
+
+        Raises:
+            OutputError: there has been none for too long, or the scheduler is gone.
+        """
+        deadline = time.monotonic() + WORKERS_S
+        while True:
+            try:
+                threads: dict[str, int] = self._client.nthreads()
+            except (OSError, CancelledError) as error:
+                raise self._gone() from error
+            if threads:
+                return sum(threads.values())
+            if time.monotonic() > deadline:
+                raise OutputError(
+                    f"{self._address}: no worker is left, and none has come in {WORKERS_S} s; start workers; {KEPT}"
+                )
+            time.sleep(ASK_S)
+
+    def _next_batch(self, done: "as_completed") -> Iterable["Future"]:
+        """The next futures that are done, as soon as there is one."""
+        ask_at = time.monotonic() + ASK_S
+        while not done.has_ready():
+            time.sleep(POLL_S)
+            if time.monotonic() > ask_at:
+                self._num_threads()
+                ask_at = time.monotonic() + ASK_S
+        return list(done.next_batch(block=False))
+
+    def _result(self, future: "Future", name: str) -> "_Done[R]":
+        from distributed import KilledWorker  # noqa: PLC0415
+
+        try:
+            done: _Done[R] = future.result()
+        except CancelledError as error:
+            raise self._gone() from error
+        except KilledWorker as error:
+            raise OutputError(
+                f"{name}: {error.allowed_failures + 1} workers died while they had it, the last one was "
+                f"{error.last_worker.address}, perhaps for want of memory (its log says); give them more; {KEPT}"
+            ) from error
+        except ImportError as error:
+            raise InputError(f"{_lacks('that came later', error)}; {KEPT}") from error
+        except OSError as error:
+            if future.status == "error":  # the task's own
+                raise
+            raise self._gone() from error
+        return done
+
+    def _gone(self) -> OutputError:
+        return OutputError(f"{self._address}: the scheduler is gone; start the cluster again; {KEPT}")
+
+
+scheduler_option = click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Let the workers of a running Dask cluster do it, as tcp://host:8786; they must see the same files.  "
+    "[default: processes of this machine]",
+)
+
+
+@contextmanager
+def connected(address: str | None, path: AnyPath) -> Iterator[Cluster | None]:
+    """The cluster of the scheduler at `address`, proven to work and to see `path`; None without an address.
+
+    Raises:
+        InputError: distributed is not installed, nobody answers, no worker comes, or one does not fit.
+    """
+    if address is None:
+        yield None
+        return
+    try:
+        from distributed import Client  # noqa: PLC0415 - an extra, which most packs do without
+        from distributed.comm import get_address_host_port  # noqa: PLC0415
+    except ImportError as error:
+        raise InputError(
+            "--scheduler needs Dask; install it with: pip install 'galaxy-zoo-pipeline[cluster]'"
+        ) from error
+    _silence()
+    try:
+        get_address_host_port(address)  # a client of an address that makes no sense waits for itself to close
+        client = Client(address, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError, MemoryError) as error:  # another server's answer is taken for a length in bytes
+        raise InputError(
+            f"{address}: no Dask scheduler answers ({str(error).splitlines()[0]}); start one with: dask scheduler"
+        ) from error
+    with client:
+        _wait_for_worker(client, address)
+        cluster = Cluster(client, address)
+        cluster.check_workers()
+        cluster.check_sees(path)
+        yield cluster
+
+
+def _silence() -> None:
+    """Keep Dask's log, with its tracebacks, off the terminal: what matters in it becomes an error here."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in {
+            "distributed",
+            "tornado",
+        }:  # Dask gives several of them handlers of their own
+            logging.getLogger(name).handlers[:] = [logging.NullHandler()]
+
+
+def _wait_for_worker(client: "Client", address: str) -> None:
+    if not client.nthreads():
+        click.echo(f"{address}: waiting up to {WORKERS_S} s for a worker", err=True)
+    try:
+        client.wait_for_workers(1, timeout=WORKERS_S)
+    except TimeoutError as error:
+        raise InputError(
+            f"{address}: no worker has come in {WORKERS_S} s; start some with: dask worker {address}"
+        ) from error
+
+
+def _run(packed: bytes, versions: dict[str, str]) -> _Done[Any]:
+    """Do a task on a worker; `packed` are a function and its task."""
+    from distributed import Reschedule, get_worker  # noqa: PLC0415
+    from distributed.protocol.pickle import loads  # noqa: PLC0415
+
+    worker = get_worker()
+    key = worker.get_current_task()
+    _check_versions(versions, _versions(), worker.address)  # it may have come after the others were checked
+    function, task = loads(packed)
+    num_images = 0
+
+    def tick() -> None:
+        nonlocal num_images
+        num_images += 1
+        if not _is_wanted(worker, key):
+            raise Stopped
+
+    try:
+        return _Done(function(task, tick), num_images)
+    except Stopped as stopped:
+        raise Reschedule from stopped  # where nobody wants it, that comes to nothing
+
+
+def _is_wanted(worker: "Worker", key: Any) -> bool:
+    """Whether the scheduler still wants what this worker is computing under a key."""
+    state = worker.state.tasks.get(key)
+    return state is not None and state.state == "executing" and worker.status.name not in {"closing", "closed"}
+
+
+def _look(path: AnyPath) -> _Sight:
+    try:
+        if path.is_dir():
+            return _Sight(True, None, Journal(path).fence())
+        return _Sight(True, path.stat().st_size, "")
+    except OSError:
+        return _Sight(False, None, "")
+
+
+def _versions() -> dict[str, str]:
+    """The versions that must be the same everywhere, by name: libraries, for others might give other pixels."""
+    return {
+        "galaxy-zoo-pipeline": __version__,
+        "Python": ".".join(platform.python_version_tuple()[:2]),
+        "NumPy": np.__version__,
+        "OpenCV": cv2.__version__,
+        "simplejpeg": simplejpeg.__version__,
+    }
+
+
+def _check_versions(mine: Mapping[str, str], theirs: Mapping[str, str], worker: str) -> None:
+    for name, wanted in mine.items():
+        if theirs[name] != wanted:
+            raise InputError(
+                f"worker {worker} has {name} {theirs[name]}, here it is {wanted}; install the same on all of them"
+            )
+
+
+def _lacks(worker: str, error: Exception) -> str:
+    return f"worker {worker} cannot run this ({error}); install galaxy-zoo-pipeline {__version__} on all of them"

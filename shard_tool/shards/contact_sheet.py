@@ -1,0 +1,111 @@
+"""Galaxies side by side on one sheet, with what volunteers said of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from galaxy_zoo.errors import ShardError
+from galaxy_zoo.index import Sample, key_of
+from galaxy_zoo.manifest import Manifest
+from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.walk import walk
+from shard_tool.shards.reader import decode_votes, image_of, proven_index, read_component, votes_of
+
+COLUMNS, GAP_PX, LINE_PX, FONT_PX = 8, 6, 13, 11
+BACKGROUND, ID_COLOUR, VOTE_COLOUR = (24, 24, 24), (255, 255, 255), (170, 170, 170)
+VOTE_LINES = 4
+
+
+@dataclass(frozen=True)
+class Galaxy:
+    """One cell of a sheet: uint8 pixels of shape (side, side, 3), and the lines under it, the id first."""
+
+    pixels: NDArray[np.uint8]
+    lines: tuple[str, ...]
+
+
+def draw_samples(samples: int, count: int, seed: int) -> list[int]:
+    """Positions of up to `count` of so many samples, drawn at random without repetition, ascending."""
+    drawn = np.random.default_rng(seed).permutation(samples)[:count]
+    return sorted(int(position) for position in drawn)
+
+
+def read_galaxies(
+    folder: Path, manifest: Manifest, split: str, positions: Sequence[int], *, side_px: int
+) -> Iterator[Galaxy]:
+    """The galaxies at positions of a split, counted from its first shard on, ascending.
+
+    Raises:
+        ShardError: a shard is not what the manifest says, or an image does not decode.
+    """
+    first = 0
+    for shard in manifest.splits[split]:
+        mine = [position - first for position in positions if first <= position < first + shard.samples]
+        first += shard.samples
+        if mine:
+            samples, tar = proven_index(folder, shard), folder / shard.name
+            for position in mine:
+                yield _read(tar, samples[position], manifest.tree, side_px)
+
+
+def main_votes(votes: NDArray[np.float32], tree: DecisionTree) -> list[str]:
+    """What most voted for, a line a question; `votes` has the shape (answers,)."""
+    return [f"{step.answer} {step.votes:.2f}" for step in walk(votes, tree)]
+
+
+def draw_sheet(galaxies: Sequence[Galaxy], *, num_columns: int = COLUMNS) -> Image.Image:
+    """A sheet of galaxies, `num_columns` a row."""
+    side = galaxies[0].pixels.shape[0]
+    num_columns = min(num_columns, len(galaxies))
+    num_rows = -(-len(galaxies) // num_columns)
+    width, height = side + GAP_PX, side + max(len(g.lines) for g in galaxies) * LINE_PX + 2 * GAP_PX
+    sheet = Image.new("RGB", (num_columns * width + GAP_PX, num_rows * height + GAP_PX), BACKGROUND)
+    for number, galaxy in enumerate(galaxies):
+        row, column = divmod(number, num_columns)
+        _draw(sheet, galaxy, GAP_PX + column * width, GAP_PX + row * height)
+    return sheet
+
+
+def _draw(sheet: Image.Image, galaxy: Galaxy, left: int, top: int) -> None:
+    side, draw = galaxy.pixels.shape[0], ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(FONT_PX)
+    sheet.paste(Image.fromarray(galaxy.pixels), (left, top))
+    for number, line in enumerate(galaxy.lines):
+        while draw.textlength(line, font) > side:
+            line = line[:-3] + ".."  # noqa: PLW2901 - shortened until it fits
+        colour = VOTE_COLOUR if number else ID_COLOUR
+        draw.text((left, top + side + 2 + number * LINE_PX), line, colour, font)
+
+
+def _read(tar: Path, sample: Sample, tree: DecisionTree, side_px: int) -> Galaxy:
+    image, votes = image_of(sample), votes_of(sample)
+    if image is None:
+        raise ShardError(f"{tar}: sample {key_of(sample)} does not hold one JPEG; see: shard_tool lint --deep")
+    with tar.open("rb") as file:
+        lines = [key_of(sample)]
+        if votes is not None:
+            data = read_component(file, votes)
+            lines += main_votes(decode_votes(data, len(tree.columns), tar, votes.name), tree)[:VOTE_LINES]
+        try:
+            pixels = simplejpeg.decode_jpeg(read_component(file, image), strict=True)
+        except ValueError as error:
+            raise ShardError(
+                f"{tar}: {image.name} does not decode: {error}; list all such images with: shard_tool lint --deep"
+            ) from error
+    return Galaxy(_fit(pixels, side_px), tuple(lines))
+
+
+def _fit(pixels: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    """The largest square in the middle, scaled to `side_px`."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = np.ascontiguousarray(pixels[top : top + side, left : left + side])
+    method = cv2.INTER_AREA if side_px < side else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(square, (side_px, side_px), interpolation=method), np.uint8)

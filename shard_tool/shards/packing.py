@@ -1,0 +1,206 @@
+"""Pack a source into shards: plan, write the shards in parallel, then the list of rejects and the manifest."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from galaxy_zoo.errors import OutputError, SourceError
+from galaxy_zoo.files import atomic_write
+from galaxy_zoo.manifest import Manifest, read_manifest
+from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.version import __version__
+from shard_tool.shards.cluster import Cluster
+from shard_tool.shards.journal import REJECTED_NAME, Journal, PackedShard, is_finished, output_errors
+from shard_tool.shards.packer import ShardTask, pack_shard
+from shard_tool.shards.parallel import run_tasks
+from shard_tool.shards.statistics import add_all, channel_moments, vote_means
+from shard_tool.source.files import check_unchanged
+from shard_tool.source.options import PackOptions
+from shard_tool.source.plan import Plan, make_plan
+from shard_tool.source.samples import Rejected, Rejects
+
+
+@dataclass(frozen=True)
+class OutOptions:
+    """Where to write, what to do with what is there, and who does it: a cluster, or processes of this machine."""
+
+    folder: AnyPath
+    overwrite: bool = False
+    resume: bool = False
+    workers: int = 1
+    cluster: Cluster | None = None
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A finished pack."""
+
+    manifest: Manifest
+    rejected: Rejects
+
+
+def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
+    """On resuming, the manifest of a pack that is finished already.
+
+    Raises:
+        OutputError: it was finished from another source or with other options.
+    """
+    if out.resume and is_finished(out.folder):
+        manifest = read_manifest(out.folder)
+        if (manifest.tree, manifest.seed) != (options.tree, options.seed):
+            raise OutputError(
+                f"{out.folder}: finished with tree {manifest.tree.name} and seed {manifest.seed}; "
+                "pass --overwrite to pack again"
+            )
+        if not options.encoding.is_stated(manifest.encoding):
+            raise OutputError(
+                f"{out.folder}: finished with other --quality, --resize, --pad or --fits options; "
+                "pass --overwrite to pack again"
+            )
+        if options.decode and not manifest.is_decoded:
+            raise OutputError(
+                f"{out.folder}: finished with --no-decode; pass --overwrite to pack again, decoding all"
+            )
+        _check_same_samples(make_plan(options), manifest, out.folder)
+        Journal(out.folder).tidy()
+        return manifest
+    return None
+
+
+def _check_same_samples(plan: Plan, manifest: Manifest, folder: AnyPath) -> None:
+    """Compare what would be packed with what was: shards by name, the number of samples, kept or rejected, votes."""
+    planned = plan.names
+    packed = [shard.name for shards in manifest.splits.values() for shard in shards]
+    num_planned = plan.num_samples + len(plan.rejected)
+    num_packed = sum(map(manifest.samples, manifest.splits)) + manifest.rejected
+    if planned != packed or num_planned != num_packed:
+        raise OutputError(
+            f"{folder}: finished with {num_packed:,} samples and rejects in {len(packed)} shards, but SOURCE and the "
+            f"options now give {num_planned:,} in {len(planned)}; pass --overwrite to pack again, or name a new folder"
+        )
+    if manifest.source_sha256 not in (plan.source_sha256, None):
+        raise OutputError(
+            f"{folder}: finished from other votes, or from files of other sizes, than SOURCE and the options give now; "
+            "pass --overwrite to pack again, or name a new folder"
+        )
+
+
+@contextmanager
+def begun(out: OutOptions) -> Iterator[Journal]:
+    """Keep every other pack out of OUT while it is looked through, planned and written.
+
+    Raises:
+        OutputError: another pack is writing to it, or something in it is in the way.
+    """
+    journal = Journal(out.folder)
+    with journal.locked(overwrite=out.overwrite, resume=out.resume):
+        yield journal
+
+
+def pack(options: PackOptions, out: OutOptions, plan: Plan, journal: Journal) -> Packed:
+    """Write all shards of a source.
+
+    The output is the same, byte for byte, for any number of workers and after any interruption.
+
+    Args:
+        plan: of the same options.
+        journal: of OUT, as `begun` gave it.
+
+    Raises:
+        InputError: the source, the labels or the tree cannot be used; nothing was written.
+        OutputError: the folder is taken, read-only or full; finished shards are kept for --resume.
+    """
+    journal.begin(plan.identity, resume=out.resume)
+    shards = write_shards(plan, out)
+    check_unchanged(options.source, (planned.sample.file for planned in plan.draft.by_id()))
+    rejected = plan.rejected
+    with output_errors(out.folder):
+        write_rejects(out.folder / REJECTED_NAME, rejected)
+        if not any(packed.shard.samples for packed in by_split(plan, shards)[plan.main_split]):
+            raise SourceError(
+                f"{options.source}: every {plan.main_split} image was rejected; "
+                f"the reasons are in {out.folder / REJECTED_NAME}"
+            )
+        manifest = _manifest(options, plan, shards, num_rejected=len(rejected))
+        journal.check_held()
+        manifest.write(out.folder)
+    journal.end()
+    return Packed(manifest, rejected)
+
+
+def write_shards(plan: Plan, out: OutOptions) -> list[PackedShard]:
+    """The shards in the order of the plan; what they reject is added to the plan's rejects.
+
+    Raises:
+        InputError: a worker of the cluster does not see the folder.
+    """
+    if out.cluster is not None:
+        out.cluster.check_sees(out.folder)
+    fence = Journal(out.folder).fence()
+    tasks = (
+        ShardTask(
+            out.folder,
+            shard,
+            plan.image_px,
+            plan.num_answers,
+            plan.num_measured(shard),
+            out.resume,
+            fence,
+            plan.encoding,
+            plan.decode,
+        )
+        for shard in plan.shards()
+    )
+    results = run_tasks(
+        pack_shard,
+        tasks,
+        workers=out.workers,
+        total=plan.num_samples,
+        description="pack",
+        executor=out.cluster,
+    )
+    by_name = {}
+    for packed in results:
+        plan.draft.reject(packed.rejected)
+        by_name[packed.shard.name] = replace(packed, rejected=())
+    return [by_name[name] for name in plan.names]
+
+
+def _manifest(options: PackOptions, plan: Plan, shards: Sequence[PackedShard], *, num_rejected: int) -> Manifest:
+    statistics = add_all((packed.statistics for packed in shards), plan.num_answers)
+    mean, std = channel_moments(statistics, plan.image_px)
+    return Manifest(
+        tree=options.tree,
+        seed=options.seed,
+        tool_version=__version__,
+        image_px=plan.image_px,
+        channel_mean=mean,
+        channel_std=std,
+        vote_mean=vote_means(statistics),
+        rejected=num_rejected,
+        splits={s: tuple(p.shard for p in packed) for s, packed in by_split(plan, shards).items()},
+        statistics=statistics,
+        encoding=plan.encodes,
+        is_decoded=plan.decode,
+        source_sha256=plan.source_sha256,
+    )
+
+
+def by_split(plan: Plan, shards: Sequence[PackedShard]) -> dict[str, list[PackedShard]]:
+    """The shards of each split, which are in the order of the plan."""
+    remaining = iter(shards)
+    return {cut.split: list(islice(remaining, cut.num_shards)) for cut in plan.cuts}
+
+
+def write_rejects(path: AnyPath, rejected: Iterable[Rejected]) -> None:
+    """Write the list of rejects, whole or not at all."""
+    with atomic_write(path) as file:
+        # a file name may hold bytes that are no UTF-8, which Python keeps as lone surrogates
+        text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("split", "id", "file", "reason"))
+        writer.writerows((each.split, each.id, each.file, each.reason) for each in rejected)
+        text.detach()

@@ -1,0 +1,119 @@
+"""Check the samples of a shard: every image decodes, every row of votes is what the tree asks for."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxy_zoo.errors import ImageError
+from galaxy_zoo.index import Sample, key_of
+from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.votes import NPY_HEADER_BYTES, check_votes
+from shard_tool.images.jpeg import check_strictly, decode_strictly
+from shard_tool.shards.parallel import Tick
+from shard_tool.shards.reader import image_of, read_component, votes_of
+from shard_tool.shards.writer import IMAGE_EXTENSION, VOTES_EXTENSION, encode_votes
+
+Measure = Callable[[NDArray[np.uint8]], None]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is wrong: in which file, with which sample ("" for the file as a whole), and what."""
+
+    file: str
+    sample: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SampleRules:
+    """What a sample must be. One in a tar that others wrote may lack votes and hold more."""
+
+    tree: DecisionTree
+    image_px: tuple[int, int]
+    is_labelled: bool
+    is_foreign: bool
+
+
+def lint_samples(
+    tar: AnyPath, samples: Sequence[Sample], rules: SampleRules, tick: Tick, *, measure: Measure | None = None
+) -> list[Failure]:
+    """Read and check samples of a tar; `measure` is called with the pixels of every good image."""
+    failures = []
+    with tar.open("rb") as file:
+        for sample in samples:
+            reasons = _check_sample(sample, file, rules, measure)
+            failures += [Failure(tar.name, key_of(sample), reason) for reason in reasons]
+            tick()
+    return failures
+
+
+def check_votes_file(data: bytes, tree: DecisionTree) -> Iterator[str]:
+    """What is wrong with a `.npy` file of votes."""
+    try:
+        dtype, shape = _npy_header(data)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, TokenError) as error:
+        yield f"its votes are not a .npy file: {error}"
+        return
+    num_answers = len(tree.columns)
+    if dtype != np.dtype("<f4") or shape != (num_answers,):
+        yield f"votes of {dtype} and shape {shape}; tree {tree.name!r} needs float32 and shape ({num_answers},)"
+        return
+    if len(data) != NPY_HEADER_BYTES + 4 * num_answers:
+        yield f"its votes have {len(data)} bytes, the loader needs {NPY_HEADER_BYTES + 4 * num_answers}"
+        return
+    if not encode_votes(np.zeros(num_answers, np.float32)).startswith(data[:NPY_HEADER_BYTES]):
+        yield "the header of its votes is not the one that numpy writes, which the loader needs"
+    votes = np.frombuffer(data, "<f4", offset=NPY_HEADER_BYTES)
+    outside = np.flatnonzero((votes < 0) | (votes > 1))
+    if len(outside):
+        yield f"vote {tree.columns[outside[0]]} is {votes[outside[0]]:.6g}, outside [0, 1]"
+    with np.errstate(invalid="ignore"):  # a signalling NaN is a missing vote like any other
+        in_double = votes[None].astype(np.float64)
+    for violation in check_votes(in_double, tree):
+        yield f"the votes break the tree: {violation}"
+
+
+def _npy_header(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """What the header of a `.npy` file says; its data is not touched, so a header that lies costs no memory."""
+    file = io.BytesIO(data)
+    if np.lib.format.read_magic(file) == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    return dtype, shape
+
+
+def _check_sample(
+    sample: Sample, file: io.BufferedReader, rules: SampleRules, measure: Measure | None
+) -> Iterator[str]:
+    yield from _check_components(sample, rules)
+    image, votes = image_of(sample), votes_of(sample)
+    if image is not None:
+        try:
+            if measure is None:
+                check_strictly(read_component(file, image), rules.image_px)
+            else:
+                measure(decode_strictly(read_component(file, image), rules.image_px))
+        except ImageError as error:
+            yield str(error)
+    if votes is not None:
+        yield from check_votes_file(read_component(file, votes), rules.tree)
+
+
+def _check_components(sample: Sample, rules: SampleRules) -> Iterator[str]:
+    names = ", ".join(component.name for component in sample)
+    if rules.is_foreign:
+        if image_of(sample) is None:
+            yield f"holds {names}; expected one JPEG"
+        return
+    expected = {IMAGE_EXTENSION, VOTES_EXTENSION} if rules.is_labelled else {IMAGE_EXTENSION}
+    extensions = {component.extension for component in sample}
+    if len(extensions) != len(sample) or extensions != expected:
+        yield f"holds {names}; expected {' and '.join(sorted(expected))}"

@@ -1,0 +1,105 @@
+"""Read a shard of a finished folder: proven to be what the manifest says before its first sample is given out."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxy_zoo.errors import ShardError
+from galaxy_zoo.files import sha256_of
+from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
+from galaxy_zoo.manifest import Shard
+from galaxy_zoo.votes import NPY_HEADER_BYTES
+from shard_tool.shards.writer import VOTES_EXTENSION
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg")
+AGAIN = "copy it again from where the shards came, or pack again"
+
+
+@dataclass(frozen=True)
+class StoredSample:
+    """A sample as it lies in a shard; `votes` are float32 of shape (answers,), None without labels."""
+
+    id: str
+    jpeg: bytes
+    votes: NDArray[np.float32] | None
+
+
+def image_of(sample: Sample) -> Component | None:
+    """The component that is the image, None where there is none or more than one."""
+    images = [c for c in sample if c.extension.lower() in IMAGE_EXTENSIONS]
+    return images[0] if len(images) == 1 else None
+
+
+def votes_of(sample: Sample) -> Component | None:
+    """The component that holds the votes, if any."""
+    return next((c for c in sample if c.extension == VOTES_EXTENSION), None)
+
+
+def proven_index(folder: Path, shard: Shard) -> list[Sample]:
+    """The samples of a shard by its index, which is the one the manifest was written with.
+
+    Raises:
+        ShardError: the index or the tar is missing, changed, or of another size.
+    """
+    tar = folder / shard.name
+    index = index_path(tar)
+    samples = read_index(index)
+    if sha256_of(index) != shard.index_sha256 or len(samples) != shard.samples:
+        raise ShardError(f"{index}: changed since the manifest was written; {AGAIN}")
+    try:
+        num_bytes = tar.stat().st_size
+    except FileNotFoundError as error:
+        raise ShardError(f"{tar}: the shard is missing; {AGAIN}") from error
+    if num_bytes != shard.bytes:
+        raise ShardError(f"{tar}: {num_bytes:,} bytes, the manifest says {shard.bytes:,}; {AGAIN}")
+    for sample in samples:
+        if max(c.offset + c.size for c in sample) > num_bytes:
+            raise ShardError(f"{tar}: sample {key_of(sample)} ends after the shard; {AGAIN}")
+    return samples
+
+
+def read_shard(folder: Path, shard: Shard, num_answers: int) -> Iterator[StoredSample]:
+    """Every sample of a shard in its order; nothing before tar and index are proven by their checksums.
+
+    Raises:
+        ShardError: the shard is not what the manifest says, or a sample holds no image or votes of another tree.
+    """
+    tar = folder / shard.name
+    samples = proven_index(folder, shard)
+    if sha256_of(tar) != shard.sha256:
+        raise ShardError(f"{tar}: changed since the manifest was written: its sha256 differs; {AGAIN}")
+    with tar.open("rb") as file:
+        for sample in samples:
+            if (image := image_of(sample)) is None:
+                raise ShardError(
+                    f"{tar}: sample {key_of(sample)} does not hold one JPEG; see: shard_tool lint --deep"
+                )
+            votes = votes_of(sample)
+            yield StoredSample(
+                key_of(sample),
+                read_component(file, image),
+                None if votes is None else decode_votes(read_component(file, votes), num_answers, tar, votes.name),
+            )
+
+
+def read_component(file: io.BufferedReader, component: Component) -> bytes:
+    """The bytes of a component of an open tar."""
+    file.seek(component.offset)
+    return file.read(component.size)
+
+
+def decode_votes(data: bytes, num_answers: int, tar: Path, name: str) -> NDArray[np.float32]:
+    """Votes of shape (answers,) from the bytes of a `.npy` file.
+
+    Raises:
+        ShardError: there are not `num_answers` of them; names the tar and the file in it.
+    """
+    if len(data) != NPY_HEADER_BYTES + 4 * num_answers:
+        raise ShardError(
+            f"{tar}: {name} does not hold {num_answers} votes, as the tree says; see: shard_tool lint --deep"
+        )
+    return np.frombuffer(data, "<f4", offset=NPY_HEADER_BYTES)

@@ -1,0 +1,30 @@
+"""Which ids stand more than once in a folder of shards, found on the disk."""
+
+from collections.abc import Iterator, Sequence
+
+from shard_tool.source.scratch import open_spill, rows, to_bytes, to_text
+
+
+class SeenIds:
+    """The ids of all samples that were seen, by split and shard."""
+
+    def __init__(self) -> None:
+        self._database = open_spill("seen (split TEXT, id BLOB, shard TEXT, place INTEGER)")
+
+    def add(self, split: str, shard: str, ids: Sequence[str]) -> None:
+        """Add the ids of a shard, in its order."""
+        self._database.executemany(
+            "INSERT INTO seen VALUES (?, ?, ?, ?)",
+            ((split, to_bytes(each), shard, place) for place, each in enumerate(ids)),
+        )
+
+    def again(self, split: str) -> Iterator[tuple[str, str, str]]:
+        """(shard, id, shard where it stands first) of each sample of an id that its split has already."""
+        found = rows(
+            self._database,
+            "SELECT shard, id, first FROM (SELECT shard, id, place, first_value(shard) OVER same AS first, "
+            "row_number() OVER same AS number FROM seen WHERE split = ? "
+            "WINDOW same AS (PARTITION BY id ORDER BY shard, place)) WHERE number > 1 ORDER BY shard, place",
+            (split,),
+        )
+        return ((shard, to_text(sample_id), first) for shard, sample_id, first in found)

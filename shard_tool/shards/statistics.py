@@ -1,0 +1,104 @@
+"""The sums of a manifest's `Statistics`: of one shard, of several sets together, and what follows from them."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxy_zoo.errors import ShardError
+from galaxy_zoo.manifest import Manifest, Statistics
+from shard_tool.images.sizes import Size
+
+Sums = tuple[int, int, int]
+Triple = tuple[float, float, float]
+NO_SUMS: Sums = (0, 0, 0)
+
+
+def no_statistics(num_answers: int) -> Statistics:
+    """The statistics of nothing: what `add` leaves all others unchanged by."""
+    return Statistics(NO_SUMS, 0, (0,) * num_answers, (0.0,) * num_answers, NO_SUMS, NO_SUMS, 0)
+
+
+def add_all(statistics: Iterable[Statistics], num_answers: int) -> Statistics:
+    """The statistics of several sets together."""
+    return reduce(add, statistics, no_statistics(num_answers))
+
+
+def add(one: Statistics, other: Statistics) -> Statistics:
+    """The statistics of two sets together."""
+    return Statistics(
+        image_bytes=(
+            min(filter(None, (one.image_bytes[0], other.image_bytes[0])), default=0),  # no image has 0 bytes
+            one.image_bytes[1] + other.image_bytes[1],
+            max(one.image_bytes[2], other.image_bytes[2]),
+        ),
+        labelled=one.labelled + other.labelled,
+        vote_counts=tuple(a + b for a, b in zip(one.vote_counts, other.vote_counts, strict=True)),
+        vote_sums=tuple(a + b for a, b in zip(one.vote_sums, other.vote_sums, strict=True)),
+        channel_sums=_column_sums((one.channel_sums, other.channel_sums)),
+        channel_squares=_column_sums((one.channel_squares, other.channel_squares)),
+        measured=one.measured + other.measured,
+    )
+
+
+def without_pixels(statistics: Statistics) -> Statistics:
+    """Statistics of a set whose images do not count for the channels."""
+    return replace(statistics, channel_sums=NO_SUMS, channel_squares=NO_SUMS, measured=0)
+
+
+def channel_moments(statistics: Statistics, image_px: Size) -> tuple[Triple, Triple]:
+    """Mean and standard deviation in [0, 1] of each channel over the pixels of the images measured."""
+    num_pixels = image_px[0] * image_px[1] * statistics.measured
+    # in integers up to the root: no cancellation, the same on every machine
+    means = [total / num_pixels / 255 for total in statistics.channel_sums]
+    stds = [
+        math.sqrt((square * num_pixels - total * total) / num_pixels**2) / 255
+        for total, square in zip(statistics.channel_sums, statistics.channel_squares, strict=True)
+    ]
+    return (means[0], means[1], means[2]), (stds[0], stds[1], stds[2])
+
+
+def vote_means(statistics: Statistics) -> tuple[float | None, ...] | None:
+    """The mean vote of each answer, None where it has none; None where nothing is labelled."""
+    if not statistics.labelled:
+        return None
+    pairs = zip(statistics.vote_sums, statistics.vote_counts, strict=True)
+    return tuple(total / count if count else None for total, count in pairs)
+
+
+def of_manifest(manifest: Manifest, folder: Path) -> Statistics:
+    """The statistics of a manifest.
+
+    Raises:
+        ShardError: an older version of this project wrote it, without them.
+    """
+    if manifest.statistics is None:
+        raise ShardError(f"{folder}: its manifest is of an older version, without the sums; pack again")
+    return manifest.statistics
+
+
+def add_up_votes(
+    votes: Iterable[NDArray[np.float32]], num_answers: int
+) -> tuple[int, tuple[int, ...], tuple[float, ...]]:
+    """How many rows there are, and of each answer the count and the sum of the votes present.
+
+    Args:
+        votes: arrays of shape (samples, answers).
+    """
+    labelled, counts, totals = 0, np.zeros(num_answers, np.int64), np.zeros(num_answers)
+    for each in votes:
+        present = ~np.isnan(each)
+        labelled += len(each)
+        counts += present.sum(axis=0)
+        totals += np.where(present, each, 0).sum(axis=0, dtype=np.float64)
+    return labelled, tuple(counts.tolist()), tuple(totals.tolist())
+
+
+def _column_sums(rows: Iterable[Sums]) -> Sums:
+    """The sum of each channel over shards."""
+    red, green, blue = (sum(column) for column in zip(NO_SUMS, *rows, strict=True))
+    return red, green, blue

@@ -1,0 +1,339 @@
+"""Read the members of a zip, of a zip inside a zip or of a tar, in any order, unpacking nothing to the disk.
+
+An archive may come from anywhere, so its table of contents is checked before it is used. Members are read by
+their offset: a worker needs no table of contents, only the few numbers in a `Member`.
+"""
+
+import io
+import os
+import stat
+import struct
+import weakref
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from galaxy_zoo.byte_range import ReadAt, Window
+from galaxy_zoo.errors import ImageError, SourceError
+from galaxy_zoo.remote import RemotePath, is_url
+from shard_tool.source.seekable_deflate import SeekableDeflate
+
+LARGEST_MEMBER_BYTES = 64 * 2**20
+"""No JPEG of a galaxy comes near (Kaggle's mean is 13 kB); what says it is larger is a mistake or a bomb."""
+LARGEST_TABLE_BYTES = 2**30
+LARGEST_RATIO = 200
+"""How far an inner zip may shrink in the outer one; JPEGs hardly shrink, a bomb shrinks a thousandfold."""
+
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+"""Signature, and the lengths of the name and of the extra field. Source: PKWARE APPNOTE 6.3.10, section 4.3.7."""
+EXTRA_BYTES = 128
+"""What is read for the extra field of a local header, whose length only it tells; zips have some 28 bytes there."""
+SMALLEST_BLOCK_BYTES = 2**16
+LARGEST_BLOCK_BYTES = 2**23
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in an archive: `stored_bytes` is its size there.
+
+    `offset` is that of its local header in a zip, and of its data where `has_header` is not set: in a tar, which
+    has no checksum either.
+    """
+
+    name: str
+    offset: int
+    stored_bytes: int
+    size: int
+    crc: int | None
+    deflated: bool
+    has_header: bool = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # by itself a dataclass with slots takes four times as long to pickle
+        return Member, (
+            self.name,
+            self.offset,
+            self.stored_bytes,
+            self.size,
+            self.crc,
+            self.deflated,
+            self.has_header,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A zip or tar file, or with `inner` the archive that is this member of it (in a gzip file: all of it).
+
+    `num_bytes` and `changed_ns` are those of the outer file and tell whether it is still the same one; for an object
+    of a store `changed_ns` is its version.
+    """
+
+    path: str
+    num_bytes: int
+    changed_ns: int
+    inner: Member | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Archive, (self.path, self.num_bytes, self.changed_ns, self.inner)
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return self.path if self.inner is None else f"{self.path}/{self.inner.name}"
+
+
+def state_of(path: str) -> tuple[int, int]:
+    """Size in bytes of a file, and time of its last change in ns, or the version of an object.
+
+    Raises:
+        OSError: there is no such file, or it cannot be reached.
+    """
+    if is_url(path):
+        said = RemotePath(path).ask()
+        return said.st_size, said.version
+    status = Path(path).stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=4)
+def open_archive(archive: Archive) -> ReadAt:
+    """How to read slices of an archive. Kept open, as the snapshots of a deflated inner zip are worth keeping.
+
+    Raises:
+        SourceError: the file has changed since the archive was listed, or an inner zip is damaged.
+    """
+    whole = _open_object(archive) if is_url(archive.path) else _open_file(archive)
+    inner = archive.inner
+    if inner is None:
+        return whole
+    try:
+        start = _data_offset(whole, inner)
+    except ImageError as error:
+        raise SourceError(f"{archive.name}: {error}; download it again") from error
+
+    def stored(offset: int, size: int) -> bytes:
+        return whole(start + offset, max(0, min(size, inner.stored_bytes - offset)))
+
+    if not inner.deflated:
+        return stored
+    in_order = in_blocks(archive, stored, inner.stored_bytes)
+    return SeekableDeflate(in_order, inner.size, name=archive.name).read_at
+
+
+def in_blocks(archive: Archive, read_at: ReadAt, size: int) -> ReadAt:
+    """`read_at` of `size` bytes of an archive for many small reads that follow each other; not for several threads."""
+    return Blocks(read_at, size).read_at if is_url(archive.path) else read_at
+
+
+def list_members(archive: Archive) -> list[Member]:
+    """The files of an archive, in its order.
+
+    Raises:
+        SourceError: it is no whole zip, or a member is encrypted, a link, leads out of the archive, is far too
+            large for an image or is packed in a way that is not read here.
+    """
+    size = archive.num_bytes if archive.inner is None else archive.inner.size
+    try:
+        read_at = in_blocks(archive, open_archive(archive), size)
+        with zipfile.ZipFile(io.BufferedReader(Window(read_at, size))) as file:
+            infos = [info for info in file.infolist() if not info.is_dir()]
+    except (zipfile.BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError) as error:
+        raise SourceError(f"{archive.name}: not a whole zip file ({error}); download it again") from error
+    return [_checked(info, archive.name) for info in infos]
+
+
+def read_member(archive: Archive, member: Member) -> bytes:
+    """The bytes of a member, proven by its checksum where it has one.
+
+    Raises:
+        ImageError: the member is damaged; the message is the reason alone, without a file name.
+        SourceError: the archive around it is damaged, or an object that has changed since it was listed.
+    """
+    try:
+        return _read_member(archive, member)
+    except ImageError:
+        if is_url(archive.path):  # an open file stays what it was; an object may have been replaced
+            _check_object(archive.path, archive.num_bytes, archive.changed_ns)
+        raise
+
+
+def _read_member(archive: Archive, member: Member) -> bytes:
+    read_at = open_archive(archive)
+    try:
+        data = _read_stored(read_at, member)
+        if member.deflated:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1)
+    except zlib.error as error:
+        raise ImageError(f"damaged in its zip: {error}") from error
+    if member.crc is not None and (len(data) != member.size or zlib.crc32(data) != member.crc):
+        raise ImageError("damaged in its zip: its checksum differs")
+    if len(data) != member.size:
+        raise ImageError("cut off in its archive")
+    return data
+
+
+def _checked(info: zipfile.ZipInfo, archive: str) -> Member:
+    where = f"{archive}: member {info.filename!r}"
+    check_name(info.filename, where)
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise SourceError(f"{where} is a symbolic link; zip the files themselves")
+    if info.flag_bits & 1:
+        raise SourceError(f"{where} is encrypted; unzip it with its password and pack the folder")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise SourceError(
+            f"{where} is packed by method {info.compress_type}, only stored and deflated members are read; "
+            "unzip it and pack the folder"
+        )
+    check_size(info.filename, info.file_size, info.compress_size, where)
+    deflated = info.compress_type == zipfile.ZIP_DEFLATED
+    return Member(info.filename, info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
+
+
+def check_name(name: str, where: str) -> None:
+    """Check that a member stays in the archive.
+
+    Raises:
+        SourceError: it would not; `where` begins the message.
+    """
+    parts = name.replace("\\", "/").split("/")
+    if not parts[0] or parts[0].endswith(":") or ".." in parts:  # "/x", "C:/x" or "../x"
+        raise SourceError(f"{where} leads out of the archive; do not trust this file")
+
+
+def check_size(name: str, size: int, stored_bytes: int, where: str) -> None:
+    """Check that a member is no larger than what belongs into an archive of images.
+
+    Raises:
+        SourceError: it is larger, or an archive that shrank too well; `where` begins the message.
+    """
+    suffix = name[-4:].lower()
+    if suffix == ".zip":
+        too_large = size > LARGEST_RATIO * max(stored_bytes, 1024)
+    else:
+        too_large = size > (LARGEST_TABLE_BYTES if suffix == ".csv" else LARGEST_MEMBER_BYTES)
+    if too_large:
+        raise SourceError(
+            f"{where} says it holds {size:,} bytes in {stored_bytes:,}, far too large for what "
+            "belongs here; take it out of the archive"
+        )
+
+
+def _read_stored(read_at: ReadAt, member: Member) -> bytes:
+    """The bytes of a member as they are stored, as a rule with one read for header and data."""
+    if not member.has_header:
+        return read_at(member.offset, member.stored_bytes)
+    likely_bytes = LOCAL_HEADER.size + len(member.name.encode(errors="replace")) + EXTRA_BYTES
+    data = read_at(member.offset, likely_bytes + member.stored_bytes)
+    start = _header_bytes(data, member)
+    if start > likely_bytes:
+        return read_at(member.offset + start, member.stored_bytes)
+    return data[start : start + member.stored_bytes]
+
+
+def _data_offset(read_at: ReadAt, member: Member) -> int:
+    if not member.has_header:
+        return member.offset
+    return member.offset + _header_bytes(read_at(member.offset, LOCAL_HEADER.size), member)
+
+
+def _header_bytes(data: bytes, member: Member) -> int:
+    """The length of the local header that `data` begins with."""
+    if len(data) < LOCAL_HEADER.size or not data.startswith(b"PK\x03\x04"):
+        raise ImageError(f"damaged in its zip: no header at byte {member.offset}")
+    _, name_bytes, extra_bytes = LOCAL_HEADER.unpack_from(data)
+    return int(LOCAL_HEADER.size + name_bytes + extra_bytes)
+
+
+def _open_file(archive: Archive) -> ReadAt:
+    file = _OpenFile(archive.path)
+    if file.state != (archive.num_bytes, archive.changed_ns):
+        raise SourceError(f"{archive.path}: has changed since it was listed; pack again")
+    return file.read_at
+
+
+def _open_object(archive: Archive) -> ReadAt:
+    """How to read an archive in a store: every read is one request, and several threads may read at once."""
+    _check_object_once(archive.path, archive.num_bytes, archive.changed_ns)
+    path = RemotePath(archive.path)
+
+    def read_at(offset: int, size: int) -> bytes:
+        size = min(size, archive.num_bytes - offset)
+        try:
+            data = path.read_at(offset, size) if size > 0 else b""
+        except OSError as error:
+            raise SourceError(
+                f"{path}: cannot be read at byte {offset} ({error.strerror}); mend that and pack again"
+            ) from error
+        if len(data) != max(0, size):
+            raise SourceError(f"{path}: has changed since it was listed; pack again")
+        return data
+
+    return read_at
+
+
+def _check_object(url: str, num_bytes: int, version: int) -> None:
+    try:
+        state = state_of(url)
+    except OSError as error:
+        raise SourceError(f"{RemotePath(url)}: cannot be read ({error.strerror})") from error
+    if state != (num_bytes, version):
+        raise SourceError(f"{RemotePath(url)}: has changed since it was listed; pack again")
+
+
+_check_object_once = lru_cache(maxsize=4096)(_check_object)
+"""A worker comes back to each of many archives in every shard, but need not ask each time."""
+
+
+class _OpenFile:
+    """A file open for reading slices; closed when nothing refers to it any more."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """Size in bytes, and time of the last change in ns."""
+        status = os.fstat(self._descriptor)
+        return status.st_size, status.st_mtime_ns
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        try:
+            return os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise SourceError(
+                f"{self._path}: cannot be read at byte {offset} ({error.strerror}); mend that and pack again"
+            ) from error
+
+
+class Blocks:
+    """Read in blocks, which grow while they follow each other and are small after a jump."""
+
+    def __init__(self, read_at: ReadAt, size: int) -> None:
+        self._read_at = read_at
+        self._size = size
+        self._start = 0
+        self._block = b""
+        self._block_bytes = SMALLEST_BLOCK_BYTES
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """The slice, shorter at the end."""
+        end = min(offset + size, self._size)
+        if end <= offset:
+            return b""
+        if offset < self._start or end > self._start + len(self._block):
+            self._load(offset, end)
+        return self._block[offset - self._start : end - self._start]
+
+    def _load(self, offset: int, end: int) -> None:
+        block_end = self._start + len(self._block)
+        is_next = self._start <= offset <= block_end + SMALLEST_BLOCK_BYTES
+        self._block_bytes = min(2 * self._block_bytes, LARGEST_BLOCK_BYTES) if is_next else SMALLEST_BLOCK_BYTES
+        start = offset // SMALLEST_BLOCK_BYTES * SMALLEST_BLOCK_BYTES  # a table of contents is read backwards
+        self._block = self._read_at(start, max(end - start, min(self._block_bytes, self._size - start)))
+        self._start = start

@@ -1,0 +1,248 @@
+"""Every file below a folder or in an archive, in the order of their paths, with what it takes to read each."""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from galaxy_zoo.errors import SourceError
+from galaxy_zoo.remote import AnyPath, RemotePath, is_url, path_of
+from shard_tool.source.archives import Archive, Member, list_members, read_member, state_of
+from shard_tool.source.scratch import open_spill
+from shard_tool.source.tars import TAR_SUFFIXES, list_tar, tar_at
+
+UNFINISHED_NAME = ".fetch"
+"""The folder in which `shard_tool fetch` keeps what is not whole yet."""
+ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES)
+ZIPS_AT_ONCE = 4
+"""How many tables of contents are held in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of SOURCE: at `path`, on the disk or the URL of an object, or the `member` of an `archive`.
+
+    `shown` is the path below SOURCE, through folders and zips, with "/"; what messages call it. `changed_ns` is the
+    version of an object of a store, which changes with it.
+    """
+
+    shown: str
+    path: str
+    num_bytes: int
+    changed_ns: int
+    archive: Archive | None = None
+    member: Member | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # by itself a dataclass with slots takes four times as long to pickle
+        return StoredFile, (self.shown, self.path, self.num_bytes, self.changed_ns, self.archive, self.member)
+
+    @property
+    def name(self) -> str:
+        """The file's own name, which is the same in a folder and in a zip."""
+        return self.shown.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix: the id of an image."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def folder(self) -> str:
+        """The folder or zip it is in, below SOURCE."""
+        return self.shown.rpartition("/")[0] or "."
+
+    @property
+    def is_in_deflated(self) -> bool:
+        """Whether it lies in an archive that can only be inflated from its beginning."""
+        return self.archive is not None and self.archive.inner is not None and self.archive.inner.deflated
+
+    def read(self) -> bytes:
+        """The bytes of the file.
+
+        Raises:
+            ImageError: it is a damaged member of a zip.
+            SourceError: it, or the zip, cannot be read, or has changed.
+        """
+        if self.archive is not None and self.member is not None:
+            return read_member(self.archive, self.member)
+        try:
+            if not is_url(self.path):
+                with open(self.path, "rb", 0) as file:  # noqa: PTH123 - a Path takes longer than the reading
+                    data, changed_ns = file.read(), os.fstat(file.fileno()).st_mtime_ns
+            else:
+                data, changed_ns = RemotePath(self.path).read_at(0, self.num_bytes), self.changed_ns
+        except OSError as error:
+            raise SourceError(
+                f"{path_of(self.path)}: cannot be read ({error.strerror}); mend that and pack again"
+            ) from error
+        if (len(data), changed_ns) != (self.num_bytes, self.changed_ns):
+            raise SourceError(f"{path_of(self.path)}: has changed since it was listed; pack again")
+        return data
+
+
+def walk(source: AnyPath) -> Iterator[StoredFile]:
+    """Every file of a folder, zip or tar, also those in archives in it, in no particular order.
+
+    Raises:
+        SourceError: there is no such folder or zip, or a zip is damaged or not to be trusted.
+    """
+    zips, tars, inner_zips = [], [], []
+    for file in _outer_files(source):
+        if not file.shown.lower().endswith(ARCHIVE_SUFFIXES):
+            yield file
+        elif is_zip(file.shown):
+            zips.append(file)
+        else:
+            tars.append(file)
+    for member in _list_zips(zips):
+        if is_zip(member.shown):
+            inner_zips.append(member)
+        else:
+            yield member
+    yield from _list_zips(inner_zips)
+    for tar in tars:
+        yield from _list_tar(tar)
+
+
+def _outer_files(source: AnyPath) -> Iterator[StoredFile]:
+    """The files of a folder, or the archive that SOURCE is."""
+    try:
+        is_dir, is_file = source.is_dir(), source.is_file()
+        if is_dir:
+            yield from _list_store(source) if isinstance(source, RemotePath) else _walk_folder(source)
+    except OSError as error:
+        raise SourceError(f"{source}: cannot be read ({error.strerror})") from error
+    if is_dir:
+        return
+    if not is_file:
+        raise SourceError(f"{source}: there is no such folder or zip")
+    if not (is_zip(source.name) or _is_tar(source.name)):
+        raise SourceError(f"{source}: neither a folder nor a .zip or .tar; give one that holds the images")
+    yield file_at(path_text(source), source.name)
+
+
+def path_text(path: AnyPath) -> str:
+    """A path as `StoredFile` keeps it: an object by its whole URL."""
+    return path.url if isinstance(path, RemotePath) else str(path)
+
+
+def _list_store(folder: RemotePath) -> Iterator[StoredFile]:
+    for path in folder.files():
+        status = path.stat()
+        yield StoredFile(path.relative_to(folder), path.url, status.st_size, status.version)
+
+
+def check_unchanged(source: AnyPath, files: Iterable[StoredFile]) -> None:
+    """Check that the objects of a store are still those that were listed; the disk's are not looked at again.
+
+    A file on the disk tells when it is read whether it has changed. An object may be replaced between two reads, so
+    what was made of a whole SOURCE is of one state of it only if this is true afterwards.
+
+    Raises:
+        SourceError: one has changed or vanished, or the store cannot be asked.
+    """
+    if not isinstance(source, RemotePath):
+        return
+    now = open_spill("object (path TEXT PRIMARY KEY, num_bytes INTEGER, version INTEGER) WITHOUT ROWID")
+    now.executemany(
+        "INSERT INTO object VALUES (?, ?, ?)", ((f.path, f.num_bytes, f.changed_ns) for f in _outer_files(source))
+    )
+    for file in files:
+        num_bytes = file.num_bytes if file.archive is None else file.archive.num_bytes
+        found = now.execute("SELECT num_bytes, version FROM object WHERE path = ?", (file.path,)).fetchone()
+        if found != (num_bytes, file.changed_ns):
+            what = "changed" if found else "vanished"
+            raise SourceError(f"{path_of(file.path)}: has {what} while it was packed; pack again with --overwrite")
+
+
+def _walk_folder(folder: Path) -> Iterator[StoredFile]:
+    """A file at a time, however many a folder holds."""
+    seen: set[tuple[int, int]] = set()
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        root = f"{folder}/{below}"
+        try:
+            status = os.stat(root)  # noqa: PTH116 - a string, as scandir takes and gives them
+            if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(root) as entries:
+                for entry in entries:
+                    shown = f"{below}{entry.name}"
+                    if not entry.is_dir():
+                        yield _entry_file(entry, shown)
+                    elif entry.name != UNFINISHED_NAME:
+                        waiting.append(f"{shown}/")
+        except OSError as error:
+            raise SourceError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+
+def _entry_file(entry: os.DirEntry[str], shown: str) -> StoredFile:
+    try:
+        status = entry.stat()
+    except OSError as error:
+        raise _unreadable(entry.path, error) from error
+    return StoredFile(shown, entry.path, status.st_size, status.st_mtime_ns)
+
+
+def file_at(path: str, shown: str) -> StoredFile:
+    """The file at a path of the disk, or at a URL.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    try:
+        num_bytes, changed_ns = state_of(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return StoredFile(shown, path, num_bytes, changed_ns)
+
+
+def _unreadable(path: str, error: OSError) -> SourceError:
+    return SourceError(f"{path_of(path)}: cannot be read ({error.strerror}); remove or mend it")
+
+
+def is_zip(name: str) -> bool:
+    """Whether a file of that name is a zip."""
+    return name.lower().endswith(".zip")
+
+
+def _is_tar(name: str) -> bool:
+    return name.lower().endswith(TAR_SUFFIXES)
+
+
+def _list_zips(zips: list[StoredFile]) -> Iterator[StoredFile]:
+    with ThreadPoolExecutor() as pool:  # zlib inflates outside the interpreter lock
+        for start in range(0, len(zips), ZIPS_AT_ONCE):
+            for members in pool.map(_list_zip, zips[start : start + ZIPS_AT_ONCE]):
+                yield from members
+
+
+def _list_zip(file: StoredFile) -> list[StoredFile]:
+    archive = file.archive or Archive(file.path, file.num_bytes, file.changed_ns)
+    if file.member is not None:
+        archive = replace(archive, inner=file.member)
+    return _members(file, archive, list_members(archive))
+
+
+def _list_tar(file: StoredFile) -> list[StoredFile]:
+    archive = tar_at(Archive(file.path, file.num_bytes, file.changed_ns))
+    return _members(file, archive, list_tar(archive))
+
+
+def _members(file: StoredFile, archive: Archive, members: list[Member]) -> list[StoredFile]:
+    return [
+        StoredFile(
+            f"{file.shown}/{member.name.removeprefix('./')}",
+            file.path,
+            member.size,
+            archive.changed_ns,
+            archive,
+            member,
+        )
+        for member in members
+    ]

@@ -1,0 +1,39 @@
+"""What the user asks `pack` for."""
+
+from dataclasses import dataclass
+
+from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.tree import DecisionTree
+from shard_tool.images.encoding import AS_IT_IS, Encoding
+
+
+@dataclass(frozen=True)
+class CatalogueOptions:
+    """A table of ids, files and votes; `id_column` is None for the tree's own."""
+
+    path: AnyPath
+    id_column: str | None = None
+    file_column: str = "file"
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """What to pack, and how.
+
+    `shards` is None for shards of about 64 MB. Without `decode` headers alone are read. A stretch of FITS images is an
+    error where there are none, if `stretch_is_asked` for just these. With `only_images` every image is a test image,
+    whatever its folder is called, and SOURCE may be a single one.
+    """
+
+    source: AnyPath
+    tree: DecisionTree
+    labels: tuple[AnyPath, ...] = ()
+    missing_votes: bool = False
+    counts: bool = False
+    shards: int | None = None
+    seed: int = 0
+    encoding: Encoding = AS_IT_IS
+    catalogue: CatalogueOptions | None = None
+    decode: bool = True
+    stretch_is_asked: bool = True
+    only_images: bool = False

@@ -1,0 +1,45 @@
+"""Few requests to a store: blocks that grow while reads follow each other, and files asked for before their turn."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from threading import Event
+
+from galaxy_zoo.remote import REQUESTS_AT_ONCE, RemotePath, is_url
+from galaxy_zoo.stores import until
+from shard_tool.source.files import StoredFile
+
+FILES_AHEAD = 2 * REQUESTS_AT_ONCE
+
+
+@contextmanager
+def reading(files: Sequence[StoredFile]) -> Iterator[Callable[[int], bytes]]:
+    """How to read the file of a number; they must be asked for one after the other, from 0 on.
+
+    A store answers many requests in the time of one, so its files are asked for ahead, by threads. The disk is read
+    as quickly without, a zip in a deflated zip can only be read by one, and so can a host with one connection.
+
+    Raises:
+        ImageError, SourceError: by what is yielded, as `StoredFile.read`.
+    """
+    is_ahead = all(is_url(file.path) and not file.is_in_deflated for file in files)
+    if not (files and is_ahead and RemotePath(files[0].path).takes_many_at_once):
+        yield lambda number: files[number].read()
+        return
+    waiting: deque[Future[bytes]] = deque()
+    rest = iter(files)
+    is_over = Event()
+    with until(is_over.is_set), ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+
+        def read(number: int) -> bytes:  # noqa: ARG001 - they come in order
+            while len(waiting) < FILES_AHEAD and (file := next(rest, None)) is not None:
+                waiting.append(pool.submit(copy_context().run, file.read))
+            return waiting.popleft().result()
+
+        try:
+            yield read
+        finally:
+            is_over.set()
+            pool.shutdown(cancel_futures=True)

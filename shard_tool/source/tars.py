@@ -1,0 +1,136 @@
+"""List the members of a tar or a gzipped tar, so that they can be read in any order without unpacking anything.
+
+A tar may come from anywhere: links, devices and names that lead out of it are refused, no header may be large, and
+a gzipped one may not grow beyond `archives.LARGEST_RATIO` times. `tarfile` alone would end in silence at a damaged
+header, so what follows the last member must be the end of a tar.
+"""
+
+import struct
+import tarfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+from galaxy_zoo.byte_range import ReadAt, Window
+from galaxy_zoo.errors import SourceError
+from shard_tool.source.archives import (
+    LARGEST_RATIO,
+    Archive,
+    Member,
+    check_name,
+    check_size,
+    in_blocks,
+    open_archive,
+)
+
+GZIP_SUFFIXES = (".tar.gz", ".tgz")
+TAR_SUFFIXES = (".tar", *GZIP_SUFFIXES)
+LARGEST_HEADER_BYTES = 2**20
+PIECE_BYTES = 2**18
+GZIP_EXTRA, GZIP_TEXTS, GZIP_CHECKSUM = 4, (8, 16), 2
+"""Bits of the flags that say which optional fields there are. Source: RFC 1952, section 2.3.1."""
+TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError, OSError)
+"""What `tarfile` raises on bytes that are no tar, or a spoiled one."""
+
+
+class _Headers(Window):
+    """The bytes of a tar for `tarfile`, which reads nothing but headers."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= LARGEST_HEADER_BYTES:
+            raise ValueError(f"a header of {size} bytes")
+        return super().read(size) or b""
+
+
+def tar_at(file: Archive) -> Archive:
+    """The tar that a file is, or that a gzip file holds.
+
+    Raises:
+        SourceError: it is gzipped, and damaged or a bomb.
+    """
+    return replace(file, inner=_inflated(file)) if file.path.lower().endswith(GZIP_SUFFIXES) else file
+
+
+def list_tar(archive: Archive) -> list[Member]:
+    """The files of a tar, in its order.
+
+    Raises:
+        SourceError: it is no whole tar, or a member is a link, a device, leads out of the archive or is far too
+            large for an image.
+    """
+    size = archive.num_bytes if archive.inner is None else archive.inner.size
+    read_at = in_blocks(archive, open_archive(archive), size)
+    members = []
+    try:
+        with tarfile.open(fileobj=_Headers(read_at, size), mode="r:") as file:
+            for info in file:
+                if not info.isdir():
+                    members.append(_checked(info, archive.name, size))
+            end = file.offset
+    except TAR_ERRORS as error:
+        raise SourceError(f"{archive.name}: not a whole tar ({error}); download it again") from error
+    tail = read_at(end, LARGEST_HEADER_BYTES)
+    if len(tail) < tarfile.BLOCKSIZE or tail.strip(b"\0"):
+        raise SourceError(
+            f"{archive.name}: not a whole tar (neither a file nor its end at byte {end:,}); download it again"
+        )
+    return members
+
+
+def _checked(info: tarfile.TarInfo, archive: str, size: int) -> Member:
+    where = f"{archive}: member {info.name!r}"
+    check_name(info.name, where)
+    if not info.isreg() or info.issparse():
+        what = "a link" if info.issym() or info.islnk() else "no plain file"
+        raise SourceError(f"{where} is {what}; pack a tar of the files themselves (tar --dereference)")
+    check_size(info.name, info.size, info.size, where)
+    if info.size < 0 or info.offset_data + info.size > size:
+        raise SourceError(f"{where} ends behind the end of the tar; download it again")
+    return Member(info.name, info.offset_data, info.size, info.size, crc=None, deflated=False, has_header=False)
+
+
+def _inflated(archive: Archive) -> Member:
+    """The tar in a gzip file, proven by its checksum."""
+    read_at = in_blocks(archive, open_archive(archive), archive.num_bytes)
+    start = _header_bytes(read_at, archive.path)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    at, size, crc, waiting = start, 0, 0, b""
+    while not inflater.eof:
+        if not waiting:
+            waiting = read_at(at, PIECE_BYTES)
+            at += len(waiting)
+        if not waiting:
+            raise SourceError(f"{archive.path}: its gzipped data ends too early; download it again")
+        try:
+            piece = inflater.decompress(waiting, PIECE_BYTES)
+        except zlib.error as error:
+            raise SourceError(f"{archive.path}: damaged gzip data ({error}); download it again") from error
+        waiting, size, crc = inflater.unconsumed_tail, size + len(piece), zlib.crc32(piece, crc)
+        if size > LARGEST_RATIO * max(archive.num_bytes, 1024):
+            raise SourceError(
+                f"{archive.path}: inflates to more than {LARGEST_RATIO} times its size; gunzip it first"
+            )
+    end = at - len(inflater.unused_data)
+    if read_at(end, 8) != struct.pack("<II", crc, size % 2**32):
+        raise SourceError(f"{archive.path}: its gzip checksum differs; download it again")
+    if end + 8 != archive.num_bytes:
+        raise SourceError(f"{archive.path}: several gzip streams in one file; gunzip it first")
+    name = Path(archive.path).stem
+    return Member(name, start, end - start, size, crc, deflated=True, has_header=False)
+
+
+def _header_bytes(read_at: ReadAt, path: str) -> int:
+    """The length of a gzip header. Source: RFC 1952, section 2.3."""
+    header = read_at(0, 2**16)
+    if header[:3] != b"\x1f\x8b\x08" or len(header) < 10:
+        raise SourceError(f"{path}: not a gzip file; download it again")
+    flags, at = header[3], 10
+    if flags & GZIP_EXTRA:
+        at += 2 + int.from_bytes(header[at : at + 2], "little")
+    for flag in GZIP_TEXTS:
+        if flags & flag:
+            at = header.find(b"\0", at) + 1 or len(header) + 1
+    at += 2 if flags & GZIP_CHECKSUM else 0
+    if at > len(header):
+        raise SourceError(f"{path}: its gzip header does not end; download it again")
+    return at

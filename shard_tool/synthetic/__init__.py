@@ -1,0 +1,1 @@
+"""Synthetic galaxies and volunteers: what `shard_tool synth` draws with."""

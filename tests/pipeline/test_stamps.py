@@ -1,0 +1,393 @@
+import re
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from making import NUM_TRAIN
+
+from galaxy_zoo.errors import ShardError
+from galaxy_zoo.fold import Fold
+from galaxy_zoo.view import Stamp, View
+from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
+from pipeline.loader import Batch, Loader
+from pipeline.memory import free_bytes
+from pipeline.shards import Samples, open_split
+from pipeline.stamps import Opener, StorePolicy
+
+VIEW = View(crop_px=64, size_px=32, rotation_deg=180, zoom=(0.9, 1.1), shift_px=2, flip=True)
+COLOURS = replace(VIEW, brightness=0.2, contrast=0.3, saturation=0.4, colour_noise=0.5)
+RESIDENT = StorePolicy("resident", share=0.9)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def samples(shards: Path) -> Samples:
+    return open_split(shards, "train")[0]
+
+
+@pytest.fixture
+def own_shards(shards: Path, tmp_path: Path) -> Path:
+    """Shards that a test may damage."""
+    return Path(shutil.copytree(shards, tmp_path / "shards"))
+
+
+def load(samples: Samples, **options) -> Loader:
+    options = {"batch_size": 16, "num_threads": 2, "store": RESIDENT, **options}
+    return Loader(samples, options.pop("views", RandomViews(VIEW, (1,))), **options)
+
+
+def epochs_of(samples: Samples, count: int = 3, **options) -> list[list[Batch]]:
+    with load(samples, **options) as loader:
+        return [list(loader.epoch(epoch)) for epoch in range(count)]
+
+
+def assert_same(got: list[list[Batch]], expected: list[list[Batch]]) -> None:
+    """The same batches, bit for bit."""
+    assert [[b.ids.tolist() for b in epoch] for epoch in got] == [[b.ids.tolist() for b in e] for e in expected]
+    for one, other in zip(chain(*got), chain(*expected), strict=True):
+        assert torch.equal(one.votes, other.votes)
+        for first, second in zip(one.views, other.views, strict=True):
+            assert torch.equal(first, second)
+
+
+def spoil(shards: Path) -> None:
+    """Overwrite all of every shard: nothing decodes any more, also where it is mapped already."""
+    for shard in shards.glob("*.tar"):
+        with shard.open("r+b") as file:
+            file.write(bytes(shard.stat().st_size))
+
+
+@pytest.mark.parametrize(
+    "views",
+    [
+        RandomViews(VIEW, (1,)),
+        RandomViews(COLOURS, (1, 2)),
+        FixedViews(VIEW, rotations_and_flips(4)),
+        RandomViews(View(crop_px=96, size_px=96), (0,)),  # the stamp is the whole image
+    ],
+)
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_stream_and_store_give_the_same_batches(samples: Samples, views: RandomViews, world_size: int) -> None:
+    for rank in range(world_size):
+        options = {"views": views, "rank": rank, "world_size": world_size, "batch_size": 10}
+        kept = epochs_of(samples, **options)
+        assert_same(kept, epochs_of(samples, store=StorePolicy("stream"), **options))
+
+
+def test_after_the_first_epoch_nothing_is_decoded(own_shards: Path) -> None:
+    samples, _ = open_split(own_shards, "train")
+    expected = epochs_of(samples)
+    with load(samples) as loader:
+        got = [list(loader.epoch(0))]
+        spoil(own_shards)
+        got += [list(loader.epoch(epoch)) for epoch in (1, 2)]
+    assert_same(got, expected)
+    with load(samples) as loader, pytest.raises(ShardError):
+        list(loader.epoch(1))
+
+
+def test_an_epoch_left_half_way_leaves_its_stamps_and_is_entered_again_at_any_step(own_shards: Path) -> None:
+    samples, _ = open_split(own_shards, "train")
+    (expected,) = epochs_of(samples, 1)
+    with load(samples) as loader:
+        batches = loader.epoch(0)
+        got = [next(batches) for _ in range(4)]
+        batches.close()
+        got += list(loader.epoch(0, start=4))
+        assert_same([got], [expected])
+        spoil(own_shards)
+        assert_same([list(loader.epoch(0))], [expected])
+
+
+def test_ranks_fill_their_stores_with_what_they_meet(own_shards: Path) -> None:
+    samples, _ = open_split(own_shards, "train")
+    with load(samples, rank=1, world_size=2) as loader:
+        half = list(loader.epoch(0))
+        expected = list(loader.epoch(0))
+        spoil(own_shards)
+        assert_same([list(loader.epoch(0))], [expected])
+        with pytest.raises(ShardError):
+            list(loader.epoch(1))
+    assert_same([half], [expected])
+
+
+def test_an_image_that_does_not_decode_is_named_also_when_a_store_fills(own_shards: Path) -> None:
+    samples, _ = open_split(own_shards, "train")
+    spoil(own_shards)
+    with load(samples) as loader, pytest.raises(ShardError, match=r"train-\d+\.tar: sample \d+ at offset"):
+        list(loader.epoch(0))
+
+
+def test_auto_keeps_stamps_where_they_fit_and_says_so(
+    samples: Samples, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(samples, store=StorePolicy("auto")).close()
+    assert re.search(
+        r"the stamps of 83 galaxies, 0\.00 GB, are kept in memory \(within 50% of ", capsys.readouterr().err
+    )
+    load(samples, store=StorePolicy("auto", share=1e-9)).close()
+    said = capsys.readouterr().err
+    assert "are more than 0% of" in said
+    assert "streamed from the shards" in said
+    assert "warning" not in said
+
+
+def test_auto_keeps_nothing_that_is_used_once(samples: Samples, capsys: pytest.CaptureFixture[str]) -> None:
+    load(samples, store=StorePolicy("auto", reused=False)).close()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_store_that_was_asked_for_and_does_not_fit_is_a_warning(
+    samples: Samples, capsys: pytest.CaptureFixture[str]
+) -> None:
+    got = epochs_of(samples, store=StorePolicy("resident", share=1e-9))
+    assert capsys.readouterr().err.startswith("warning: the stamps of 83 galaxies, 0.00 GB, are more than")
+    assert_same(got, epochs_of(samples, store=StorePolicy("stream")))
+
+
+def test_memory_that_cannot_be_had_is_a_warning(samples: Samples, capsys: pytest.CaptureFixture[str]) -> None:
+    huge = Stamp((1 << 20, 1 << 20), (1 << 20, 1 << 20))
+    policy = StorePolicy("resident", share=float("inf"))
+    assert Opener(policy, samples, huge, device=CPU, rank=0, world_size=1).open() is None
+    assert "warning: there is no memory for the stamps of 83 galaxies" in capsys.readouterr().err
+
+
+def test_a_store_stops_filling_before_memory_runs_out_and_goes_on_with_what_it_has(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.stamps.RESERVE_BYTES", 1 << 60)
+    got = epochs_of(samples)
+    assert re.search(r"memory runs out; \d\d of 83 stamps are kept", capsys.readouterr().err)
+    assert_same(got, epochs_of(samples, store=StorePolicy("stream")))
+
+
+def test_only_the_first_rank_speaks(samples: Samples, capsys: pytest.CaptureFixture[str]) -> None:
+    epochs_of(samples, rank=1, world_size=2)
+    assert capsys.readouterr().err == ""
+
+
+def test_two_stores_share_the_memory_that_is_free(samples: Samples) -> None:
+    with load(samples) as first, load(samples) as second:
+        assert first._store is not None
+        assert second._store is not None
+        size = first._store.pixels.numel()
+        assert type(first._store).promised_bytes() == 2 * size
+        list(first.epoch(0))
+        assert type(first._store).promised_bytes() == size
+
+
+def test_dalis_graph_takes_no_store(samples: Samples) -> None:
+    with pytest.raises(ValueError, match="no stamps from a store"):
+        load(samples, backend="dali")
+
+
+def test_a_gpu_kernel_is_refused_on_a_cpu(samples: Samples) -> None:
+    with pytest.raises(ValueError, match="TRITON_INTERPRET"):
+        load(samples, backend="triton")
+
+
+# Free memory
+
+
+def write_group(folder: Path, **files: object) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(f"{text}\n")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_group(tmp_path / "proc", meminfo="MemTotal: 4000 kB\nMemAvailable: 3000 kB")
+    write_group(tmp_path / "proc/self", cgroup="0::/")
+    return tmp_path
+
+
+def test_free_memory_is_what_the_machine_has_available(root: Path) -> None:
+    assert free_bytes(CPU, root=root) == 3000 * 1024
+    assert 0 < free_bytes(CPU) < 1 << 50
+
+
+def test_a_control_group_and_those_above_it_limit_memory_less_their_page_cache(root: Path) -> None:
+    write_group(root / "proc/self", cgroup="0::/a/b")
+    groups = root / "sys/fs/cgroup"
+    write_group(groups / "a/b", memory__max="max", memory__current=5, memory__stat="inactive_file 0")
+    assert free_bytes(CPU, root=root) == 3000 * 1024
+    write_group(groups / "a", memory__max=1000, memory__current=700, memory__stat="anon 1\ninactive_file 200")
+    assert free_bytes(CPU, root=root) == 500
+    write_group(groups / "a/b", memory__max=100, memory__current=700)
+    assert free_bytes(CPU, root=root) == 0
+
+
+def test_control_groups_of_version_1_count_too(root: Path) -> None:
+    write_group(root / "proc/self", cgroup="5:devices:/\n4:memory:/c\n0::/")
+    files = {"memory__limit_in_bytes": 900, "memory__usage_in_bytes": 400}
+    write_group(root / "sys/fs/cgroup/memory/c", memory__stat="total_inactive_file 50", **files)
+    assert free_bytes(CPU, root=root) == 550
+
+
+# Saved stamps
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "stamps"
+
+
+def saved_file(folder: Path) -> Path:
+    [path] = folder.glob("*.bin")
+    return path
+
+
+def saving(folder: Path) -> StorePolicy:
+    return replace(RESIDENT, folder=folder)
+
+
+def change(path: Path, at: int) -> None:
+    """Flip all bits of a byte; `at` may count from the end."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 255
+    path.write_bytes(data)
+
+
+def test_saved_stamps_are_mapped_at_the_next_start_and_nothing_is_decoded(own_shards: Path, folder: Path) -> None:
+    samples, _ = open_split(own_shards, "train")
+    expected = epochs_of(samples, store=saving(folder))
+    assert sorted(path.suffix for path in folder.iterdir()) == [".bin", ".lock"]
+    before = saved_file(folder).stat()
+    spoil(own_shards)
+    for mode in ("resident", "auto"):
+        policy = StorePolicy(mode, share=1e-9, folder=folder, reused=False)  # mapped pages are not held
+        assert_same(epochs_of(samples, store=policy), expected)
+    assert saved_file(folder).stat().st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [(5000, "1 stamps are damaged"), (-1, "checksums are damaged"), (3, "another version")]
+)
+def test_damage_is_found_and_mended(
+    samples: Samples, folder: Path, capsys: pytest.CaptureFixture[str], place: int, said: str
+) -> None:
+    expected = epochs_of(samples, store=saving(folder))
+    whole = saved_file(folder).read_bytes()
+    change(saved_file(folder), place)
+    capsys.readouterr()
+    assert_same(epochs_of(samples, store=saving(folder)), expected)
+    warning = capsys.readouterr().err
+    assert str(folder) in warning
+    assert said in warning
+    assert saved_file(folder).read_bytes() == whole
+
+
+@pytest.mark.parametrize("size", [0, 100, 4096, 100_000])
+def test_a_truncated_file_is_made_again(
+    samples: Samples, folder: Path, capsys: pytest.CaptureFixture[str], size: int
+) -> None:
+    expected = epochs_of(samples, store=saving(folder))
+    whole = saved_file(folder).read_bytes()
+    saved_file(folder).write_bytes(whole[:size])
+    assert_same(epochs_of(samples, store=saving(folder)), expected)
+    assert "the stamps are made again" in capsys.readouterr().err
+    assert saved_file(folder).read_bytes() == whole
+
+
+def test_a_mapped_file_is_not_written_to(samples: Samples, folder: Path) -> None:
+    epochs_of(samples, 1, store=saving(folder))
+    change(saved_file(folder), 5000)
+    damaged = saved_file(folder).read_bytes()
+    with load(samples, store=saving(folder)) as loader:
+        next(iter(loader.epoch(0)))
+        assert loader._store is not None
+        loader._store.pixels.zero_()
+    assert saved_file(folder).read_bytes() == damaged
+
+
+def test_other_samples_and_other_stamps_have_other_files(shards: Path, folder: Path) -> None:
+    whole, _ = open_split(shards, "train")
+    fold, held_out = open_split(shards, "train", fold=Fold(0, 5))
+    assert held_out is not None
+    for some in (whole, fold, held_out):
+        epochs_of(some, 1, store=saving(folder))
+    epochs_of(whole, 1, store=saving(folder), views=RandomViews(View(crop_px=40, size_px=20), (0,)))
+    assert len(list(folder.glob("*.bin"))) == 4
+    names = {path.name for path in folder.glob("stamps-*-to-*-cpu-*.bin")}
+    assert len({name.rpartition("-")[2] for name in names}) == 3
+
+
+def test_a_file_under_the_name_of_another_is_not_trusted(shards: Path, folder: Path) -> None:
+    fold, held_out = open_split(shards, "train", fold=Fold(0, 2))
+    assert held_out is not None
+    expected = epochs_of(fold, 1, store=saving(folder))
+    first = saved_file(folder)
+    epochs_of(held_out, 1, store=saving(folder))
+    [second] = set(folder.glob("*.bin")) - {first}
+    shutil.copyfile(second, first)
+    assert_same(epochs_of(fold, 1, store=saving(folder)), expected)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_a_warning_and_leaves_nothing(
+    samples: Samples, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with files_of_at_most(50_000):
+        got = epochs_of(samples, store=saving(folder))
+    assert re.search(r"warning: the stamps are not saved in \S+\.bin: ", capsys.readouterr().err)
+    assert not [path for path in folder.iterdir() if path.suffix != ".lock"]
+    assert_same(got, epochs_of(samples, store=StorePolicy("stream")))
+
+
+def test_a_disk_without_room_is_not_written_to(
+    samples: Samples, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage = shutil.disk_usage(folder.parent)._replace(free=1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    epochs_of(samples, 1, store=saving(folder))
+    assert "the disk has 1,000 free" in capsys.readouterr().err
+    assert not list(folder.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_a_warning(
+    samples: Samples, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert sum(len(b.ids) for b in epochs_of(samples, 1, store=saving(tmp_path / "file"))[0]) == NUM_TRAIN
+    assert "the stamps are not saved" in capsys.readouterr().err
+
+
+def test_stamps_are_saved_by_the_first_rank_alone(samples: Samples, folder: Path) -> None:
+    epochs_of(samples, 12, rank=1, world_size=2, store=saving(folder))
+    assert not folder.exists()
+    whole = epochs_of(samples, 12, rank=0, world_size=2, store=saving(folder))
+    assert saved_file(folder).exists()
+    assert_same(epochs_of(samples, 12, rank=0, world_size=2, store=saving(folder)), whole)
+
+
+def test_saving_waits_for_no_other_process(
+    samples: Samples, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import fcntl
+
+    epochs_of(samples, 1, store=saving(folder))
+    saved_file(folder).unlink()
+    with next(folder.glob("*.lock")).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        epochs_of(samples, 1, store=saving(folder))
+    assert "another process saves them" in capsys.readouterr().err
+    assert not list(folder.glob("*.bin"))
+    assert np.all([path.suffix == ".lock" for path in folder.iterdir()])

@@ -1,0 +1,421 @@
+"""`shard_tool pack`: what comes out, for every layout, and what is refused."""
+
+import gc
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from kaggle_download import (
+    TABLE,
+    TEST_FOLDER,
+    TRAIN_FOLDER,
+    Download,
+    contents,
+    jpeg,
+    pack,
+    packed_samples,
+    rejected,
+    run,
+)
+
+from galaxy_zoo.manifest import read_manifest
+
+LAYOUTS = {
+    "zips": lambda d, at: d.write_zips(at / "zips"),
+    "one zip": lambda d, at: d.write_one_zip(at / "galaxies.zip"),
+    "own folders": lambda d, at: d.write_own_folders(at / "own"),
+    "zip of stored zips": lambda d, at: d.write_zip_of_zips(at / "outer.zip", zipfile.ZIP_STORED),
+    "zip of deflated zips": lambda d, at: d.write_zip_of_zips(at / "outer.zip", zipfile.ZIP_DEFLATED),
+}
+
+
+def test_every_sample_is_packed_untouched_with_its_votes(packed: Path, whole_download: Download) -> None:
+    train, test = packed_samples(packed, "train"), packed_samples(packed, "test")
+    assert {name: sample["jpg"] for name, sample in train.items()} == whole_download.train
+    assert {name: sample["jpg"] for name, sample in test.items()} == whole_download.test
+    votes = {name: np.load(io.BytesIO(sample["votes.npy"])) for name, sample in train.items()}
+    for name, expected in whole_download.votes().items():
+        assert votes[name].dtype == np.float32
+        np.testing.assert_array_equal(votes[name], expected)
+    assert all(len(sample["votes.npy"]) == 128 + 4 * 37 for sample in train.values())
+    assert all(set(sample) == {"jpg"} for sample in test.values())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_packs_to_the_same_bytes(
+    layout: str, packed: Path, whole_download: Download, tmp_path: Path
+) -> None:
+    result = pack(LAYOUTS[layout](whole_download, tmp_path), tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert contents(tmp_path / "out") == contents(packed)
+
+
+@pytest.mark.parametrize("layout", ["zips", "zip of deflated zips"])
+def test_shards_are_byte_identical_for_one_and_three_workers(
+    layout: str, packed: Path, whole_download: Download, tmp_path: Path
+) -> None:
+    result = pack(LAYOUTS[layout](whole_download, tmp_path), tmp_path / "out", "--workers", 3)
+    assert result.exit_code == 0, result.stderr
+    assert contents(tmp_path / "out") == contents(packed)
+
+
+def test_another_seed_gives_another_order_of_the_same_samples(kaggle: Path, packed: Path, tmp_path: Path) -> None:
+    assert pack(kaggle, tmp_path / "out", "--seed", 1).exit_code == 0
+    before, after = packed_samples(packed, "train"), packed_samples(tmp_path / "out", "train")
+    assert before == after
+    assert list(before) != list(after)
+    assert list(before) != sorted(before)
+
+
+def test_shards_are_as_many_as_asked_for_but_never_more_than_samples(kaggle: Path, tmp_path: Path) -> None:
+    assert pack(kaggle, tmp_path / "few", "--shards", 4).exit_code == 0
+    assert [shard.samples for shard in read_manifest(tmp_path / "few").splits["train"]] == [7, 8, 7, 8]
+    assert pack(kaggle, tmp_path / "many", "--shards", 999).exit_code == 0
+    assert [shard.samples for shard in read_manifest(tmp_path / "many").splits["train"]] == [1] * 30
+
+
+def test_the_manifest_has_the_exact_statistics_of_the_training_images(
+    packed: Path, whole_download: Download
+) -> None:
+    manifest = read_manifest(packed)
+    pixels = np.stack([simplejpeg.decode_jpeg(data) for data in whole_download.train.values()]).astype(np.float64)
+    np.testing.assert_allclose(manifest.channel_mean, pixels.mean((0, 1, 2)) / 255, rtol=1e-12)
+    np.testing.assert_allclose(manifest.channel_std, pixels.std((0, 1, 2)) / 255, rtol=1e-12)
+    assert manifest.vote_mean is not None
+    np.testing.assert_allclose(
+        np.array(manifest.vote_mean, float), np.mean(list(whole_download.votes().values()), axis=0), rtol=1e-6
+    )
+    assert (manifest.image_px, manifest.rejected) == ((64, 64), 0)
+    assert (manifest.samples("train"), manifest.samples("test")) == (30, 12)
+
+
+def test_nothing_but_shards_indexes_rejects_and_manifest_is_left(packed: Path) -> None:
+    names = {path.name for path in packed.iterdir()}
+    shards = {path.name for path in packed.glob("t*-*.tar")}
+    assert names == shards | {name.replace(".tar", ".idx") for name in shards} | {"manifest.json", "rejected.csv"}
+    assert rejected(packed) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves its files open
+def test_webdataset_reads_the_shards(packed: Path, whole_download: Download) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    urls = sorted(str(path) for path in packed.glob("train-*.tar"))
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False, empty_check=False).decode("rgb8"))
+    assert {sample["__key__"] for sample in samples} == set(whole_download.train)
+    assert samples[0]["jpg"].shape == (64, 64, 3)
+    np.testing.assert_array_equal(
+        samples[0]["votes.npy"], whole_download.votes()[samples[0]["__key__"]], strict=True
+    )
+    gc.collect()
+
+
+def test_indexes_are_those_of_dali(packed: Path, tmp_path: Path) -> None:
+    wds2idx = pytest.importorskip("wds2idx")
+    for path in packed.glob("*.tar"):
+        with wds2idx.IndexCreator(str(path), str(tmp_path / "made.idx"), verbose=False) as creator:
+            creator.create_index()
+        assert path.with_suffix(".idx").read_bytes() == (tmp_path / "made.idx").read_bytes()
+
+
+def test_missing_votes_become_nan_only_on_demand(download: Download, tmp_path: Path) -> None:
+    download.rows = [row[:20] for row in download.rows]  # the last 18 columns are gone
+    source = download.write_folder(tmp_path / "source")
+    refused = pack(source, tmp_path / "out")
+    assert refused.exit_code == 1
+    assert "18 of the 37 columns" in refused.stderr
+    assert "--missing-votes" in refused.stderr
+    assert pack(source, tmp_path / "out", "--missing-votes").exit_code == 0
+    sample = packed_samples(tmp_path / "out", "train")["100008"]
+    votes = np.load(io.BytesIO(sample["votes.npy"]))
+    assert np.isnan(votes[19:]).all()
+    assert not np.isnan(votes[:19]).any()
+    assert read_manifest(tmp_path / "out").vote_mean[19:] == (None,) * 18
+    assert run("lint", tmp_path / "out", "--workers", 1).exit_code == 0
+
+
+def test_a_plain_folder_with_labels_is_all_training(download: Download, tmp_path: Path) -> None:
+    folder = tmp_path / "test_cutouts"  # the name of SOURCE itself does not count
+    folder.mkdir()
+    for name, data in download.train.items():
+        (folder / f"{name}.JPEG").write_bytes(data)
+    (tmp_path / "votes.csv").write_text(download.table())
+    result = pack(folder, tmp_path / "out", "--labels", tmp_path / "votes.csv")
+    assert result.exit_code == 0, result.stderr
+    assert list(read_manifest(tmp_path / "out").splits) == ["train"]
+    assert len(packed_samples(tmp_path / "out", "train")) == 30
+
+
+def test_images_without_labels_are_the_test_split(download: Download, tmp_path: Path) -> None:
+    folder = tmp_path / "cutouts"
+    folder.mkdir()
+    for name, data in download.test.items():
+        (folder / f"{name}.jpg").write_bytes(data)
+    assert pack(folder, tmp_path / "out").exit_code == 0
+    manifest = read_manifest(tmp_path / "out")
+    assert list(manifest.splits) == ["test"]
+    assert manifest.vote_mean is None
+
+
+def test_what_is_not_understood_is_listed(download: Download, tmp_path: Path) -> None:
+    source = download.write_folder(tmp_path / "source")
+    (source / "central_pixel_benchmark.csv").write_text("GalaxyID\n")
+    (source / "notes.txt").write_text("mine")
+    (source / "images_partly_labelled").mkdir()
+    (source / "images_partly_labelled" / "5.jpg").write_bytes(b"")
+    (source / "__MACOSX").mkdir()
+    (source / "__MACOSX" / "._100008.jpg").write_bytes(b"\0")
+    result = pack(source, tmp_path / "out")
+    assert result.exit_code == 0
+    for line in (
+        "ignored: central_pixel_benchmark.csv: a benchmark submission",
+        "ignored: notes.txt: neither an image nor labels",
+        "ignored: images_partly_labelled: 1 images neither in a training nor in a test folder",
+        "ignored: __MACOSX: 1 hidden files",
+    ):
+        assert line in result.stderr
+
+
+BAD_IMAGES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "empty file"),
+    "truncated": (jpeg(1)[:-500], "damaged JPEG: Premature end of JPEG file"),
+    "no end marker": (jpeg(1)[:-2], "damaged JPEG: Premature end of JPEG file"),
+    "only a header": (jpeg(1)[:30], "damaged JPEG: its header is cut off"),
+    "another format": (b"\x89PNG\r\n\x1a\n" + bytes(50), "not a JPEG: it begins with 89 50 4e 47"),
+    "grey": (jpeg(1, colour_space="GRAY"), "not a colour JPEG: its colour space is Gray"),
+    "cmyk": (jpeg(1, colour_space="CMYK"), "not a colour JPEG: its colour space is YCCK"),
+    "wrong size": (jpeg(1, size=48), "48 x 48 pixels, the others have 64 x 64"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_IMAGES)
+def test_a_bad_image_is_rejected_and_the_rest_is_whole(kind: str, download: Download, tmp_path: Path) -> None:
+    data, reason = BAD_IMAGES[kind]
+    download.train["100015"] = data
+    out = tmp_path / "out"
+    result = pack(download.write_zips(tmp_path / "source"), out)
+    assert result.exit_code == 1
+    assert f"rejected: train 100015 (100015.jpg): {reason}" in result.stderr
+    assert "1 rejected, 0 allowed" in result.stderr
+    [row] = rejected(out)
+    assert (row["split"], row["id"], row["file"]) == ("train", "100015", "100015.jpg")
+    assert reason in row["reason"]
+    assert len(packed_samples(out, "train")) == 29
+    assert read_manifest(out).rejected == 1
+    assert run("lint", out, "--workers", 1).exit_code == 0
+    assert pack(tmp_path / "source", out, "--overwrite", "--allow-rejects", 1).exit_code == 0
+
+
+def test_a_byte_flip_in_a_zip_is_caught_by_its_checksum(whole_download: Download, tmp_path: Path) -> None:
+    source = whole_download.write_one_zip(tmp_path / "galaxies.zip")
+    with zipfile.ZipFile(source, "w") as file:  # stored
+        for files in whole_download.files().values():
+            for name, data in files.items():
+                file.writestr(name, data)
+    data = bytearray(source.read_bytes())
+    where = data.index(whole_download.train["100008"])
+    data[where + 5] ^= 1  # in the JFIF header: libjpeg does not notice
+    source.write_bytes(data)
+    result = pack(source, tmp_path / "out")
+    assert result.exit_code == 1
+    assert "100008.jpg): damaged in its zip: its checksum differs" in result.stderr
+
+
+def _drop_row(download: Download) -> None:
+    del download.rows[1]
+
+
+def _drop_image(download: Download) -> None:
+    del download.train["100008"]
+
+
+def _break_tree(download: Download) -> None:
+    download.rows[1][1:4] = ["0.5", "0.5", "0.5"]
+
+
+def _give_spaced_id(download: Download) -> None:
+    download.train["100 008"] = download.train.pop("100008")
+    download.rows[1][0] = "100 008"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (_drop_row, "100008 (100008.jpg): no row of votes in training_solutions_rev1.csv"),
+        (_drop_image, "100008 (training_solutions_rev1.csv): no image for this row of votes"),
+        (_break_tree, "(100008.jpg): the votes break the tree: question 'smooth or disk': answers sum to 1.5"),
+        (_give_spaced_id, "100 008 (100 008.jpg): an id may not be empty or have dots, spaces"),
+    ],
+)
+def test_an_image_or_row_that_does_not_fit_is_rejected(
+    spoil: Callable[[Download], None], reason: str, download: Download, tmp_path: Path
+) -> None:
+    spoil(download)
+    result = pack(download.write_folder(tmp_path / "source"), tmp_path / "out")
+    assert result.exit_code == 1
+    assert reason in result.stderr
+    assert len(packed_samples(tmp_path / "out", "train")) == 29
+    assert len(rejected(tmp_path / "out")) == 1
+
+
+def _set_vote(value: str) -> Callable[[Download], None]:
+    def spoil(download: Download) -> None:
+        download.rows[3][5] = value
+
+    return spoil
+
+
+def _drop_column(download: Download) -> None:
+    download.rows = [row[:5] + row[6:] for row in download.rows]
+
+
+def _repeat_row(download: Download) -> None:
+    download.rows.append(download.rows[1])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_drop_column, "1 of the 37 columns of tree 'gz2-kaggle' are missing: Class2.2"),
+        (_repeat_row, "line 32: id 100008 stands twice (first in line 2)"),
+        (_set_vote("1.5"), "line 4, column Class2.2: 1.5 is outside [0, 1]"),
+        (_set_vote("many"), "line 4, column Class2.2: 'many' is not a number"),
+        (_set_vote(""), "line 4, column Class2.2: the vote is missing"),
+    ],
+)
+def test_bad_labels_end_it_before_anything_is_written(
+    spoil: Callable[[Download], None], message: str, download: Download, tmp_path: Path
+) -> None:
+    spoil(download)
+    result = pack(download.write_folder(tmp_path / "source"), tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"{TABLE}.csv" in result.stderr
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_id_that_stands_twice_names_both_files(download: Download, tmp_path: Path) -> None:
+    source = download.write_folder(tmp_path / "source")
+    download.write_zips(source)
+    (source / f"{TABLE}.zip").unlink()
+    result = pack(source, tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"{TRAIN_FOLDER}.zip/{TRAIN_FOLDER}/100008.jpg and {TRAIN_FOLDER}/100008.jpg" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_when_every_image_is_bad_there_is_no_manifest(download: Download, tmp_path: Path) -> None:
+    download.train = dict.fromkeys(download.train, jpeg(1)[:-9])
+    download.test = {}
+    result = pack(download.write_folder(tmp_path / "source"), tmp_path / "out")
+    assert result.exit_code == 1
+    assert "every train image was rejected" in result.stderr
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_folder_of_something_else_is_refused(kaggle: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    for option in ((), ("--overwrite",), ("--resume",)):
+        result = pack(kaggle, tmp_path, *option)
+        assert result.exit_code == 1
+        assert ("thesis.tex, which pack did not make" if option else "not empty") in result.stderr
+        assert contents(tmp_path) == {"thesis.tex": b"mine"}
+
+
+def test_overwrite_replaces_an_older_pack_of_more_shards(kaggle: Path, packed: Path, tmp_path: Path) -> None:
+    assert pack(kaggle, tmp_path, "--shards", 20).exit_code == 0
+    refused = pack(kaggle, tmp_path)
+    assert (refused.exit_code, "--overwrite" in refused.stderr) == (1, True)
+    assert pack(kaggle, tmp_path, "--overwrite").exit_code == 0
+    assert contents(tmp_path) == contents(packed)
+
+
+def test_bad_input_leaves_the_older_pack_alone(kaggle: Path, download: Download, tmp_path: Path) -> None:
+    assert pack(kaggle, tmp_path / "out").exit_code == 0
+    before = contents(tmp_path / "out")
+    _repeat_row(download)
+    assert pack(download.write_folder(tmp_path / "bad"), tmp_path / "out", "--overwrite").exit_code == 1
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--overwrite", "--resume"), "exclude each other"),
+        (("--shards", "0"), "--shards"),
+        (("--seed", "-1"), "--seed"),
+        (("--nonsense",), "No such option"),
+    ],
+)
+def test_wrong_usage_exits_2(arguments: tuple[str, ...], message: str, kaggle: Path, tmp_path: Path) -> None:
+    result = pack(kaggle, tmp_path / "out", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_an_unknown_tree_is_named(kaggle: Path, tmp_path: Path) -> None:
+    result = pack(kaggle, tmp_path / "out", "--tree", "gz9")
+    assert result.exit_code == 1
+    assert "gz9" in result.stderr
+
+
+def test_a_users_own_tree_and_ids_are_packed(tmp_path: Path) -> None:
+    (tmp_path / "tree.toml").write_text(
+        'name = "shapes"\n[[question]]\nname = "shape"\ncolumns = ["round", "flat"]\n'
+    )
+    (tmp_path / "cutouts").mkdir()
+    for name in ("J1234+05", "ngc_7331", "m31-é"):
+        (tmp_path / "cutouts" / f"{name}.jpg").write_bytes(jpeg(1))
+    (tmp_path / "votes.csv").write_text("id,round,flat\nJ1234+05,1,0\nngc_7331,.5,.5\nm31-é,0,1\n")
+    result = pack(
+        tmp_path / "cutouts",
+        tmp_path / "out",
+        "--labels",
+        tmp_path / "votes.csv",
+        "--tree",
+        tmp_path / "tree.toml",
+    )
+    assert result.exit_code == 0, result.stderr
+    assert set(packed_samples(tmp_path / "out", "train")) == {"J1234+05", "ngc_7331", "m31-é"}
+    assert run("lint", tmp_path / "out", "--workers", 1).exit_code == 0
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(kaggle: Path, tmp_path: Path) -> None:
+    result = pack(kaggle, tmp_path / "out")
+    assert re.search(r"^train +30 +30 +10 ", result.stdout, re.M)
+    assert re.search(r"^test +12 +0 +10 ", result.stdout, re.M)
+    assert "image/s" in result.stderr
+    assert "image/s" not in result.stdout
+
+
+def test_packing_needs_no_torch(kaggle: Path, tmp_path: Path) -> None:
+    code = "import sys, shard_tool.cli; print([m for m in ('torch', 'nvidia.dali') if m in sys.modules])"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert json.loads(done.stdout) == []
+
+
+def test_the_split_folders_may_hold_only_test_images(download: Download, tmp_path: Path) -> None:
+    source = tmp_path / f"{TEST_FOLDER}.zip"
+    download.write_zips(tmp_path)
+    assert pack(source, tmp_path / "out").exit_code == 0
+    assert list(read_manifest(tmp_path / "out").splits) == ["test"]
+
+
+def test_training_images_without_labels_are_an_error(download: Download, tmp_path: Path) -> None:
+    download.write_zips(tmp_path)
+    result = pack(tmp_path / f"{TRAIN_FOLDER}.zip", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "--labels" in result.stderr
+    labels = tmp_path / f"{TABLE}.zip"
+    assert pack(tmp_path / f"{TRAIN_FOLDER}.zip", tmp_path / "out", "--labels", labels).exit_code == 0

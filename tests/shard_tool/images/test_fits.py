@@ -1,0 +1,210 @@
+"""FITS cut-outs: the stretch, and what is refused."""
+
+import io
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from kaggle_download import contents, jpeg, pack, packed_samples, rejected, run
+
+from galaxy_zoo.errors import ImageError
+from galaxy_zoo.manifest import read_manifest
+from shard_tool.images.fits import Stretch, decode_fits, fits_size
+
+fits = pytest.importorskip("astropy.io.fits")
+STRETCH = Stretch(0, 1)
+
+
+def bands(*shape: int) -> np.ndarray:
+    """A smooth galaxy of flux 0 to 0.9; colours differ from plane to plane."""
+    y, x = np.mgrid[: shape[-2], : shape[-1]]
+    galaxy = 0.9 * np.exp(-np.hypot((y - 10) / 8, (x - 14) / 5))
+    return (galaxy * np.linspace(0.5, 1, int(np.prod(shape[:-2])))[:, None, None]).reshape(shape)
+
+
+def fits_of(*hdus) -> bytes:
+    data = io.BytesIO()
+    fits.HDUList(list(hdus)).writeto(data, checksum=True)
+    return data.getvalue()
+
+
+def simple(data: np.ndarray | None) -> bytes:
+    return fits_of(fits.PrimaryHDU(data))
+
+
+@pytest.mark.parametrize("softening", [0.1, 10, 1000])
+def test_the_stretch_grows_from_black_to_white_and_keeps_colours(softening: float) -> None:
+    stretch = Stretch(-1, 3, softening)
+    ramp = np.linspace(-2, 4, 601)[None, None]
+    grey = stretch.to_pixels(ramp)
+    assert grey.shape == (1, 601, 3)
+    assert (grey[0, :101] == 0).all()
+    assert (grey[0, 500:] == 255).all()
+    assert (np.diff(grey[0].astype(int), axis=0) >= 0).all()
+    assert (grey[..., 0] == grey[..., 1]).all()
+    blue, green, red = np.full((3, 1, 601), -1) + np.abs(ramp[0]) * np.array([1, 2, 4])[:, None, None]
+    colours = stretch.to_pixels(np.stack([blue, green, red]))[0].astype(int)
+    np.testing.assert_allclose(colours[:, 0], 2 * colours[:, 1], atol=1.01)
+    np.testing.assert_allclose(colours[:, 0], 4 * colours[:, 2], atol=2.01)
+
+
+def test_more_softening_shows_fainter_parts() -> None:
+    faint = np.full((1, 4, 4), 0.02)
+    brightness = [Stretch(0, 1, softening).to_pixels(faint)[0, 0, 0] for softening in (0.1, 1, 10, 100)]
+    assert brightness == sorted(set(brightness))
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (1, 40, 30), (3, 40, 30)])
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i2"])
+def test_images_of_one_and_three_bands_and_any_type_are_read(shape: tuple[int, ...], dtype: str) -> None:
+    values = bands(*shape) if dtype != ">i2" else (bands(*shape) * 1000)
+    stretch = Stretch(0, 1 if dtype != ">i2" else 1000)
+    data = simple(values.astype(dtype))
+    assert fits_size(data) == (40, 30)
+    pixels = decode_fits(data, stretch).astype(int)
+    expected = STRETCH.to_pixels(bands(*shape).reshape(-1, 40, 30))
+    assert np.abs(pixels - expected).max() <= 1
+    brightness = pixels.sum(axis=2)  # the first row is the lowest: the galaxy is ten rows above the last one
+    assert brightness[29, 14] >= brightness.max() - 2
+    assert brightness[10, 14] < brightness[29, 14] / 2
+    if shape == (3, 40, 30):
+        assert pixels[29, 14].tolist() == sorted(pixels[29, 14], reverse=True)  # the last plane is red
+
+
+def test_the_image_may_be_in_an_extension_and_have_scaled_values() -> None:
+    scaled = fits.ImageHDU((bands(40, 30) * 1000).astype(np.int16))
+    scaled.header["BSCALE"] = 0.001
+    table = fits.BinTableHDU.from_columns([fits.Column("a", "J", array=np.arange(3))])
+    pixels = decode_fits(fits_of(fits.PrimaryHDU(), table, scaled), STRETCH)
+    assert np.abs(pixels.astype(int) - STRETCH.to_pixels(bands(1, 40, 30))).max() <= 1
+
+
+def _with_nan() -> np.ndarray:
+    values = bands(40, 30)
+    values[3, :4] = [np.nan, np.inf, -np.inf, np.nan]
+    return values
+
+
+WHOLE = simple(bands(3, 40, 30).astype(">f4"))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (jpeg(1), "not a FITS file: it begins with ff d8"),
+        (WHOLE[:1000], "damaged FITS file"),
+        (WHOLE[:9000], "damaged FITS file"),
+        (WHOLE[:5000] + b"\1" + WHOLE[5001:], "damaged FITS file: Checksum verification failed"),
+        (b"SIMPLE  =" + b"?" * 5751, "damaged FITS file"),
+        (simple(None), "no image among its HDUs"),
+        (simple(bands(2, 40, 30)), r"an image of shape \(2, 40, 30\)"),
+        (simple(np.zeros(40)), r"an image of shape \(40,\)"),
+        (simple(np.zeros((1, 1, 40, 30))), r"an image of shape \(1, 1, 40, 30\)"),
+        (simple(_with_nan()), r"4 pixels have no value \(NaN or infinite\)"),
+        (simple(np.zeros((8193, 1), np.uint8)), "1 x 8193 pixels; a side may have"),
+    ],
+)
+def test_what_is_no_whole_fits_image_is_refused_with_the_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        decode_fits(data, STRETCH)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "source").mkdir()
+    for i in range(5):
+        (tmp_path / "source" / f"g{i}.fits").write_bytes(simple((bands(3, 40, 40) * (i + 1) / 5).astype(">f4")))
+    (tmp_path / "source" / "grey.FIT").write_bytes(simple(bands(40, 40)))
+    return tmp_path / "source"
+
+
+RANGE = ("--fits-range", "-0.1", "1.5")
+
+
+def test_fits_images_are_packed_and_the_stretch_is_in_the_manifest(source: Path, tmp_path: Path) -> None:
+    for workers in (1, 3):
+        result = pack(source, tmp_path / f"{workers}", *RANGE, "--fits-softening", 4, "--workers", workers)
+        assert result.exit_code == 0, result.stderr
+    assert contents(tmp_path / "1") == contents(tmp_path / "3")
+    samples = packed_samples(tmp_path / "1", "test")
+    assert set(samples) == {"g0", "g1", "g2", "g3", "g4", "grey"}
+    expected = Stretch(-0.1, 1.5, 4).to_pixels(bands(3, 40, 40)).astype(int)
+    assert np.abs(simplejpeg.decode_jpeg(samples["g4"]["jpg"]) - expected).mean() < 1
+    encoding = read_manifest(tmp_path / "1").encoding
+    assert encoding is not None
+    assert encoding["fits_asinh"] == {"black": -0.1, "white": 1.5, "softening": 4.0}
+    assert run("lint", tmp_path / "1", "--workers", 1).exit_code == 0
+
+
+def test_a_bad_fits_image_is_rejected_and_the_rest_is_whole(source: Path, tmp_path: Path) -> None:
+    (source / "g1.fits").write_bytes(WHOLE[:9000])
+    (source / "g2.fits").write_bytes(simple(_with_nan()))
+    result = pack(source, tmp_path / "out", *RANGE)
+    assert result.exit_code == 1
+    assert [row["id"] for row in rejected(tmp_path / "out")] == ["g1", "g2"]
+    assert len(packed_samples(tmp_path / "out", "test")) == 4
+
+
+def test_fits_without_a_stretch_is_refused_before_anything_is_written(source: Path, tmp_path: Path) -> None:
+    result = pack(source, tmp_path / "out")
+    assert result.exit_code == 1
+    assert "pass --fits-range BLACK WHITE" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stretch_without_fits_is_refused(kaggle: Path, tmp_path: Path) -> None:
+    result = pack(kaggle, tmp_path / "out", *RANGE)
+    assert result.exit_code == 1
+    assert "no FITS images to pack; leave --fits-range away" in result.stderr
+
+
+def test_without_astropy_it_says_what_to_install(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "astropy.io.fits", None)
+    result = pack(source, tmp_path / "out", *RANGE)
+    assert result.exit_code == 1
+    assert "pip install astropy" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--fits-range", "1", "0"),
+        ("--fits-range", "0", "0"),
+        ("--fits-range", "0", "inf"),
+        ("--fits-range", "nan", "1"),
+        (*RANGE, "--fits-softening", "0"),
+    ],
+)
+def test_an_impossible_stretch_is_wrong_usage(options: tuple[str, ...], source: Path, tmp_path: Path) -> None:
+    result = pack(source, tmp_path / "out", *options)
+    assert result.exit_code == 2
+    assert "--fits-" in result.stderr
+
+
+def _decodes(data: bytes) -> bool:
+    try:
+        decode_fits(data, STRETCH)
+    except ImageError:
+        return False
+    return True
+
+
+def test_threads_that_decode_at_once_find_all_damage() -> None:
+    spoilt = bytearray(WHOLE)
+    spoilt[-3000] ^= 1  # only a checksum tells, and that only by a warning
+    assert [_decodes(WHOLE), _decodes(bytes(spoilt))] == [True, False]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with warnings.catch_warnings(), ThreadPoolExecutor(4) as pool:
+            warnings.simplefilter("ignore")  # as it is outside of these tests, which make errors of them
+            assert list(pool.map(_decodes, [WHOLE, bytes(spoilt)] * 60)) == [True, False] * 60
+    finally:
+        sys.setswitchinterval(interval)

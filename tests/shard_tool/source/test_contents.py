@@ -1,0 +1,203 @@
+"""What SOURCE may be, and what is refused before anything is written."""
+
+import struct
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+from kaggle_download import Download, jpeg, pack, zip_of
+
+from galaxy_zoo.errors import LabelError, SourceError
+from shard_tool.source.contents import list_source
+from shard_tool.source.draft import Draft
+from shard_tool.source.files import StoredFile, walk
+
+TRAVERSAL = "a/../../../etc/passwd.jpg"
+
+
+def ids(files: Iterable[StoredFile]) -> list[str]:
+    return [file.name.split(".")[0] for file in files]
+
+
+def listed(source: Path) -> Draft:
+    draft = Draft()
+    list_source(draft, source)
+    return draft
+
+
+def images(draft: Draft, split: str) -> list[str]:
+    return [sample.id for sample, _ in draft.shuffled(split)]
+
+
+def make(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("images_training_rev1", "train"),
+        ("images_train_rev1", "train"),
+        ("Train", "train"),
+        ("my-testing-set", "test"),
+        ("images_test_rev1", "test"),
+        ("deep/images_test_rev1/part1", "test"),
+    ],
+)
+def test_the_nearest_folder_tells_the_split(name: str, split: str, tmp_path: Path) -> None:
+    make(tmp_path / "galaxies", f"{name}/1.jpg", "test_outer/train_inner/2.JPG", "training_solutions_rev1.csv")
+    draft = listed(tmp_path / "galaxies")
+    assert "1" in images(draft, split)
+    assert "2" in images(draft, "train")
+
+
+@pytest.mark.parametrize("name", ["strain", "latest", "contest_images", "restraint"])
+def test_a_word_within_a_word_is_no_split(name: str, tmp_path: Path) -> None:
+    make(tmp_path / "galaxies", f"{name}/1.jpg", "train/2.jpg", "labels/train.csv")
+    draft = listed(tmp_path / "galaxies")
+    assert images(draft, "train") == ["2"]
+    assert list(draft.ignored()) == [(name, "1 images neither in a training nor in a test folder by name")]
+
+
+def test_unnamed_images_are_training_where_there_are_labels(tmp_path: Path) -> None:
+    make(tmp_path / "galaxies", "cutouts/1.jpg", "test/2.jpg", "training_solutions_rev1.csv")
+    draft = listed(tmp_path / "galaxies")
+    assert (images(draft, "train"), images(draft, "test")) == (["1"], ["2"])
+
+
+def test_every_file_is_an_image_or_labels_or_ignored(tmp_path: Path) -> None:
+    source = make(tmp_path / "s", "train/1.jpg", "training_solutions_rev1.csv", "x.txt", "all_zeros_benchmark.csv")
+    make(source, ".DS_Store", "other.csv", "odd/3.jpg")
+    draft = listed(source)
+    assert len(list(walk(source))) == 7
+    assert draft.count(split="train") + 1 + draft.num_ignored == 7
+
+
+def test_two_tables_of_labels_are_an_error_that_names_them(tmp_path: Path) -> None:
+    make(tmp_path / "s", "train/1.jpg", "training_solutions_rev1.csv", "old/training_solutions_rev1.csv")
+    with pytest.raises(LabelError, match=r"old/training_solutions_rev1.csv and training_solutions_rev1.csv"):
+        listed(tmp_path / "s")
+    assert len(list_source(Draft(), tmp_path / "s", [tmp_path / "s/training_solutions_rev1.csv"])) == 1
+
+
+def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
+    make(tmp_path / "s", "train/1.jpg")
+    (tmp_path / "s" / "train" / "again").symlink_to(tmp_path / "s")
+    assert ids(walk(tmp_path / "s")) == ["1"]
+
+
+def _link(data: Path) -> None:
+    info = zipfile.ZipInfo("train/1.jpg")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(data, "w") as file:
+        file.writestr(info, "/etc/passwd")
+
+
+def _member(name: str) -> Callable[[Path], None]:
+    def spoil(data: Path) -> None:
+        data.write_bytes(zip_of({"train/1.jpg": jpeg(1), name: b"root"}))
+
+    return spoil
+
+
+def _truncated(data: Path) -> None:
+    whole = zip_of({"train/1.jpg": jpeg(1)})
+    data.write_bytes(whole[: len(whole) // 2])
+
+
+def _patched(offset: int, value: bytes, name: str = "train/1.jpg") -> Callable[[Path], None]:
+    """A zip of one member with other bytes in its entry of the table of contents."""
+
+    def spoil(data: Path) -> None:
+        whole = bytearray(zip_of({name: jpeg(1)}))
+        at = whole.index(b"PK\x01\x02") + offset
+        whole[at : at + len(value)] = value
+        data.write_bytes(whole)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_member(TRAVERSAL), f"member '{TRAVERSAL}' leads out of the archive"),
+        (_member("..\\evil.jpg"), "evil.jpg' leads out of the archive"),
+        (_member("/etc/passwd.jpg"), "member '/etc/passwd.jpg' leads out of the archive"),
+        (_member("C:/x.jpg"), "member 'C:/x.jpg' leads out of the archive"),
+        (_link, "member 'train/1.jpg' is a symbolic link"),
+        (_truncated, "galaxies.zip: not a whole zip file"),
+        (lambda path: path.write_bytes(b""), "galaxies.zip: not a whole zip file"),
+        (_patched(8, b"\x01\x00"), "member 'train/1.jpg' is encrypted"),
+        (_patched(10, b"\x0c\x00"), "member 'train/1.jpg' is packed by method 12"),
+        (_patched(24, struct.pack("<I", 100_000_000)), "member 'train/1.jpg' says it holds 100,000,000 bytes"),
+        (_patched(24, struct.pack("<I", 4_000_000_000), "a.zip"), "member 'a.zip' says it holds 4,000,000,000"),
+    ],
+)
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_zip_not_to_be_trusted_is_refused(
+    spoil: Callable[[Path], None], message: str, is_nested: bool, tmp_path: Path
+) -> None:
+    source = tmp_path / "galaxies.zip"
+    spoil(source)
+    if is_nested:
+        source.write_bytes(zip_of({"galaxies.zip": source.read_bytes()}))
+    result = pack(source, tmp_path / "out")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), "there is no such folder or zip"),
+        (("source/",), "empty"),
+        (("source/readme.txt",), "no image among its 1 files"),
+        (("source",), "neither a folder nor a .zip"),
+    ],
+)
+def test_a_source_without_images_is_refused(names: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.write_text("")
+    result = pack(tmp_path / "source", tmp_path / "out")
+    assert result.exit_code == 1
+    assert str(tmp_path / "source") in result.stderr
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_damage_in_a_deflated_inner_zip_is_an_error(download: Download, tmp_path: Path) -> None:
+    source = download.write_zip_of_zips(tmp_path / "outer.zip", zipfile.ZIP_DEFLATED)
+    whole = bytearray(source.read_bytes())
+    whole[2000:3000] = bytes(1000)
+    source.write_bytes(whole)
+    result = pack(source, tmp_path / "out")
+    assert result.exit_code == 1
+    assert "images_training_rev1.zip: " in result.stderr
+
+
+@pytest.mark.parametrize("labels", ["missing.csv", "images.zip"])
+def test_labels_that_are_none_are_refused(labels: str, download: Download, tmp_path: Path) -> None:
+    source = download.write_folder(tmp_path / "source")
+    (tmp_path / "images.zip").write_bytes(zip_of({"1.jpg": jpeg(1)}))
+    result = pack(source, tmp_path / "out", "--labels", tmp_path / labels)
+    assert result.exit_code == 1
+    assert labels in result.stderr
+
+
+def test_a_zip_three_deep_is_ignored_and_listed(tmp_path: Path) -> None:
+    deepest = zip_of({"1.jpg": jpeg(1)})
+    source = tmp_path / "s.zip"
+    source.write_bytes(zip_of({"a.zip": zip_of({"b.zip": deepest, "test/2.jpg": jpeg(2)})}))
+    assert list(listed(source).ignored()) == [("s.zip/a.zip/b.zip", "neither an image nor labels")]
+
+
+def test_a_missing_source_is_a_source_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such folder"):
+        list(walk(tmp_path / "nowhere"))

@@ -1,0 +1,92 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from galaxy_zoo.errors import RunError
+from training.checkpoint import KEPT, Position, load_state, positions, save_checkpoint, save_state
+
+STATE: dict[str, Any] = {
+    "weights": {"a.b": torch.arange(6.0).reshape(2, 3), "scalar": torch.tensor(7)},
+    "optimiser": {
+        "state": {0: {"step": torch.tensor(3.0)}, 1: {}},
+        "groups": [{"lr": 0.1 + 0.2, "betas": [0.9, 0.99]}],
+    },
+    "nothing": None,
+    "text": "tensor",
+    "best": float("inf"),
+}
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def test_a_state_comes_back_exactly_with_numbers_as_keys(tmp_path: Path) -> None:
+    save_state(tmp_path / "c.safetensors", STATE)
+    assert same(STATE, load_state(tmp_path / "c.safetensors"))
+
+
+def test_tensors_in_other_memory_formats_come_back(tmp_path: Path) -> None:
+    images = torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    save_state(tmp_path / "c.safetensors", {"images": images})
+    assert torch.equal(load_state(tmp_path / "c.safetensors")["images"], images)
+
+
+@pytest.mark.parametrize("size", [0, 5, 100, 400])
+def test_a_truncated_checkpoint_is_named(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "c.safetensors"
+    save_state(path, STATE)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(RunError, match=r"c\.safetensors: the checkpoint is damaged"):
+        load_state(path)
+
+
+def test_one_changed_byte_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_state(path, STATE)
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RunError, match="its checksum differs"):
+        load_state(path)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no such checkpoint"):
+        load_state(tmp_path / "c.safetensors")
+
+
+def test_the_newest_checkpoints_are_kept_and_found_in_order(tmp_path: Path) -> None:
+    saved = [Position(0, 3), Position(1, 0), Position(1, 20), Position(11, 0)]
+    for position in saved:
+        save_checkpoint(tmp_path, position, {"x": torch.zeros(1)})
+    assert positions(tmp_path) == saved[-KEPT:]
+    assert len(list(tmp_path.iterdir())) == KEPT
+
+
+def test_the_same_state_makes_the_same_bytes(tmp_path: Path) -> None:
+    for name in "abcdefgh":  # a header of several entries would be in one of two orders
+        save_state(tmp_path / name, STATE)
+        assert (tmp_path / name).read_bytes() == (tmp_path / "a").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(b'"F32","shape":[2,3]', b'"I32","shape":[2,3]'), (b"[2,3]", b"[3,2]")]
+)
+def test_a_changed_type_or_shape_is_found_though_the_bytes_are_the_same(
+    tmp_path: Path, before: bytes, after: bytes
+) -> None:
+    path = tmp_path / "c.safetensors"
+    save_state(path, STATE)
+    assert path.read_bytes().count(before) == 1
+    path.write_bytes(path.read_bytes().replace(before, after))
+    with pytest.raises(RunError, match="its checksum differs"):
+        load_state(path)

@@ -1,0 +1,146 @@
+"""One model of an ensemble and all its training state.
+
+What a member becomes depends on its own seed and on the batches it is given, not on the members beside it.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+
+from ensemble.model import Predictor, build_network
+from ensemble.recipe import Recipe
+from galaxy_zoo.tree import DecisionTree
+from training.ranks import ALONE, Ranks
+
+
+class Member:
+    """A network with its optimiser, schedule and running average of weights.
+
+    Args:
+        seed: of the initial weights and of dropout.
+        pretrained: use pretrained weights where the recipe asks for them.
+        trial: other initial weights for each number.
+        ranks: the processes that train it together.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        tree: DecisionTree,
+        *,
+        seed: int,
+        steps_per_epoch: int,
+        device: torch.device,
+        pretrained: bool = True,
+        trial: int = 0,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        torch.manual_seed(_sub_seed(seed, trial) if trial else seed)
+        self._recipe, self._seed, self._ranks = recipe, seed, ranks
+        self._network = build_network(recipe, tree, pretrained=pretrained).to(device)
+        self._trained = ranks.shared(self._network)
+        self._loss = recipe.loss.build(tree)
+        self._loss_of: Any = torch.compile(self._forward) if device.type == "cuda" else self._forward
+        self._optimiser = recipe.optimiser.build(self._network[0], fused=device.type == "cuda")
+        self._schedule = recipe.schedule.build(
+            self._optimiser, epochs=recipe.training.epochs, steps_per_epoch=steps_per_epoch
+        )
+        decay = recipe.training.ema_decay
+        self._ema = ModelEmaV3(self._network, decay=decay, use_warmup=True) if decay else None
+        self._scored = Predictor(self._network if self._ema is None else self._ema.module, device)
+        self.steps, self.stopped = 0, False
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return float(self._optimiser.param_groups[0]["lr"])
+
+    def step(self, images: Tensor, votes: Tensor, *, weight: float = 1.0) -> Tensor:
+        """One update of the weights; returns the loss, a scalar on the device.
+
+        Args:
+            images: shape (batch, 3, size, size), channels-last, on the device.
+            votes: shape (batch, answers), NaN where missing.
+            weight: of this batch among those of all ranks, whose mean is 1.
+
+        A member that has stopped learns nothing and returns 0.
+        """
+        if self.stopped:
+            return votes.new_zeros(())
+        if not len(images):  # a rank without samples in a last, short step joins in with an image without votes
+            images = images.new_zeros(1, *images.shape[1:])
+            votes = votes.new_full((1, votes.shape[1]), torch.nan)
+        torch.manual_seed(_sub_seed(self._seed, self.steps))  # for dropout
+        self._network.train()
+        loss: Tensor = self._loss_of(images, votes)
+        self._optimiser.zero_grad()
+        (loss * weight if weight != 1 else loss).backward()  # type: ignore[no-untyped-call]
+        if self._recipe.training.gradient_clip:
+            nn.utils.clip_grad_norm_(self._network.parameters(), self._recipe.training.gradient_clip)
+        self._optimiser.step()
+        self._schedule.step()
+        self.steps += 1
+        if self._ema is not None:
+            self._ema.update(self._network, step=self.steps)
+        return loss.detach()
+
+    def _forward(self, images: Tensor, votes: Tensor) -> Tensor:
+        """Images to the loss: what is compiled as one graph, with its gradients."""
+        return self._loss(self._trained(images), votes)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Votes of shape (batch, answers), float32, from the running average of the weights where there is one."""
+        return self._scored.predict(images)
+
+    def share(self) -> None:
+        """Give all ranks the statistics of batch norm of the first: each sees batches of its own."""
+        for module in (self._network, self._scored.network):
+            self._ranks.broadcast(module.buffers())
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that `predict` uses."""
+        return dict(self._scored.network.state_dict())
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed to go on as if nothing had happened."""
+        return {
+            "network": self._network.state_dict(),
+            "ema": None if self._ema is None else self._ema.module.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "steps": self.steps,
+            "stopped": self.stopped,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave."""
+        self._network.load_state_dict(state["network"])
+        if self._ema is not None:
+            self._ema.module.load_state_dict(state["ema"])
+        _load_optimiser(self._optimiser, state["optimiser"])
+        self._schedule.load_state_dict(state["schedule"])
+        self.steps, self.stopped = state["steps"], state["stopped"]
+
+
+def _load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load an optimiser's state for use on this device.
+
+    A checkpoint does not keep memory formats, and fused optimisers need those of the parameters. Nor should it
+    decide whether the optimiser is fused: that depends on the device.
+    """
+    fused = [group.get("fused") for group in optimiser.param_groups]
+    optimiser.load_state_dict(state)
+    for group, here in zip(optimiser.param_groups, fused, strict=True):
+        if "fused" in group:
+            group["fused"] = here
+    for parameter, values in optimiser.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _sub_seed(seed: int, number: int) -> int:
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
