@@ -1,11 +1,13 @@
 """How a command talks: what its paths may be, progress on stderr, and errors as one line and exit code 1."""
 
+import os
 import signal
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -44,7 +46,33 @@ class _EndsAtCtrlC(click.Command):
 
 
 class Group(_EndsAtCtrlC, click.Group):
-    """A click group of `Command`s."""
+    """A click group whose commands are imported when they are run: its own help needs none of them.
+
+    Args:
+        package: has a module for each command, with a click command of the same name.
+        summaries: for each command one sentence of help; their order is that of the help.
+    """
+
+    def __init__(self, *args: Any, package: str, summaries: Mapping[str, str], **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self._package, self._summaries = package, summaries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names of the commands."""
+        return list(self._summaries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command."""
+        if cmd_name not in self._summaries:
+            return None
+        with ends_at_ctrl_c():
+            command: click.Command = getattr(import_module(f"{self._package}.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the names of the commands with their summaries."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self._summaries.items()))
 
 
 class Command(_EndsAtCtrlC):
@@ -93,20 +121,39 @@ def _about_memory(error: BaseException) -> str | None:
 
 
 @contextmanager
+def ends_at_ctrl_c() -> Iterator[None]:
+    """Within the block Ctrl-C ends the process at once; for imports that take long, when nothing is to be cleaned up.
+
+    Libraries in the middle of their import may lose a KeyboardInterrupt, or make another error of it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:  # noqa: ARG001
+        os.write(2, b"interrupted\n")
+        os._exit(INTERRUPTED)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:  # as a shell has it for what runs in the background
+        signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def _ctrl_c_counts() -> Iterator[None]:
     """Within the block no Ctrl-C is lost.
 
     Python drops a KeyboardInterrupt that meets it in a finaliser or the callback of a weak reference, and prints a
-    traceback; here it is raised anew a moment later. Before and after the block a script may die of Ctrl-C at once
-    (galaxy_zoo/starting.py); within it there is something to clean up.
+    traceback; here it is raised anew a moment later.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     hook, alarm = sys.unraisablehook, signal.signal(signal.SIGALRM, signal.default_int_handler)
-    is_deadly = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-    if is_deadly:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def raise_again(unraisable: "sys.UnraisableHookArgs") -> None:
         if unraisable.exc_type is KeyboardInterrupt:
@@ -118,8 +165,6 @@ def _ctrl_c_counts() -> Iterator[None]:
     try:
         yield
     finally:
-        if is_deadly:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, alarm)
         sys.unraisablehook = hook

@@ -1,23 +1,26 @@
-"""The `shard_tool` command: one click command a file."""
+"""The `shard_tool` command: one click command a file of `shard_tool.commands`."""
 
 import click
 
 from galaxy_zoo.console import Group
 from galaxy_zoo.version import __version__
-from shard_tool.commands.append import append
-from shard_tool.commands.duplicates import duplicates
-from shard_tool.commands.fetch import fetch
-from shard_tool.commands.index import index
-from shard_tool.commands.info import info
-from shard_tool.commands.lint import lint
-from shard_tool.commands.objects import objects
-from shard_tool.commands.pack import pack
-from shard_tool.commands.preview import preview
-from shard_tool.commands.synth import synth
-from shard_tool.commands.unpack import unpack
+
+SUMMARIES = {
+    "fetch": "Download the Kaggle challenge.",
+    "synth": "Make synthetic galaxies in the layout of the Kaggle download.",
+    "pack": "Pack images and votes into shards.",
+    "append": "Add new galaxies to a folder of shards.",
+    "info": "Show what shards hold.",
+    "lint": "Check that shards are what their manifest says.",
+    "duplicates": "List galaxies that are the same image under several ids.",
+    "preview": "Draw a sheet of galaxies with their votes.",
+    "objects": "Measure centre and size of each galaxy.",
+    "unpack": "Turn shards back into images and votes.",
+    "index": "Make WebDataset tars of others readable.",
+}
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, package="shard_tool.commands", summaries=SUMMARIES)
 @click.version_option(__version__, prog_name="shard_tool")
 def main() -> None:
     """Galaxy images and votes to shards: proven, shuffled once and the same byte for byte every time.
@@ -29,7 +32,3 @@ def main() -> None:
       shard_tool info shards
       shard_tool lint shards
     """
-
-
-for command in (fetch, synth, pack, append, info, lint, duplicates, preview, objects, unpack, index):
-    main.add_command(command)

@@ -155,7 +155,7 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["shard_tool.cli"])
+    context.set_forkserver_preload(["shard_tool.shards.packer"])
     return context
 
 
