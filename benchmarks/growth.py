@@ -22,7 +22,7 @@ from benchmarks.gpu_setup import make_shards
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.view import View
 from pipeline.augment import RandomViews
-from pipeline.loader import Loader
+from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import Samples, open_split
 
 CORES = sorted(os.sched_getaffinity(0))
@@ -88,7 +88,10 @@ class Epochs:
         samples = open_samples(shards, point.samples)
         self.samples = len(samples)
         self._loader = Loader(
-            samples, RandomViews(view, (0,)), batch_size=point.batch_size, num_threads=point.cores
+            samples,
+            RandomViews(view, (0,)),
+            Sampling(batch_size=point.batch_size),
+            Decoding(num_threads=point.cores),
         )
 
     def images_per_s(self) -> float:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from galaxy_zoo.view import Stamp, View
 from pipeline.augment import RandomViews
-from pipeline.loader import Backend, Loader
+from pipeline.loader import Backend, Decoding, Loader, Sampling
 from pipeline.shards import Samples, open_split
 from pipeline.warp import WarpKernel, reduce_window
 
@@ -70,7 +70,8 @@ def error_by_oversampling(images: list[NDArray[np.uint8]], view: View, truth: Fl
 def error_of(samples: Samples, view: View, truth: Floats, backend: Backend) -> float:
     """The error of an implementation as it is."""
     views = RandomViews(view, (0,))
-    with Loader(samples, views, batch_size=len(truth), shuffle=False, backend=backend) as loader:
+    sampling = Sampling(batch_size=len(truth), shuffle=False)
+    with Loader(samples, views, sampling, Decoding(backend=backend)) as loader:
         batch = next(iter(loader.epoch(0)))
     return rms(batch.views[0].permute(0, 2, 3, 1).numpy() - truth)
 
