@@ -14,7 +14,10 @@ from pipeline.augment import RandomViews
 from pipeline.loader import Backend, Decoding, Loader, Sampling
 from pipeline.stamps import StampPolicy
 
-SIZES = {128: View(256, 128, rotation_deg=180, flip=True), 224: View(256, 224, rotation_deg=180, flip=True)}
+SIZES = {
+    128: View(crop_px=256, size_px=128, rotation_deg=180, flip=True),
+    224: View(crop_px=256, size_px=224, rotation_deg=180, flip=True),
+}
 """By their size: views of the central 256 px by any angle."""
 
 DTYPES = (torch.float16, torch.bfloat16)
@@ -30,7 +33,11 @@ def store(setup: Setup) -> list[Result]:
     """
     results = []
     for size, full_view in SIZES.items():
-        view = View(full_view.crop_px, QUICK_PX, rotation_deg=180, flip=True) if setup.quick else full_view
+        view = (
+            View(crop_px=full_view.crop_px, size_px=QUICK_PX, rotation_deg=180, flip=True)
+            if setup.quick
+            else full_view
+        )
         for dtype in DTYPES if setup.on_gpu else (torch.float32,):
             for batch_size in (setup.batch_size,) if setup.quick else BATCH_SIZES:
                 what = f"{size} px, {str(dtype).removeprefix('torch.')}, batches of {batch_size}"
@@ -92,7 +99,7 @@ def timed(setup: Setup, work: Callable[[], int]) -> float:
 
 def check_same(setup: Setup, results: list[Result]) -> None:
     """The stream through a warp kernel and the store have to give the same batches."""
-    views = RandomViews(View(256, QUICK_PX, rotation_deg=180, flip=True), (0,))
+    views = RandomViews(View(crop_px=256, size_px=QUICK_PX, rotation_deg=180, flip=True), (0,))
     backend: Backend = "triton" if setup.on_gpu else "opencv"
     images = []
     for policy, epoch in ((StampPolicy("stream"), 1), (RESIDENT, 1)):

@@ -84,7 +84,7 @@ class Epochs:
 
     def __init__(self, shards: Path, point: Point) -> None:
         self.point, self._next = point, 0
-        view = View(CROP_PX, point.size_px, rotation_deg=180, flip=True)
+        view = View(crop_px=CROP_PX, size_px=point.size_px, rotation_deg=180, flip=True)
         samples = open_samples(shards, point.samples)
         self.samples = len(samples)
         self._loader = Loader(
