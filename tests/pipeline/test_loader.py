@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import simplejpeg
 import torch
+from kaggle_download import Download
 from loading import make_loader
-from making import NUM_TEST, NUM_TRAIN
+from making import NUM_TEST, NUM_TRAIN, make_image, pack
+from PIL import Image
 
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.index import index_path, read_index
@@ -34,6 +37,14 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def load(samples: Samples, **options) -> Loader:
     options = {"batch_size": 16, "num_threads": 1, **options}
     return make_loader(samples, options.pop("views", RandomViews(VIEW, (1,))), **options)
+
+
+def exif_orientation(value: int) -> bytes:
+    """The segment of a JPEG that says how a camera was held; 6 is a quarter turn."""
+    exif = Image.Exif()
+    exif[0x0112] = value
+    data = exif.tobytes()
+    return b"\xff\xe1" + (len(data) + 2).to_bytes(2, "big") + data
 
 
 def collect(batches) -> tuple[list[str], torch.Tensor]:
@@ -279,6 +290,23 @@ def test_an_image_that_breaks_at_load_time_is_named_with_shard_and_offset(
     assert key in str(caught.value)
     assert "offset" in str(caught.value)
     assert "shard_tool lint --deep" in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [(96, 96), (80, 64)])
+def test_pixels_are_as_stored_whatever_exif_says_of_their_orientation(
+    size: tuple[int, int], tmp_path: Path, backend: Backend
+) -> None:
+    rng, images = np.random.default_rng(0), []
+    pixels = {str(number): make_image(rng)[: size[0], : size[1]].copy() for number in range(4)}
+    for name, turn in (("plain", b""), ("turned", exif_orientation(6))):
+        jpegs = {key: simplejpeg.encode_jpeg(each, 90) for key, each in pixels.items()}
+        jpegs |= {key: jpeg[:2] + turn + jpeg[2:] for key, jpeg in list(jpegs.items())[::2]}
+        source = Download({}, jpegs, [["GalaxyID"]]).write_folder(tmp_path / name)
+        (source / "training_solutions_rev1.csv").unlink()
+        samples, _ = open_split(pack(source, tmp_path / f"shards-{name}"), "test")
+        with load(samples, backend=backend, views=FixedViews(VIEW), shuffle=False) as loader:
+            images.append(next(iter(loader.epoch(0))).views[0])
+    assert torch.equal(*images)
 
 
 def test_the_opencv_backend_is_refused_on_a_gpu(samples: Samples) -> None:

@@ -1,0 +1,56 @@
+"""Prove JPEGs for DALI, which does not survive every damaged one and does not say which image of a batch it was.
+
+Where the header of one image of a batch is damaged, DALI 2.4 often ends the process with signal 11 and no message. So
+every header is read first. Damage behind the header is an ordinary error of DALI; the image is looked for then.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from galaxy_zoo.errors import ImageError, ShardError
+from galaxy_zoo.jpeg_header import read_jpeg_header
+from pipeline.shards import Bytes, Samples
+
+
+def check_headers(samples: Samples, numbers: NDArray[np.int64], jpegs: Sequence[Bytes]) -> None:
+    """Check the headers of the JPEGs of samples, `numbers` of `samples`.
+
+    Raises:
+        ShardError: one is damaged, not in colour, or of another size than the manifest says.
+    """
+    proven = b""  # most sets have one header for all images
+    for number, jpeg in zip(numbers.tolist(), jpegs, strict=True):
+        if proven and jpeg[: len(proven)].tobytes() == proven:
+            continue
+        try:
+            header = read_jpeg_header(jpeg.data)
+        except ImageError as error:
+            raise _damaged(samples, number, f"does not decode: {error}") from error
+        if (header.height, header.width) != samples.image_px:
+            size = f"{samples.image_px[1]} x {samples.image_px[0]}"
+            raise _damaged(
+                samples, number, f"has {header.width} x {header.height} pixels, the manifest says {size}"
+            )
+        if header.num_components != 3:
+            raise _damaged(samples, number, "is not a colour JPEG")
+        proven = jpeg[: header.end].tobytes()
+
+
+def find_damaged(samples: Samples, numbers: Iterable[int]) -> ShardError | None:
+    """Return the error of the first of these samples that does not decode, None if all do."""
+    for number in numbers:
+        try:
+            simplejpeg.decode_jpeg(samples.jpegs(np.array([number]))[0], strict=True)
+        except ValueError as error:
+            return _damaged(samples, number, f"does not decode: {error}")
+    return None
+
+
+def _damaged(samples: Samples, number: int, problem: str) -> ShardError:
+    return ShardError(
+        f"{samples.describe(number)} {problem}; list all such samples with: shard_tool lint --deep, "
+        "then copy the shard again or pack again"
+    )
