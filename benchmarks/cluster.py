@@ -48,7 +48,7 @@ def empty_task(number: int) -> ShardTask:
     files = [StoredFile(f"images_training_rev1/{i}.jpg", f"/data/{i}.jpg", 13_000, time.time_ns()) for i in ids]
     samples = tuple(Sample(i, pickle.dumps(file)) for i, file in zip(ids, files, strict=True))
     votes = np.zeros((SAMPLES_A_SHARD, 37), np.float32)
-    plan = ShardPlan("train", f"train-{number:06d}.tar", samples, votes)
+    plan = ShardPlan(split="train", name=f"train-{number:06d}.tar", samples=samples, votes=votes)
     return ShardTask(Path("/data/out"), plan, (424, 424), 37, len(samples), resume=False, fence="")
 
 

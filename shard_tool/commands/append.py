@@ -75,7 +75,7 @@ def append(
         click.echo(f"{out}: finished already, nothing to do", err=True)
         return
     _echo(appended)
-    if (num_rejected := len(appended.plan.rejected)) > about.allow_rejects:
+    if (num_rejected := len(appended.rejected)) > about.allow_rejects:
         click.echo(
             f"Error: {num_rejected} rejected, {about.allow_rejects} allowed; the others are appended. Mend "
             f"what {out / REJECTED_NAME} lists and append it, or accept it with --allow-rejects.",
@@ -85,7 +85,7 @@ def append(
 
 
 def _echo(appended: Appended) -> None:
-    draft, rejected = appended.plan.draft, appended.plan.rejected
+    draft, rejected = appended.plan.draft, appended.rejected
     lines = chain(
         (f"ignored: {name}: {why}" for name, why in draft.ignored()),
         (f"rejected: {each.split} {each.id} ({each.file}): {each.reason}" for each in rejected),

@@ -23,7 +23,7 @@ from shard_tool.shards.reader import decode_votes, image_of, read_component, vot
 from shard_tool.shards.repeated_ids import SeenIds
 from shard_tool.shards.statistics import Sums, add_all, add_up_votes, channel_moments, no_statistics, vote_means
 from shard_tool.shards.tar_walk import Walk, walk_tar
-from shard_tool.source.scratch import open_spill, rows
+from shard_tool.source.scratch import open_scratch, rows
 
 SPLIT_PREFIXES = ("train", "test", "val")
 TARS_LOOKED_AT = 100
@@ -82,7 +82,7 @@ def index_folder(
     rules = SampleRules(tree, _image_px(splits), is_labelled=False, is_foreign=True)
     tasks = [IndexTask(tar, split, rules, split == main_split) for split, tars in splits.items() for tar in tars]
     seen, shards = SeenIds(), []
-    indexes = open_spill("text (shard TEXT PRIMARY KEY, text TEXT)")
+    indexes = open_scratch("text (shard TEXT PRIMARY KEY, text TEXT)")
     for each in run_tasks(index_tar, tasks, workers=workers, total=0, description="index"):
         seen.add(each.split, each.shard.name, each.ids)
         indexes.execute("INSERT INTO text VALUES (?, ?)", (each.shard.name, each.index))

@@ -19,7 +19,7 @@ from galaxy_zoo.manifest import Manifest, Shard
 from galaxy_zoo.tree import DecisionTree
 from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.shards.reader import read_shard
-from shard_tool.source.scratch import open_spill, rows, to_bytes, to_text
+from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
 
 KAGGLES_NAMES = {"train": "training"}
 """Kaggle's name of a split where it is not our own: `images_training_rev1`."""
@@ -120,7 +120,7 @@ class UnpackedRows:
     """What was unpacked, on the disk: the ids, where they were, and the votes of those that have some."""
 
     def __init__(self) -> None:
-        self._database = open_spill(
+        self._database = open_scratch(
             "row (split TEXT, shard TEXT, place INTEGER, id BLOB, number BLOB, votes TEXT)"
         )
 

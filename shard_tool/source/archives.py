@@ -1,7 +1,7 @@
 """Read the members of a zip, of a zip inside a zip or of a tar, in any order, unpacking nothing to the disk.
 
 An archive may come from anywhere, so its table of contents is checked before it is used. Members are read by
-their offset: a worker needs no table of contents, only the few numbers in a `Member`.
+their offset: a worker needs no table of contents, only the few numbers in a `ArchiveMember`.
 """
 
 import io
@@ -36,7 +36,7 @@ LARGEST_BLOCK_BYTES = 2**23
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ArchiveMember:
     """A file in an archive: `stored_bytes` is its size there.
 
     `offset` is that of its local header in a zip, and of its data where `has_header` is not set: in a tar, which
@@ -53,7 +53,7 @@ class Member:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # by itself a dataclass with slots takes four times as long to pickle
-        return Member, (
+        return ArchiveMember, (
             self.name,
             self.offset,
             self.stored_bytes,
@@ -75,7 +75,7 @@ class Archive:
     path: str
     num_bytes: int
     changed_ns: int
-    inner: Member | None = None
+    inner: ArchiveMember | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Archive, (self.path, self.num_bytes, self.changed_ns, self.inner)
@@ -129,7 +129,7 @@ def in_blocks(archive: Archive, read_at: ReadAt, size: int) -> ReadAt:
     return Blocks(read_at, size).read_at if is_url(archive.path) else read_at
 
 
-def list_members(archive: Archive) -> list[Member]:
+def list_members(archive: Archive) -> list[ArchiveMember]:
     """The files of an archive, in its order.
 
     Raises:
@@ -146,7 +146,7 @@ def list_members(archive: Archive) -> list[Member]:
     return [_checked(info, archive.name) for info in infos]
 
 
-def read_member(archive: Archive, member: Member) -> bytes:
+def read_member(archive: Archive, member: ArchiveMember) -> bytes:
     """The bytes of a member, proven by its checksum where it has one.
 
     Raises:
@@ -161,7 +161,7 @@ def read_member(archive: Archive, member: Member) -> bytes:
         raise
 
 
-def _read_member(archive: Archive, member: Member) -> bytes:
+def _read_member(archive: Archive, member: ArchiveMember) -> bytes:
     read_at = open_archive(archive)
     try:
         data = _read_stored(read_at, member)
@@ -176,7 +176,7 @@ def _read_member(archive: Archive, member: Member) -> bytes:
     return data
 
 
-def _checked(info: zipfile.ZipInfo, archive: str) -> Member:
+def _checked(info: zipfile.ZipInfo, archive: str) -> ArchiveMember:
     where = f"{archive}: member {info.filename!r}"
     check_name(info.filename, where)
     if stat.S_ISLNK(info.external_attr >> 16):
@@ -190,7 +190,7 @@ def _checked(info: zipfile.ZipInfo, archive: str) -> Member:
         )
     check_size(info.filename, info.file_size, info.compress_size, where)
     deflated = info.compress_type == zipfile.ZIP_DEFLATED
-    return Member(info.filename, info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
+    return ArchiveMember(info.filename, info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
 
 
 def check_name(name: str, where: str) -> None:
@@ -222,7 +222,7 @@ def check_size(name: str, size: int, stored_bytes: int, where: str) -> None:
         )
 
 
-def _read_stored(read_at: ReadAt, member: Member) -> bytes:
+def _read_stored(read_at: ReadAt, member: ArchiveMember) -> bytes:
     """The bytes of a member as they are stored, as a rule with one read for header and data."""
     if not member.has_header:
         return read_at(member.offset, member.stored_bytes)
@@ -234,13 +234,13 @@ def _read_stored(read_at: ReadAt, member: Member) -> bytes:
     return data[start : start + member.stored_bytes]
 
 
-def _data_offset(read_at: ReadAt, member: Member) -> int:
+def _data_offset(read_at: ReadAt, member: ArchiveMember) -> int:
     if not member.has_header:
         return member.offset
     return member.offset + _header_bytes(read_at(member.offset, LOCAL_HEADER.size), member)
 
 
-def _header_bytes(data: bytes, member: Member) -> int:
+def _header_bytes(data: bytes, member: ArchiveMember) -> int:
     """The length of the local header that `data` begins with."""
     if len(data) < LOCAL_HEADER.size or not data.startswith(b"PK\x03\x04"):
         raise ImageError(f"damaged in its zip: no header at byte {member.offset}")

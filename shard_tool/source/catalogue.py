@@ -13,7 +13,7 @@ from galaxy_zoo.labels import read_cells, votes_of_cells
 from galaxy_zoo.remote import RemotePath
 from shard_tool.source.draft import Draft
 from shard_tool.source.options import CatalogueOptions
-from shard_tool.source.tables import LINES_AT_ONCE, TableRules, add_votes, index_ids
+from shard_tool.source.tables import LINES_AT_ONCE, TableRules, add_votes, refuse_repeated_ids, repeated_row
 
 
 def read_catalogue(draft: Draft, options: CatalogueOptions, rules: TableRules) -> None:
@@ -49,10 +49,13 @@ def read_catalogue(draft: Draft, options: CatalogueOptions, rules: TableRules) -
         votes = votes_of_cells(
             cells, tree, in_lines, first_line=line, allow_missing=rules.allow_missing, are_counts=rules.are_counts
         )
-        add_votes(draft, rules.complete(votes, in_lines), rules, line=line, places=files)
-    if repeated := draft.repeated_row("place"):
-        raise _file_stands_twice(in_lines, *repeated)
-    index_ids(draft, in_lines)
+        votes = rules.complete(votes, in_lines)
+        add_votes(draft, votes, rules.broken(votes), line=line, listed=files)
+    if repeated := repeated_row(draft, "listed"):
+        raise _file_stands_twice(in_lines, *repeated[:3])
+    refuse_repeated_ids(draft, [in_lines])
+    for column in ("id", "listed"):
+        draft.change(f"CREATE UNIQUE INDEX vote_by_{column} ON vote ({column})")
 
 
 def _files(column: pd.Series, where: str, first_line: int) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from galaxy_zoo.errors import SourceError
 from galaxy_zoo.remote import AnyPath, RemotePath, is_url, path_of
-from shard_tool.source.archives import Archive, Member, list_members, read_member, state_of
-from shard_tool.source.scratch import open_spill
+from shard_tool.source.archives import Archive, ArchiveMember, list_members, read_member, state_of
+from shard_tool.source.scratch import open_scratch
 from shard_tool.source.tars import TAR_SUFFIXES, list_tar, tar_at
 
 UNFINISHED_NAME = ".fetch"
@@ -33,7 +33,7 @@ class StoredFile:
     num_bytes: int
     changed_ns: int
     archive: Archive | None = None
-    member: Member | None = None
+    member: ArchiveMember | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # by itself a dataclass with slots takes four times as long to pickle
@@ -146,7 +146,7 @@ def check_unchanged(source: AnyPath, files: Iterable[StoredFile]) -> None:
     """
     if not isinstance(source, RemotePath):
         return
-    now = open_spill("object (path TEXT PRIMARY KEY, num_bytes INTEGER, version INTEGER) WITHOUT ROWID")
+    now = open_scratch("object (path TEXT PRIMARY KEY, num_bytes INTEGER, version INTEGER) WITHOUT ROWID")
     now.executemany(
         "INSERT INTO object VALUES (?, ?, ?)", ((f.path, f.num_bytes, f.changed_ns) for f in _outer_files(source))
     )
@@ -234,7 +234,7 @@ def _list_tar(file: StoredFile) -> list[StoredFile]:
     return _members(file, archive, list_tar(archive))
 
 
-def _members(file: StoredFile, archive: Archive, members: list[Member]) -> list[StoredFile]:
+def _members(file: StoredFile, archive: Archive, members: list[ArchiveMember]) -> list[StoredFile]:
     return [
         StoredFile(
             f"{file.shown}/{member.name.removeprefix('./')}",

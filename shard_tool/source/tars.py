@@ -16,7 +16,7 @@ from galaxy_zoo.errors import SourceError
 from shard_tool.source.archives import (
     LARGEST_RATIO,
     Archive,
-    Member,
+    ArchiveMember,
     check_name,
     check_size,
     in_blocks,
@@ -51,7 +51,7 @@ def tar_at(file: Archive) -> Archive:
     return replace(file, inner=_inflated(file)) if file.path.lower().endswith(GZIP_SUFFIXES) else file
 
 
-def list_tar(archive: Archive) -> list[Member]:
+def list_tar(archive: Archive) -> list[ArchiveMember]:
     """The files of a tar, in its order.
 
     Raises:
@@ -77,7 +77,7 @@ def list_tar(archive: Archive) -> list[Member]:
     return members
 
 
-def _checked(info: tarfile.TarInfo, archive: str, size: int) -> Member:
+def _checked(info: tarfile.TarInfo, archive: str, size: int) -> ArchiveMember:
     where = f"{archive}: member {info.name!r}"
     check_name(info.name, where)
     if not info.isreg() or info.issparse():
@@ -86,10 +86,12 @@ def _checked(info: tarfile.TarInfo, archive: str, size: int) -> Member:
     check_size(info.name, info.size, info.size, where)
     if info.size < 0 or info.offset_data + info.size > size:
         raise SourceError(f"{where} ends behind the end of the tar; download it again")
-    return Member(info.name, info.offset_data, info.size, info.size, crc=None, deflated=False, has_header=False)
+    return ArchiveMember(
+        info.name, info.offset_data, info.size, info.size, crc=None, deflated=False, has_header=False
+    )
 
 
-def _inflated(archive: Archive) -> Member:
+def _inflated(archive: Archive) -> ArchiveMember:
     """The tar in a gzip file, proven by its checksum."""
     read_at = in_blocks(archive, open_archive(archive), archive.num_bytes)
     start = _header_bytes(read_at, archive.path)
@@ -116,7 +118,7 @@ def _inflated(archive: Archive) -> Member:
     if end + 8 != archive.num_bytes:
         raise SourceError(f"{archive.path}: several gzip streams in one file; gunzip it first")
     name = Path(archive.path).stem
-    return Member(name, start, end - start, size, crc, deflated=True, has_header=False)
+    return ArchiveMember(name, start, end - start, size, crc, deflated=True, has_header=False)
 
 
 def _header_bytes(read_at: ReadAt, path: str) -> int:
