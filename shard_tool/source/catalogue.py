@@ -59,7 +59,7 @@ def read_catalogue(draft: Draft, options: CatalogueOptions, rules: TableRules) -
 
 
 def _files(column: pd.Series, where: str, first_line: int) -> list[str]:
-    """The paths in their simplest form."""
+    """Return the paths in their simplest form."""
     lines: dict[str, int] = {}
     for line, cell in enumerate(column.tolist(), first_line):
         if not isinstance(cell, str) or not cell.strip():
@@ -80,7 +80,7 @@ def _file_stands_twice(where: str, file: str, line: int, first: int) -> LabelErr
 
 
 def _read_parquet(file: Path | io.BytesIO, where: str, wanted: list[str]) -> Iterator[tuple[int, pd.DataFrame]]:
-    """The wanted columns as texts, as `read_cells` gives them; those that are absent are left out."""
+    """Yield the wanted columns that exist as texts, as `read_cells` does."""
     try:
         import pyarrow as pa  # noqa: PLC0415 - an extra, which most packs do without
         import pyarrow.parquet as pq  # noqa: PLC0415
@@ -107,7 +107,7 @@ def _read_parquet(file: Path | io.BytesIO, where: str, wanted: list[str]) -> Ite
 
 
 def _texts(column: Any) -> list[str | None]:
-    """An Arrow column as texts, None where a value is missing or NaN."""
+    """Return an Arrow column as texts, None where a value is missing or NaN."""
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415
 

@@ -26,7 +26,7 @@ from shard_tool.source.galaxy10 import StoredRow
 from shard_tool.source.joining import join
 from shard_tool.source.options import PackOptions
 from shard_tool.source.order import default_shards, shard_slices, spread
-from shard_tool.source.samples import SPLITS, Rejects, Sample, ShardPlan
+from shard_tool.source.samples import SPLITS, PlannedSample, Rejects, ShardPlan
 from shard_tool.source.scratch import to_bytes, to_text
 
 HEADERS_READ = 100
@@ -99,7 +99,7 @@ class PackPlan:
             )
             for name, part in zip(cut.names, shard_slices(cut.num_samples, cut.num_shards), strict=True):
                 ids, stored, votes = zip(*islice(drawn, part.stop - part.start), strict=True)
-                samples = tuple(map(Sample, map(to_text, ids), stored))
+                samples = tuple(map(PlannedSample, map(to_text, ids), stored))
                 values = None
                 if votes[0] is not None:
                     values = np.frombuffer(b"".join(votes)).reshape(len(votes), -1).astype(np.float32)
@@ -108,7 +108,7 @@ class PackPlan:
     def files(self) -> Iterator[StoredFile]:
         """Yield the files of the samples, in no particular order."""
         for (stored,) in self.draft.rows(f"SELECT stored FROM file WHERE {IS_SAMPLE}"):
-            yield Sample("", stored).file
+            yield PlannedSample("", stored).file
 
     def known(self, ids: Iterable[str]) -> list[tuple[str, str]]:
         """Return those of some ids that samples have, and where their images are."""
@@ -212,7 +212,7 @@ def _look_through(draft: Draft, formats: dict[str, Formats], options: PackOption
         if votes is not None:
             rows.update(sample_id + b"\n" + votes)
         if place[split] in wanted:
-            looked_at.append((place[split], Sample("", stored).file))
+            looked_at.append((place[split], PlannedSample("", stored).file))
         place[split] += 1
     image_px = _image_px([file for _, file in sorted(looked_at, key=lambda each: each[0])], options)
     images.update(f"image_px {image_px}".encode())

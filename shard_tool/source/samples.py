@@ -52,7 +52,7 @@ class Rejects:
         return list(islice(self, most))
 
 
-class Sample(NamedTuple):
+class PlannedSample(NamedTuple):
     """An image and its id; `stored` is the pickle of its `StoredFile`, opened where the image is read."""
 
     id: str
@@ -60,7 +60,7 @@ class Sample(NamedTuple):
 
     @property
     def file(self) -> StoredFile:
-        """Where the image is."""
+        """File of the image."""
         file: StoredFile = pickle.loads(self.stored)
         return file
 
@@ -71,5 +71,5 @@ class ShardPlan:
 
     split: str
     name: str
-    samples: tuple[Sample, ...]
+    samples: tuple[PlannedSample, ...]
     votes: NDArray[np.float32] | None

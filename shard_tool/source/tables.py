@@ -22,21 +22,21 @@ from shard_tool.source.files import StoredFile
 from shard_tool.source.scratch import to_bytes, to_text
 
 LINES_AT_ONCE = 8_192
-"""Take about 20 MB as texts."""
+"""About 20 MB as texts."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class TableRules:
-    """What the tables must be: of which tree, complete or not, votes or numbers of voters."""
+    """What the tables must hold: votes or numbers of voters, complete or not, for which tree."""
 
     tree: DecisionTree
     allow_missing: bool
     are_counts: bool
 
     def complete(self, votes: pd.DataFrame, where: str) -> pd.DataFrame:
-        """Make counts votes, and check that none is missing where none may be.
+        """Turn counts into votes, and check that none is missing if none may be.
 
         Raises:
             LabelError: one is missing.
@@ -113,7 +113,7 @@ def repeated_row(draft: Draft, column: str) -> tuple[str, int, int, int] | None:
 
 
 def _parts(file: StoredFile, rules: TableRules, *, is_alone: bool) -> Iterator[tuple[int, pd.DataFrame]]:
-    """The votes of a table, some rows at a time, and the line of the first of them."""
+    """Yield the votes of a table, some rows at a time, with the line of the first."""
     with _open(file) as opened:
         for line, cells in read_cells(opened, file.shown, lines_at_once=LINES_AT_ONCE):
             yield (
@@ -205,13 +205,15 @@ def _refuse_conflicts(draft: Draft, files: Sequence[StoredFile], rules: TableRul
 
 
 def _open(file: StoredFile) -> IO[bytes]:
-    """A table as a file; one in an archive is in memory as a whole."""
+    """Open a table; one in an archive is read into memory as a whole."""
     if file.member is None:
         path = path_of(file.path)
         try:
             return path.open("rb")
         except OSError as error:
-            raise LabelError(f"{path}: cannot be read ({error.strerror}); mend that and pack again") from error
+            raise LabelError(
+                f"{path}: cannot be read ({error.strerror}); make it readable and pack again"
+            ) from error
     try:
         return io.BytesIO(file.read())
     except ImageError as error:

@@ -8,7 +8,6 @@ header, so what follows the last member must be the end of a tar.
 import struct
 import tarfile
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 from galaxy_zoo.byte_range import ReadAt, Window
@@ -30,7 +29,7 @@ PIECE_BYTES = 2**18
 GZIP_EXTRA, GZIP_TEXTS, GZIP_CHECKSUM = 4, (8, 16), 2
 """Bits of the flags that say which optional fields there are. Source: RFC 1952, section 2.3.1."""
 TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError, OSError)
-"""What `tarfile` raises on bytes that are no tar, or a spoiled one."""
+"""Raised by `tarfile` on bytes that are no tar, or a damaged one."""
 
 
 class _Headers(Window):
@@ -43,16 +42,16 @@ class _Headers(Window):
 
 
 def tar_at(file: Archive) -> Archive:
-    """The tar that a file is, or that a gzip file holds.
+    """Return the tar that a file is, or that a gzip file holds.
 
     Raises:
         SourceError: it is gzipped, and damaged or a bomb.
     """
-    return replace(file, inner=_inflated(file)) if file.path.lower().endswith(GZIP_SUFFIXES) else file
+    return file._replace(inner=_inflated(file)) if file.path.lower().endswith(GZIP_SUFFIXES) else file
 
 
 def list_tar(archive: Archive) -> list[ArchiveMember]:
-    """The files of a tar, in its order.
+    """Return the files of a tar, in its order.
 
     Raises:
         SourceError: it is no whole tar, or a member is a link, a device, leads out of the archive or is far too
@@ -92,7 +91,7 @@ def _checked(info: tarfile.TarInfo, archive: str, size: int) -> ArchiveMember:
 
 
 def _inflated(archive: Archive) -> ArchiveMember:
-    """The tar in a gzip file, proven by its checksum."""
+    """Return the tar in a gzip file, checked against its checksum."""
     read_at = in_blocks(archive, open_archive(archive), archive.num_bytes)
     start = _header_bytes(read_at, archive.path)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -122,7 +121,7 @@ def _inflated(archive: Archive) -> ArchiveMember:
 
 
 def _header_bytes(read_at: ReadAt, path: str) -> int:
-    """The length of a gzip header. Source: RFC 1952, section 2.3."""
+    """Return the length of a gzip header in bytes. Source: RFC 1952, section 2.3."""
     header = read_at(0, 2**16)
     if header[:3] != b"\x1f\x8b\x08" or len(header) < 10:
         raise SourceError(f"{path}: not a gzip file; download it again")
