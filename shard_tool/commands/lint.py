@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, sha256_of
 from galaxy_zoo.index import Sample, index_path, key_of, read_index
@@ -17,7 +18,7 @@ from galaxy_zoo.remote import AnyPath
 from shard_tool.commands.info import is_labelled
 from shard_tool.commands.options import check_workers, echo_failures, scheduler_option, workers_option
 from shard_tool.shards.journal import JOURNAL_NAME, REJECTED_NAME
-from shard_tool.shards.parallel import Executor, Tick, num_cores, run_tasks
+from shard_tool.shards.parallel import Executor, Tick, run_tasks
 from shard_tool.shards.proof import Failure, SampleRules, lint_samples
 from shard_tool.shards.reader import image_of
 from shard_tool.shards.repeated_ids import SeenIds
