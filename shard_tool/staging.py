@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import SourceError
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
@@ -13,7 +14,7 @@ from shard_tool.images.encoding import AS_IT_IS, Encoding
 from shard_tool.images.sizes import Size
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.packing import OutOptions, Packed, begun, pack
-from shard_tool.shards.parallel import num_cores, prepare_workers
+from shard_tool.shards.parallel import prepare_workers
 from shard_tool.source.options import PackOptions
 from shard_tool.source.plan import make_plan
 
@@ -47,7 +48,7 @@ def stage(
     workers = num_cores() if plan.num_samples >= WORTH_WORKERS else 1
     prepare_workers(workers)
     try:
-        with begun(place := OutOptions(out, workers=workers)) as journal:
+        with begun(place := OutOptions(folder=out, workers=workers)) as journal:
             packed = pack(options, place, plan, journal)
     except SourceError as error:
         if (out / REJECTED_NAME).exists():

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from galaxy_zoo.console import Command, local_path
+from galaxy_zoo.cores import num_cores
 from shard_tool.commands.info import describe
 from shard_tool.commands.options import SourceOptions, fits_options, label_options, run_options
 from shard_tool.shards.appending import Appended, NewGalaxies
@@ -16,7 +17,7 @@ from shard_tool.shards.appending import append as append_galaxies
 from shard_tool.shards.cluster import connected
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.packing import OutOptions
-from shard_tool.shards.parallel import num_cores, prepare_workers
+from shard_tool.shards.parallel import prepare_workers
 
 LINES_SHOWN = 20
 
@@ -52,13 +53,15 @@ def append(
     about.check()
     if about.scheduler:  # its workers run in folders of their own
         source, out = source.absolute(), out.absolute()
-    place = OutOptions(out, about.overwrite, about.resume, about.workers or num_cores())
+    place = OutOptions(
+        folder=out, overwrite=about.overwrite, resume=about.resume, workers=about.workers or num_cores()
+    )
     new = NewGalaxies(
-        source,
-        about.labels,
-        about.missing_votes,
-        about.counts,
-        about.shards,
+        source=source,
+        labels=about.labels,
+        missing_votes=about.missing_votes,
+        counts=about.counts,
+        shards=about.shards,
         catalogue=about.catalogue_options,
         fits=about.stretch,
         decode=not about.no_decode,

@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 
 from galaxy_zoo.console import Command, local_path
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.tree import load_tree
 from shard_tool.commands.indexing import Indexed, index_folder
 from shard_tool.commands.info import describe
-from shard_tool.shards.parallel import num_cores
 
 LINES_SHOWN = 20
 

@@ -18,7 +18,7 @@ from shard_tool.images.jpeg import jpeg_size
 from shard_tool.images.sizes import Size, common_size
 from shard_tool.shards.packer import ChannelSums
 from shard_tool.shards.parallel import Tick, run_tasks
-from shard_tool.shards.proof import Failure, SampleRules, lint_samples
+from shard_tool.shards.proof import Failure, SampleRules, prove_samples
 from shard_tool.shards.reader import decode_votes, image_of, read_component, votes_of
 from shard_tool.shards.repeated_ids import SeenIds
 from shard_tool.shards.statistics import Sums, add_all, add_up_votes, channel_moments, no_statistics, vote_means
@@ -79,7 +79,7 @@ def index_folder(
     splits = _splits(folder, split_by_name=split_by_name)
     _refuse_what_is_there(folder, splits, overwrite=overwrite)
     main_split = next(iter(splits))
-    rules = SampleRules(tree, _image_px(splits), is_labelled=False, is_foreign=True)
+    rules = SampleRules(tree=tree, image_px=_image_px(splits), is_labelled=False, is_foreign=True)
     tasks = [IndexTask(tar, split, rules, split == main_split) for split, tars in splits.items() for tar in tars]
     seen, shards = SeenIds(), []
     indexes = open_spill("text (shard TEXT PRIMARY KEY, text TEXT)")
@@ -111,7 +111,7 @@ def index_tar(task: IndexTask, tick: Tick) -> IndexedShard:
         failures.append(Failure(task.tar.name, "", "holds no sample: a sample is KEY.jpg with KEY.<anything>"))
     sums = ChannelSums(task.rules.image_px)
     measure = sums.add if task.is_measured else None
-    failures += lint_samples(task.tar, walk.samples, task.rules, tick, measure=measure)
+    failures += prove_samples(task.tar, walk.samples, task.rules, tick, measure=measure)
     index = format_index(walk.samples)
     shard = Shard(
         task.tar.name,

@@ -3,11 +3,11 @@
 import click
 
 from galaxy_zoo.console import Command, path_or_url
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.remote import AnyPath
 from shard_tool.commands.linting import lint_folder
 from shard_tool.shards.cluster import connected, scheduler_option
-from shard_tool.shards.parallel import num_cores
 
 
 @click.command(cls=Command)

@@ -15,7 +15,7 @@ from shard_tool.commands.info import is_labelled
 from shard_tool.shards.appending import STAGING_NAME
 from shard_tool.shards.journal import JOURNAL_NAME, REJECTED_NAME
 from shard_tool.shards.parallel import Executor, Tick, run_tasks
-from shard_tool.shards.proof import Failure, SampleRules, lint_samples
+from shard_tool.shards.proof import Failure, SampleRules, prove_samples
 from shard_tool.shards.reader import image_of
 from shard_tool.shards.repeated_ids import SeenIds
 from shard_tool.shards.tar_walk import walk_tar
@@ -94,7 +94,12 @@ def lint_shard(task: LintTask, tick: Tick) -> LintedShard:
 
 
 def _rules(manifest: Manifest, split: str) -> SampleRules:
-    return SampleRules(manifest.tree, manifest.image_px, is_labelled(manifest, split), manifest.is_foreign)
+    return SampleRules(
+        tree=manifest.tree,
+        image_px=manifest.image_px,
+        is_labelled=is_labelled(manifest, split),
+        is_foreign=manifest.is_foreign,
+    )
 
 
 def _lint_files(folder: AnyPath, manifest: Manifest) -> Iterator[Failure]:
@@ -154,7 +159,7 @@ def _lint_deeply(
         failures += [Failure(tar.name, "", f"member {other!r} is not a file of a sample") for other in walk.others]
     if indexed is not None:
         failures += _compare(index_path(tar).name, indexed, walk.samples)
-    failures += lint_samples(tar, walk.samples, task.rules, tick)
+    failures += prove_samples(tar, walk.samples, task.rules, tick)
     return walk.samples, failures + _check_count(task, tar.name, len(walk.samples))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from galaxy_zoo.console import Command, path_or_url
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.manifest import Manifest
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import load_tree
@@ -19,7 +20,7 @@ from shard_tool.shards.cluster import connected
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.packing import OutOptions, begun, find_finished
 from shard_tool.shards.packing import pack as pack_shards
-from shard_tool.shards.parallel import num_cores, prepare_workers
+from shard_tool.shards.parallel import prepare_workers
 from shard_tool.source.options import PackOptions
 from shard_tool.source.plan import make_plan
 from shard_tool.source.samples import Rejects
@@ -96,11 +97,13 @@ def pack(
         counts=about.counts,
         shards=about.shards,
         seed=seed,
-        encoding=Encoding(quality, resize, pad, about.stretch),
+        encoding=Encoding(quality=quality, resize_px=resize, pad_px=pad, fits=about.stretch),
         catalogue=about.catalogue_options,
         decode=not about.no_decode,
     )
-    place = OutOptions(out, about.overwrite, about.resume, about.workers or num_cores())
+    place = OutOptions(
+        folder=out, overwrite=about.overwrite, resume=about.resume, workers=about.workers or num_cores()
+    )
     try:
         num_rejected = _run(options, place, about.scheduler)
     except KeyboardInterrupt:

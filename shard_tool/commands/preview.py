@@ -8,7 +8,7 @@ from galaxy_zoo.console import Command, local_path
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import atomic_write
 from galaxy_zoo.manifest import read_manifest
-from shard_tool.shards.contact_sheet import draw_samples, draw_sheet, read_galaxies
+from shard_tool.shards.contact_sheet import draw_samples, draw_sheet, read_cells
 
 
 @click.command(cls=Command)
@@ -37,7 +37,7 @@ def preview(*, out: Path, sheet: Path, count: int, seed: int, split: str | None,
     if not manifest.samples(split):
         raise ShardError(f"{out}: no {split} samples; its splits are: {', '.join(manifest.splits) or 'none'}")
     positions = draw_samples(manifest.samples(split), count, seed)
-    galaxies = list(read_galaxies(out, manifest, split, positions, side_px=side_px))
+    galaxies = list(read_cells(out, manifest, split=split, positions=positions, side_px=side_px))
     with atomic_write(sheet) as file:
         draw_sheet(galaxies).save(file, "PNG")
     click.echo(f"{sheet}: {len(galaxies):,} of {manifest.samples(split):,} {split} galaxies")

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from galaxy_zoo.console import Command, local_path, progress
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import GalaxyZooError, OutputError
 from galaxy_zoo.files import write_text
 from galaxy_zoo.tree import DecisionTree, load_tree
-from shard_tool.shards.parallel import num_cores
 from shard_tool.synthetic.population import draw_galaxy
 from shard_tool.synthetic.rendering import encode, render
 from shard_tool.synthetic.voters import vote

@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from galaxy_zoo.console import Command, local_path
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.manifest import read_manifest
 from shard_tool.commands.unpacking import images_folder, unpack_folder
-from shard_tool.shards.parallel import num_cores
 
 
 @click.command(cls=Command)

@@ -11,7 +11,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
-from galaxy_zoo.byte_range import ReadAt, Window
+from galaxy_zoo.byte_range import ByteRange, ReadAt
 from galaxy_zoo.errors import SourceError
 from shard_tool.source.archives import (
     LARGEST_RATIO,
@@ -33,7 +33,7 @@ TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFEr
 """What `tarfile` raises on bytes that are no tar, or a spoiled one."""
 
 
-class _Headers(Window):
+class _Headers(ByteRange):
     """The bytes of a tar for `tarfile`, which reads nothing but headers."""
 
     def read(self, size: int | None = -1) -> bytes:
