@@ -175,14 +175,6 @@ class Cluster:
         return OutputError(f"{self._address}: the scheduler is gone; start the cluster again; {KEPT}")
 
 
-scheduler_option = click.option(
-    "--scheduler",
-    metavar="ADDRESS",
-    help="Let the workers of a running Dask cluster do it, as tcp://host:8786; they must see the same files.  "
-    "[default: processes of this machine]",
-)
-
-
 @contextmanager
 def connected(address: str | None, path: AnyPath) -> Iterator[Cluster | None]:
     """Connect to the cluster whose scheduler is at `address` and check its workers; None without an address.
