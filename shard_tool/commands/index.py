@@ -27,7 +27,7 @@ from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.shards.proof import Failure, SampleRules, prove_samples
 from shard_tool.shards.reader import decode_votes, image_of, read_component, votes_of
 from shard_tool.shards.repeated_ids import SeenIds
-from shard_tool.shards.statistics import Sums, add_all, add_up_votes, channel_moments, no_statistics, vote_means
+from shard_tool.shards.statistics import add_all, add_up_votes, channel_moments, no_statistics, vote_means
 from shard_tool.shards.tar_walk import Walk, walk_tar
 from shard_tool.source.scratch import open_spill, rows
 
@@ -274,15 +274,10 @@ def _statistics(task: IndexTask, samples: Sequence[Sample], sums: "ChannelSums")
         labelled=labelled,
         vote_counts=counts,
         vote_sums=totals,
-        channel_sums=_sums(sums.sums),
-        channel_squares=_sums(sums.squares),
+        channel_sums=sums.sums,
+        channel_squares=sums.squares,
         measured=sums.num_images,
     )
-
-
-def _sums(values: list[int]) -> Sums:
-    red, green, blue = values
-    return red, green, blue
 
 
 def _manifest(shards: Sequence[IndexedShard], rules: SampleRules) -> Manifest:

@@ -18,7 +18,7 @@ from shard_tool.images.encoding import AS_IT_IS, Encoding
 from shard_tool.images.jpeg import check_header, check_strictly, decode_strictly
 from shard_tool.shards.journal import Journal, PackedShard, output_errors
 from shard_tool.shards.parallel import Tick
-from shard_tool.shards.statistics import add_up_votes
+from shard_tool.shards.statistics import NO_SUMS, add_sums, add_up_votes
 from shard_tool.shards.writer import ShardWriter, encode_votes
 from shard_tool.source.galaxy10 import StoredRow, encode_rows
 from shard_tool.source.read_ahead import reading
@@ -57,18 +57,15 @@ class ChannelSums:
     def __init__(self, image_px: tuple[int, int]) -> None:
         self._planes = [np.empty(image_px, np.uint8) for _ in range(3)]
         self.num_images = 0
-        self.sums = [0, 0, 0]
-        self.squares = [0, 0, 0]
+        self.sums = self.squares = NO_SUMS
 
     def add(self, image: NDArray[np.uint8]) -> None:
         """Add a uint8 image of shape (height, width, 3)."""
         cv2.split(image, self._planes)
-        totals = cv2.sumElems(image)
         self.num_images += 1
-        for channel, plane in enumerate(self._planes):
-            self.sums[channel] += int(totals[channel])
-            # OpenCV 5 squares the root of the sum, which is off by a rounding error
-            self.squares[channel] += round(cv2.norm(plane, cv2.NORM_L2SQR))
+        self.sums = add_sums(self.sums, map(int, cv2.sumElems(image)[:3]))
+        # rounded, since OpenCV 5 squares the root of the sum
+        self.squares = add_sums(self.squares, (round(cv2.norm(plane, cv2.NORM_L2SQR)) for plane in self._planes))
 
 
 def pack_shard(task: ShardTask, tick: Tick) -> PackedShard:
@@ -133,9 +130,7 @@ def _statistics(task: ShardTask, writer: ShardWriter, kept: list[int], sums: Cha
     """Return the statistics of the samples written, whose numbers are `kept`."""
     votes = [] if task.plan.votes is None else [task.plan.votes[kept]]
     labelled, counts, totals = add_up_votes(votes, task.num_answers)
-    return Statistics(
-        writer.image_bytes, labelled, counts, totals, _triple(sums.sums), _triple(sums.squares), sums.num_images
-    )
+    return Statistics(writer.image_bytes, labelled, counts, totals, sums.sums, sums.squares, sums.num_images)
 
 
 @contextmanager
@@ -152,8 +147,3 @@ def _jpegs(task: ShardTask) -> Iterator[Callable[[int], bytes]]:
         return
     with reading(files) as read:
         yield lambda number: task.encoding.to_jpeg(files[number].name, read(number))
-
-
-def _triple(values: list[int]) -> tuple[int, int, int]:
-    red, green, blue = values
-    return red, green, blue

@@ -39,8 +39,8 @@ def add(one: Statistics, other: Statistics) -> Statistics:
         labelled=one.labelled + other.labelled,
         vote_counts=tuple(a + b for a, b in zip(one.vote_counts, other.vote_counts, strict=True)),
         vote_sums=tuple(a + b for a, b in zip(one.vote_sums, other.vote_sums, strict=True)),
-        channel_sums=_column_sums((one.channel_sums, other.channel_sums)),
-        channel_squares=_column_sums((one.channel_squares, other.channel_squares)),
+        channel_sums=add_sums(one.channel_sums, other.channel_sums),
+        channel_squares=add_sums(one.channel_squares, other.channel_squares),
         measured=one.measured + other.measured,
     )
 
@@ -90,7 +90,7 @@ def add_up_votes(
     return labelled, tuple(counts.tolist()), tuple(totals.tolist())
 
 
-def _column_sums(rows: Iterable[Sums]) -> Sums:
-    """Return the sum of each channel over shards."""
-    red, green, blue = (sum(column) for column in zip(NO_SUMS, *rows, strict=True))
+def add_sums(sums: Sums, values: Iterable[int]) -> Sums:
+    """Return the sums of the channels, each with its value added."""
+    red, green, blue = (total + value for total, value in zip(sums, values, strict=True))
     return red, green, blue
