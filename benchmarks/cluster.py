@@ -27,11 +27,12 @@ import numpy as np
 from distributed import Client, LocalCluster
 
 from benchmarks.processes import timed
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
 from galaxy_zoo.tree import load_tree
 from shard_tool.shards.cluster import Cluster
 from shard_tool.shards.packer import ShardTask
-from shard_tool.shards.parallel import Tick, num_cores
+from shard_tool.shards.parallel import Tick
 from shard_tool.source.files import StoredFile
 from shard_tool.source.samples import PlannedSample, ShardPlan
 
@@ -49,7 +50,15 @@ def empty_task(number: int) -> ShardTask:
     samples = tuple(PlannedSample(i, pickle.dumps(file)) for i, file in zip(ids, files, strict=True))
     votes = np.zeros((SAMPLES_A_SHARD, 37), np.float32)
     plan = ShardPlan(split="train", name=f"train-{number:06d}.tar", samples=samples, votes=votes)
-    return ShardTask(Path("/data/out"), plan, (424, 424), 37, len(samples), resume=False, fence="")
+    return ShardTask(
+        out=Path("/data/out"),
+        plan=plan,
+        image_px=(424, 424),
+        num_answers=37,
+        num_measured=len(samples),
+        resume=False,
+        fence="",
+    )
 
 
 def time_tasks(address: str, count: int) -> dict[str, float]:
