@@ -19,8 +19,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from evaluation.evidence import Evidence
-from evaluation.gallery import to_uri
-from evaluation.section import Part, Section
+from evaluation.gallery import pixels_of, to_uri
+from evaluation.section import Fragment, Section
 from galaxy_zoo.console import progress
 from galaxy_zoo.errors import InputError
 from galaxy_zoo.tree import DecisionTree
@@ -43,7 +43,7 @@ class Looked:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the part `attention.html`."""
+    """A picture of the fragment `attention.html`."""
 
     uri: str
     alt: str
@@ -101,7 +101,7 @@ def section(
     answers = [f"{q.name}: {a}" for q in evidence.tree.questions for a in q.answers]
     rows = []
     for number, each in enumerate(looked):
-        pixels = _pixels(images[number], view)
+        pixels = pixels_of(images[number], view)
         key, answer = str(evidence.validation.galaxies.keys[each.position]), answers[each.column]
         pictures = [Picture(to_uri((255 * pixels).astype(np.uint8), PICTURE_PX), f"galaxy {key}", "what it gets")]
         pictures += [
@@ -115,7 +115,7 @@ def section(
         "it, by their gradients (Grad-CAM) or by what is lost without them (AblationCAM). Early layers see edges, "
         "late ones shapes."
     )
-    return Section("attention", "What the network looks at", lead, (Part("attention.html", rows),))
+    return Section("attention", "What the network looks at", lead, (Fragment("attention.html", rows),))
 
 
 def heat_maps(
@@ -185,9 +185,3 @@ def _overlay(pixels: NDArray[np.float32], found: NDArray[np.float32]) -> str:
     return to_uri(
         show_cam_on_image(pixels, found, use_rgb=True, colormap=cv2.COLORMAP_INFERNO, image_weight=0.5), PICTURE_PX
     )
-
-
-def _pixels(image: Tensor, view: View) -> NDArray[np.float32]:
-    """A normalised view, shape (3, size, size), as pixels in [0, 1], shape (size, size, 3)."""
-    pixels = image.permute(1, 2, 0).float().cpu().numpy() * np.array(view.std) + np.array(view.mean)
-    return np.asarray(np.clip(pixels, 0, 1), np.float32)

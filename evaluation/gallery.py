@@ -7,11 +7,14 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+from torch import Tensor
 
-from evaluation.evidence import Evidence, Galaxies
-from evaluation.section import Part, Section
+from evaluation.evidence import Evidence
+from evaluation.section import Fragment, Section
 from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.view import View
 from galaxy_zoo.votes import Floats, mean_votes, parent_votes
+from pipeline.shards import Samples
 
 PICTURE_PX = 160
 QUALITY = 72
@@ -68,7 +71,7 @@ def tree_section(evidence: Evidence) -> Section:
     _, predicted = evidence.main
     votes = votes_on_tree(evidence.tree, mean_votes(evidence.validation.votes), predicted.mean(axis=0))
     lead = "Every question hangs from the answer that leads to it. Bars are mean votes of all validation galaxies."
-    return Section("tree", "Decision tree", lead, (Part("tree.html", votes),))
+    return Section("tree", "Decision tree", lead, (Fragment("tree.html", votes),))
 
 
 def section(evidence: Evidence) -> Section:
@@ -92,7 +95,7 @@ def section(evidence: Evidence) -> Section:
         "views predict different votes. A question's own galaxies are those that most volunteers were asked it of."
     )
     data = {"cards": cards, "questions": [question.name for question in evidence.tree.questions]}
-    return Section("gallery", "Gallery", lead, (Part("gallery.html", data),))
+    return Section("gallery", "Gallery", lead, (Fragment("gallery.html", data),))
 
 
 def votes_on_tree(tree: DecisionTree, true: Floats, predicted: Floats) -> tuple[Asked, ...]:
@@ -163,7 +166,7 @@ def crop_px(evidence: Evidence) -> float:
     return evidence.predictions[0].run.recipe.view.crop_px
 
 
-def draw(galaxies: Galaxies, positions: list[int], crop: float, side_px: int) -> list[str]:
+def draw(galaxies: Samples, positions: list[int], crop: float, side_px: int) -> list[str]:
     """Pictures of the middle `crop` pixels of galaxies, as data URIs."""
     pictures = []
     for at in positions:
@@ -182,6 +185,12 @@ def to_uri(pixels: Pixels, side_px: int) -> str:
     scaled = cv2.resize(pixels, (side_px, side_px), interpolation=method)
     _, encoded = cv2.imencode(".webp", scaled[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
     return f"data:image/webp;base64,{base64.b64encode(encoded.tobytes()).decode()}"
+
+
+def pixels_of(image: Tensor, view: View) -> NDArray[np.float32]:
+    """Return a normalised view, shape (3, size, size), as pixels in [0, 1], shape (size, size, 3)."""
+    pixels = image.permute(1, 2, 0).float().cpu().numpy() * np.array(view.std) + np.array(view.mean)
+    return np.asarray(np.clip(pixels, 0, 1), np.float32)
 
 
 def _present(value: float) -> float | None:
