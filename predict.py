@@ -15,6 +15,7 @@ from typing import Any, get_args
 import click
 
 from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, local_path, machine_options, path_or_url
+from pipeline.options import stamps_options, views_options
 from prediction.request import Blend, Request
 
 
@@ -30,8 +31,7 @@ def _say_where_check_went(ctx: click.Context, parameter: click.Parameter, value:
 @click.argument("runs", type=local_path, nargs=-1, required=True, metavar="RUN...")
 @click.argument("source", type=path_or_url, metavar="SHARDS|IMAGES")
 @click.option("--out", default="submission.csv", type=click.Path(path_type=Path), help="The CSV to write.")
-@click.option("--views", default=1, type=int, help="Test-time views: 1, or rotations x zooms x flip.")
-@click.option("--zooms", default="1.0", help="Zooms of the views, as in 0.83,1,1.2.")
+@views_options
 @click.option("--split", default="test", type=click.Choice(["test", "train"]), help="Which shards.")
 @click.option(
     "--out-of-fold", is_flag=True, help="Predict each training galaxy by the members that have not seen it."
@@ -54,18 +54,7 @@ def _say_where_check_went(ctx: click.Context, parameter: click.Parameter, value:
     "--check", "--tree", expose_value=False, is_eager=True, hidden=True, callback=_say_where_check_went
 )  # for one release: predict.py did this too
 @machine_options
-@click.option(
-    "--store",
-    default="auto",
-    type=click.Choice(["auto", "stream", "resident"]),
-    help="Where stamps come from. auto: from --store-folder where they are saved, else from the shards.",
-)
-@click.option(
-    "--store-folder",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Take saved stamps from there; with --store resident they are saved there too.",
-)
+@stamps_options
 @cache_options
 def main(**options: Any) -> None:
     """Predict galaxies with all members of all RUNs, and blend members and test-time views.

@@ -19,12 +19,13 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from evaluation.evidence import Evidence
-from evaluation.gallery import pixels_of, to_uri
+from evaluation.gallery import to_uri
 from evaluation.section import Fragment, Section
 from galaxy_zoo.console import progress
 from galaxy_zoo.errors import InputError
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.view import View
+from pipeline.warp import rgb_pixels
 
 PICTURE_PX = 144
 METHODS = {"Grad-CAM": GradCAM, "AblationCAM": AblationCAM}
@@ -101,9 +102,9 @@ def section(
     answers = [f"{q.name}: {a}" for q in evidence.tree.questions for a in q.answers]
     rows = []
     for number, each in enumerate(looked):
-        pixels = pixels_of(images[number], view)
+        pixels = rgb_pixels(images[number], view)
         key, answer = str(evidence.validation.galaxies.keys[each.position]), answers[each.column]
-        pictures = [Picture(to_uri((255 * pixels).astype(np.uint8), PICTURE_PX), f"galaxy {key}", "what it gets")]
+        pictures = [Picture(to_uri(pixels, PICTURE_PX), f"galaxy {key}", "what it gets")]
         pictures += [
             Picture(_overlay(pixels, found[number]), f"{name}, galaxy {key}", name) for name, found in maps.items()
         ]
@@ -181,7 +182,8 @@ def _maps_of(network: nn.Module, module: nn.Module, images: Tensor, name: str) -
     return channels, height, width
 
 
-def _overlay(pixels: NDArray[np.float32], found: NDArray[np.float32]) -> str:
+def _overlay(pixels: NDArray[np.uint8], found: NDArray[np.float32]) -> str:
+    image = pixels.astype(np.float32) / 255
     return to_uri(
-        show_cam_on_image(pixels, found, use_rgb=True, colormap=cv2.COLORMAP_INFERNO, image_weight=0.5), PICTURE_PX
+        show_cam_on_image(image, found, use_rgb=True, colormap=cv2.COLORMAP_INFERNO, image_weight=0.5), PICTURE_PX
     )

@@ -7,12 +7,10 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from torch import Tensor
 
 from evaluation.evidence import Evidence
 from evaluation.section import Fragment, Section
 from galaxy_zoo.tree import DecisionTree
-from galaxy_zoo.view import View
 from galaxy_zoo.votes import Floats, mean_votes, parent_votes
 from pipeline.shards import Samples
 
@@ -185,12 +183,6 @@ def to_uri(pixels: Pixels, side_px: int) -> str:
     scaled = cv2.resize(pixels, (side_px, side_px), interpolation=method)
     _, encoded = cv2.imencode(".webp", scaled[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
     return f"data:image/webp;base64,{base64.b64encode(encoded.tobytes()).decode()}"
-
-
-def pixels_of(image: Tensor, view: View) -> NDArray[np.float32]:
-    """Return a normalised view, shape (3, size, size), as pixels in [0, 1], shape (size, size, 3)."""
-    pixels = image.permute(1, 2, 0).float().cpu().numpy() * np.array(view.std) + np.array(view.mean)
-    return np.asarray(np.clip(pixels, 0, 1), np.float32)
 
 
 def _present(value: float) -> float | None:

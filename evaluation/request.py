@@ -9,7 +9,7 @@ import click
 from evaluation.extra import METHODS, known_methods
 from galaxy_zoo.remote import AnyPath
 from pipeline.augment import FixedView
-from prediction.request import parse_views
+from pipeline.options import parse_views
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,8 @@ import click
 
 from galaxy_zoo.manifest import MANIFEST_NAME
 from galaxy_zoo.remote import AnyPath
-from pipeline.augment import FixedView, rotations_and_flips
+from pipeline.augment import FixedView
+from pipeline.options import parse_views
 
 Blend = Literal["uniform", "best-k", "weights"]
 
@@ -34,8 +35,8 @@ class Request:
     batch_size: int
     device: str
     threads: int | None
-    store: Literal["auto", "stream", "resident"]
-    store_folder: Path | None
+    stamps: Literal["auto", "stream", "resident"]
+    stamps_folder: Path | None
     cache_folder: Path
     cache_gb: float | None
 
@@ -79,15 +80,3 @@ class Request:
         if self.out_of_fold and (self.blend != "uniform" or self.embeddings):
             raise click.UsageError("--out-of-fold goes with neither --blend nor --embeddings")
         _ = self.fixed_views
-
-
-def parse_views(count: int, zooms: str = "1.0") -> tuple[FixedView, ...]:
-    """Return the test-time views of the options --views and --zooms.
-
-    Raises:
-        click.BadParameter: `count` is not a number of views that rotations, flips and zooms make, or a zoom is bad.
-    """
-    try:
-        return rotations_and_flips(count, [float(zoom) for zoom in zooms.split(",")])
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--views and --zooms") from error

@@ -17,9 +17,9 @@ from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
 from galaxy_zoo.view import View
 from pipeline.augment import FixedView, FixedViews
 from pipeline.cache import Cache, ShardSet, open_set
-from pipeline.loader import STREAM, Loader
+from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import Samples, shards_of
-from pipeline.stamps import StorePolicy
+from pipeline.stamps import STREAM, StampPolicy
 from prediction.request import Request
 from shard_tool.staging import stage
 from training.ranks import Ranks
@@ -36,7 +36,7 @@ class Reading:
     batch_size: int
     device: torch.device
     threads: int | None = None
-    store: StorePolicy = STREAM
+    stamps: StampPolicy = STREAM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +76,10 @@ class Shards:
     def open(self, shards: Sequence[Shard], view: View) -> Loader:
         """Return a loader of some shards, in their order."""
         self.shard_set.need_objects(view)
-        return Loader(
-            self.samples(shards),
-            FixedViews(view, self.reading.views),
-            batch_size=self.reading.batch_size,
-            device=self.reading.device,
-            shuffle=False,
-            num_threads=self.reading.threads,
-            store=self.reading.store,
-        )
+        reading = self.reading
+        sampling = Sampling(batch_size=reading.batch_size, shuffle=False)
+        decoding = Decoding(device=reading.device, num_threads=reading.threads, stamps=reading.stamps)
+        return Loader(self.samples(shards), FixedViews(view, reading.views), sampling, decoding)
 
     def check_fits(self, run: Run) -> None:
         """Check that the run was trained on this tree and this size of image.
@@ -152,7 +147,7 @@ def open_source(
         batch_size=request.batch_size,
         device=ranks.device(device),
         threads=ranks.threads(request.threads),
-        store=StorePolicy(request.store, folder=request.store_folder, reused=False),
+        stamps=StampPolicy(request.stamps, folder=request.stamps_folder, reused=False),
     )
     with ExitStack() as stack:
         if request.is_images:
