@@ -20,7 +20,7 @@ from pipeline.cache import Cache, open_set
 from pipeline.loader import Loader, Sampling
 from pipeline.shards import Samples, open_split
 from pipeline.warp import reduce_window, rgb_pixels
-from shard_tool.shards.contact_sheet import Galaxy, draw_sheet
+from shard_tool.shards.contact_sheet import Cell, draw_sheet
 
 Pixels = NDArray[np.uint8]
 
@@ -77,7 +77,7 @@ class Choice:
     side_px: int
 
 
-def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[Galaxy]:
+def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[Cell]:
     """Return the cells of a sheet: for each galaxy source, stamp, plain, grey and `num_views` random views."""
     stamp = view.stamp(samples.image_px)
     plain = View(
@@ -112,7 +112,7 @@ def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[
     return drawn
 
 
-def gallery_cells(samples: Samples, view: View, choice: Choice) -> list[Galaxy]:
+def gallery_cells(samples: Samples, view: View, choice: Choice) -> list[Cell]:
     """Return the cells of a gallery: the source of each galaxy, in grey, its crop in grey, and that at smaller sizes.
 
     As in the "Galaxy Imagery Classification" notebook: original, grey, crop, and resized to a half and a quarter.
@@ -156,7 +156,7 @@ def _stamp(source: Pixels, stamp: Stamp) -> Pixels:
     return reduce_window(source[top : top + stamp.window_px[0], left : left + stamp.window_px[1]], stamp)
 
 
-def _cell(pixels: Pixels, choice: Choice, *lines: str) -> Galaxy:
+def _cell(pixels: Pixels, choice: Choice, *lines: str) -> Cell:
     """Return a cell; what is smaller is enlarged without smoothing, so that its own pixels show."""
     scale = choice.side_px / max(pixels.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
@@ -164,7 +164,7 @@ def _cell(pixels: Pixels, choice: Choice, *lines: str) -> Galaxy:
     cell = np.zeros((choice.side_px, choice.side_px, 3), np.uint8)
     top, left = (choice.side_px - height) // 2, (choice.side_px - width) // 2
     cell[top : top + height, left : left + width] = cv2.resize(pixels, (width, height), interpolation=method)
-    return Galaxy(cell, lines)
+    return Cell(cell, lines)
 
 
 def _size(size_px: tuple[int, int]) -> str:
