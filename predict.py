@@ -54,7 +54,7 @@ from prediction.outputs import Outputs
 from prediction.parts import Spool
 from prediction.passes import find_members
 from shard_tool.staging import stage
-from training.ranks import Ranks, started_by_torchrun
+from training.ranks import Ranks, own_device, own_threads, started_by_torchrun
 from training.run import Run, load_run
 
 LINES_SHOWN = 20
@@ -209,7 +209,7 @@ def predict(options: Options, reading: Reading, cache: Cache, ranks: Ranks) -> i
         job = Job(members, shards, options.outputs, options.out_of_fold, options.blend)
         if ranks.is_first and (num_parts := spool.begin(job.key)):
             click.echo(f"going on with {num_parts} finished parts in {spool.folder}", err=True)
-        ranks.wait()
+        ranks.barrier()
         predicted, lines = job.run(spool, ranks)
         if predicted is not None:
             spool.end()
@@ -241,7 +241,7 @@ def _stage(options: Options, runs: Sequence[Run], spool: Spool, ranks: Ranks) ->
         if not options.resize and any(" pixels" in each.reason for each in packed.rejected):
             click.echo("images of another size than trained on are scaled with --resize", err=True)
         num_rejected = len(packed.rejected)
-    return ShardSet(options.source, folder), ranks.agree(num_rejected)
+    return ShardSet(options.source, folder), ranks.broadcast_object(num_rejected)
 
 
 def check_fit(run: Run, path: AnyPath, manifest: Manifest) -> None:
@@ -372,7 +372,7 @@ def main(
     test_views, where = parse_views(views, zooms), choose_device(device)
     policy = StampPolicy(stamps, folder=stamps_folder, reused=False)
     with started_by_torchrun(where) as ranks:
-        reading = Reading(test_views, batch_size, ranks.device(where), ranks.threads(threads), policy)
+        reading = Reading(test_views, batch_size, own_device(where), own_threads(threads), policy)
         num_unusable = predict(options, reading, Cache(cache_folder, cache_gb), ranks)
     ctx.exit(1 if num_unusable else 0)
 

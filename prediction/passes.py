@@ -24,25 +24,16 @@ from galaxy_zoo.files import sha256_of
 from galaxy_zoo.manifest import Shard
 from galaxy_zoo.view import View
 from galaxy_zoo.votes import Floats
+from pipeline.loader import Batch
 from prediction.embedding import Embedder
 from prediction.parts import Spool
 from training.checkpoint import load_state
-from training.pace import Pace
-from training.ranks import Ranks
+from training.meter import PredictionMeter
+from training.ranks import Ranks, share_of
 from training.run import BEST_NAME, Run
 
 PART_STEPS = 8
 """Batches a part: at 128 galaxies a batch 1,024 of them, some seconds of work, lost at most when killed."""
-
-
-class Batch(Protocol):
-    """What a pass needs of a batch: its views, each of shape (batch, ...), and its ids."""
-
-    @property
-    def views(self) -> tuple[Tensor, ...]: ...  # noqa: D102
-
-    @property
-    def ids(self) -> NDArray[np.str_]: ...  # noqa: D102
 
 
 class Batches(Protocol):
@@ -195,16 +186,18 @@ class Prediction:
             for view, members in self._passes(group).items():
                 names = self._names(number, members)
                 whole = [self.spool.is_whole(name) for name in names] if ranks.is_first else []
-                mine = ranks.share(ranks.agree([at for at, is_whole in enumerate(whole) if not is_whole]))
+                mine = share_of(
+                    ranks.broadcast_object([at for at, is_whole in enumerate(whole) if not is_whole]), ranks
+                )
                 at_once = PART_STEPS * self.batch_size
                 total = sum(min(at_once, group.num_galaxies - part * at_once) for part in mine)
                 if mine:
                     with (
                         self.open_batches(group.shards, view) as batches,
-                        Pace(self.name, total, is_shown=ranks.is_first) as pace,
+                        PredictionMeter(self.name, total, is_shown=ranks.is_first) as meter,
                     ):
-                        self._make(batches, names, mine, members, pace)
-        ranks.wait()
+                        self._make(batches, names, mine, members, meter)
+        ranks.barrier()
 
     def blocks(self) -> Iterator[Block]:
         """All predictions, part by part, in the order of the shards within each group.
@@ -219,7 +212,12 @@ class Prediction:
                 yield _block([self.spool.read(name) for name in names], group.members, order.tolist())
 
     def _make(
-        self, batches: Batches, names: Sequence[str], parts: Sequence[int], members: Sequence[int], pace: Pace
+        self,
+        batches: Batches,
+        names: Sequence[str],
+        parts: Sequence[int],
+        members: Sequence[int],
+        meter: PredictionMeter,
     ) -> None:
         """Make some parts of a pass, each run of neighbouring ones from one stream of batches."""
         with_embedding = self.with_embeddings
@@ -230,7 +228,7 @@ class Prediction:
             if part != before + 1:
                 stream = batches.epoch(0, start=part * PART_STEPS)
             steps = PART_STEPS if part + 1 < len(names) else None  # at its end the loader saves the stamps it kept
-            self.spool.write(names[part], predict_part(seers, pace.watch(islice(stream, steps))))
+            self.spool.write(names[part], predict_part(seers, meter.timed(islice(stream, steps))))
 
     def _passes(self, group: Group) -> dict[View, tuple[int, ...]]:
         """The members of each view."""
