@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from benchmarks.measuring import write_json
 from benchmarks.accuracy import Entry, Plan, make_shards, measure, measuring_options
 from ensemble.recipe import load_recipe
 from galaxy_zoo.console import Command
@@ -84,7 +85,7 @@ def main(
         result, errors = measure(plan, Entry(str(path), members, partly=False), reference)
         reference = errors if reference is None else reference
         found[name] = result
-        write_text(results / f"ablations-{base.name}.json", json.dumps(found, indent=1) + "\n")
+        write_json(results / f"ablations-{base.name}.json", found)
         low, high = result.get("ratio_interval", (1.0, 1.0))
         ratio = f"{result.get('ratio_to_first', 1.0):.3f} ({low:.3f} to {high:.3f})"
         click.echo(f"{name}: RMSE {result['rmse']:.5f}, {ratio} of the recipe as it is")

@@ -14,14 +14,12 @@ of the list on the same resamples. Each member's weights are those of its best e
 
 import json
 import os
-import platform
 import shlex
 import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +27,10 @@ import click
 import numpy as np
 import torch
 
+from benchmarks.measuring import RESULTS, ROOT, provenance, write_json
 from ensemble.recipe import load_recipe
 from galaxy_zoo.console import Command, options
 from galaxy_zoo.errors import RunError
-from galaxy_zoo.files import write_text
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.manifest import MANIFEST_NAME
 from galaxy_zoo.votes import Floats
@@ -44,8 +42,6 @@ from prediction.passes import find_members
 from training.checkpoint import Position, positions
 from training.run import RUN_NAME, Run, load_run
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 LABELLED_SHARDS, PARTLY_SHARDS = 10, 4
 RESAMPLES = 2000
 SEED = 0
@@ -214,20 +210,6 @@ def speed(run: Path, images: int) -> dict[str, Any]:
     }
 
 
-def machine(device: str) -> dict[str, Any]:
-    """What it ran on."""
-    gpu = torch.cuda.get_device_name() if choose_device(device).type == "cuda" else "none"
-    cpu = next(
-        (
-            line.partition(": ")[2]
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.machine(),
-    )
-    return {"gpu": gpu, "cpu": cpu, "cores": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[2], 1)}
-
-
 def measure(plan: Plan, entry: Entry, reference: Floats | None) -> tuple[dict[str, Any], Floats]:
     """Train and score one recipe; what is written of it, and its errors galaxy by galaxy."""
     train(plan, entry)
@@ -248,10 +230,8 @@ def measure(plan: Plan, entry: Entry, reference: Floats | None) -> tuple[dict[st
         **found,
         **speed(plan.run(entry), entry.members * len(trained)),
         "predict_seconds": round(seconds, 1),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(plan.device),
+        **provenance("-m benchmarks.accuracy", choose_device(plan.device).type),
         "versions": dict(run.versions),
-        "command": shlex.join(["python", "-m", "benchmarks.accuracy", *sys.argv[1:]]),
     }
     return result, errors
 
@@ -307,7 +287,7 @@ def main(
         reference = errors if reference is None else reference
         suffix = "" if fold == "4/5" else f"-fold-{fold.replace('/', '-of-')}"
         path = results / f"accuracy-{entry.label}{suffix}.json"
-        write_text(path, json.dumps(result, indent=1) + "\n")
+        write_json(path, result)
         low, high = result["rmse_interval"]
         ratio = f", {result['ratio_to_first']:.3f} of the first" if "ratio_to_first" in result else ""
         click.echo(f"{entry.label}: RMSE {result['rmse']:.5f} ({low:.5f} to {high:.5f}){ratio}, {path}")

@@ -263,7 +263,7 @@ class Images(Dataset[Any]):
 
 def ours(work: Work, **options: Any) -> Contender:
     """This project's loader on the shards; `options` are its own."""
-    from benchmarks.turned_views import TurnedViews  # noqa: PLC0415
+    from benchmarks.warp_error import TurnedViews  # noqa: PLC0415
     from galaxy_zoo.view import View  # noqa: PLC0415
     from pipeline.augment import RandomViews  # noqa: PLC0415
     from pipeline.loader import Loader  # noqa: PLC0415

@@ -56,7 +56,7 @@ ema_decay = 0.99
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Held:
     """What the process holds after an epoch. memory_mb: resident, 1e6 bytes; files: open file descriptors."""
 

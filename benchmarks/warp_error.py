@@ -1,4 +1,4 @@
-"""How far views are from the truth: error of stamp and warp against an 8 x 8 supersampled reference.
+"""How far views are from the truth: the error of stamp and warp against an 8 x 8 supersampled reference.
 
     python -m benchmarks.warp_error shards --count 200
 
@@ -7,7 +7,7 @@ galaxies. First by the stamp's resolution over that of the view (`galaxy_zoo.vie
 by it), then for both implementations as they are.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -17,7 +17,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from galaxy_zoo.view import Stamp, View
-from pipeline.augment import RandomViews
+from pipeline.augment import Parameters, Positions, RandomViews, warp_matrices
 from pipeline.loader import Backend, Loader
 from pipeline.shards import Samples, open_split
 from pipeline.warp import WarpKernel, reduce_window
@@ -31,8 +31,32 @@ VIEWS = {
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class TurnedViews:
+    """Views of the first samples, one each, turned by given angles; see `pipeline.augment.Views`."""
+
+    view: View
+    angles_deg: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return 1
+
+    def stamp(self, image_px: tuple[int, int]) -> Stamp:
+        """See `Views`."""
+        return self.view.stamp(image_px)
+
+    def parameters(self, stamp: Stamp, epoch: int, positions: Positions) -> list[Parameters]:  # noqa: ARG002
+        """See `Views`; a sample after the last angle is not turned."""
+        given = dict(enumerate(np.radians(self.angles_deg)))
+        angles = np.array([given.get(position, 0.0) for position in positions])
+        plain = np.zeros(len(positions), bool)
+        return [
+            Parameters(warp_matrices(self.view, stamp, angle=angles, zoom=np.ones_like(angles), flip=plain), None)
+        ]
+
+
 def reference(image: NDArray[np.uint8], view: View, warp: NDArray[np.float32]) -> Floats:
-    """The view of a whole image, each pixel the mean of 8 x 8 bilinear samples.
+    """Return the view of a whole image, each pixel the mean of 8 x 8 bilinear samples.
 
     Args:
         warp: from view to image coordinates, shape (2, 3).
@@ -47,14 +71,14 @@ def reference(image: NDArray[np.uint8], view: View, warp: NDArray[np.float32]) -
 
 
 def references(images: list[NDArray[np.uint8]], view: View) -> Floats:
-    """The references of images for the views that `RandomViews(view, (0,))` draws in epoch 0."""
+    """Return the references for the views that `RandomViews(view, (0,))` draws in epoch 0."""
     whole = Stamp(images[0].shape[:2], images[0].shape[:2])
     (parameters,) = RandomViews(view, (0,)).parameters(whole, 0, range(len(images)))
     return np.stack([reference(i, view, warp) for i, warp in zip(images, parameters.warps, strict=True)])
 
 
 def error_by_oversampling(images: list[NDArray[np.uint8]], view: View, truth: Floats, factor: float) -> float:
-    """The error of the OpenCV kernel with a stamp of another resolution."""
+    """Return the error of the OpenCV kernel with a stamp of `factor` times the view's resolution."""
     stamp = view.stamp((images[0].shape[0], images[0].shape[1]))
     side = min(stamp.window_px[0], round(stamp.window_px[0] * factor * view.size_px / view.crop_px))
     stamp = replace(stamp, size_px=(side, side))
@@ -68,7 +92,7 @@ def error_by_oversampling(images: list[NDArray[np.uint8]], view: View, truth: Fl
 
 
 def error_of(samples: Samples, view: View, truth: Floats, backend: Backend) -> float:
-    """The error of an implementation as it is."""
+    """Return the error of an implementation as it is."""
     views = RandomViews(view, (0,))
     with Loader(samples, views, batch_size=len(truth), shuffle=False, backend=backend) as loader:
         batch = next(iter(loader.epoch(0)))
@@ -76,7 +100,7 @@ def error_of(samples: Samples, view: View, truth: Floats, backend: Backend) -> f
 
 
 def rms(values: Floats) -> float:
-    """The root of the mean square."""
+    """Return the root of the mean square."""
     return float(np.sqrt(np.mean(np.square(values))))
 
 
