@@ -27,7 +27,7 @@ from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.view import Stamp, View
 from pipeline.augment import FixedViews, RandomViews, Views
 from pipeline.cache import Cache, open_set
-from pipeline.loader import Loader
+from pipeline.loader import Loader, Sampling
 from pipeline.shards import Samples, open_split
 from pipeline.warp import reduce_window
 from shard_tool.shards.contact_sheet import Galaxy, draw_sheet
@@ -106,7 +106,7 @@ def gallery_cells(samples: Samples, view: View, choice: Choice) -> list[Galaxy]:
 
 def _draw(samples: Samples, views: Views, choice: Choice) -> tuple[list[str], tuple[Tensor, ...]]:
     """Ids and views of the galaxies chosen; the same galaxies whatever the views."""
-    with Loader(samples, views, batch_size=choice.count, seed=choice.seed) as loader:
+    with Loader(samples, views, Sampling(batch_size=choice.count, seed=choice.seed)) as loader:
         batch = next(iter(loader.epoch(0)))
     return batch.ids.tolist(), batch.views
 

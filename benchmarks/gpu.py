@@ -24,7 +24,7 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, only benchmarks/ is on the path
 
-from benchmarks.measuring import RESULTS, make_shards, provenance, table, to_json, write_json
+from benchmarks.measuring import RESULTS, command_line, make_shards, provenance, table, to_json, write_json
 from galaxy_zoo.console import Command
 
 PARTS = ("decode", "pixels", "stages", "stamps", "train_step", "predict")
@@ -35,11 +35,13 @@ def run_part(name: str, shards: Path, device: str, quick: bool) -> dict[str, Any
     """Run one part; return what is written of it. Whatever goes wrong is in it, with the traceback on stderr."""
     from benchmarks.gpu_parts import PARTS, CheckFailedError  # noqa: PLC0415 - see above
     from benchmarks.throughput import Setup  # noqa: PLC0415
+    from pipeline.device import choose_device  # noqa: PLC0415
 
-    found: dict[str, Any] = {"part": name, "status": "ok", "message": "", "shards": str(shards), "quick": quick}
+    found: dict[str, Any] = {"status": "ok", "message": "", "shards": str(shards), "quick": quick}
     results = []
     try:
-        found |= provenance("benchmarks/gpu.py", device)
+        choose_device(device)
+        found |= provenance(device)
         results = PARTS[name](Setup(shards, device, quick))
     except CheckFailedError as error:
         found |= {"status": "failed", "message": str(error)}
@@ -117,7 +119,8 @@ def main(parts: tuple[str, ...], shards: Path | None, count: int, out: Path, dev
     failed = []
     for name in parts or PARTS:
         click.echo(f"{name} ...", err=True)
-        found = {"part": name} | run_isolated(run_part, name, folder, device, quick, timeout_s=PART_TIMEOUT_S)
+        found = run_isolated(run_part, name, folder, device, quick, timeout_s=PART_TIMEOUT_S)
+        found |= {"part": name, "command": command_line()}
         lines = found.pop("table", "")
         path = out / f"{_file_name(found, device)}-{name}.json"
         write_json(path, found)

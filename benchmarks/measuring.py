@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import write_text
 from galaxy_zoo.manifest import MANIFEST_NAME
@@ -61,7 +62,7 @@ def table(results: Sequence[Result]) -> str:
 
 def describe_machine(device: str = "cpu") -> dict[str, Any]:
     """Return what the numbers depend on beside the software. device: "cpu" or "cuda"."""
-    found: dict[str, Any] = {"cpu": _cpu_name(), "cores": len(os.sched_getaffinity(0))}
+    found: dict[str, Any] = {"cpu": _cpu_name(), "cores": num_cores()}
     found["load"] = round(os.getloadavg()[2], 1)
     if device == "cuda":
         import torch  # noqa: PLC0415 - see above
@@ -81,17 +82,20 @@ def ask_nvidia_smi(field: str) -> str:
     return answer.strip().partition("\n")[0] or "unknown"
 
 
-def provenance(program: str, device: str = "cpu") -> dict[str, Any]:
-    """Return the date, command, machine and versions of a result.
+def command_line() -> str:
+    """Return the command that repeats what this process does."""
+    spec = sys.modules["__main__"].__spec__
+    program = [sys.argv[0]] if spec is None else ["-m", spec.name]
+    return shlex.join(["python", *program, *sys.argv[1:]])
 
-    Args:
-        program: what follows `python` on the command line, without its arguments.
-    """
+
+def provenance(device: str = "cpu") -> dict[str, Any]:
+    """Return the date, command, machine and versions of a result. device: as `describe_machine`."""
     from training.run import current_versions  # noqa: PLC0415 - imports torch
 
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", *program.split(), *sys.argv[1:]]),
+        "command": command_line(),
         "machine": describe_machine(device),
         "versions": dict(current_versions()),
     }

@@ -20,6 +20,7 @@ import click
 
 from benchmarks.measuring import provenance, write_json
 from benchmarks.processes import Timing, timed
+from galaxy_zoo.console import Command
 
 PEERS_SCRIPT = Path(__file__).parent / "pack_peers.py"
 
@@ -56,7 +57,7 @@ def run_all(folder: Path, peers: str, runs: int) -> dict[str, list[Timing]]:
     return results
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(cls=Command, context_settings={"show_default": True})
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--peers", default="", help="Python with the other libraries; without it they are left out.")
 @click.option("--runs", default=3, type=click.IntRange(1), help="Timed runs of each.")
@@ -70,7 +71,7 @@ def main(folder: Path, peers: str, runs: int, out: Path) -> None:
     """
     results = run_all(folder, peers, runs)
     saved = {name: [asdict(timing) for timing in timings] for name, timings in results.items()}
-    write_json(out, provenance("-m benchmarks.pack") | {"runs": saved})
+    write_json(out, provenance() | {"runs": saved})
     decode_s = statistics.median(timing.seconds for timing in results["decode only, all cores"])
     for name, timings in results.items():
         seconds = statistics.median(timing.seconds for timing in timings)

@@ -230,7 +230,7 @@ def main(shards: Path, python: str, only: str, runs: int, cores: int, checked: i
         measure(contenders, rows, runs)
     click.echo(table(rows))
     if out is not None:
-        about = provenance("-m benchmarks.peers") | {"images": len(samples), "runs": runs}
+        about = provenance() | {"images": len(samples), "runs": runs}
         write_json(out, about | {"results": [row.to_dict() for row in rows]})
 
 

@@ -13,7 +13,6 @@ and model. On a CPU they share the cores, so end to end is slower than each of t
 
 import itertools
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from nvidia.dali import Pipeline, fn, types
 from benchmarks.measuring import Result, measured, provenance, table
 from ensemble.recipe import Recipe, load_recipe, recipe_from_table
 from galaxy_zoo.console import Command
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.tree import DecisionTree
 from pipeline.augment import RandomViews
@@ -188,7 +188,7 @@ def running(setup: Setup, graph: Graph, *, on_gpu: bool) -> Iterator[Any]:
     starts = itertools.cycle(range(0, max(1, len(order) - size + 1), size))
     pipeline = Pipeline(
         batch_size=size,
-        num_threads=len(os.sched_getaffinity(0)),
+        num_threads=num_cores(),
         device_id=0 if on_gpu else None,
         prefetch_queue_depth=PREFETCHED_BATCHES,
     )
@@ -269,7 +269,7 @@ def main(shards: Path, recipe_name: str, device: str, quick: bool, as_json: bool
     setup = Setup(shards, choose_device(device).type, quick)
     results = measure(setup, setup.recipe(recipe_name))
     if as_json:
-        about = provenance("-m benchmarks.throughput", setup.device)
+        about = provenance(setup.device)
         stages = {each.name: asdict(each) for each in results}
         click.echo(
             json.dumps({**about, "recipe": recipe_name, "stages": stages, "limit": limit(results)}, indent=1)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.warp_error shards --count 200
 
-Plain rotations by random angles, grey levels 0-255, root of the mean squared error over pixels, channels and
-galaxies. First by the stamp's resolution over that of the view (`galaxy_zoo.view.STAMP_OVERSAMPLING` is chosen
-by it), then for both implementations as they are.
+Rotations by random angles; the root of the mean squared error over pixels, channels and galaxies, in grey levels
+(0-255). The first columns vary the ratio of the stamp's resolution to the view's, which `STAMP_OVERSAMPLING` in
+`galaxy_zoo.view` is chosen by; the last two are both implementations as they are.
 """
 
 from dataclasses import dataclass, replace
@@ -16,9 +16,10 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from galaxy_zoo.console import Command
 from galaxy_zoo.view import Stamp, View
 from pipeline.augment import Parameters, Positions, RandomViews, warp_matrices
-from pipeline.loader import Backend, Loader
+from pipeline.loader import Backend, Decoding, Loader, Sampling
 from pipeline.shards import Samples, open_split
 from pipeline.warp import WarpKernel, reduce_window
 
@@ -94,7 +95,8 @@ def error_by_oversampling(images: list[NDArray[np.uint8]], view: View, truth: Fl
 def error_of(samples: Samples, view: View, truth: Floats, backend: Backend) -> float:
     """Return the error of an implementation as it is."""
     views = RandomViews(view, (0,))
-    with Loader(samples, views, batch_size=len(truth), shuffle=False, backend=backend) as loader:
+    sampling = Sampling(batch_size=len(truth), shuffle=False)
+    with Loader(samples, views, sampling, Decoding(backend=backend)) as loader:
         batch = next(iter(loader.epoch(0)))
     return rms(batch.views[0].permute(0, 2, 3, 1).numpy() - truth)
 
@@ -104,11 +106,16 @@ def rms(values: Floats) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(cls=Command, context_settings={"show_default": True})
 @click.argument("shards", type=click.Path(path_type=Path))
-@click.option("--count", default=200, type=click.IntRange(1), help="Galaxies.")
+@click.option("--count", default=200, type=click.IntRange(1), help="How many galaxies.")
 def main(shards: Path, count: int) -> None:
-    """Print the errors on the first COUNT training galaxies of SHARDS."""
+    """Print the errors on the first training galaxies of SHARDS.
+
+    \b
+    Example:
+      python -m benchmarks.warp_error shards --count 60
+    """
     samples, _ = open_split(shards, "train")
     count = min(count, len(samples))
     images = [simplejpeg.decode_jpeg(jpeg) for jpeg in samples.jpegs(np.arange(count))]

@@ -13,10 +13,10 @@ from pipeline.graph import Feed
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """What goes into one batch.
 
-    decode: places in the batch whose samples have to be decoded, ascending; the store has the others.
+    decode: places in the batch whose samples have to be decoded, ascending; the others are resident.
     """
 
     samples: NDArray[np.int64]
@@ -27,13 +27,13 @@ class Plan:
 class Stream:
     """A DALI pipeline, and the plans of the batches that are under way in it."""
 
-    def __init__(self, build: Callable[[Feed], Any], inputs: Callable[[Plan], list[Any]]) -> None:
+    def __init__(self, build: Callable[[Feed], Any], inputs: Callable[[BatchPlan], list[Any]]) -> None:
         self._inputs = inputs
-        self._plans: Iterator[Plan] = iter(())
-        self.under_way: deque[Plan] = deque()
+        self._plans: Iterator[BatchPlan] = iter(())
+        self.under_way: deque[BatchPlan] = deque()
         self._pipeline: Any = build(self._feed)
 
-    def run(self, plans: Iterator[Plan]) -> Iterator[tuple[Plan, Any]]:
+    def run(self, plans: Iterator[BatchPlan]) -> Iterator[tuple[BatchPlan, Any]]:
         """Each plan with what DALI made of it, None where nothing was to decode.
 
         To be run to the end, before it is run again.

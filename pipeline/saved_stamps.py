@@ -10,7 +10,6 @@ that would be written now; a stamp whose checksum is wrong is decoded again.
 """
 
 import json
-import os
 import shutil
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from nvidia import dali
 from torch import Tensor
 
 from galaxy_zoo.console import progress
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import OutputError
 from galaxy_zoo.files import atomic_write, exclusive
 from galaxy_zoo.view import Stamp
@@ -101,7 +101,7 @@ class SavedStamps:
 
         with (
             progress(total=len(mapped), unit="galaxy", desc="saved stamps", shown=self._speaks) as bar,
-            ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads,
+            ThreadPoolExecutor(num_cores()) as threads,
         ):
             for count in threads.map(check, range(0, len(mapped), STAMPS_AT_ONCE)):
                 bar.update(count)

@@ -25,7 +25,7 @@ SAMPLES_PER_TASK = 8
 FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
-class Job:
+class PendingViews:
     """Views that threads are at work on."""
 
     def __init__(self, tasks: Sequence["Future[None]"], views: tuple[Tensor, ...]) -> None:
@@ -57,7 +57,7 @@ class WarpKernel:
         bounds = np.stack([self._offset, self._gain + self._offset])
         self._bounds = np.tile(bounds, (1, self._size))  # of a row of pixels, for loops without a short inner one
 
-    def start(self, count: int, stamp_of: Callable[[int], Pixels], views: Sequence[Parameters]) -> Job:
+    def start(self, count: int, stamp_of: Callable[[int], Pixels], views: Sequence[Parameters]) -> PendingViews:
         """Begin to make the views of `count` samples; gives at once what will be waited for.
 
         Args:
@@ -85,7 +85,7 @@ class WarpKernel:
 
         chunks = [range(at, min(at + SAMPLES_PER_TASK, count)) for at in range(0, count, SAMPLES_PER_TASK)]
         tensors = (torch.from_numpy(each).view(self._dtype).permute(0, 3, 1, 2) for each in pixels)
-        return Job([self._threads.submit(warp, chunk) for chunk in chunks], tuple(tensors))
+        return PendingViews([self._threads.submit(warp, chunk) for chunk in chunks], tuple(tensors))
 
     def close(self) -> None:
         """End the threads, after what they are at work on."""
