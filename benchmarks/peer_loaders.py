@@ -272,7 +272,7 @@ def ours(work: Work, **options: Any) -> Contender:
     from pipeline.loader import Decoding, Loader, Sampling  # noqa: PLC0415
     from pipeline.shards import open_split  # noqa: PLC0415
 
-    view = View(CROP_PX, SIZE_PX, rotation_deg=180, flip=True, mean=MEAN, std=STD)
+    view = View(crop_px=CROP_PX, size_px=SIZE_PX, rotation_deg=180, flip=True, mean=MEAN, std=STD)
     samples, _ = open_split(work.shards, "train")
     decoding = Decoding(num_threads=work.threads, **options)
     loader = Loader(samples, RandomViews(view, (0,)), Sampling(batch_size=BATCH_SIZE), decoding)

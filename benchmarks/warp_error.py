@@ -26,7 +26,9 @@ from pipeline.warp import WarpKernel, reduce_window
 SUPERSAMPLING = 8
 OVERSAMPLINGS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
 VIEWS = {
-    f"crop {crop} to {size}": View(crop, size, rotation_deg=180, mean=(0, 0, 0), std=(1 / 255,) * 3)
+    f"crop {crop} to {size}": View(
+        crop_px=crop, size_px=size, rotation_deg=180, mean=(0, 0, 0), std=(1 / 255,) * 3
+    )
     for crop, size in ((256, 128), (212, 96), (250, 70), (224, 64))
 }
 Floats = NDArray[np.float64]

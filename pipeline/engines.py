@@ -20,7 +20,11 @@ from pipeline.warp import PendingViews, Pixels, WarpKernel, reduce_window
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a loader's engine works on, and with what. dtype: of the views."""
+    """What an engine makes, of what and where.
+
+    batch_size: the most samples of a batch on this rank.
+    dtype: of the views.
+    """
 
     views: Views
     stamp: Stamp
@@ -36,7 +40,7 @@ class Work:
 
     @property
     def pipeline_options(self) -> dict[str, Any]:
-        """What every DALI pipeline is given."""
+        """Return the arguments that every DALI pipeline takes."""
         return {
             "batch_size": self.batch_size,
             "num_threads": self.num_threads,
@@ -49,16 +53,16 @@ class Engine(Protocol):
     """Makes views of what DALI decodes."""
 
     def build(self, feed: Feed) -> Any:
-        """A DALI pipeline that is fed with `inputs`."""
+        """Return a DALI pipeline; `feed` gives it the `inputs` of one batch after the other."""
 
     def inputs(self, plan: BatchPlan, jpegs: list[Bytes]) -> list[Any]:
-        """What the pipeline is fed for a batch; `jpegs` are those of the plan's samples to decode."""
+        """Return what the pipeline is fed for a batch; `jpegs` are those the plan has to decode."""
 
     def start(self, plan: BatchPlan, outputs: Any) -> PendingViews:
-        """Begin to make the views of a batch, from what the pipeline gave (None where nothing was to decode)."""
+        """Begin to make the views of a batch from the outputs of the pipeline, None if there was nothing to decode."""
 
     def close(self) -> None:
-        """End what the engine has started."""
+        """End the threads of the engine, and let go of DALI's memory."""
 
 
 class GraphEngine:
@@ -173,7 +177,7 @@ class TritonEngine:
         return PendingViews([], views)
 
     def _keep(self, decoded: Tensor) -> None:
-        """Keep DALI's memory from being used again before the GPU has read it; of a few batches, then wait."""
+        """Keep DALI from reusing its memory before the GPU has read it: hold a few batches, wait for the oldest."""
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         self._in_use.append((event, decoded))
@@ -181,13 +185,13 @@ class TritonEngine:
             self._release()
 
     def _release(self) -> None:
-        """Wait for the GPU to have read the oldest batch, only then let go of it."""
+        """Wait until the GPU has read the oldest batch, then let go of it."""
         event, _ = self._in_use[0]
         event.synchronize()
         self._in_use.popleft()
 
     def _places(self, rows: Tensor, plan: BatchPlan) -> Tensor:
-        """Of the rows those that were decoded, as an index."""
+        """Return the rows of the samples that were decoded, as an index."""
         if len(plan.decode) == len(rows):
             return rows.long()
         return rows[torch.from_numpy(plan.decode).to(rows.device)].long()
@@ -199,12 +203,12 @@ class TritonEngine:
 
 
 def _tensor(output: Any) -> Tensor:
-    """An output of DALI, all of one shape, as a tensor in the same memory."""
+    """Return an output of DALI, all of one shape, as a tensor in the same memory."""
     return torch.utils.dlpack.from_dlpack(output.as_tensor())
 
 
 def _graph_inputs(view: Parameters) -> list[NDArray[np.float32]]:
-    """A view's parameters as inputs of `graph.view_graph`."""
+    """Return the parameters of a view as inputs of `graph.view_graph`."""
     if view.colours is None:
         return [view.warps]
     return [view.warps, np.ascontiguousarray(view.colours[:, :, :3]), 255 * view.colours[:, :, 3]]

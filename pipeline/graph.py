@@ -9,7 +9,7 @@ from nvidia.dali import fn, math, pipeline_def, types
 from galaxy_zoo.view import Stamp, View
 
 Feed = Callable[[], Any]
-"""Gives the inputs of the next batch, one list or array an input; raises StopIteration at the end."""
+"""Returns the inputs of the next batch, a list or an array each; raises StopIteration at the end."""
 
 PREFETCHED_BATCHES = 2
 

@@ -165,22 +165,22 @@ class Loader:
         self._idle: Stream | None = None
 
     def __len__(self) -> int:
-        """Steps of an epoch, the same on every rank."""
+        """Return the number of steps of an epoch, the same on every rank."""
         return num_steps(len(self._order), self._batch_size)
 
     @property
     def num_samples(self) -> int:
-        """Samples of an epoch over all ranks."""
+        """Return the number of samples of an epoch over all ranks."""
         return len(self._order)
 
     def epoch(self, epoch: int, *, start: int = 0, seen: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `start` on; the last one may be short. On some ranks some may be empty.
+        """Yield the batches of an epoch from step `start` on; the last may be short, and on some ranks empty.
 
-        Leaving it half-way is fine.
+        The caller may leave it half-way.
 
         Args:
-            seen: how many samples of the epoch, over all ranks, were met before, by loaders of any number of ranks
-                and any batch size: the batches are made of those that are left, and step 0 is the first of them.
+            seen: how many samples of the epoch all ranks have met before, with any number of ranks and any batch
+                size. The batches are made of the samples that are left; step 0 is the first of these batches.
 
         Raises:
             ShardError: an image does not decode; names shard, sample and offset.
@@ -190,7 +190,7 @@ class Loader:
             self._after_filling(self._resident)
 
     def close(self) -> None:
-        """End the threads and free the buffers. The loader cannot be used afterwards."""
+        """End the threads and free the buffers; the loader cannot be used afterwards."""
         self._end_idle()
         self._engine.close()
         if self._resident is not None:
@@ -205,7 +205,7 @@ class Loader:
         self.close()
 
     def _plans(self, epoch: int, start: int) -> Iterator[BatchPlan]:
-        """The plans of the batches from position `start` of an epoch on."""
+        """Yield the plans of the batches from position `start` of an epoch on."""
         take, count = self._order.epoch(epoch), len(self._order)
         for first in range(start, count, self._batch_size):
             positions, samples = take(range(first, min(first + self._batch_size, count)))
@@ -214,32 +214,32 @@ class Loader:
             yield BatchPlan(samples, self._frame(views, samples), decode)
 
     def _one_ahead(self, plans: Iterator[BatchPlan]) -> Iterator[Batch]:
-        """The batches of plans; while one is in use, the views of the next are being made."""
+        """Yield the batches of plans; the views of the next are made while one is in use."""
         earlier: tuple[BatchPlan, PendingViews | None] | None = None
         for plan, outputs in self._decoded(plans):
-            job = self._engine.start(plan, outputs) if len(plan.samples) else None
+            pending = self._engine.start(plan, outputs) if len(plan.samples) else None
             if earlier is not None:
                 yield self._batch(*earlier)
-            earlier = plan, job
+            earlier = plan, pending
         if earlier is not None:
             yield self._batch(*earlier)
 
     def _decoded(self, plans: Iterator[BatchPlan]) -> Iterator[tuple[BatchPlan, Any]]:
-        """Each plan with what DALI decoded for it, None where nothing was to decode."""
+        """Yield each plan with what DALI decoded for it, None if there was nothing to decode."""
         if self._resident is not None and self._resident.is_full:
             yield from ((plan, None) for plan in plans)
             return
         stream, self._idle = self._idle or Stream(self._engine.build, self._inputs), None
         try:
             yield from stream.run(plans)
-            if self._idle is None:  # another epoch under way may have come to its end before
+            if self._idle is None:  # another epoch under way may have ended before
                 self._idle = stream
         except RuntimeError as error:
             if (broken := self._find_broken(stream.under_way)) is None:
                 raise
             raise broken from error
         finally:
-            if self._idle is not stream:  # an epoch that is left half-way has batches under way in its stream
+            if self._idle is not stream:  # left half-way: there are batches under way in the stream
                 stream.close()
 
     def _inputs(self, plan: BatchPlan) -> list[Any]:
@@ -248,10 +248,10 @@ class Loader:
     def _jpegs(self, plan: BatchPlan) -> list[Bytes]:
         return self._samples.jpegs(plan.samples[plan.decode])
 
-    def _batch(self, plan: BatchPlan, job: PendingViews | None) -> Batch:
-        if job is None:
+    def _batch(self, plan: BatchPlan, pending: PendingViews | None) -> Batch:
+        if pending is None:
             return self._empty_batch()
-        views = _stack_turns(job.result(), self._num_turns)
+        views = _stack_turns(pending.result(), self._num_turns)
         if self._resident is not None:
             self._resident.note_progress()
         votes = torch.from_numpy(self._samples.votes[plan.samples])
@@ -260,7 +260,7 @@ class Loader:
         return Batch(views, votes, self._samples.keys[plan.samples])
 
     def _after_filling(self, resident: ResidentStamps) -> None:
-        """At the end of an epoch: once all stamps are there, save them and give up DALI's threads and buffers."""
+        """After an epoch, if all stamps are there: save them, and end DALI's threads."""
         if resident.is_full and not self._is_saved:
             self._is_saved = True
             self._end_idle()
@@ -272,7 +272,7 @@ class Loader:
             self._idle = None
 
     def _empty_batch(self) -> Batch:
-        """What a rank gets of a batch in which nothing is its own."""
+        """Return the batch of a rank that has no sample in it."""
         size = self._views.view.size_px
         images = (torch.empty(0, 3, size, size, dtype=self._work.dtype, device=self._work.device),)
         votes = torch.from_numpy(self._samples.votes[:0]).to(self._work.device)
@@ -295,7 +295,7 @@ class Loader:
 
 def _make_engine(backend: Backend, work: Work, resident: ResidentStamps | None) -> Engine:
     if backend == "auto":
-        needs_kernel = resident is not None or work.dtype == torch.bfloat16  # which DALI does not normalise to
+        needs_kernel = resident is not None or work.dtype == torch.bfloat16  # DALI cannot normalise to bfloat16
         backend = ("triton" if needs_kernel else "dali") if work.on_gpu else "opencv"
     if backend == "dali":
         return GraphEngine(work)
@@ -303,7 +303,7 @@ def _make_engine(backend: Backend, work: Work, resident: ResidentStamps | None) 
 
 
 def _stack_turns(images: tuple[Tensor, ...], num_turns: int) -> tuple[Tensor, ...]:
-    """The turns of each view as one tensor of shape (batch, turns, 3, size, size); a single one stays as it is."""
+    """Stack the turns of each view, shape (batch, turns, 3, size, size); a view without turns stays as it is."""
     if num_turns == 1:
         return images
     starts = range(0, len(images), num_turns)

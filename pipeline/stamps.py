@@ -52,9 +52,9 @@ STREAM = StampPolicy("stream")
 
 
 class ResidentStamps:
-    """The stamps of samples, by their number.
+    """The stamps of samples, by number.
 
-    pixels: uint8, shape (samples, height, width, 3), on the device. On a CPU the memory is taken as it fills.
+    pixels: uint8, shape (samples, height, width, 3), on the device. A CPU takes the memory as stamps come in.
     """
 
     _hosts: ClassVar["WeakSet[ResidentStamps]"] = WeakSet()
@@ -75,7 +75,7 @@ class ResidentStamps:
 
     @property
     def unfilled_bytes(self) -> int:
-        """How much memory is promised and not taken yet."""
+        """Return how much memory these stamps have yet to take."""
         return int((~self._has).sum()) * self.pixels[:1].numel() if self._fills else 0
 
     @classmethod
@@ -84,29 +84,29 @@ class ResidentStamps:
         return sum(each.unfilled_bytes for each in cls._hosts)
 
     def missing(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The places in `samples` of those that are not there."""
+        """Return the places in `samples` whose stamps are not there."""
         return np.flatnonzero(~self._has[samples])
 
     def stamp(self, sample: int) -> Pixels:
-        """A stamp in host memory; to be left as it is."""
+        """Return a read-only stamp in host memory, uint8, shape (height, width, 3)."""
         stamp: Pixels = self._host[sample]
         return stamp
 
     def put(self, sample: int, stamp: Pixels) -> None:
-        """Keep a stamp in host memory. Threads may do so at once."""
+        """Keep a stamp in host memory. Several threads may do so at once."""
         if self._fills:
             self._host[sample] = stamp
             self._has[sample] = True
 
     def put_all(self, samples: NDArray[np.int64], rows: Tensor, stamps: Tensor) -> None:
-        """Keep stamps that are on the device, with their numbers, which are also given on the device as `rows`."""
+        """Keep stamps that are on the device. `rows` are the numbers of the samples, on the device too."""
         self.pixels.index_copy_(0, rows, stamps)
         self._has[samples] = True
 
     def note_progress(self) -> None:
         """Show how many stamps are there; on a CPU stop keeping more before memory runs out.
 
-        What is there stays in use then, and the rest is decoded whenever it is needed.
+        Stamps that are there then stay in use; the rest is decoded whenever it is needed.
         """
         if not self._fills:
             return
@@ -139,9 +139,9 @@ class Opener:
     """Opens the resident stamps of a loader as a policy says, and saves them.
 
     Args:
-        world_size: of the ranks that read a set of samples; on a CPU they share its memory. Rank 0 alone says what it
-            does, and saves.
-        has_own: these samples are this rank's alone, so each saves what it has.
+        world_size: of the ranks that read these samples; on a CPU they share its memory. Only rank 0 reports
+            and saves.
+        has_own: whether the samples are this rank's alone; then each rank saves its own.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Opener:
 
     @property
     def num_bytes(self) -> int:
-        """What all stamps take."""
+        """Return how many bytes all stamps take."""
         return int(np.prod(self._shape))
 
     def open(self) -> ResidentStamps | None:
@@ -197,7 +197,7 @@ class Opener:
         return ResidentStamps(pixels, intact, shows_progress=self._is_first)
 
     def _allocate(self) -> Tensor | None:
-        """Memory for all stamps, None where they are to be streamed; says which."""
+        """Return memory for all stamps, None where they are to be streamed; say which."""
         free = free_bytes(self._device)
         if self._device.type == "cpu":
             free = (free - ResidentStamps.promised_bytes()) // self._ranks

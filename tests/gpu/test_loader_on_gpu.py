@@ -199,7 +199,7 @@ def test_the_compiled_kernel_gives_the_pixels_of_opencv_also_beyond_the_stamp(dt
     stamps = torch.randint(0, 256, (9, 60, 52, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     rows = np.array([3, 1, 8, 0, 5, 5])
     for colours in ({}, COLOURS):
-        view = View(90, 19, 180, (0.8, 1.2), shift_px=9, shear_deg=5, flip=True, **colours)
+        view = replace(VIEW, crop_px=90, size_px=19, zoom=(0.8, 1.2), shift_px=9, shear_deg=5, **colours)
         parameters = RandomViews(view, (1, 2)).parameters(stamp, 0, range(len(rows)))
         on_cpu = WarpKernel(view, num_threads=1)
         expected = on_cpu.start(len(rows), lambda place: stamps.numpy()[rows[place]], parameters).result()

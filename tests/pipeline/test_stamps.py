@@ -296,7 +296,7 @@ def test_a_truncated_file_is_made_again(
     whole = saved_file(folder).read_bytes()
     saved_file(folder).write_bytes(whole[:size])
     assert_same(epochs_of(samples, stamps=saving(folder)), expected)
-    assert "the stamps are made again" in capsys.readouterr().err
+    assert "the stamps are decoded again" in capsys.readouterr().err
     assert saved_file(folder).read_bytes() == whole
 
 

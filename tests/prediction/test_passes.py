@@ -95,10 +95,10 @@ def test_a_table_that_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("network", "features"),
     [
-        (Cnn((4,), (3,), hidden=(6,)), 6),
-        (Cnn((4,), (3,), features="mean"), 4),
-        (Timm("resnet18", pretrained=False), 512),
-        (Timm("mobilenetv3_small_050", pretrained=False), 1024),
+        (Cnn(channels=(4,), kernels=(3,), hidden=(6,)), 6),
+        (Cnn(channels=(4,), kernels=(3,), features="mean"), 4),
+        (Timm(model="resnet18", pretrained=False), 512),
+        (Timm(model="mobilenetv3_small_050", pretrained=False), 1024),
     ],
 )
 def test_an_embedding_is_what_the_last_layer_gets(network: Cnn | Timm, features: int) -> None:

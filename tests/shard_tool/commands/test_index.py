@@ -241,7 +241,7 @@ def test_what_is_no_folder_of_tars_is_refused(tmp_path: Path, packed: Path) -> N
 def test_an_index_that_is_there_is_kept_unless_overwriting_is_asked_for(foreign: Path) -> None:
     (foreign / "galaxies-001.idx").write_text("mine")
     result = run("index", foreign, "--workers", 1)
-    assert (result.exit_code, "galaxies-001.idx: is there already; pass --overwrite" in result.stderr) == (1, True)
+    assert (result.exit_code, "galaxies-001.idx: exists already; pass --overwrite" in result.stderr) == (1, True)
     assert (foreign / "galaxies-001.idx").read_text() == "mine"
     assert run("index", foreign, "--overwrite", "--workers", 1).exit_code == 0
     (foreign / "manifest.json").write_text("{")
