@@ -101,7 +101,7 @@ def stamps(setup: Setup) -> list[Result]:
     """Seconds to fill the stamps, then views per second from them, beside the Triton kernel alone."""
     samples, results = setup.samples(), list[Result]()
     for size, batch_size in sorted(STAMPS)[:1] if setup.quick else sorted(STAMPS):
-        view = View(256, throughput.QUICK_PX if setup.quick else size, rotation_deg=180, flip=True)
+        view = View(crop_px=256, size_px=throughput.QUICK_PX if setup.quick else size, rotation_deg=180, flip=True)
         what = f"{size} px, batches of {batch_size}"
         sampling = Sampling(batch_size=setup.batch_size if setup.quick else batch_size)
         decoding = Decoding(device=setup.device, stamps=RESIDENT)
@@ -201,7 +201,7 @@ def check_levels(mean: float, results: list[Result]) -> None:
 
 def check_same_views(setup: Setup, results: list[Result]) -> None:
     """Raise CheckFailedError where a view of a kept stamp is not the one a warp kernel makes of a streamed one."""
-    views = RandomViews(View(256, throughput.QUICK_PX, rotation_deg=180, flip=True), (0,))
+    views = RandomViews(View(crop_px=256, size_px=throughput.QUICK_PX, rotation_deg=180, flip=True), (0,))
     streamed = Decoding(device=setup.device, backend="triton" if setup.on_gpu else "opencv")
     images = []
     for decoding in (streamed, replace(streamed, stamps=RESIDENT)):
