@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
+from galaxy_zoo.cores import num_cores
 from shard_tool.commands.info import describe
 from shard_tool.commands.options import SourceOptions, echo_first, resumable, source_options
 from shard_tool.shards.journal import REJECTED_NAME
-from shard_tool.shards.parallel import num_cores, prepare_workers
+from shard_tool.shards.parallel import prepare_workers
 
 if TYPE_CHECKING:  # it imports OpenCV, which --help does without
     from shard_tool.shards.appending import Appended
@@ -63,7 +64,7 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
         click.echo(f"{out}: finished already, nothing to do", err=True)
         return
     _echo(appended)
-    if (num_rejected := len(appended.plan.rejected)) > about.allow_rejects:
+    if (num_rejected := len(appended.rejected)) > about.allow_rejects:
         raise click.ClickException(
             f"{num_rejected} rejected, {about.allow_rejects} allowed; the others are appended. Fix what "
             f"{out / REJECTED_NAME} lists and append it."
@@ -71,7 +72,7 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
 
 
 def _echo(appended: "Appended") -> None:
-    draft, rejected = appended.plan.draft, appended.plan.rejected
+    draft, rejected = appended.plan.draft, appended.rejected
     lines = chain(
         (f"ignored: {name}: {why}" for name, why in draft.ignored()),
         (f"rejected: {each.split} {each.id} ({each.file}): {each.reason}" for each in rejected),
