@@ -5,6 +5,8 @@ from typing import NamedTuple
 from galaxy_zoo.errors import ImageError
 
 START = b"\xff\xd8"
+FILL = 0xFF
+"""Begins a marker; more of them may come before it."""
 START_OF_SCAN = 0xDA
 FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 """Markers of a frame that libjpeg decodes: baseline, extended and progressive, all Huffman-coded."""
@@ -34,7 +36,10 @@ def read_jpeg_header(data: bytes | memoryview) -> JpegHeader:
     frame, at, end = None, 2, len(data) - 3
     while at < end:
         marker = data[at + 1]
-        if data[at] != 0xFF or marker not in SEGMENTS:
+        if data[at] == marker == FILL:
+            at += 1
+            continue
+        if data[at] != FILL or marker not in SEGMENTS:
             raise ImageError(f"damaged JPEG: no marker of a segment at byte {at} of its header")
         length = data[at + 2] << 8 | data[at + 3]
         if marker == START_OF_SCAN:

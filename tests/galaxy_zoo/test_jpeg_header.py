@@ -45,7 +45,13 @@ def test_what_is_no_jpeg_is_called_so(data: bytes, reason: str) -> None:
         read_jpeg_header(data)
 
 
-@pytest.mark.parametrize("marker", [b"\xff\xd0", b"\xff\x01", b"\xff\xff", b"\xff\xc3\x00\x08", b"\x00\x00"])
+def test_markers_may_be_filled_up() -> None:
+    data = encoded()
+    header = read_jpeg_header(data[:2] + b"\xff\xff" + data[2:])
+    assert header == read_jpeg_header(data)._replace(end=header.end)
+
+
+@pytest.mark.parametrize("marker", [b"\xff\xd0", b"\xff\x01", b"\xff\xc3\x00\x08", b"\x00\x00"])
 def test_a_marker_that_decoders_take_differently_is_damage(marker: bytes) -> None:
     data = encoded()
     with pytest.raises(ImageError, match="no marker of a segment at byte 2 "):
