@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 
 from evaluation.evidence import Evidence
 from evaluation.section import Fragment, Section
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import Floats, mean_votes, parent_votes
+from pipeline.proof import decode
 from pipeline.shards import Samples
 
 PICTURE_PX = 160
@@ -168,8 +168,7 @@ def draw(galaxies: Samples, positions: list[int], crop: float, side_px: int) -> 
     """Pictures of the middle `crop` pixels of galaxies, as data URIs."""
     pictures = []
     for at in positions:
-        [jpeg] = galaxies.jpegs(np.array([at]))
-        pixels = simplejpeg.decode_jpeg(jpeg)
+        pixels = decode(galaxies, at)
         height, width = pixels.shape[:2]
         side = min(round(crop), height, width)
         top, left = (height - side) // 2, (width - side) // 2

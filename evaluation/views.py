@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from galaxy_zoo.view import Stamp, View
 from pipeline.augment import FixedViews, RandomViews, Views
 from pipeline.cache import Cache, open_set
 from pipeline.loader import Loader, Sampling
+from pipeline.proof import decode
 from pipeline.shards import Samples, open_split
 from pipeline.warp import reduce_window, rgb_pixels
 from shard_tool.shards.contact_sheet import Cell, draw_sheet
@@ -146,8 +146,7 @@ def _draw(samples: Samples, views: Views, choice: Choice) -> tuple[list[str], tu
 
 def _source(samples: Samples, sample_id: str) -> Pixels:
     [position] = np.flatnonzero(samples.keys == sample_id)
-    pixels: Pixels = simplejpeg.decode_jpeg(samples.jpegs(np.array([position]))[0], strict=True)
-    return pixels
+    return decode(samples, int(position))
 
 
 def _stamp(source: Pixels, stamp: Stamp) -> Pixels:

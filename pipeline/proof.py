@@ -39,13 +39,27 @@ def check_headers(samples: Samples, numbers: NDArray[np.int64], jpegs: Sequence[
         proven = jpeg[: header.end].tobytes()
 
 
+def decode(samples: Samples, number: int) -> NDArray[np.uint8]:
+    """Decode a whole image with libjpeg, uint8, shape (height, width, 3).
+
+    Raises:
+        ShardError: it is damaged, anywhere.
+    """
+    jpegs = samples.jpegs(np.array([number]))
+    check_headers(samples, np.array([number]), jpegs)
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(jpegs[0], strict=True), np.uint8)
+    except ValueError as error:
+        raise _damaged(samples, number, f"does not decode: {error}") from error
+
+
 def find_damaged(samples: Samples, numbers: Iterable[int]) -> ShardError | None:
     """Return the error of the first of these samples that does not decode, None if all do."""
     for number in numbers:
         try:
-            simplejpeg.decode_jpeg(samples.jpegs(np.array([number]))[0], strict=True)
-        except ValueError as error:
-            return _damaged(samples, number, f"does not decode: {error}")
+            decode(samples, number)
+        except ShardError as error:
+            return error
     return None
 
 

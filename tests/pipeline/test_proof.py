@@ -16,10 +16,10 @@ from galaxy_zoo.errors import ShardError
 from galaxy_zoo.view import View
 from pipeline.augment import FixedViews
 from pipeline.loader import Decoding, Loader, Sampling
-from pipeline.proof import check_headers, find_damaged
+from pipeline.proof import check_headers, decode, find_damaged
 from pipeline.shards import open_split
 
-NUM_DAMAGES = 100
+NUM_DAMAGES = 60
 
 
 @dataclass
@@ -70,7 +70,10 @@ def test_damage_behind_the_header_is_found_by_decoding() -> None:
     images = Images(cut(jpeg()))
     check_headers(images, np.array([4]), images.jpegs(np.array([4])))
     assert str(find_damaged(images, [4])).startswith("shard.tar: sample 4 does not decode: ")
+    with pytest.raises(ShardError, match="sample 4 does not decode"):
+        decode(images, 4)
     assert find_damaged(Images(jpeg()), [4]) is None
+    assert decode(Images(jpeg()), 4).shape == (96, 96, 3)
 
 
 def damage(data: bytearray, rng: np.random.Generator) -> None:
@@ -115,7 +118,7 @@ def test_no_damaged_header_ends_the_process(shards: Path) -> None:
         [sys.executable, __file__, shards], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert NUM_DAMAGES / 3 < int(done.stdout) < NUM_DAMAGES
+    assert NUM_DAMAGES / 5 < int(done.stdout) < NUM_DAMAGES
 
 
 if __name__ == "__main__":
