@@ -136,7 +136,7 @@ def make_plan(options: PackOptions) -> Plan:
         "number of shards": str(sum(cut.num_shards for cut in cuts)),
         "images": images,
         "votes": votes,
-        "size and quality of images": str(encodes),
+        "size and quality of images": str(options.encoding.to_dict()),
     }
     return Plan(options.tree, image_px, draft, cuts, identity, options.encoding, encodes, options.decode, whole)
 
@@ -198,7 +198,7 @@ def _try_to_measure(file: StoredFile) -> Size | None:
     if isinstance(file, StoredRow):
         return file.image_px
     try:
-        return size_of(file.name, file.read())
+        return size_of(file.read())
     except ImageError:  # it will be rejected when its turn comes
         return None
 
