@@ -25,7 +25,8 @@ from benchmarks.accuracy import RESULTS, machine
 from benchmarks.gpu_isolation import run_isolated
 from benchmarks.gpu_setup import Setup, make_shards
 from benchmarks.gpu_training import new_member
-from ensemble.recipe import Recipe, known_recipes
+from ensemble.recipe import Recipe
+from ensemble.recipe_files import known_recipes
 from galaxy_zoo.console import Command
 from galaxy_zoo.files import write_text
 from galaxy_zoo.manifest import read_manifest

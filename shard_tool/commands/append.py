@@ -64,7 +64,7 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
         click.echo(f"{out}: finished already, nothing to do", err=True)
         return
     _echo(appended)
-    if (num_rejected := len(appended.plan.rejected)) > about.allow_rejects:
+    if (num_rejected := len(appended.rejected)) > about.allow_rejects:
         raise click.ClickException(
             f"{num_rejected} rejected, {about.allow_rejects} allowed; the others are appended. Fix what "
             f"{out / REJECTED_NAME} lists and append it."
@@ -72,7 +72,7 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
 
 
 def _echo(appended: "Appended") -> None:
-    draft, rejected = appended.plan.draft, appended.plan.rejected
+    draft, rejected = appended.plan.draft, appended.rejected
     lines = chain(
         (f"ignored: {name}: {why}" for name, why in draft.ignored()),
         (f"rejected: {each.split} {each.id} ({each.file}): {each.reason}" for each in rejected),

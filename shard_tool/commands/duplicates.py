@@ -15,7 +15,7 @@ from galaxy_zoo.manifest import Manifest, Shard, read_manifest
 from shard_tool.commands.options import workers_option
 from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.shards.reader import image_of, proven_index, read_component
-from shard_tool.source.scratch import open_spill, rows, to_bytes, to_text
+from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
 
 DIGEST_BYTES = 16
 
@@ -73,7 +73,7 @@ def find_duplicates(folder: Path, manifest: Manifest, *, workers: int) -> Iterat
     tasks = [DigestTask(folder, split, shard) for split, shards in manifest.splits.items() for shard in shards]
     total = sum(task.shard.samples for task in tasks)
     order = {task.shard.name: number for number, task in enumerate(tasks)}
-    database = open_spill("image (digest BLOB, shard INTEGER, place INTEGER, id BLOB)")
+    database = open_scratch("image (digest BLOB, shard INTEGER, place INTEGER, id BLOB)")
     for each in run_tasks(digest_shard, tasks, workers=workers, total=total, description="duplicates"):
         number = order[each.task.shard.name]
         images = enumerate(zip(each.digests, each.ids, strict=True))

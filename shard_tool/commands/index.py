@@ -29,7 +29,7 @@ from shard_tool.shards.reader import decode_votes, image_of, read_component, vot
 from shard_tool.shards.repeated_ids import SeenIds
 from shard_tool.shards.statistics import add_all, add_up_votes, channel_moments, no_statistics, vote_means
 from shard_tool.shards.tar_walk import Walk, walk_tar
-from shard_tool.source.scratch import open_spill, rows
+from shard_tool.source.scratch import open_scratch, rows
 
 if TYPE_CHECKING:  # it imports OpenCV, which --help does without
     from shard_tool.shards.packer import ChannelSums
@@ -141,7 +141,7 @@ def index_folder(
         for tar in tars
     ]
     seen, shards = SeenIds(), []
-    indexes = open_spill("text (shard TEXT PRIMARY KEY, text TEXT)")
+    indexes = open_scratch("text (shard TEXT PRIMARY KEY, text TEXT)")
     for each in run_tasks(index_tar, tasks, workers=workers, total=0, description="index"):
         seen.add(each.split, each.shard.name, each.ids)
         indexes.execute("INSERT INTO text VALUES (?, ?)", (each.shard.name, each.index))

@@ -20,7 +20,7 @@ from shard_tool.images.jpeg import decode_strictly
 from shard_tool.images.sizes import Size
 from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.shards.reader import image_of, proven_index, read_component
-from shard_tool.source.scratch import open_spill, rows, to_bytes, to_text
+from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def measure_folder(folder: Path, manifest: Manifest, *, workers: int, overwrite:
         for number, shard in enumerate(shards)
     ]
     total = sum(shard.samples for shard in shards)
-    database = open_spill("galaxy (shard INTEGER, place INTEGER, id BLOB, x REAL, y REAL, radius REAL)")
+    database = open_scratch("galaxy (shard INTEGER, place INTEGER, id BLOB, x REAL, y REAL, radius REAL)")
     for each in run_tasks(measure_shard, tasks, workers=workers, total=total, description="objects"):
         pairs = enumerate(zip(each.ids, each.found, strict=True))
         values = ((each.number, place, to_bytes(i), *(galaxy or (None,) * 3)) for place, (i, galaxy) in pairs)

@@ -23,7 +23,7 @@ from galaxy_zoo.tree import DecisionTree
 from shard_tool.commands.options import workers_option
 from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.shards.reader import read_shard
-from shard_tool.source.scratch import open_spill, rows, to_bytes, to_text
+from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
 
 KAGGLES_NAMES = {"train": "training"}
 """Kaggle's name of a split where it is not our own: `images_training_rev1`."""
@@ -153,7 +153,7 @@ class UnpackedRows:
     """The ids that were unpacked, their shards and their votes, kept on the disk."""
 
     def __init__(self) -> None:
-        self._database = open_spill(
+        self._database = open_scratch(
             "row (split TEXT, shard TEXT, place INTEGER, id BLOB, number BLOB, votes TEXT)"
         )
 

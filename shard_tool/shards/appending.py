@@ -8,13 +8,13 @@ for everyone who reads it, whatever happens.
 import csv
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
-from galaxy_zoo.errors import LabelError, OutputError, ShardError, SourceError
+from galaxy_zoo.errors import OutputError, ShardError, SourceError
 from galaxy_zoo.index import index_path, key_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
 from galaxy_zoo.remote import AnyPath
@@ -26,10 +26,9 @@ from shard_tool.shards.journal import JOURNAL_NAME, PLAN_NAME, REJECTED_NAME, Jo
 from shard_tool.shards.packing import OutOptions, by_split, stated_encoding, write_rejects, write_shards
 from shard_tool.shards.reader import proven_index
 from shard_tool.shards.statistics import add, add_all, channel_moments, of_manifest, vote_means, without_pixels
-from shard_tool.source.draft import SPLITS
 from shard_tool.source.options import CatalogueOptions, PackOptions
-from shard_tool.source.plan import Plan, make_plan
-from shard_tool.source.samples import Rejected
+from shard_tool.source.plan import PackPlan, make_plan
+from shard_tool.source.samples import SPLITS, Rejected, Rejects
 
 STAGING_NAME = ".append"
 
@@ -48,13 +47,14 @@ class NewGalaxies:
     decode: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Appended:
-    """The manifest after an append, and the plan of the new galaxies with what was rejected and ignored."""
+    """A finished append, the plan of the new galaxies, and what of them was rejected."""
 
     manifest: Manifest
     num_added: int
-    plan: Plan
+    plan: PackPlan
+    rejected: Rejects
 
 
 def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
@@ -82,15 +82,18 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
             raise OutputError(f"{folder}: another append has ended there meanwhile; run the command again")
         _take_back(folder, plan, manifest)
         journal.begin({**plan.identity, "the shards in OUT": manifest.set_sha256}, resume=out.resume)
-        shards = write_shards(plan, replace(out, folder=staging))
+        shards, rejected = write_shards(plan, replace(out, folder=staging))
         if _is_empty(manifest, plan, shards):
             shutil.rmtree(staging)
-            raise SourceError(
-                f"{new.source}: every image was rejected; the first: {plan.rejected.first(1)[0].reason}"
-            )
-        merged = _merge(manifest, staging, plan, shards)
-        _commit(folder, merged, plan, num_known=manifest.rejected)
-    return Appended(merged, sum(packed.shard.samples for packed in shards), plan)
+            raise SourceError(f"{new.source}: every image was rejected; the first: {rejected.first(1)[0].reason}")
+        merged = _merge(manifest, staging, plan, shards, num_rejected=len(rejected))
+        _commit(folder, merged, plan, chain(_known_rejects(folder, manifest.rejected), rejected))
+    return Appended(
+        manifest=merged,
+        num_added=sum(packed.shard.samples for packed in shards),
+        plan=plan,
+        rejected=rejected,
+    )
 
 
 def _clear_committed(staging: Path, manifest: Manifest, *, out: OutOptions) -> dict[str, str]:
@@ -151,13 +154,13 @@ def _identity_begun(staging: Path) -> dict[str, str]:
         return {}
 
 
-def _is_empty(manifest: Manifest, plan: Plan, shards: Sequence[PackedShard]) -> bool:
+def _is_empty(manifest: Manifest, plan: PackPlan, shards: Sequence[PackedShard]) -> bool:
     """Return whether nothing was packed, or nothing of the split that the set would be known by."""
     samples = {split: sum(p.shard.samples for p in packed) for split, packed in by_split(plan, shards).items()}
     return not any(samples.values()) or (plan.main_split not in manifest.splits and not samples[plan.main_split])
 
 
-def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> Plan:
+def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> PackPlan:
     """Plan the new shards, whose numbers follow those of the old ones.
 
     Raises:
@@ -169,8 +172,6 @@ def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> Plan:
             f"{new.source}: images of {plan.image_px[1]} x {plan.image_px[0]} pixels, those in {folder} have "
             f"{manifest.image_px[1]} x {manifest.image_px[0]}; bring them to that size first"
         )
-    if plan.main_split == "train" and not plan.draft.has_votes:
-        raise LabelError(f"{new.source}: training images without votes; name the table with --labels FILE.csv")
     _refuse_known_ids(folder, manifest, plan)
     return _renumbered(plan, manifest)
 
@@ -192,10 +193,10 @@ def _encoding(manifest: Manifest, new: NewGalaxies) -> Encoding:
     return encoding
 
 
-def _refuse_known_ids(folder: Path, manifest: Manifest, plan: Plan) -> None:
+def _refuse_known_ids(folder: Path, manifest: Manifest, plan: PackPlan) -> None:
     first, count = "", 0
     for shard in (shard for shards in manifest.splits.values() for shard in shards):
-        known = plan.draft.known(map(key_of, proven_index(folder, shard)))
+        known = plan.known(map(key_of, proven_index(folder, shard)))
         if known and not count:
             first = f"id {known[0][0]} ({known[0][1]}) is in {shard.name} already"
         count += len(known)
@@ -204,7 +205,7 @@ def _refuse_known_ids(folder: Path, manifest: Manifest, plan: Plan) -> None:
         raise SourceError(f"{folder}: {first}{more}; append only new galaxies")
 
 
-def _renumbered(plan: Plan, manifest: Manifest) -> Plan:
+def _renumbered(plan: PackPlan, manifest: Manifest) -> PackPlan:
     cuts = []
     for cut in plan.cuts:
         numbers = [
@@ -216,7 +217,7 @@ def _renumbered(plan: Plan, manifest: Manifest) -> Plan:
     return replace(plan, cuts=tuple(cuts))
 
 
-def _files(plan: Plan) -> Iterator[str]:
+def _files(plan: PackPlan) -> Iterator[str]:
     """Yield the names of the files that an append moves beside the old ones."""
     for name in plan.names:
         yield from (name, index_path(Path(name)).name)
@@ -227,7 +228,7 @@ def _made(staging: Path) -> set[str]:
     return {f"{entry.stem}.tar" for entry in (staging / JOURNAL_NAME).glob("t*-*.json")}
 
 
-def _take_back(folder: Path, plan: Plan, manifest: Manifest) -> None:
+def _take_back(folder: Path, plan: PackPlan, manifest: Manifest) -> None:
     """Undo the moves of an append that was killed before its last step.
 
     Raises:
@@ -244,7 +245,9 @@ def _take_back(folder: Path, plan: Plan, manifest: Manifest) -> None:
         (folder / name).replace(staging / name)
 
 
-def _merge(manifest: Manifest, staging: Path, plan: Plan, shards: list[PackedShard]) -> Manifest:
+def _merge(
+    manifest: Manifest, staging: Path, plan: PackPlan, shards: list[PackedShard], *, num_rejected: int
+) -> Manifest:
     """Return the manifest of the old and the new shards together."""
     added = by_split(plan, shards)
     splits = {
@@ -266,7 +269,7 @@ def _merge(manifest: Manifest, staging: Path, plan: Plan, shards: list[PackedSha
         channel_mean=mean,
         channel_std=std,
         vote_mean=vote_means(statistics),
-        rejected=manifest.rejected + len(plan.rejected),
+        rejected=manifest.rejected + num_rejected,
         splits=splits,
         statistics=statistics,
         encoding=stated_encoding(plan, shards) or manifest.encoding,
@@ -289,7 +292,7 @@ def _known_rejects(folder: Path, count: int) -> Iterator[Rejected]:
             for number, row in enumerate(islice(csv.reader(file), count + 1)):
                 split, sample_id, name, reason = row
                 if number:
-                    yield Rejected(split, sample_id, name, reason)
+                    yield Rejected(split=split, id=sample_id, file=name, reason=reason)
         if number != count:
             raise ValueError(f"{number} rows, the manifest says {count}")
     except (OSError, ValueError, csv.Error) as error:
@@ -298,12 +301,12 @@ def _known_rejects(folder: Path, count: int) -> Iterator[Rejected]:
         ) from error
 
 
-def _commit(folder: Path, manifest: Manifest, plan: Plan, *, num_known: int) -> None:
+def _commit(folder: Path, manifest: Manifest, plan: PackPlan, rejected: Iterable[Rejected]) -> None:
     """Move the new shards beside the old ones, and last the manifest, which makes them count."""
     staging = folder / STAGING_NAME
     manifest.write(staging)
     for name in _files(plan):
         (staging / name).replace(folder / name)
-    write_rejects(folder / REJECTED_NAME, chain(_known_rejects(folder, num_known), plan.rejected))
+    write_rejects(folder / REJECTED_NAME, rejected)
     (staging / MANIFEST_NAME).replace(folder / MANIFEST_NAME)
     shutil.rmtree(staging, ignore_errors=True)

@@ -102,7 +102,9 @@ def _write(task: ShardTask, path: AnyPath, tick: Tick) -> PackedShard:
                 data, was_encoded = jpegs(number)
                 _prove(data, task, sums)
             except ImageError as error:
-                rejected.append(Rejected(task.plan.split, sample.id, sample.file.name, str(error)))
+                rejected.append(
+                    Rejected(split=task.plan.split, id=sample.id, file=sample.file.name, reason=str(error))
+                )
             else:
                 votes = None if task.plan.votes is None else encode_votes(task.plan.votes[number])
                 writer.add(sample.id, data, votes)

@@ -20,7 +20,7 @@ from shard_tool.shards.parallel import run_tasks
 from shard_tool.shards.statistics import add_all, channel_moments, vote_means
 from shard_tool.source.files import check_unchanged
 from shard_tool.source.options import PackOptions
-from shard_tool.source.plan import Plan, make_plan
+from shard_tool.source.plan import PackPlan, make_plan
 from shard_tool.source.samples import Rejected, Rejects
 
 
@@ -68,7 +68,7 @@ def _difference(options: PackOptions, manifest: Manifest) -> str:
     return "with --no-decode" if options.decode and not manifest.is_decoded else ""
 
 
-def _check_same_samples(plan: Plan, manifest: Manifest, folder: AnyPath) -> None:
+def _check_same_samples(plan: PackPlan, manifest: Manifest, folder: AnyPath) -> None:
     """Raise OutputError where other shards, samples or votes would be packed than were."""
     planned = plan.names
     packed = [shard.name for shards in manifest.splits.values() for shard in shards]
@@ -98,7 +98,7 @@ def begun(out: OutOptions) -> Iterator[Journal]:
         yield journal
 
 
-def pack(options: PackOptions, out: OutOptions, plan: Plan, journal: Journal) -> Packed:
+def pack(options: PackOptions, out: OutOptions, plan: PackPlan, journal: Journal) -> Packed:
     """Write all shards of a source.
 
     The output is the same, byte for byte, for any number of workers and after any interruption.
@@ -112,9 +112,8 @@ def pack(options: PackOptions, out: OutOptions, plan: Plan, journal: Journal) ->
         OutputError: the folder is taken, read-only or full; finished shards are kept for --resume.
     """
     journal.begin(plan.identity, resume=out.resume)
-    shards = write_shards(plan, out)
-    check_unchanged(options.source, (planned.sample.file for planned in plan.draft.by_id()))
-    rejected = plan.rejected
+    shards, rejected = write_shards(plan, out)
+    check_unchanged(options.source, plan.files())
     with output_errors(out.folder):
         write_rejects(out.folder / REJECTED_NAME, rejected)
         if not any(packed.shard.samples for packed in by_split(plan, shards)[plan.main_split]):
@@ -129,8 +128,8 @@ def pack(options: PackOptions, out: OutOptions, plan: Plan, journal: Journal) ->
     return Packed(manifest, rejected)
 
 
-def write_shards(plan: Plan, out: OutOptions) -> list[PackedShard]:
-    """Write the shards of a plan and return them in its order; samples left out join the plan's rejects.
+def write_shards(plan: PackPlan, out: OutOptions) -> tuple[list[PackedShard], Rejects]:
+    """Write the shards of a plan; return them in its order, and all rejects, those of the plan included.
 
     Raises:
         InputError: a worker of the cluster does not see the folder.
@@ -161,14 +160,16 @@ def write_shards(plan: Plan, out: OutOptions) -> list[PackedShard]:
         description="pack",
         executor=out.cluster,
     )
-    by_name = {}
+    by_name, rejected = {}, Rejects(plan.rejected)
     for packed in results:
-        plan.draft.reject(packed.rejected)
+        rejected.add(packed.rejected)
         by_name[packed.shard.name] = replace(packed, rejected=())
-    return [by_name[name] for name in plan.names]
+    return [by_name[name] for name in plan.names], rejected
 
 
-def _manifest(options: PackOptions, plan: Plan, shards: Sequence[PackedShard], *, num_rejected: int) -> Manifest:
+def _manifest(
+    options: PackOptions, plan: PackPlan, shards: Sequence[PackedShard], *, num_rejected: int
+) -> Manifest:
     statistics = add_all((packed.statistics for packed in shards), plan.num_answers)
     mean, std = channel_moments(statistics, plan.image_px)
     return Manifest(
@@ -188,7 +189,7 @@ def _manifest(options: PackOptions, plan: Plan, shards: Sequence[PackedShard], *
     )
 
 
-def stated_encoding(plan: Plan, shards: Iterable[PackedShard]) -> dict[str, Any] | None:
+def stated_encoding(plan: PackPlan, shards: Iterable[PackedShard]) -> dict[str, Any] | None:
     """Return what a manifest states about encoding, None where every image keeps its bytes.
 
     A worker may meet what the plan does not know: a PNG whose name says that it is a JPEG.
@@ -196,7 +197,7 @@ def stated_encoding(plan: Plan, shards: Iterable[PackedShard]) -> dict[str, Any]
     return plan.encodes or (plan.encoding.to_dict() if any(packed.is_encoded for packed in shards) else None)
 
 
-def by_split(plan: Plan, shards: Sequence[PackedShard]) -> dict[str, list[PackedShard]]:
+def by_split(plan: PackPlan, shards: Sequence[PackedShard]) -> dict[str, list[PackedShard]]:
     """Return the shards, which are in the order of the plan, by split."""
     remaining = iter(shards)
     return {cut.split: list(islice(remaining, cut.num_shards)) for cut in plan.cuts}

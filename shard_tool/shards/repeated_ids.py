@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
-from shard_tool.source.scratch import open_spill, rows, to_bytes, to_text
+from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
 
 
 class SeenIds:
     """The ids of the samples seen so far, by split and shard."""
 
     def __init__(self) -> None:
-        self._database = open_spill("seen (split TEXT, id BLOB, shard TEXT, place INTEGER)")
+        self._database = open_scratch("seen (split TEXT, id BLOB, shard TEXT, place INTEGER)")
 
     def add(self, split: str, shard: str, ids: Sequence[str]) -> None:
         """Add the ids of a shard, in its order."""
