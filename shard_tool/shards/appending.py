@@ -70,6 +70,8 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
     for _ in _known_rejects(folder, manifest.rejected):
         pass  # they are there
     staging = folder / STAGING_NAME
+    if staging.is_symlink():
+        raise OutputError(f"{staging} is a symbolic link, and what is being appended is none; remove it")
     journal = Journal(staging)
     if staging.exists():
         begun = _clear_committed(staging, manifest, out=out)

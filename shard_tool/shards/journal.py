@@ -111,9 +111,9 @@ class Journal:
         """
         with self.alone():
             with output_errors(self.out):
-                is_begun = self._plan.exists() or any(entry.name != JOURNAL_NAME for entry in self.out.iterdir())
-            if is_begun:
-                check_out(self.out, overwrite=overwrite, resume=resume)
+                holds_more = any(entry.name != JOURNAL_NAME for entry in self.out.iterdir())
+                if holds_more or not all(map(_is_lock, self._folder.iterdir())):
+                    check_out(self.out, overwrite=overwrite, resume=resume)
             yield
 
     @contextmanager
@@ -233,6 +233,8 @@ class Journal:
     @contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:
         """Hold the lock of a folder on the disk; it goes with the process, however that ends."""
+        if folder.is_symlink():
+            raise OutputError(f"{folder} is a symbolic link, and a journal is none; remove it")
         folder.mkdir(parents=True, exist_ok=True)
         lock = folder / "lock"
         with open_lock(lock) as file:
