@@ -13,8 +13,16 @@ Size = tuple[int, int]
 
 LARGEST_SIDE_PX = 8192
 """No image that says it is larger is decoded: its pixels would take more than 200 MB."""
+LARGEST_IMAGE_BYTES = 2**28
+"""No larger file is read into memory; the largest FITS image that is read has as many."""
 MOST_PIXELS_PER_BYTE = 512
 """A file of fewer bytes than that cannot hold the pixels that it says: no colour JPEG or PNG can."""
+
+
+def check_bytes(num_bytes: int) -> None:
+    """Raise ImageError where an image file, before it is read, is larger than any image."""
+    if num_bytes > LARGEST_IMAGE_BYTES:
+        raise ImageError(f"{num_bytes:,} bytes; an image may have {LARGEST_IMAGE_BYTES:,}")
 
 
 def check_decodable(size: Size, num_bytes: int) -> Size:

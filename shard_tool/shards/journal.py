@@ -168,9 +168,12 @@ class Journal:
             write_text(self._plan, json.dumps(identity, indent=1) + "\n")
 
     def finished_shard(self, name: str) -> PackedShard | None:
-        """Return the entry of a shard if it is finished and its files still have their checksums."""
+        """Return the entry of a shard if it is finished, and entry and files still have their checksums."""
         try:
-            packed = _packed_from_dict(parse_json(self._entry(name).read_bytes()))
+            text, checksum = self._entry(name).read_text().splitlines()
+            if checksum != sha256(text.encode()).hexdigest():
+                return None
+            packed = _packed_from_dict(parse_json(text))
             tar = self.out / name
             is_whole = sha256_of(tar) == packed.shard.sha256
             is_whole = is_whole and sha256_of(index_path(tar)) == packed.shard.index_sha256
@@ -179,8 +182,10 @@ class Journal:
         return packed if is_whole else None
 
     def finish_shard(self, packed: PackedShard) -> None:
-        """Write the entry of a shard."""
-        write_text(self._entry(packed.shard.name), json.dumps(asdict(packed)) + "\n", is_contested=True)
+        """Write the entry of a shard: JSON, and below it the checksum of that."""
+        text = json.dumps(asdict(packed))
+        entry = f"{text}\n{sha256(text.encode()).hexdigest()}\n"
+        write_text(self._entry(packed.shard.name), entry, is_contested=True)
 
     def fence(self) -> str:
         """Return what tells the pack under way from any other: a checksum of its plan, "" where there is none."""

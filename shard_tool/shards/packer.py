@@ -16,6 +16,7 @@ from galaxy_zoo.manifest import Shard, Statistics
 from galaxy_zoo.remote import AnyPath
 from shard_tool.images.encoding import AS_IT_IS, Encoding
 from shard_tool.images.jpeg import check_header, check_strictly, decode_strictly
+from shard_tool.images.sizes import check_bytes
 from shard_tool.shards.journal import Journal, PackedShard, output_errors
 from shard_tool.shards.parallel import Tick
 from shard_tool.shards.statistics import NO_SUMS, add_sums, add_up_votes
@@ -157,6 +158,7 @@ def _jpegs(task: ShardTask) -> Iterator[Callable[[int], tuple[bytes, bool]]]:
     with reading(files) as read:
 
         def to_jpeg(number: int) -> tuple[bytes, bool]:
+            check_bytes(files[number].num_bytes)
             data = read(number)
             jpeg = task.encoding.to_jpeg(data)
             return jpeg, jpeg is not data

@@ -19,6 +19,8 @@ from galaxy_zoo.manifest import read_manifest
 from shard_tool.images.encoding import Encoding, size_of
 from shard_tool.images.fits import Stretch
 from shard_tool.images.jpeg import check_header, check_strictly, decode_strictly
+from shard_tool.shards.reader import read_component
+from shard_tool.shards.tar_walk import walk_tar
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -292,3 +294,24 @@ def test_an_encoding_comes_back_from_what_a_manifest_states(encoding: Encoding) 
 def test_info_shows_how_images_were_encoded(mixed: Path, tmp_path: Path) -> None:
     assert pack(mixed, tmp_path / "out", "--pad", 70).exit_code == 0
     assert "quality 95, subsampling 4:4:4, pad_px 70\n" in run("info", tmp_path / "out").stdout
+
+
+def test_no_file_larger_than_an_image_is_read_into_memory(tmp_path: Path) -> None:
+    """Files and members of tars with holes, which take no room on the disk."""
+    size = 2**40
+    source = write(tmp_path / "source", {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
+    with (source / "hole.jpg").open("wb") as file:
+        file.truncate(size)
+    result = pack(source, tmp_path / "out")
+    assert (result.exit_code, f"hole.jpg): {size:,} bytes; an image may have" in result.stderr) == (1, True)
+    member = tarfile.TarInfo("a.jpg")
+    member.size = size
+    with (tmp_path / "train-0.tar").open("wb") as file:
+        file.write(member.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(512 + size + 1024)
+    [sample] = walk_tar(tmp_path / "train-0.tar").samples
+    with (
+        (tmp_path / "train-0.tar").open("rb") as file,
+        pytest.raises(ImageError, match="bytes; an image may have"),
+    ):
+        read_component(file, sample[0])

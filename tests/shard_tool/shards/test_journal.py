@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from kaggle_download import contents, pack, run
 
+from shard_tool.shards import packing
+
 OPTIONS = [(), ("--overwrite",), ("--resume",)]
 
 
@@ -51,6 +53,40 @@ def test_a_file_that_no_pack_made_stays_in_the_journals_folder(
     notes.write_text("mine")
     assert pack(kaggle, tmp_path / "out", *options).exit_code == 1
     assert notes.read_text() == "mine"
+
+
+DAMAGES = {
+    "empty": lambda data: b"",
+    "half": lambda data: data[: len(data) // 2],
+    "twice": lambda data: data + data,
+    "zeros": lambda data: bytes(len(data)),
+    "nested": lambda data: b"[" * 100_000,
+    "bytes": lambda data: b"\xff\xfe\0" * 50,
+    "null": lambda data: b"null",
+    "another value": lambda data: data.replace(b'"measured": ', b'"measured": 1', 1),
+    "another type": lambda data: data.replace(b'"labelled": ', b'"labelled": null, "x": ', 1),
+    "infinity": lambda data: data.replace(b'"samples": ', b'"samples": Infinity, "x": ', 1),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_entry_costs_no_more_than_its_shard(
+    name: str, kaggle: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def interrupt(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(packing, "stated_encoding", interrupt)
+        assert pack(kaggle, tmp_path / "out", "--workers", 1).exit_code == 130
+    entry = tmp_path / "out" / ".pack" / "train-000003.json"
+    before = entry.read_bytes()
+    entry.write_bytes(DAMAGES[name](before))
+    assert entry.read_bytes() != before
+    result = pack(kaggle, tmp_path / "out", "--workers", 1, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert contents(tmp_path / "out") == contents(packed)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
