@@ -19,7 +19,7 @@ from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.version import __version__
 from shard_tool.images.encoding import AS_IT_IS, Encoding, encoded_bytes, size_of
 from shard_tool.images.fits import require_astropy
-from shard_tool.images.sizes import Size, common_size
+from shard_tool.images.sizes import Size, check_bytes, common_size
 from shard_tool.source.draft import FITS, JPEG, Draft
 from shard_tool.source.files import StoredFile
 from shard_tool.source.galaxy10 import StoredRow
@@ -152,7 +152,7 @@ def make_plan(options: PackOptions) -> PackPlan:
         "number of shards": str(sum(cut.num_shards for cut in cuts)),
         "images": images,
         "votes": votes,
-        "size and quality of images": str(encodes),
+        "size and quality of images": str(options.encoding.to_dict()),
     }
     return PackPlan(
         tree=options.tree,
@@ -235,7 +235,8 @@ def _try_to_measure(file: StoredFile) -> Size | None:
     if isinstance(file, StoredRow):
         return file.image_px
     try:
-        return size_of(file.name, file.read())
+        check_bytes(file.num_bytes)
+        return size_of(file.read())
     except ImageError:  # it will be rejected when its turn comes
         return None
 

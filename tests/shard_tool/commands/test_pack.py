@@ -189,7 +189,10 @@ BAD_IMAGES: dict[str, tuple[bytes, str]] = {
     "truncated": (jpeg(1)[:-500], "damaged JPEG: Premature end of JPEG file"),
     "no end marker": (jpeg(1)[:-2], "damaged JPEG: Premature end of JPEG file"),
     "only a header": (jpeg(1)[:30], "damaged JPEG: its header is cut off"),
-    "another format": (b"\x89PNG\r\n\x1a\n" + bytes(50), "not a JPEG: it begins with 89 50 4e 47"),
+    "another format": (
+        b"GIF89a" + bytes(50),
+        "not a JPEG, PNG or FITS image: it is a GIF; convert it to JPEG or PNG",
+    ),
     "grey": (jpeg(1, colour_space="GRAY"), "not a colour JPEG: its colour space is Gray"),
     "cmyk": (jpeg(1, colour_space="CMYK"), "not a colour JPEG: its colour space is YCCK"),
     "wrong size": (jpeg(1, size=48), "48 x 48 pixels, the others have 64 x 64"),
