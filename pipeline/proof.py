@@ -11,6 +11,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError, ShardError
+from galaxy_zoo.image_size import check_decodable
 from galaxy_zoo.jpeg_header import read_jpeg_header
 from pipeline.shards import Bytes, Samples
 
@@ -27,6 +28,7 @@ def check_headers(samples: Samples, numbers: NDArray[np.int64], jpegs: Sequence[
             continue
         try:
             header = read_jpeg_header(jpeg.data)
+            check_decodable((header.height, header.width), len(jpeg))
         except ImageError as error:
             raise _damaged(samples, number, f"does not decode: {error}") from error
         if (header.height, header.width) != samples.image_px:

@@ -7,11 +7,11 @@ import click
 
 from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url
 from galaxy_zoo.cores import num_cores
+from galaxy_zoo.image_size import LARGEST_SIDE_PX
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import load_tree
 from shard_tool.commands.info import describe
 from shard_tool.commands.options import SourceOptions, echo_first, resumable, source_options, tree_option
-from shard_tool.images.sizes import LARGEST_SIDE_PX
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.parallel import prepare_workers
 

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import InputError, LabelError, SourceError
+from galaxy_zoo.image_size import LARGEST_SIDE_PX, Size
 from galaxy_zoo.remote import AnyPath, RemotePath
 from galaxy_zoo.tree import DecisionTree
 from shard_tool.images.encoding import Encoding, Pixels
-from shard_tool.images.sizes import LARGEST_SIDE_PX, Size
 from shard_tool.source.files import StoredFile
 
 SUFFIXES = (".h5", ".hdf5")

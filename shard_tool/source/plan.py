@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from galaxy_zoo.errors import ImageError, SourceError
+from galaxy_zoo.image_size import Size, check_bytes, common_size
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.version import __version__
 from shard_tool.images.encoding import AS_IT_IS, Encoding, encoded_bytes, size_of
 from shard_tool.images.fits import require_astropy
-from shard_tool.images.sizes import Size, check_bytes, common_size
 from shard_tool.source.draft import FITS, JPEG, Draft
 from shard_tool.source.files import StoredFile
 from shard_tool.source.galaxy10 import StoredRow

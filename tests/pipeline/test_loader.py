@@ -7,10 +7,8 @@ import pandas as pd
 import pytest
 import simplejpeg
 import torch
-from kaggle_download import Download
 from loading import make_loader
-from making import NUM_TEST, NUM_TRAIN, make_image, pack
-from PIL import Image
+from making import NUM_TEST, NUM_TRAIN
 
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.index import index_path, read_index
@@ -39,14 +37,6 @@ def load(samples: Samples, **options) -> Loader:
     return make_loader(samples, options.pop("views", RandomViews(VIEW, (1,))), **options)
 
 
-def exif_orientation(value: int) -> bytes:
-    """The segment of a JPEG that says how a camera was held; 6 is a quarter turn."""
-    exif = Image.Exif()
-    exif[0x0112] = value
-    data = exif.tobytes()
-    return b"\xff\xe1" + (len(data) + 2).to_bytes(2, "big") + data
-
-
 def collect(batches) -> tuple[list[str], torch.Tensor]:
     kept: list[Batch] = list(batches)
     return [i for b in kept for i in b.ids.tolist()], torch.cat([b.views[0] for b in kept])
@@ -70,7 +60,6 @@ def test_batches_hold_the_votes_and_images_of_their_ids(
     with load(samples, backend=backend, views=FixedViews(whole), shuffle=True) as loader:
         batch = next(iter(loader.epoch(0)))
     assert np.allclose(batch.votes.numpy(), labels.loc[batch.ids.tolist()], atol=1e-6)
-    import simplejpeg
 
     for image, each in zip(batch.views[0], batch.ids, strict=True):
         jpeg = (kaggle_folder / "images_training_rev1" / f"{each}.jpg").read_bytes()
@@ -290,23 +279,6 @@ def test_an_image_that_breaks_at_load_time_is_named_with_shard_and_offset(
     assert key in str(caught.value)
     assert "offset" in str(caught.value)
     assert "shard_tool lint --deep" in str(caught.value)
-
-
-@pytest.mark.parametrize("size", [(96, 96), (80, 64)])
-def test_pixels_are_as_stored_whatever_exif_says_of_their_orientation(
-    size: tuple[int, int], tmp_path: Path, backend: Backend
-) -> None:
-    rng, images = np.random.default_rng(0), []
-    pixels = {str(number): make_image(rng)[: size[0], : size[1]].copy() for number in range(4)}
-    for name, turn in (("plain", b""), ("turned", exif_orientation(6))):
-        jpegs = {key: simplejpeg.encode_jpeg(each, 90) for key, each in pixels.items()}
-        jpegs |= {key: jpeg[:2] + turn + jpeg[2:] for key, jpeg in list(jpegs.items())[::2]}
-        source = Download({}, jpegs, [["GalaxyID"]]).write_folder(tmp_path / name)
-        (source / "training_solutions_rev1.csv").unlink()
-        samples, _ = open_split(pack(source, tmp_path / f"shards-{name}"), "test")
-        with load(samples, backend=backend, views=FixedViews(VIEW), shuffle=False) as loader:
-            images.append(next(iter(loader.epoch(0))).views[0])
-    assert torch.equal(*images)
 
 
 def test_the_opencv_backend_is_refused_on_a_gpu(samples: Samples) -> None:

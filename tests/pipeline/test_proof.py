@@ -52,6 +52,7 @@ def zeroed(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
+        (jpeg().replace(b"\x08\0\x60\0\x60", b"\x08\x1f\xff\x1f\xff"), "does not decode: 8191 x 8191 pixels in"),
         (jpeg(95), "has 95 x 95 pixels, the manifest says 96 x 96"),
         (jpeg(colour_space="GRAY"), "is not a colour JPEG"),
         (zeroed(jpeg()), "does not decode: damaged JPEG"),
