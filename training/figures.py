@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from ensemble.model import Predictor
 from galaxy_zoo.files import atomic_write
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import Floats
 from pipeline.loader import Batch
+from pipeline.warp import rgb_pixels
 from training.held_out import HeldOut
 from training.loop import TrackedMember
 from training.run import Run
@@ -39,9 +41,7 @@ def _draw_batch(predictor: Predictor, batch: Batch, run: Run) -> Figure:
     """Draw the first galaxies of a batch of plain views with their votes."""
     images, votes = batch.views[0][:SHOWN_GALAXIES], batch.votes[:SHOWN_GALAXIES]
     first_turn = images if images.ndim == 4 else images[:, 0]
-    pixels = first_turn.permute(0, 2, 3, 1).float().cpu().numpy()
-    pixels = pixels * np.array(run.recipe.view.std) + np.array(run.recipe.view.mean)
-    predicted = predictor.predict(images).cpu().numpy()
+    pixels, predicted = rgb_pixels(first_turn, run.recipe.view), predictor.predict(images).cpu().numpy()
     return draw_galaxies(pixels, predicted, votes.cpu().numpy(), run.data.tree)
 
 
@@ -73,18 +73,18 @@ LABELS = {
 }
 
 
-def draw_galaxies(images: Floats, predicted: Floats, votes: Floats, tree: DecisionTree) -> Figure:
+def draw_galaxies(images: NDArray[np.uint8], predicted: Floats, votes: Floats, tree: DecisionTree) -> Figure:
     """Draw galaxies with the answers that got most votes, predicted and true.
 
     Args:
-        images: shape (galaxies, size, size, 3), in [0, 1].
+        images: uint8, shape (galaxies, size, size, 3).
         predicted, votes: shape (galaxies, answers).
     """
     names = [answer for question in tree.questions for answer in question.answers]
     figure = Figure(figsize=(2.6 * len(images), 3.6), layout="constrained")
     all_axes = figure.subplots(1, len(images), squeeze=False)[0]
     for axes, image, got, true in zip(all_axes, images, predicted, votes, strict=True):
-        axes.imshow(np.clip(image, 0, 1))
+        axes.imshow(image)
         axes.axis("off")
         top = np.argsort(-np.nan_to_num(true))[:SHOWN_ANSWERS]
         axes.set_title("\n".join(f"{names[i]}: {got[i]:.2f} ({true[i]:.2f})" for i in top), fontsize=8)

@@ -20,7 +20,7 @@ from pipeline.augment import FixedViews, Parameters, RandomViews, rotations_and_
 from pipeline.loader import Backend, Decoding, choose_backend
 from pipeline.shards import open_split
 from pipeline.stamps import StampMode, StampPolicy
-from pipeline.warp import WarpKernel, reduce_window
+from pipeline.warp import WarpKernel, reduce_window, rgb_pixels
 
 ROOT = Path(__file__).parents[2]
 VIEW = View(
@@ -147,6 +147,15 @@ def triton_views(view: View, dtype: torch.dtype) -> list[Tensor]:
     stamps, changes = torch.from_numpy(make_stamps()), view.changes_colour
     assert kernel(stamps, rows[:0], packed[0][:0], has_colours=changes).shape == (0, 3, 19, 19)
     return [kernel(stamps, rows, each, has_colours=changes) for each in packed]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_normalised_images_are_drawn_in_their_own_pixels(dtype: torch.dtype) -> None:
+    pixels = torch.arange(256, dtype=torch.float32).reshape(2, 1, 8, 16).repeat(1, 3, 1, 1)
+    mean, std = (torch.tensor(each)[:, None, None] for each in (VIEW.mean, VIEW.std))
+    drawn = rgb_pixels(((pixels / 255 - mean) / std).to(dtype), VIEW)
+    assert drawn.dtype == np.uint8
+    assert np.array_equal(drawn, pixels.permute(0, 2, 3, 1).numpy())
 
 
 CASES = [(COLOURS, torch.float32), (VIEW, torch.float16), (VIEW, torch.bfloat16)]
