@@ -17,6 +17,7 @@ import train
 from evaluation import extra
 from galaxy_zoo.tree import load_tree
 from pipeline.shards import open_split
+from training.checkpoint import load_state, save_state
 
 QUICK = ("--points", 0, "--cams", 0, "--views", 1)
 
@@ -150,6 +151,11 @@ def test_a_run_trained_on_everything_has_nothing_left_to_be_evaluated_on(
     everything = shutil.copytree(trained, tmp_path / "run")
     saved = json.loads((everything / "run.json").read_text())
     (everything / "run.json").write_text(json.dumps({**saved, "fold": "none"}))
+    edited = run(everything, shards, "--out", tmp_path / "report")
+    assert (edited.exit_code, 'fold "1/5", not "none"' in edited.output) == (1, True), edited.output
+    for path in everything.glob("member-*/best.safetensors"):  # as if it had been trained so
+        state = load_state(path)
+        save_state(path, {**state, "run": {**state["run"], "fold": "none"}})
     result = run(everything, shards, "--out", tmp_path / "report")
     assert result.exit_code == 1
     assert "--split test --truth" in result.output
