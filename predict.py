@@ -16,7 +16,7 @@ import click
 
 from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, local_path, machine_options, path_or_url
 from pipeline.options import stamps_options, views_options
-from prediction.request import Blend, Request
+from prediction.request import Blend, PredictionRequest
 
 
 def _say_where_check_went(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:  # noqa: ARG001
@@ -71,7 +71,7 @@ def main(**options: Any) -> None:
       python predict.py runs/a runs/b shards --blend best-k
       python predict.py runs/quick galaxy.jpg --out votes.csv
     """
-    request = Request(**options)
+    request = PredictionRequest(**options)
     request.check_usage()
     with ends_at_ctrl_c():
         from prediction.job import predict  # noqa: PLC0415 - takes seconds

@@ -16,7 +16,7 @@ from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.tree import DecisionTree
 from pipeline.augment import RandomViews
 from pipeline.loader import Batch, Decoding, Loader, Sampling
-from training.loop import Pauses, train_epoch
+from training import loop
 from training.member import Member
 from training.meter import Meter
 
@@ -81,7 +81,8 @@ def epoch_speeds(setup: Setup, recipe: Recipe, member: Member) -> list[dict[str,
         epochs = 1 if setup.quick else max(setup.runs, math.ceil(END_TO_END_STEPS / len(batches)))
         for epoch in range(epochs + 1):
             meter.begin_epoch("")
-            train_epoch([member], batches.epoch(epoch), meter, Pauses())
+            for batch in meter.timed(batches.epoch(epoch)):
+                loop.train_step([member], batch, meter, num_samples=len(batch.ids))
             meter.mean_losses()  # waits for the device
             speeds.append(meter.speed())
     return speeds[1:]

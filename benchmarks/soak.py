@@ -22,7 +22,7 @@ import psutil
 
 import predict
 import train
-from training.loop import Training
+from training.loop import Trainer
 from training.run import current_versions
 
 SETTLED = 20
@@ -79,22 +79,22 @@ def look(epoch: int, began: float) -> Held:
 
 def soak(run: Callable[[], None], after_epoch: Callable[[int], None], *, limit_s: float) -> list[Held]:
     """Run a training, and look at the process after each epoch; at the limit it is asked to stop, as by Ctrl-C."""
-    finish, began, held = Training.finish_epoch, time.monotonic(), list[Held]()
+    finish, began, held = Trainer.finish_epoch, time.monotonic(), list[Held]()
 
-    def finish_and_look(training: Training) -> None:
-        finish(training)
+    def finish_and_look(trainer: Trainer, epoch: int) -> None:
+        finish(trainer, epoch)
         after_epoch(len(held) + 1)
         held.append(look(len(held) + 1, began))
         if time.monotonic() - began > limit_s:
             signal.raise_signal(signal.SIGINT)
 
-    Training.finish_epoch = finish_and_look  # type: ignore[method-assign, assignment]
+    Trainer.finish_epoch = finish_and_look  # type: ignore[method-assign, assignment]
     try:
         run()
     except SystemExit:  # stopped and saved
         pass
     finally:
-        Training.finish_epoch = finish  # type: ignore[method-assign]
+        Trainer.finish_epoch = finish  # type: ignore[method-assign]
     return held
 
 

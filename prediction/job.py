@@ -31,13 +31,13 @@ from prediction.members import TrainedMember, find_members
 from prediction.outputs import Outputs, Predicted
 from prediction.parts import Parts
 from prediction.passes import PART_STEPS, Assignment, Passes, by_unseen
-from prediction.request import Blend, Request
+from prediction.request import Blend, PredictionRequest
 from prediction.source import LINES_SHOWN, Shards, open_source
 from training.ranks import Ranks, started_by_torchrun
 from training.run import Run, load_run
 
 
-def predict(request: Request) -> int:
+def predict(request: PredictionRequest) -> int:
     """Predict and write everything that is asked for; return how many images could not be used.
 
     Raises:
@@ -94,7 +94,7 @@ class Prediction:
         """
         if ranks.is_first and (num_parts := parts.begin(self.key)):
             click.echo(f"going on with {num_parts} finished parts in {parts.folder}", err=True)
-        ranks.wait()
+        ranks.barrier()
         weights, lines = self._fit(parts, ranks)
         passes = Passes(
             name="predict",
@@ -155,7 +155,7 @@ class Prediction:
         return by_unseen(shards, [self.source.unseen(member.run) for member in self.members])
 
 
-def _describe(request: Request, prediction: Prediction, predicted: Predicted) -> list[str]:
+def _describe(request: PredictionRequest, prediction: Prediction, predicted: Predicted) -> list[str]:
     """Return what was predicted by what; of images also the walk of the first down the tree."""
     counts = Counter(member.run.recipe.name for member in prediction.members)
     recipes = " + ".join(f"{count} {name}" for name, count in counts.items())

@@ -16,7 +16,7 @@ Blend = Literal["uniform", "best-k", "weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class PredictionRequest:
     """The options of predict.py, by their names there; `split` counts only without `out_of_fold`."""
 
     runs: tuple[Path, ...]

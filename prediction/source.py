@@ -20,9 +20,9 @@ from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import Samples, shards_of
 from pipeline.stamps import STREAM, StampPolicy
-from prediction.request import Request
+from prediction.request import PredictionRequest
 from shard_tool.staging import stage
-from training.ranks import Ranks
+from training.ranks import Ranks, own_device, own_threads
 from training.run import Run
 
 LINES_SHOWN = 20
@@ -131,7 +131,7 @@ class Shards:
 
 @contextmanager
 def open_source(
-    request: Request, runs: Sequence[Run], *, folder: Path, device: torch.device, ranks: Ranks
+    request: PredictionRequest, runs: Sequence[Run], *, folder: Path, device: torch.device, ranks: Ranks
 ) -> Iterator[tuple[Shards, int]]:
     """Open what a request is to predict; also yield how many images could not be used.
 
@@ -145,13 +145,13 @@ def open_source(
     reading = Reading(
         views=request.fixed_views,
         batch_size=request.batch_size,
-        device=ranks.device(device),
-        threads=ranks.threads(request.threads),
+        device=own_device(device),
+        threads=own_threads(request.threads),
         stamps=StampPolicy(request.stamps, folder=request.stamps_folder, reused=False),
     )
     with ExitStack() as stack:
         if request.is_images:
-            num_unusable = ranks.agree(_stage(request, folder, runs) if ranks.is_first else 0)
+            num_unusable = ranks.broadcast_object(_stage(request, folder, runs) if ranks.is_first else 0)
             shard_set = ShardSet(request.source, folder)
         else:
             num_unusable = 0
@@ -166,7 +166,7 @@ def open_source(
         yield source, num_unusable
 
 
-def _stage(request: Request, folder: Path, runs: Sequence[Run]) -> int:
+def _stage(request: PredictionRequest, folder: Path, runs: Sequence[Run]) -> int:
     """Pack images for the time of the prediction; measure them where a run's view is framed by the galaxy.
 
     Names those that cannot be used and returns their number.
