@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from evaluation.evidence import Evidence
 from evaluation.gallery import to_uri
 from evaluation.section import Fragment, Section
-from galaxy_zoo.console import progress
+from galaxy_zoo.console import progress, shown
 from galaxy_zoo.errors import InputError
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.view import View
@@ -103,7 +103,7 @@ def section(
     rows = []
     for number, each in enumerate(looked):
         pixels = rgb_pixels(images[number], view)
-        key, answer = str(evidence.validation.galaxies.keys[each.position]), answers[each.column]
+        key, answer = shown(evidence.validation.galaxies.keys[each.position]), answers[each.column]
         pictures = [Picture(to_uri(pixels, PICTURE_PX), f"galaxy {key}", "what it gets")]
         pictures += [
             Picture(_overlay(pixels, found[number]), f"{name}, galaxy {key}", name) for name, found in maps.items()

@@ -136,6 +136,7 @@ def _draw_residuals(evidence: Evidence) -> list[Figure]:
             residuals, bins=np.linspace(-1, 1, 41).tolist(), color=SERIES[0], alpha=0.75, log=len(residuals) > 0
         )
         axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:,g}")
         axes.set_xlim(-1, 1)
         axes.axvline(0, color=MUTED, linewidth=0.8, linestyle=":")
         mean, deviation = (float(residuals.mean()), float(residuals.std())) if len(residuals) else (np.nan, np.nan)

@@ -20,7 +20,7 @@ from evaluation.evidence import Evidence, Scored
 from evaluation.extra import known_methods
 from evaluation.gallery import crop_px, draw
 from evaluation.section import Fragment, Section
-from galaxy_zoo.console import progress
+from galaxy_zoo.console import progress, shown
 from galaxy_zoo.votes import Floats
 
 PICTURE_PX = 64
@@ -141,7 +141,7 @@ def _describe(evidence: Evidence, name: str, scored: Scored, count: int) -> pd.D
     names = (*first.answers, "no votes")
     return pd.DataFrame(
         {
-            "id": scored.galaxies.keys[:count],
+            "id": list(map(shown, scored.galaxies.keys[:count])),
             "set": name,
             "class": [names[c] for c in classes],
             **{

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from evaluation.evidence import Evidence
 from evaluation.section import Fragment, Section
+from galaxy_zoo.console import shown
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import Floats, mean_votes, parent_votes
 from pipeline.shards import Samples
@@ -80,7 +81,7 @@ def section(evidence: Evidence) -> Section:
     pictures = draw(evidence.validation.galaxies, list(groups), crop_px(evidence), PICTURE_PX)
     cards = [
         Card(
-            id=str(evidence.validation.galaxies.keys[at]),
+            id=shown(evidence.validation.galaxies.keys[at]),
             picture=picture,
             votes=votes_on_tree(evidence.tree, evidence.validation.votes[at], predicted[at]),
             measures={name: _rounded(values[at]) for name, values in vars(found).items()},

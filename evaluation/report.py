@@ -14,15 +14,14 @@ import pandas as pd
 
 from evaluation import calibration, classes, gallery, scoring, sizes, training
 from evaluation.evidence import Evidence
+from evaluation.request import JSON_NAME, PAGE_NAME, TABLES_NAME
 from evaluation.section import Section, Table
 from evaluation.theme import styled
-from galaxy_zoo.console import progress
+from galaxy_zoo.console import progress, shown
 from galaxy_zoo.errors import OutputError
 from galaxy_zoo.files import atomic_write, write_text
 from galaxy_zoo.scores import bootstrap_interval
 from galaxy_zoo.version import __version__
-
-PAGE_NAME, TABLES_NAME, JSON_NAME = "report.html", "tables", "tables.json"
 
 MOST_ROWS = 400
 """Rows of a table that the page shows."""
@@ -44,8 +43,10 @@ def check_folder(folder: Path) -> None:
     """Make the folder of a report where it is missing, and check, before long work, that it can be written to.
 
     Raises:
-        OutputError: it is a file, it cannot be made, or it is read-only.
+        OutputError: it is a file, it cannot be made, it is read-only, or its folder of tables is a symbolic link.
     """
+    if (folder / TABLES_NAME).is_symlink():
+        raise OutputError(f"{folder / TABLES_NAME} is a symbolic link; remove it, or give another --out")
     try:
         (folder / TABLES_NAME).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -114,8 +115,8 @@ def describe(evidence: Evidence) -> dict[str, Any]:
         "runs": [
             {
                 "name": each.name,
-                "recipe": each.run.recipe.name,
-                "source": each.run.recipe.about.source,
+                "recipe": shown(each.run.recipe.name),
+                "source": shown(each.run.recipe.about.source),
                 "members": len(each.members),
                 "views": each.validation.shape[1],
                 "fold": ", ".join(run.fold for run in (each.run, *each.folds)),

@@ -57,6 +57,7 @@ STYLE: Any = {
     "legend.fontsize": 8,
     "lines.linewidth": 1.5,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a name with two dollars is no formula
 }
 
 

@@ -32,6 +32,7 @@ from galaxy_zoo.walk import describe_walk
 from pipeline.shards import open_split
 from prediction.parts import Parts
 from shard_tool.cli import main as shard_tool
+from training.checkpoint import save_state
 
 ROOT = Path(__file__).parents[1]
 TREE = load_tree("gz2-kaggle")
@@ -310,6 +311,20 @@ class TestResume:
         assert second[0] == first[0]
         assert first[1] not in second
 
+    def test_a_part_with_a_right_checksum_and_wrong_content_is_one_message(
+        self, runs: dict[str, Path], shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out, what = tmp_path / "s.csv", [runs["sigmoid"], shards, "--batch-size", 1, "--out", tmp_path / "s.csv"]
+        with monkeypatch.context() as context:
+            stop_after(context, 1)
+            assert run(*what).exit_code == 130
+        for state in ({}, {"ids": 3, "members": []}, {"ids": ["1"], "members": [{"mean": 1}]}):
+            Parts(out).write("predict-000-000-00000000", state)
+            result = run(*what)
+            assert (result.exit_code, result.stderr.count("Error: ")) == (1, 1), result.output
+            assert "is not a part of this prediction" in result.stderr
+            assert not out.exists()
+
     def test_a_prediction_does_not_go_on_with_parts_of_another_one(
         self, runs: dict[str, Path], shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -458,6 +473,18 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, num_parts: int) -> list[str]:
 
     monkeypatch.setattr(Parts, "write", write_some)
     return written
+
+
+@pytest.mark.parametrize("state", [[1], None, {"weights": [1]}, {"weights": None}, {"weights": {"a": 1}}, {}])
+def test_weights_that_are_none_are_one_message(
+    state: object, runs: dict[str, Path], shards: Path, tmp_path: Path
+) -> None:
+    """With a checksum that is right: somebody made them so."""
+    spoilt = shutil.copytree(runs["sigmoid"], tmp_path / "spoilt")
+    save_state(spoilt / "member-00" / "best.safetensors", state)  # type: ignore[arg-type]
+    result = run(spoilt, shards, "--out", tmp_path / "s.csv")
+    assert (result.exit_code, result.stderr.count("Error: ")) == (1, 1), result.output
+    assert "spoilt/member-00/best.safetensors: " in result.stderr
 
 
 def free_port() -> str:
