@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import simplejpeg
 from click.testing import CliRunner, Result
-from making import NUM_TEST, NUM_TRAIN, make_image, make_votes
+from making import NUM_TEST, NUM_TRAIN, edited_run, make_image, make_votes
 from PIL import Image
 
 import predict
@@ -152,7 +152,7 @@ class TestBlend:
     def test_without_common_held_out_galaxies_no_blend_is_fitted(
         self, runs: dict[str, Path], shards: Path, tmp_path: Path
     ) -> None:
-        other = edited(runs["sigmoid"], tmp_path / "other", fold="none")
+        other = edited_run(runs["sigmoid"], tmp_path / "other", fold="none")
         result = run(other, runs["tree"], shards, "--blend", "best-k", "--out", tmp_path / "s.csv")
         assert result.exit_code == 1
         assert "no galaxy is held out from all members" in result.output
@@ -204,7 +204,7 @@ class TestOutOfFold:
     def test_members_that_held_nothing_out_are_refused(
         self, runs: dict[str, Path], shards: Path, tmp_path: Path
     ) -> None:
-        result = run(edited(runs["tree"], tmp_path / "all", fold="none"), shards, "--out-of-fold")
+        result = run(edited_run(runs["tree"], tmp_path / "all", fold="none"), shards, "--out-of-fold")
         assert result.exit_code == 1
         assert "all have seen every galaxy" in result.output
 
@@ -493,12 +493,21 @@ def free_port() -> str:
         return str(listening.getsockname()[1])
 
 
-def edited(source: Path, out: Path, **values: object) -> Path:
-    """A copy of a run with other values in its run.json."""
-    shutil.copytree(source, out)
+@pytest.mark.parametrize(
+    ("name", "value"), [("fold", "2/5"), ("fold", "none"), ("seed", 7), ("pretrained", True), ("shard_groups", 3)]
+)
+def test_a_run_that_says_other_than_its_checkpoints_is_refused(
+    runs: dict[str, Path], shards: Path, tmp_path: Path, name: str, value: object
+) -> None:
+    out = shutil.copytree(runs["tree"], tmp_path / "edited")
     saved = json.loads((out / "run.json").read_text())
-    (out / "run.json").write_text(json.dumps({**saved, **values}))
-    return out
+    assert saved[name] != value
+    (out / "run.json").write_text(json.dumps({**saved, name: value}))
+    result = run(out, shards, "--out-of-fold", "--out", tmp_path / "s.csv")
+    assert result.exit_code == 1
+    assert (
+        f"edited/run.json is not what {out / 'member-00' / 'best.safetensors'} was trained with" in result.stderr
+    )
 
 
 def bad_arguments(case: str, runs: dict[str, Path], shards: Path, folder: Path) -> list[object]:
@@ -508,8 +517,8 @@ def bad_arguments(case: str, runs: dict[str, Path], shards: Path, folder: Path) 
     small = {**other, "tree": json.loads((one / "run.json").read_text())["data"]["tree"], "image_px": [64, 64]}
     cases: dict[str, Callable[[], list[object]]] = {
         "no run": lambda: [shards],
-        "another tree": lambda: [one, edited(one, folder / "other", data=other), shards],
-        "another size": lambda: [one, edited(one, folder / "small", data=small), shards],
+        "another tree": lambda: [one, edited_run(one, folder / "other", data=other), shards],
+        "another size": lambda: [one, edited_run(one, folder / "small", data=small), shards],
         "a run twice": lambda: [one, one, shards],
         "no such split": lambda: [one, shards_without_test(shards, folder), "--out", folder / "s.csv"],
         "no folder": lambda: [one, shards, "--details", folder / "none" / "d.parquet"],

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from making import make_votes, pack
+from making import edited_run, make_votes, pack
 
 import evaluate
 import train
@@ -147,12 +147,21 @@ def other_tree(shards: Path, tmp_path: Path) -> Path:
 def test_a_run_trained_on_everything_has_nothing_left_to_be_evaluated_on(
     trained: Path, shards: Path, tmp_path: Path
 ) -> None:
-    everything = shutil.copytree(trained, tmp_path / "run")
-    saved = json.loads((everything / "run.json").read_text())
-    (everything / "run.json").write_text(json.dumps({**saved, "fold": "none"}))
+    everything = edited_run(trained, tmp_path / "run", fold="none")
     result = run(everything, shards, "--out", tmp_path / "report")
     assert result.exit_code == 1
     assert "--split test --truth" in result.output
+
+
+def test_a_run_whose_fold_was_edited_is_not_scored_on_what_it_was_trained_on(
+    trained: Path, shards: Path, tmp_path: Path
+) -> None:
+    edited = shutil.copytree(trained, tmp_path / "edited")
+    saved = json.loads((edited / "run.json").read_text())
+    (edited / "run.json").write_text(json.dumps({**saved, "fold": "2/5"}))
+    result = run(edited, shards, "--out", tmp_path / "report")
+    assert (result.exit_code, "edited/run.json is not what" in result.stderr) == (1, True), result.output
+    assert not (tmp_path / "report").exists()
 
 
 def test_a_missing_extra_is_named_before_any_work(
