@@ -26,7 +26,7 @@ CURVES: Sequence[tuple[str, str, Mapping[str, str]]] = (
 
 
 def section(evidence: Evidence) -> Section:
-    """Curves over the epochs."""
+    """Make the section of curves over the epochs."""
     runs = [(each.name, run) for each in evidence.predictions for run in (each.run, *each.folds)]
     names = [name for name, _ in runs]
     metrics = pd.concat(
@@ -39,8 +39,8 @@ def section(evidence: Evidence) -> Section:
         "augmented; validation scores are of the end of the epoch, of the plain view. Of recipes whose loss is the "
         "mean squared error, the training RMSE is its root and the validation loss the square of the RMSE."
     )
-    log = Table("training", "All epochs", metrics, folded=True, form=".4g")
-    return Section("training", "Training", lead, (Figures(tuple(drawn)), log))
+    log = Table(name="training", title="All epochs", frame=metrics, folded=True, form=".4g")
+    return Section(key="training", title="Training", lead=lead, blocks=(Figures(tuple(drawn)), log))
 
 
 def read_metrics(run: Run, name: str) -> pd.DataFrame:

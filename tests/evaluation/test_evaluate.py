@@ -109,6 +109,9 @@ def test_bad_input_is_one_message_and_a_bad_exit_code(
     labels.to_csv(tmp_path / "truth.csv")
     (tmp_path / "file").touch()
     out = ("--out", tmp_path / "report")
+    (tmp_path / "taken" / "report.html").mkdir(parents=True)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "tables").symlink_to(tmp_path / "elsewhere")
     truth = ("--split", "test", "--truth", tmp_path / "truth.csv")
     cases = [
         ((tmp_path, shards, *out), 1, "no run.json"),
@@ -123,6 +126,8 @@ def test_bad_input_is_one_message_and_a_bad_exit_code(
         ((trained, shards, "--truth", tmp_path / "none.csv", *out), 1, "none.csv: there is no such file"),
         ((trained, shards, "--out", tmp_path / "file" / "report"), 1, "cannot be made a folder (Not a directory)"),
         ((trained, shards, "--out", tmp_path / "file"), 1, "cannot be made a folder"),
+        ((trained, shards, "--out", tmp_path / "taken"), 1, "taken/report.html is a folder"),
+        ((trained, shards, "--out", tmp_path / "linked"), 1, "linked/tables is a symbolic link"),
         ((trained, shards, "--views", 3, *out), 2, "give 1 or a multiple of 2"),
         ((trained, shards, "--embedding", "pca,tsen", *out), 2, "'tsen' is none of pca, tsne, umap"),
         ((trained, shards, *out, *QUICK, "--galaxy", "1"), 1, "--galaxy 1: not among the"),
