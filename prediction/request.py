@@ -114,4 +114,4 @@ def files_of_images(path: AnyPath) -> list[Path]:
     if not isinstance(path, Path):
         return []
     files = path.rglob("*") if path.is_dir() else [path]
-    return [each for each in files if each.suffix not in {".csv", ".parquet"}]
+    return [each for each in files if each.suffix not in {".csv", ".parquet"} and not each.is_dir()]

@@ -494,7 +494,7 @@ def free_port() -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("fold", "2/5"), ("fold", "none"), ("seed", 7), ("pretrained", True), ("shard_groups", 3)]
+    ("name", "value"), [("fold", "2/5"), ("fold", "none"), ("seed", 7), ("pretrained", False), ("shard_groups", 3)]
 )
 def test_a_run_that_says_other_than_its_checkpoints_is_refused(
     runs: dict[str, Path], shards: Path, tmp_path: Path, name: str, value: object
