@@ -5,7 +5,9 @@ So one SVG serves the light and the dark page. Text stays text: it can be search
 
 import io
 import re
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -61,9 +63,12 @@ STYLE: Any = {
 }
 
 
-def styled() -> AbstractContextManager[None]:
+@contextmanager
+def styled() -> Iterator[None]:
     """Draw in the report's style within this context."""
-    return mpl.rc_context(STYLE)
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # text stays text, and the reader's fonts draw it
+        yield
 
 
 def new_axes(width_in: float = 3.9, height_in: float = 3.0) -> tuple[Figure, Axes]:

@@ -140,7 +140,7 @@ class Passes:
         """Make some parts of a pass, each run of neighbouring ones from one stream of batches."""
         device, embeds = self.source.reading.device, self.with_embeddings
         predictors = [self.members[each].load(device, compiled=not embeds) for each in members]
-        embedders = [Embedder(predictor.network) for predictor in predictors] if embeds else []
+        embedders = [Embedder(each.network, remedy="omit --embeddings") for each in predictors] if embeds else []
         stream: Iterator[Batch] = iter(())
         for before, part in pairwise([-2, *parts]):
             if part != before + 1:

@@ -1,8 +1,10 @@
 """`evaluate.py` writes a report of runs, and says what it cannot evaluate."""
 
 import json
+import os
 import re
 import shutil
+from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -167,6 +169,19 @@ def test_a_run_whose_fold_was_edited_is_not_scored_on_what_it_was_trained_on(
     result = run(edited, shards, "--out", tmp_path / "report")
     assert (result.exit_code, "edited/run.json is not what" in result.stderr) == (1, True), result.output
     assert not (tmp_path / "report").exists()
+
+
+def test_names_of_folders_are_printed_and_drawn_as_text(trained: Path, shards: Path, tmp_path: Path) -> None:
+    """Markup, half a formula, an escape sequence, a byte that is no UTF-8, text from right to left, an emoji."""
+    odd = shutil.copytree(trained, tmp_path / "<b>$\\frac{ $ \x1b[31m \u202e \U0001f30c")
+    out = tmp_path / f"{odd.name} {os.fsdecode(bytes([255]))}"
+    result = run(odd, shards, "--out", out, *QUICK)
+    assert result.exit_code == 0, result.output
+    page, tables = ((out / name).read_text() for name in ("report.html", "tables.json"))
+    for text in (result.output, page, tables):
+        assert not {"\x1b", "\u202e"} & set(text)
+    assert "<b>$" not in page
+    assert unescape(page).count("<b>$\\frac{ $ \\x1b[31m \\u202e \U0001f30c") > 5
 
 
 def test_a_missing_extra_is_named_before_any_work(

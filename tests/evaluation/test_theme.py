@@ -39,7 +39,6 @@ def test_two_figures_on_a_page_share_no_id_and_a_figure_repeats() -> None:
 @pytest.mark.parametrize(
     "name", ["$\\frac{1}{2$", "a$b$", "<script>alert(1)</script>", "&amp;\"'", "\u05d2\u05dc 🌌"]
 )
-@pytest.mark.filterwarnings("ignore:Glyph")
 def test_names_are_drawn_as_they_are(name: str) -> None:
     with styled():
         figure, axes = new_axes()
