@@ -218,7 +218,7 @@ def _check_range(votes: pd.DataFrame, where: str, first_line: int, *, highest: f
         row, column = outside[0]
         shown = str(values[row, column]).removesuffix(".0")  # all digits: 1.0000000001 is not 1
         wanted = "[0, 1]; votes are fractions" if highest == 1 else "[0, inf); counts are numbers of voters"
-        hint = "; --counts takes numbers of voters" if values[row, column] > 1 == highest else ""
+        hint = "; shard_tool pack --counts takes numbers of voters" if values[row, column] > 1 == highest else ""
         raise LabelError(
             f"{where}, line {row + first_line}, column {votes.columns[column]}: {shown} is outside "
             f"{wanted} ({len(outside)} such cells){hint}"
