@@ -1,4 +1,4 @@
-"""`manifest.json`: what a folder of shards holds. Written last, so a folder with one is whole."""
+"""`manifest.json`: what a folder of shards holds. It is written last, so a folder that has one is complete."""
 
 import json
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What only a scan of every sample tells, as sums, so that those of two sets add up to those of both.
+    """Sums over every sample, so that the statistics of two sets add up to those of both.
 
     `image_bytes` is (least, sum, most) over all images, `labelled` the number of samples with votes, of which an
     answer has `vote_counts` present with the sum `vote_sums`. `channel_sums` and `channel_squares` are those of
@@ -49,7 +49,7 @@ class Statistics:
 
     @property
     def missing_votes(self) -> int:
-        """How many votes of labelled samples are missing."""
+        """Number of votes that labelled samples lack."""
         return self.labelled * len(self.vote_counts) - sum(self.vote_counts)
 
 
@@ -88,7 +88,7 @@ class Manifest:
         return sha256("".join(s.sha256 for shards in self.splits.values() for s in shards).encode()).hexdigest()
 
     def samples(self, split: str) -> int:
-        """The number of samples of a split, 0 where there is no such split."""
+        """Return the number of samples of a split, 0 where there is no such split."""
         return sum(shard.samples for shard in self.splits.get(split, ()))
 
     def write(self, folder: AnyPath) -> None:
@@ -104,13 +104,13 @@ class Manifest:
 
 
 def is_as_written(folder: AnyPath) -> bool:
-    """Whether the values of a readable manifest are those that were written; true of one that has no checksum yet."""
+    """Return whether the manifest still holds the values that were written; True where it has no checksum."""
     data = json.loads((folder / MANIFEST_NAME).read_text())
     return data.get(OWN_SHA256) in (None, _own_sha256(data))
 
 
 def _own_sha256(data: Mapping[str, Any]) -> str:
-    """The sha256 of all values of a manifest but this one, however they are laid out."""
+    """Return the sha256 of all values of a manifest but this one, whatever their layout."""
     rest = {name: value for name, value in data.items() if name != OWN_SHA256}
     return sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
@@ -119,17 +119,17 @@ def read_manifest(folder: AnyPath) -> Manifest:
     """Read the manifest of a folder of shards.
 
     Raises:
-        ShardError: there is none, it is damaged, or a newer version of this project wrote it.
-        TreeError: its decision tree is not one.
+        ShardError: there is no manifest, it is damaged, or a newer version of this project wrote it.
+        TreeError: its decision tree is not valid.
     """
     return parse_manifest(manifest_bytes(folder), folder)
 
 
 def manifest_bytes(folder: AnyPath) -> bytes:
-    """The file of a manifest as it is.
+    """Return the bytes of a manifest's file.
 
     Raises:
-        ShardError: there is none.
+        ShardError: there is no manifest.
     """
     try:
         return (folder / MANIFEST_NAME).read_bytes()
@@ -141,7 +141,7 @@ def manifest_bytes(folder: AnyPath) -> bytes:
 
 
 def parse_manifest(data: bytes, folder: AnyPath) -> Manifest:
-    """The manifest that a file in `folder` holds; raises as `read_manifest`."""
+    """Parse the bytes of the manifest in `folder`; raise as `read_manifest` does."""
     path = folder / MANIFEST_NAME
     try:
         return _from_dict(json.loads(data.decode()), where=str(path))

@@ -1,4 +1,4 @@
-"""Networks made of torch's layers: convolutions, and linear layers alone."""
+"""Networks of torch's own layers: convolutions, or linear layers alone."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from galaxy_zoo.errors import RunError
 
 Initial = Literal["torch", "xavier"]
-"""How weights are drawn: as torch's layers do by default, or Xavier's uniform with biases of 0.
+"""How weights are drawn: torch's default, or Xavier's uniform with biases of 0.
 Source: Glorot & Bengio 2010."""
 
 
@@ -105,7 +105,7 @@ class LinNet:
     initial: Initial = "torch"
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a width is no width."""
+        """Raise ValueError where a width is below 1."""
         if min(*self.hidden, 1, 1) < 1:
             raise ValueError(f"hidden must all be at least 1, not {self.hidden}")
 
@@ -136,7 +136,7 @@ class Cbam(nn.Module):
         self.spatial = nn.Conv2d(2, 1, 7, padding=3)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The same shape."""
+        """Return the same shape."""
         attended: Tensor = self.channel(images)
         pooled = torch.cat([attended.amax(dim=1, keepdim=True), attended.mean(dim=1, keepdim=True)], dim=1)
         spatial: Tensor = self.spatial(pooled)
@@ -144,15 +144,15 @@ class Cbam(nn.Module):
 
 
 class FirstChannel(nn.Module):
-    """The first channel of images, all there is of a grey view."""
+    """The first channel of images, which is all of a grey view."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Shape (batch, 1, size, size)."""
+        """Return shape (batch, 1, size, size)."""
         return images[:, :1]
 
 
 def initialised(network: nn.Module, initial: Initial) -> nn.Module:
-    """The same network, its weights drawn as `initial` says."""
+    """Draw the weights of a network as `initial` says, and return it."""
     if initial == "xavier":
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -163,10 +163,10 @@ def initialised(network: nn.Module, initial: Initial) -> nn.Module:
 
 
 def num_features(network: nn.Module, size_px: int) -> int:
-    """The length of what `network` makes of an image of `size_px`.
+    """Return the number of features that `network` makes of an image of `size_px`.
 
     Raises:
-        RunError: the image is too small for it.
+        RunError: the image is too small for the network.
     """
     try:
         with torch.no_grad():

@@ -100,7 +100,7 @@ class GroupConv2d(nn.Conv2d):
         self.register_buffer("_where", torch.stack(turned), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """From shape (batch, inputs * input_maps, height, width) to (batch, channels * group, height, width)."""
+        """Turn shape (batch, inputs * input_maps, height, width) into (batch, channels * group, height, width)."""
         group, maps, kernel, _ = self._where.shape
         one = self.weight.reshape(self.out_channels, -1, maps * kernel**2)
         turned = one.index_select(2, self._where.flatten()).reshape(*one.shape[:2], group, -1).transpose(1, 2)
@@ -121,7 +121,7 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         self._group = group
 
     def forward(self, images: Tensor) -> Tensor:
-        """The same shape."""
+        """Return the same shape."""
         if self.training and images[:, 0].numel() == 1:
             return super().forward(images.reshape(1, -1, self._group, 1)).reshape(images.shape)
         assert self.running_mean is not None
@@ -143,29 +143,29 @@ class GroupMax(nn.Module):
         self._group = group
 
     def forward(self, features: Tensor) -> Tensor:
-        """From shape (batch, channels * group, 1, 1) to (batch, channels)."""
+        """Turn shape (batch, channels * group, 1, 1) into (batch, channels)."""
         return features.reshape(len(features), -1, self._group).amax(dim=2)
 
 
 def elements(group: GroupName) -> list[Element]:
-    """All of a group."""
+    """Return all elements of a group."""
     return [(mirrors, quarters) for mirrors in range(2 if group == "p4m" else 1) for quarters in range(4)]
 
 
 def turn(images: Tensor, element: Element) -> Tensor:
-    """Images, their last two dimensions height and width, mirrored and rotated."""
+    """Mirror and rotate images, whose last two dimensions are height and width."""
     mirrors, quarters = element
     return torch.rot90(images.flip(-1) if mirrors else images, quarters, (-2, -1))
 
 
 def _maps_seen_from(element: Element, group: Sequence[Element]) -> list[int]:
-    """For each of the group, the map that a filter turned by `element` finds in its place."""
+    """Return for each element of the group the map that a filter turned by `element` finds in its place."""
     mirrors, quarters = element
     back = (mirrors, quarters if mirrors else -quarters % 4)  # a mirror image turned undoes itself
     return [group.index(_product(back, each)) for each in group]
 
 
 def _product(first: Element, second: Element) -> Element:
-    """What turns as `second`, then `first`."""
+    """Return the element that turns as `second`, then as `first`."""
     quarters = first[1] + (-second[1] if first[0] else second[1])
     return (first[0] + second[0]) % 2, quarters % 4
