@@ -27,10 +27,10 @@ from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.view import Stamp, View
 from pipeline.augment import FixedViews, RandomViews, Views
 from pipeline.cache import Cache, open_set
-from pipeline.loader import Loader
+from pipeline.loader import Loader, Sampling
 from pipeline.shards import Samples, open_split
-from pipeline.warp import reduce_window
-from shard_tool.shards.contact_sheet import Galaxy, draw_sheet
+from pipeline.warp import reduce_window, rgb_pixels
+from shard_tool.shards.contact_sheet import Cell, draw_sheet
 
 Pixels = NDArray[np.uint8]
 
@@ -44,12 +44,12 @@ class Choice:
     side_px: int
 
 
-def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[Galaxy]:
+def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[Cell]:
     """The cells of a sheet, galaxy by galaxy: source, stamp, plain, grey and `num_views` random views of each."""
     stamp = view.stamp(samples.image_px)
     plain = View(
-        view.crop_px,
-        view.size_px,
+        crop_px=view.crop_px,
+        size_px=view.size_px,
         framing=view.framing,
         object_radius_px=view.object_radius_px,
         mean=view.mean,
@@ -69,17 +69,17 @@ def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[
         drawn += [
             _cell(source, choice, sample_id, f"source, {width} x {height} px"),
             _cell(_stamp(source, stamp), choice, "stamp", _size(stamp.size_px)),
-            _cell(_pixels(plain_views[number], view), choice, "plain view", size),
-            _cell(_pixels(grey_views[number], view), choice, "the same in grey", size),
+            _cell(rgb_pixels(plain_views[number], view), choice, "plain view", size),
+            _cell(rgb_pixels(grey_views[number], view), choice, "the same in grey", size),
         ]
         drawn += [
-            _cell(_pixels(each[number], view), choice, f"random view {k}", size)
+            _cell(rgb_pixels(each[number], view), choice, f"random view {k}", size)
             for k, each in enumerate(random, 1)
         ]
     return drawn
 
 
-def gallery_cells(samples: Samples, view: View, choice: Choice) -> list[Galaxy]:
+def gallery_cells(samples: Samples, view: View, choice: Choice) -> list[Cell]:
     """The cells of a gallery: the source of each galaxy, in grey, its crop in grey, and that at smaller sizes.
 
     As in the "Galaxy Imagery Classification" notebook: original, grey, crop, and resized to a half and a quarter.
@@ -96,7 +96,7 @@ def gallery_cells(samples: Samples, view: View, choice: Choice) -> list[Galaxy]:
     for crop, size in variants.values():
         grey = View(crop_px=crop, size_px=max(1, size), grey=True)
         ids, (images,) = _draw(samples, FixedViews(grey), choice)
-        columns.append([_pixels(image, grey) for image in images])
+        columns.append([rgb_pixels(image, grey) for image in images])
     drawn = []
     for number, sample_id in enumerate(ids):
         drawn.append(_cell(_source(samples, sample_id), choice, sample_id, f"source, {width} x {height} px"))
@@ -106,7 +106,7 @@ def gallery_cells(samples: Samples, view: View, choice: Choice) -> list[Galaxy]:
 
 def _draw(samples: Samples, views: Views, choice: Choice) -> tuple[list[str], tuple[Tensor, ...]]:
     """Ids and views of the galaxies chosen; the same galaxies whatever the views."""
-    with Loader(samples, views, batch_size=choice.count, seed=choice.seed) as loader:
+    with Loader(samples, views, Sampling(batch_size=choice.count, seed=choice.seed)) as loader:
         batch = next(iter(loader.epoch(0)))
     return batch.ids.tolist(), batch.views
 
@@ -123,13 +123,7 @@ def _stamp(source: Pixels, stamp: Stamp) -> Pixels:
     return reduce_window(source[top : top + stamp.window_px[0], left : left + stamp.window_px[1]], stamp)
 
 
-def _pixels(image: Tensor, view: View) -> Pixels:
-    """A normalised view of shape (3, size, size) as uint8 pixels of shape (size, size, 3)."""
-    pixels = image.permute(1, 2, 0).float().cpu().numpy() * np.array(view.std) + np.array(view.mean)
-    return np.asarray(np.clip(np.rint(pixels * 255), 0, 255), np.uint8)
-
-
-def _cell(pixels: Pixels, choice: Choice, *lines: str) -> Galaxy:
+def _cell(pixels: Pixels, choice: Choice, *lines: str) -> Cell:
     """A cell; what is smaller is enlarged without smoothing, so that its own pixels show."""
     scale = choice.side_px / max(pixels.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
@@ -137,7 +131,7 @@ def _cell(pixels: Pixels, choice: Choice, *lines: str) -> Galaxy:
     cell = np.zeros((choice.side_px, choice.side_px, 3), np.uint8)
     top, left = (choice.side_px - height) // 2, (choice.side_px - width) // 2
     cell[top : top + height, left : left + width] = cv2.resize(pixels, (width, height), interpolation=method)
-    return Galaxy(cell, lines)
+    return Cell(cell, lines)
 
 
 def _size(size_px: tuple[int, int]) -> str:

@@ -27,13 +27,14 @@ import numpy as np
 from distributed import Client, LocalCluster
 
 from benchmarks.processes import timed
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
 from galaxy_zoo.tree import load_tree
 from shard_tool.shards.cluster import Cluster
 from shard_tool.shards.packer import ShardTask
-from shard_tool.shards.parallel import Tick, num_cores
+from shard_tool.shards.parallel import Tick
 from shard_tool.source.files import StoredFile
-from shard_tool.source.samples import Sample, ShardPlan
+from shard_tool.source.samples import PlannedSample, ShardPlan
 
 SAMPLES_A_SHARD = 5_000
 
@@ -46,10 +47,18 @@ def empty_task(number: int) -> ShardTask:
     """A task as large as that of a shard of 64 MB of labelled galaxies in a folder."""
     ids = [f"{number:06d}{i:06d}" for i in range(SAMPLES_A_SHARD)]
     files = [StoredFile(f"images_training_rev1/{i}.jpg", f"/data/{i}.jpg", 13_000, time.time_ns()) for i in ids]
-    samples = tuple(Sample(i, pickle.dumps(file)) for i, file in zip(ids, files, strict=True))
+    samples = tuple(PlannedSample(i, pickle.dumps(file)) for i, file in zip(ids, files, strict=True))
     votes = np.zeros((SAMPLES_A_SHARD, 37), np.float32)
-    plan = ShardPlan("train", f"train-{number:06d}.tar", samples, votes)
-    return ShardTask(Path("/data/out"), plan, (424, 424), 37, len(samples), resume=False, fence="")
+    plan = ShardPlan(split="train", name=f"train-{number:06d}.tar", samples=samples, votes=votes)
+    return ShardTask(
+        out=Path("/data/out"),
+        plan=plan,
+        image_px=(424, 424),
+        num_answers=37,
+        num_measured=len(samples),
+        resume=False,
+        fence="",
+    )
 
 
 def time_tasks(address: str, count: int) -> dict[str, float]:

@@ -118,7 +118,7 @@ class Command(_EndsAtCtrlC):
             if (words := _about_memory(error)) is not None:
                 raise click.ClickException(
                     f"out of memory ({words}); take less at once (a smaller batch, fewer --threads or --workers, "
-                    "--store stream), or make room; what is finished is kept"
+                    "--stamps stream), or make room; what is finished is kept"
                 ) from error
             if not isinstance(error, OSError):
                 raise
@@ -206,7 +206,7 @@ machine_options = options(
         "--threads",
         type=click.IntRange(1),
         default=None,
-        help="To decode with.  [default: as calibrated, or all cores]",
+        help="To decode with.  [default: all cores]",
     ),
 )
 

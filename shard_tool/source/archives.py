@@ -1,7 +1,7 @@
 """Read the members of a zip, of a zip inside a zip or of a tar, in any order, unpacking nothing to the disk.
 
 An archive may come from anywhere, so its table of contents is checked before it is used. Members are read by
-their offset: a worker needs no table of contents, only the few numbers in a `Member`.
+their offset: a worker needs no table of contents, only the few numbers in a `ArchiveMember`.
 """
 
 import io
@@ -11,12 +11,11 @@ import struct
 import weakref
 import zipfile
 import zlib
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from galaxy_zoo.byte_range import ReadAt, Window
+from galaxy_zoo.byte_range import ByteRange, ReadAt
 from galaxy_zoo.errors import ImageError, SourceError
 from galaxy_zoo.remote import RemotePath, is_url
 from shard_tool.source.seekable_deflate import SeekableDeflate
@@ -25,7 +24,7 @@ LARGEST_MEMBER_BYTES = 64 * 2**20
 """No JPEG of a galaxy comes near (Kaggle's mean is 13 kB); what says it is larger is a mistake or a bomb."""
 LARGEST_TABLE_BYTES = 2**30
 LARGEST_RATIO = 200
-"""How far an inner zip may shrink in the outer one; JPEGs hardly shrink, a bomb shrinks a thousandfold."""
+"""Compression allowed of an inner zip or a tar; JPEGs hardly shrink, a bomb shrinks a thousandfold."""
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Signature, and the lengths of the name and of the extra field. Source: PKWARE APPNOTE 6.3.10, section 4.3.7."""
@@ -35,12 +34,11 @@ SMALLEST_BLOCK_BYTES = 2**16
 LARGEST_BLOCK_BYTES = 2**23
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A file in an archive: `stored_bytes` is its size there.
+class ArchiveMember(NamedTuple):
+    """A file in an archive, `stored_bytes` long there and `size` once inflated.
 
-    `offset` is that of its local header in a zip, and of its data where `has_header` is not set: in a tar, which
-    has no checksum either.
+    `offset` is that of its local header, or of its data if `has_header` is not set: in a tar, which has no checksum
+    either, or a gzip file.
     """
 
     name: str
@@ -51,49 +49,33 @@ class Member:
     deflated: bool
     has_header: bool = True
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # by itself a dataclass with slots takes four times as long to pickle
-        return Member, (
-            self.name,
-            self.offset,
-            self.stored_bytes,
-            self.size,
-            self.crc,
-            self.deflated,
-            self.has_header,
-        )
 
+class Archive(NamedTuple):
+    """A zip or tar file, or the archive that is its member `inner` (in a gzip file: all of it).
 
-@dataclass(frozen=True, slots=True)
-class Archive:
-    """A zip or tar file, or with `inner` the archive that is this member of it (in a gzip file: all of it).
-
-    `num_bytes` and `changed_ns` are those of the outer file and tell whether it is still the same one; for an object
-    of a store `changed_ns` is its version.
+    `num_bytes` and `changed_ns` of the outer file tell whether it is still the same one; for an object in a store
+    `changed_ns` is its version.
     """
 
     path: str
     num_bytes: int
     changed_ns: int
-    inner: Member | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Archive, (self.path, self.num_bytes, self.changed_ns, self.inner)
+    inner: ArchiveMember | None = None
 
     @property
     def name(self) -> str:
-        """What errors call it."""
+        """Name for errors."""
         return self.path if self.inner is None else f"{self.path}/{self.inner.name}"
 
 
 def state_of(path: str) -> tuple[int, int]:
-    """Size in bytes of a file, and time of its last change in ns, or the version of an object.
+    """Return the size of a file in bytes, and the time of its last change in ns or the version of an object.
 
     Raises:
         OSError: there is no such file, or it cannot be reached.
     """
     if is_url(path):
-        said = RemotePath(path).ask()
+        said = RemotePath(path).stat()
         return said.st_size, said.version
     status = Path(path).stat()
     return status.st_size, status.st_mtime_ns
@@ -101,7 +83,7 @@ def state_of(path: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=4)
 def open_archive(archive: Archive) -> ReadAt:
-    """How to read slices of an archive. Kept open, as the snapshots of a deflated inner zip are worth keeping.
+    """Return a reader of slices of an archive. It stays open: the snapshots of a deflated inner zip are worth keeping.
 
     Raises:
         SourceError: the file has changed since the archive was listed, or an inner zip is damaged.
@@ -125,29 +107,29 @@ def open_archive(archive: Archive) -> ReadAt:
 
 
 def in_blocks(archive: Archive, read_at: ReadAt, size: int) -> ReadAt:
-    """`read_at` of `size` bytes of an archive for many small reads that follow each other; not for several threads."""
+    """Return a reader for many small reads in sequence, from one thread; `size` is that of the archive in bytes."""
     return Blocks(read_at, size).read_at if is_url(archive.path) else read_at
 
 
-def list_members(archive: Archive) -> list[Member]:
-    """The files of an archive, in its order.
+def list_members(archive: Archive) -> list[ArchiveMember]:
+    """Return the files of a zip, in its order.
 
     Raises:
         SourceError: it is no whole zip, or a member is encrypted, a link, leads out of the archive, is far too
-            large for an image or is packed in a way that is not read here.
+            large for an image or compressed by another method than deflate.
     """
     size = archive.num_bytes if archive.inner is None else archive.inner.size
     try:
         read_at = in_blocks(archive, open_archive(archive), size)
-        with zipfile.ZipFile(io.BufferedReader(Window(read_at, size))) as file:
+        with zipfile.ZipFile(io.BufferedReader(ByteRange(read_at, size))) as file:
             infos = [info for info in file.infolist() if not info.is_dir()]
     except (zipfile.BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError) as error:
         raise SourceError(f"{archive.name}: not a whole zip file ({error}); download it again") from error
     return [_checked(info, archive.name) for info in infos]
 
 
-def read_member(archive: Archive, member: Member) -> bytes:
-    """The bytes of a member, proven by its checksum where it has one.
+def read_member(archive: Archive, member: ArchiveMember) -> bytes:
+    """Return the bytes of a member, checked against its checksum if it has one.
 
     Raises:
         ImageError: the member is damaged; the message is the reason alone, without a file name.
@@ -161,7 +143,7 @@ def read_member(archive: Archive, member: Member) -> bytes:
         raise
 
 
-def _read_member(archive: Archive, member: Member) -> bytes:
+def _read_member(archive: Archive, member: ArchiveMember) -> bytes:
     read_at = open_archive(archive)
     try:
         data = _read_stored(read_at, member)
@@ -176,7 +158,7 @@ def _read_member(archive: Archive, member: Member) -> bytes:
     return data
 
 
-def _checked(info: zipfile.ZipInfo, archive: str) -> Member:
+def _checked(info: zipfile.ZipInfo, archive: str) -> ArchiveMember:
     where = f"{archive}: member {info.filename!r}"
     check_name(info.filename, where)
     if stat.S_ISLNK(info.external_attr >> 16):
@@ -190,7 +172,14 @@ def _checked(info: zipfile.ZipInfo, archive: str) -> Member:
         )
     check_size(info.filename, info.file_size, info.compress_size, where)
     deflated = info.compress_type == zipfile.ZIP_DEFLATED
-    return Member(info.filename, info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
+    return ArchiveMember(
+        name=info.filename,
+        offset=info.header_offset,
+        stored_bytes=info.compress_size,
+        size=info.file_size,
+        crc=info.CRC,
+        deflated=deflated,
+    )
 
 
 def check_name(name: str, where: str) -> None:
@@ -222,8 +211,8 @@ def check_size(name: str, size: int, stored_bytes: int, where: str) -> None:
         )
 
 
-def _read_stored(read_at: ReadAt, member: Member) -> bytes:
-    """The bytes of a member as they are stored, as a rule with one read for header and data."""
+def _read_stored(read_at: ReadAt, member: ArchiveMember) -> bytes:
+    """Return the bytes of a member as they are stored, as a rule with one read for header and data."""
     if not member.has_header:
         return read_at(member.offset, member.stored_bytes)
     likely_bytes = LOCAL_HEADER.size + len(member.name.encode(errors="replace")) + EXTRA_BYTES
@@ -234,14 +223,14 @@ def _read_stored(read_at: ReadAt, member: Member) -> bytes:
     return data[start : start + member.stored_bytes]
 
 
-def _data_offset(read_at: ReadAt, member: Member) -> int:
+def _data_offset(read_at: ReadAt, member: ArchiveMember) -> int:
     if not member.has_header:
         return member.offset
     return member.offset + _header_bytes(read_at(member.offset, LOCAL_HEADER.size), member)
 
 
-def _header_bytes(data: bytes, member: Member) -> int:
-    """The length of the local header that `data` begins with."""
+def _header_bytes(data: bytes, member: ArchiveMember) -> int:
+    """Return the length in bytes of the local header that `data` begins with."""
     if len(data) < LOCAL_HEADER.size or not data.startswith(b"PK\x03\x04"):
         raise ImageError(f"damaged in its zip: no header at byte {member.offset}")
     _, name_bytes, extra_bytes = LOCAL_HEADER.unpack_from(data)
@@ -256,7 +245,7 @@ def _open_file(archive: Archive) -> ReadAt:
 
 
 def _open_object(archive: Archive) -> ReadAt:
-    """How to read an archive in a store: every read is one request, and several threads may read at once."""
+    """Return a reader of an archive in a store: each read is one request; several threads may read at once."""
     _check_object_once(archive.path, archive.num_bytes, archive.changed_ns)
     path = RemotePath(archive.path)
 
@@ -322,7 +311,7 @@ class Blocks:
         self._block_bytes = SMALLEST_BLOCK_BYTES
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """The slice, shorter at the end."""
+        """Return the slice, shorter at the end."""
         end = min(offset + size, self._size)
         if end <= offset:
             return b""

@@ -13,7 +13,7 @@ from galaxy_zoo.labels import read_cells, votes_of_cells
 from galaxy_zoo.remote import RemotePath
 from shard_tool.source.draft import Draft
 from shard_tool.source.options import CatalogueOptions
-from shard_tool.source.tables import LINES_AT_ONCE, TableRules, add_votes, index_ids
+from shard_tool.source.tables import LINES_AT_ONCE, TableRules, add_votes, refuse_repeated_ids, repeated_row
 
 
 def read_catalogue(draft: Draft, options: CatalogueOptions, rules: TableRules) -> None:
@@ -49,14 +49,17 @@ def read_catalogue(draft: Draft, options: CatalogueOptions, rules: TableRules) -
         votes = votes_of_cells(
             cells, tree, in_lines, first_line=line, allow_missing=rules.allow_missing, are_counts=rules.are_counts
         )
-        add_votes(draft, rules.complete(votes, in_lines), rules, line=line, places=files)
-    if repeated := draft.repeated_row("place"):
-        raise _file_stands_twice(in_lines, *repeated)
-    index_ids(draft, in_lines)
+        votes = rules.complete(votes, in_lines)
+        add_votes(draft, votes, rules.broken(votes), line=line, listed=files)
+    if repeated := repeated_row(draft, "listed"):
+        raise _file_stands_twice(in_lines, *repeated[:3])
+    refuse_repeated_ids(draft, [in_lines])
+    for column in ("id", "listed"):
+        draft.change(f"CREATE UNIQUE INDEX vote_by_{column} ON vote ({column})")
 
 
 def _files(column: pd.Series, where: str, first_line: int) -> list[str]:
-    """The paths in their simplest form."""
+    """Return the paths in their simplest form."""
     lines: dict[str, int] = {}
     for line, cell in enumerate(column.tolist(), first_line):
         if not isinstance(cell, str) or not cell.strip():
@@ -77,7 +80,7 @@ def _file_stands_twice(where: str, file: str, line: int, first: int) -> LabelErr
 
 
 def _read_parquet(file: Path | io.BytesIO, where: str, wanted: list[str]) -> Iterator[tuple[int, pd.DataFrame]]:
-    """The wanted columns as texts, as `read_cells` gives them; those that are absent are left out."""
+    """Yield the wanted columns that exist as texts, as `read_cells` does."""
     try:
         import pyarrow as pa  # noqa: PLC0415 - an extra, which most packs do without
         import pyarrow.parquet as pq  # noqa: PLC0415
@@ -104,7 +107,7 @@ def _read_parquet(file: Path | io.BytesIO, where: str, wanted: list[str]) -> Ite
 
 
 def _texts(column: Any) -> list[str | None]:
-    """An Arrow column as texts, None where a value is missing or NaN."""
+    """Return an Arrow column as texts, None where a value is missing or NaN."""
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415
 

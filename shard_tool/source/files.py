@@ -3,14 +3,14 @@
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from galaxy_zoo.errors import SourceError
 from galaxy_zoo.remote import AnyPath, RemotePath, is_url, path_of
-from shard_tool.source.archives import Archive, Member, list_members, read_member, state_of
-from shard_tool.source.scratch import open_spill
+from shard_tool.source.archives import Archive, ArchiveMember, list_members, read_member, state_of
+from shard_tool.source.scratch import open_scratch
 from shard_tool.source.tars import TAR_SUFFIXES, list_tar, tar_at
 
 UNFINISHED_NAME = ".fetch"
@@ -33,7 +33,7 @@ class StoredFile:
     num_bytes: int
     changed_ns: int
     archive: Archive | None = None
-    member: Member | None = None
+    member: ArchiveMember | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # by itself a dataclass with slots takes four times as long to pickle
@@ -41,17 +41,17 @@ class StoredFile:
 
     @property
     def name(self) -> str:
-        """The file's own name, which is the same in a folder and in a zip."""
+        """Name without folder or archive."""
         return self.shown.rpartition("/")[2]
 
     @property
     def stem(self) -> str:
-        """The name without its suffix: the id of an image."""
+        """Name without its suffix: the id of an image."""
         return self.name.rpartition(".")[0]
 
     @property
     def folder(self) -> str:
-        """The folder or zip it is in, below SOURCE."""
+        """Folder or archive it is in, below SOURCE."""
         return self.shown.rpartition("/")[0] or "."
 
     @property
@@ -60,7 +60,7 @@ class StoredFile:
         return self.archive is not None and self.archive.inner is not None and self.archive.inner.deflated
 
     def read(self) -> bytes:
-        """The bytes of the file.
+        """Return the bytes of the file.
 
         Raises:
             ImageError: it is a damaged member of a zip.
@@ -76,7 +76,7 @@ class StoredFile:
                 data, changed_ns = RemotePath(self.path).read_at(0, self.num_bytes), self.changed_ns
         except OSError as error:
             raise SourceError(
-                f"{path_of(self.path)}: cannot be read ({error.strerror}); mend that and pack again"
+                f"{path_of(self.path)}: cannot be read ({error.strerror}); make it readable and pack again"
             ) from error
         if (len(data), changed_ns) != (self.num_bytes, self.changed_ns):
             raise SourceError(f"{path_of(self.path)}: has changed since it was listed; pack again")
@@ -84,7 +84,7 @@ class StoredFile:
 
 
 def walk(source: AnyPath) -> Iterator[StoredFile]:
-    """Every file of a folder, zip or tar, also those in archives in it, in no particular order.
+    """Yield every file of a folder, zip or tar, and of archives in it, in no particular order.
 
     Raises:
         SourceError: there is no such folder or zip, or a zip is damaged or not to be trusted.
@@ -108,7 +108,7 @@ def walk(source: AnyPath) -> Iterator[StoredFile]:
 
 
 def _outer_files(source: AnyPath) -> Iterator[StoredFile]:
-    """The files of a folder, or the archive that SOURCE is."""
+    """Yield the files of a folder, or the archive that SOURCE is."""
     try:
         is_dir, is_file = source.is_dir(), source.is_file()
         if is_dir:
@@ -125,7 +125,7 @@ def _outer_files(source: AnyPath) -> Iterator[StoredFile]:
 
 
 def path_text(path: AnyPath) -> str:
-    """A path as `StoredFile` keeps it: an object by its whole URL."""
+    """Return a path as `StoredFile` keeps it: an object by its whole URL."""
     return path.url if isinstance(path, RemotePath) else str(path)
 
 
@@ -146,7 +146,7 @@ def check_unchanged(source: AnyPath, files: Iterable[StoredFile]) -> None:
     """
     if not isinstance(source, RemotePath):
         return
-    now = open_spill("object (path TEXT PRIMARY KEY, num_bytes INTEGER, version INTEGER) WITHOUT ROWID")
+    now = open_scratch("object (path TEXT PRIMARY KEY, num_bytes INTEGER, version INTEGER) WITHOUT ROWID")
     now.executemany(
         "INSERT INTO object VALUES (?, ?, ?)", ((f.path, f.num_bytes, f.changed_ns) for f in _outer_files(source))
     )
@@ -159,7 +159,7 @@ def check_unchanged(source: AnyPath, files: Iterable[StoredFile]) -> None:
 
 
 def _walk_folder(folder: Path) -> Iterator[StoredFile]:
-    """A file at a time, however many a folder holds."""
+    """Yield the files of a folder one at a time, however many it holds."""
     seen: set[tuple[int, int]] = set()
     waiting = [""]
     while waiting:
@@ -190,7 +190,7 @@ def _entry_file(entry: os.DirEntry[str], shown: str) -> StoredFile:
 
 
 def file_at(path: str, shown: str) -> StoredFile:
-    """The file at a path of the disk, or at a URL.
+    """Return the file at a path on the disk, or at a URL.
 
     Raises:
         SourceError: it cannot be read.
@@ -207,7 +207,7 @@ def _unreadable(path: str, error: OSError) -> SourceError:
 
 
 def is_zip(name: str) -> bool:
-    """Whether a file of that name is a zip."""
+    """Tell whether a file of that name is a zip."""
     return name.lower().endswith(".zip")
 
 
@@ -225,7 +225,7 @@ def _list_zips(zips: list[StoredFile]) -> Iterator[StoredFile]:
 def _list_zip(file: StoredFile) -> list[StoredFile]:
     archive = file.archive or Archive(file.path, file.num_bytes, file.changed_ns)
     if file.member is not None:
-        archive = replace(archive, inner=file.member)
+        archive = archive._replace(inner=file.member)
     return _members(file, archive, list_members(archive))
 
 
@@ -234,7 +234,7 @@ def _list_tar(file: StoredFile) -> list[StoredFile]:
     return _members(file, archive, list_tar(archive))
 
 
-def _members(file: StoredFile, archive: Archive, members: list[Member]) -> list[StoredFile]:
+def _members(file: StoredFile, archive: Archive, members: list[ArchiveMember]) -> list[StoredFile]:
     return [
         StoredFile(
             f"{file.shown}/{member.name.removeprefix('./')}",

@@ -25,7 +25,7 @@ from shard_tool.source.files import StoredFile
 
 SUFFIXES = (".h5", ".hdf5")
 SLICE_BYTES = 2**26
-"""What is read at once; Galaxy10's images take 197 kB each."""
+"""Read at once; Galaxy10's images take 197 kB each."""
 
 
 VotesOfRow = tuple[str, NDArray[np.float64]]
@@ -43,7 +43,7 @@ class StoredRow(StoredFile):
 
 
 def is_hdf5(source: AnyPath) -> TypeGuard[Path]:
-    """Whether SOURCE is an HDF5 file by its name.
+    """Tell whether SOURCE is an HDF5 file by its name.
 
     Raises:
         SourceError: it is one in a store.
@@ -54,7 +54,7 @@ def is_hdf5(source: AnyPath) -> TypeGuard[Path]:
 
 
 def read_galaxy10(source: Path, tree: DecisionTree) -> tuple[Size, Iterator[StoredRow], Iterator[VotesOfRow]]:
-    """The size of the images, the images, and the one-hot votes of each id, float64 of shape (answers,).
+    """Return the size of the images, the images, and the one-hot votes of each id, float64 of shape (answers,).
 
     Raises:
         SourceError: it is no HDF5 file in the layout of Galaxy10.
@@ -91,7 +91,7 @@ def _id(row: int) -> str:
 
 
 def encode_rows(files: Sequence[StoredRow], encoding: Encoding) -> list[bytes]:
-    """The JPEGs of some images of one file, in their order.
+    """Return the JPEGs of some images of one file, in their order.
 
     Raises:
         SourceError: the file has changed or is damaged.
@@ -112,7 +112,7 @@ def encode_rows(files: Sequence[StoredRow], encoding: Encoding) -> list[bytes]:
 
 @contextmanager
 def _open(source: Path) -> Iterator[Any]:
-    """The HDF5 file; errors of h5py become ours."""
+    """Open an HDF5 file; errors of h5py become ours."""
     try:
         import h5py  # noqa: PLC0415 - an extra, which most packs do without
     except ImportError as error:
@@ -127,7 +127,7 @@ def _open(source: Path) -> Iterator[Any]:
 
 
 def _dataset(file: Any, name: str, source: Path) -> Any:
-    """A dataset whose data lies in the file itself."""
+    """Return a dataset whose data lies in the file itself."""
     import h5py  # noqa: PLC0415
 
     link = file.get(name, getlink=True)
@@ -169,6 +169,6 @@ def _check_layout(images: Any, answers: Any, source: Path) -> None:
 
 
 def _rows_at_once(images: Any) -> int:
-    """The rows of a chunk, as far as they are few enough bytes; one where the file has no chunks."""
+    """Return the number of rows to read at once: a chunk if it is not too large, one if the file has no chunks."""
     rows = 1 if images.chunks is None else int(images.chunks[0])
     return max(1, min(rows, SLICE_BYTES // int(np.prod(images.shape[1:]))))

@@ -1,39 +1,45 @@
 """Which image becomes which sample of which split, with which votes, and why not."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from galaxy_zoo.errors import ImageError, InputError, SourceError
 from shard_tool.source.contents import list_images, list_only_images, list_source, settle
-from shard_tool.source.draft import SPLITS, Draft, FoundFile, Row
+from shard_tool.source.draft import IMAGE, Draft, FoundFile, Row
 from shard_tool.source.galaxy10 import is_hdf5, read_galaxy10
 from shard_tool.source.options import CatalogueOptions, PackOptions
+from shard_tool.source.samples import Rejected, Rejects
+from shard_tool.source.scratch import to_text
 
 
-def join(options: PackOptions) -> Draft:
-    """Find the images and the votes, and bring them together by id.
+def join(options: PackOptions) -> tuple[Draft, Rejects]:
+    """Find the images and the votes, and join them by id.
+
+    Returns:
+        The files and rows; the samples are the images that have a split and are not rejected.
 
     Raises:
         InputError: the source, the labels or the tree cannot be used at all; single bad images and rows are
             rejected instead.
     """
-    draft = Draft(options.seed)
+    draft, tables = Draft(options.seed), list[str]()
     if is_hdf5(options.source):
-        _join_rows(draft, options, options.source)
+        _add_hdf5(draft, options, options.source)
     elif options.catalogue is not None:
-        _join_catalogue(draft, options, options.catalogue)
+        tables = _add_catalogue(draft, options, options.catalogue)
     elif options.only_images:
         list_only_images(draft, options.source)
-        _refuse_repeated(draft, "test")
-        _reject(draft, [])
     else:
-        _join_tables(draft, options)
-    return draft
+        tables = _add_tables(draft, options)
+    _refuse_repeated(draft)
+    _reject_images(draft, tables)
+    return draft, Rejects(_rejected(draft, tables))
 
 
-def _join_tables(draft: Draft, options: PackOptions) -> None:
+def _add_tables(draft: Draft, options: PackOptions) -> list[str]:
+    """Add the images and the tables of votes; return the names of these."""
     files = list_source(draft, options.source, options.labels)
     if files:
         from shard_tool.source.tables import TableRules, read_tables  # noqa: PLC0415 - pandas, which takes half a second
@@ -41,55 +47,89 @@ def _join_tables(draft: Draft, options: PackOptions) -> None:
         read_tables(draft, files, TableRules(options.tree, options.missing_votes, options.counts))
     if options.labels:
         settle(draft)
-    for split in SPLITS:
-        _refuse_repeated(draft, split)
-    _reject(draft, [file.name for file in files])
+    return [file.name for file in files]
 
 
-def _join_catalogue(draft: Draft, options: PackOptions, catalogue: CatalogueOptions) -> None:
-    """All images that the catalogue names are training images."""
+def _add_catalogue(draft: Draft, options: PackOptions, catalogue: CatalogueOptions) -> list[str]:
+    """Add the images, which are training images all, under the ids that the catalogue gives them; return its name."""
     from shard_tool.source.catalogue import read_catalogue  # noqa: PLC0415
     from shard_tool.source.tables import TableRules  # noqa: PLC0415
 
     read_catalogue(draft, catalogue, TableRules(options.tree, options.missing_votes, options.counts))
     list_images(draft, options.source, catalogue.path)
-    first = draft.first_place_of_image()
-    draft.name_by_catalogue(f"no row with this file in {catalogue.path.name}")
-    if not draft.count(split="train"):
+    draft.change(
+        "UPDATE file SET split = 'train', id = (SELECT id FROM vote WHERE vote.listed = file.listed) "
+        "WHERE listed IN (SELECT listed FROM vote)"
+    )
+    draft.change(
+        f"UPDATE file SET rejected = ? WHERE kind = {IMAGE} AND split IS NULL",
+        f"no row with this file in {catalogue.path.name}",
+    )
+    if not draft.count("train"):
+        image = draft.first(f"SELECT listed FROM file WHERE kind = {IMAGE} ORDER BY shown")
+        row = draft.first("SELECT listed FROM vote ORDER BY number")
         raise SourceError(
-            f"{options.source}: holds {first}, but none of the files of {catalogue.path.name}, as "
-            f"{draft.first_place_of_row() or '(it has no row)'}; these are relative to SOURCE"
+            f"{options.source}: holds {to_text(image[0])}, but none of the files of {catalogue.path.name}, as "
+            f"{to_text(row[0]) if row else '(it has no row)'}; these are relative to SOURCE"
         )
-    _refuse_repeated(draft, "train")
-    _reject(draft, [catalogue.path.name])
+    return [catalogue.path.name]
 
 
-def _join_rows(draft: Draft, options: PackOptions, source: Path) -> None:
-    """All images of an HDF5 file are training images."""
+def _add_hdf5(draft: Draft, options: PackOptions, source: Path) -> None:
+    """Add the images of an HDF5 file, which are training images all, and their votes."""
     if options.labels or options.catalogue or options.counts:
-        raise InputError(f"{source}: holds its own answers; leave --labels, --catalogue and --counts away")
+        raise InputError(f"{source}: holds its own answers; omit --labels, --catalogue and --counts")
     (height, width), rows, votes = read_galaxy10(source, options.tree)
     draft.add_files(FoundFile(row, split="train", id=row.name) for row in rows)
-    draft.add_rows(0, (Row(sample_id, values.tobytes(), None, None, 0) for sample_id, values in votes))
-    draft.repeated_row("id")
+    draft.add_votes(0, (Row(sample_id, values.tobytes(), None, 0) for sample_id, values in votes))
+    draft.change("CREATE UNIQUE INDEX vote_by_id ON vote (id)")
     try:
         options.encoding.encode(np.zeros((height, width, 3), np.uint8))
     except ImageError as error:  # all of them have this size
         raise SourceError(f"{source}: {error}") from error
 
 
-def _refuse_repeated(draft: Draft, split: str) -> None:
-    if repeated := draft.repeated_image(split):
-        sample_id, one, other = repeated
-        raise SourceError(f"two images have the id {sample_id}: {one} and {other}; remove or rename one")
-
-
-def _reject(draft: Draft, tables: Sequence[str]) -> None:
-    """Leave only images with good ids and, for training images where there are tables, votes that obey the tree."""
-    if tables:
-        draft.reject_rows(tables, "no image for this row of votes")
-    draft.reject_ids()
-    if tables:
-        draft.reject_by_votes(
-            absent=f"no row of votes in {' and '.join(tables)}", broken="the votes break the tree: "
+def _refuse_repeated(draft: Draft) -> None:
+    draft.change("CREATE INDEX file_by_id ON file (split, id)")
+    repeated = draft.first(
+        "SELECT split, id FROM file WHERE split IS NOT NULL GROUP BY split, id HAVING count(*) > 1 "
+        "ORDER BY split DESC LIMIT 1"
+    )
+    if repeated:
+        places = draft.rows("SELECT shown FROM file WHERE split = ? AND id = ? ORDER BY shown LIMIT 2", *repeated)
+        one, other = (to_text(shown) for (shown,) in places)
+        raise SourceError(
+            f"two images have the id {to_text(repeated[1])}: {one} and {other}; remove or rename one"
         )
+
+
+def _reject_images(draft: Draft, tables: Sequence[str]) -> None:
+    """Reject images with bad ids and, where there are tables, training images without votes that obey the tree."""
+    draft.change(
+        "UPDATE file SET rejected = what_is_wrong(id) WHERE split IS NOT NULL AND what_is_wrong(id) IS NOT NULL"
+    )
+    if tables:
+        good = "split = 'train' AND rejected IS NULL"
+        draft.change(
+            f"UPDATE file SET rejected = ? WHERE {good} AND id NOT IN (SELECT id FROM vote)",
+            f"no row of votes in {' and '.join(tables)}",
+        )
+        draft.change(
+            "UPDATE file SET rejected = 'the votes break the tree: ' || (SELECT broken FROM vote WHERE id = file.id) "
+            f"WHERE {good} AND id IN (SELECT id FROM vote WHERE broken IS NOT NULL)"
+        )
+
+
+def _rejected(draft: Draft, tables: Sequence[str]) -> Iterator[Rejected]:
+    """Yield the images that are rejected, and the rows of tables that have no training image."""
+    for split, sample_id, shown, why in draft.rows(
+        "SELECT coalesce(split, 'train'), id, shown, rejected FROM file WHERE rejected IS NOT NULL"
+    ):
+        name = to_text(shown).rpartition("/")[2]
+        yield Rejected(split=split, id=to_text(sample_id), file=name, reason=why)
+    if tables:
+        for sample_id, source in draft.rows(
+            "SELECT id, source FROM vote WHERE id NOT IN (SELECT id FROM file WHERE split = 'train')"
+        ):
+            why = "no image for this row of votes"
+            yield Rejected(split="train", id=to_text(sample_id), file=tables[source], reason=why)

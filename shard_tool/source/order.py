@@ -14,12 +14,12 @@ SHARDS_STEP = 10
 
 
 def shuffle_key(sample_id: str, seed: int) -> bytes:
-    """Where a sample comes in the order: 16 bytes, to be sorted by."""
+    """Return the key to sort a sample by, 16 bytes."""
     return blake2b(sample_id.encode(), digest_size=16, key=seed.to_bytes(8, "little")).digest()
 
 
 def default_shards(image_bytes: int, samples: int) -> int:
-    """The multiple of 10, at least 10, that brings shards of `image_bytes` in all nearest to 64 MB.
+    """Return the multiple of 10, at least 10, that brings shards of `image_bytes` in all nearest to 64 MB.
 
     More where a shard would have over 20,000 samples.
     """
@@ -28,11 +28,11 @@ def default_shards(image_bytes: int, samples: int) -> int:
 
 
 def shard_slices(samples: int, shards: int) -> list[slice]:
-    """The half-open slice of the order that each shard holds; never more shards than samples."""
+    """Return the half-open slice of the order that each shard holds; never more shards than samples."""
     shards = min(shards, samples)
     return [slice(i * samples // shards, (i + 1) * samples // shards) for i in range(shards)]
 
 
 def spread(samples: int, most: int) -> list[int]:
-    """At most `most` indices, evenly spread over `range(samples)`."""
+    """Return at most `most` indices, evenly spread over `range(samples)`."""
     return sorted({i * samples // most for i in range(most)}) if samples else []

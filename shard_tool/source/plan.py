@@ -1,12 +1,12 @@
 """What `pack` is going to do, decided before anything is written: which sample goes into which shard, and why not.
 
 The plan depends on the source and the options alone, so every worker count and every resumed run follows the
-same one. `Plan.identity` is what a resumed run compares. The samples lie in a `Draft` on the disk: a plan holds no
-more in memory for more of them.
+same one. `PackPlan.identity` is what a resumed run compares. The samples lie in a `Draft` on the disk: a plan takes no
+more memory for more of them.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -20,22 +20,25 @@ from galaxy_zoo.version import __version__
 from shard_tool.images.encoding import AS_IT_IS, Encoding, encoded_bytes, size_of
 from shard_tool.images.fits import require_astropy
 from shard_tool.images.sizes import Size, common_size
-from shard_tool.source.draft import FITS, JPEG, SPLITS, Draft
+from shard_tool.source.draft import FITS, JPEG, Draft
 from shard_tool.source.files import StoredFile
 from shard_tool.source.galaxy10 import StoredRow
 from shard_tool.source.joining import join
 from shard_tool.source.options import PackOptions
 from shard_tool.source.order import default_shards, shard_slices, spread
-from shard_tool.source.samples import Rejects, ShardPlan
+from shard_tool.source.samples import SPLITS, PlannedSample, Rejects, ShardPlan
+from shard_tool.source.scratch import to_bytes, to_text
 
 HEADERS_READ = 100
 MEASURED_WITHOUT_DECODING = 500
 """At least. The means of the channels are then off by 2 % of their value or so."""
+IS_SAMPLE = "split IS NOT NULL AND rejected IS NULL"
+VOTES = "CASE split WHEN 'train' THEN (SELECT votes FROM vote WHERE vote.id = file.id) END"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A split that is cut into shards of equal length, whose numbers begin with `first`."""
+    """A split cut into shards of equal length, numbered from `first`."""
 
     split: str
     num_samples: int
@@ -44,13 +47,13 @@ class Cut:
 
     @property
     def names(self) -> list[str]:
-        """The names of its shards."""
+        """Names of its shards."""
         return [f"{self.split}-{number:06d}.tar" for number in range(self.first, self.first + self.num_shards)]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The shards to write, what is rejected already, and what was ignored (what, why).
+@dataclass(frozen=True, kw_only=True)
+class PackPlan:
+    """The shards to write, and what is rejected and ignored already. Nothing changes it.
 
     `encodes` is None where no image needs encoding: all are JPEGs and keep their size. `source_sha256` is the same for
     the same images and votes in any layout, as far as ids and sizes of files tell; `identity` notices more.
@@ -59,6 +62,7 @@ class Plan:
     tree: DecisionTree
     image_px: tuple[int, int]
     draft: Draft
+    rejected: Rejects
     cuts: tuple[Cut, ...]
     identity: dict[str, str]
     encoding: Encoding = AS_IT_IS
@@ -68,40 +72,52 @@ class Plan:
 
     @property
     def num_answers(self) -> int:
-        """The answers of the tree that votes are for."""
+        """Number of answers of the tree."""
         return len(self.tree.columns)
 
     @property
     def main_split(self) -> str:
-        """The split that the channel statistics are of: the training images, or the test images without any."""
+        """Split of the channel statistics: the training images, or the test images if there are none."""
         return self.cuts[0].split
 
     @property
     def num_samples(self) -> int:
-        """The samples of all shards."""
+        """Number of samples in all shards."""
         return sum(cut.num_samples for cut in self.cuts)
 
     @property
-    def rejected(self) -> Rejects:
-        """What is rejected so far."""
-        return self.draft.rejects
-
-    @property
     def names(self) -> list[str]:
-        """The names of all shards, in order."""
+        """Names of all shards, in order."""
         return [name for cut in self.cuts for name in cut.names]
 
     def shards(self) -> Iterator[ShardPlan]:
-        """The shards one after the other, each with its samples."""
+        """Yield the shards in order, each with its samples."""
         for cut in self.cuts:
-            samples = self.draft.shuffled(cut.split)
+            drawn = self.draft.rows(
+                f"SELECT id, stored, {VOTES} FROM file WHERE split = ? AND rejected IS NULL ORDER BY shuffle_key(id)",
+                cut.split,
+            )
             for name, part in zip(cut.names, shard_slices(cut.num_samples, cut.num_shards), strict=True):
-                found, votes = zip(*islice(samples, part.stop - part.start), strict=True)
-                values = None if votes[0] is None else np.frombuffer(b"".join(votes)).reshape(len(votes), -1)
-                yield ShardPlan(cut.split, name, found, None if values is None else values.astype(np.float32))
+                ids, stored, votes = zip(*islice(drawn, part.stop - part.start), strict=True)
+                samples = tuple(map(PlannedSample, map(to_text, ids), stored))
+                values = None
+                if votes[0] is not None:
+                    values = np.frombuffer(b"".join(votes)).reshape(len(votes), -1).astype(np.float32)
+                yield ShardPlan(split=cut.split, name=name, samples=samples, votes=values)
+
+    def files(self) -> Iterator[StoredFile]:
+        """Yield the files of the samples, in no particular order."""
+        for (stored,) in self.draft.rows(f"SELECT stored FROM file WHERE {IS_SAMPLE}"):
+            yield PlannedSample("", stored).file
+
+    def known(self, ids: Iterable[str]) -> list[tuple[str, str]]:
+        """Return those of some ids that samples have, and where their images are."""
+        query = "SELECT shown FROM file WHERE split IN ('train', 'test') AND rejected IS NULL AND id = ?"
+        found = ((each, self.draft.first(query, to_bytes(each))) for each in ids)
+        return [(each, to_text(row[0])) for each, row in found if row]
 
     def num_measured(self, shard: ShardPlan) -> int:
-        """How many images of a shard the channel statistics are of: all of the main split, or so many of each.
+        """Return how many images of a shard the channel statistics are of: all of the main split, or so many of each.
 
         The samples are shuffled, so the first ones of every shard are a random sample.
         """
@@ -111,15 +127,15 @@ class Plan:
         return len(shard.samples) if self.decode else math.ceil(MEASURED_WITHOUT_DECODING / main.num_shards)
 
 
-def make_plan(options: PackOptions) -> Plan:
-    """Read what is in SOURCE and decide.
+def make_plan(options: PackOptions) -> PackPlan:
+    """Read SOURCE and decide what becomes of it.
 
     Raises:
         InputError: the source, the labels or the tree cannot be used at all; single bad images and rows are
             rejected instead.
     """
-    draft = join(options)
-    formats = {split: found for split in SPLITS if (found := draft.formats(split))}
+    draft, rejected = join(options)
+    formats = {split: found for split in SPLITS if (found := _formats(draft, split))}
     _check_stretch(draft, options)
     if not formats:
         raise SourceError(
@@ -138,44 +154,65 @@ def make_plan(options: PackOptions) -> Plan:
         "votes": votes,
         "size and quality of images": str(encodes),
     }
-    return Plan(options.tree, image_px, draft, cuts, identity, options.encoding, encodes, options.decode, whole)
+    return PackPlan(
+        tree=options.tree,
+        image_px=image_px,
+        draft=draft,
+        rejected=rejected,
+        cuts=cuts,
+        identity=identity,
+        encoding=options.encoding,
+        encodes=encodes,
+        decode=options.decode,
+        source_sha256=whole,
+    )
 
 
 Formats = dict[str, tuple[int, int]]
-"""How many images there are of each format, and how many bytes they have."""
+"""For each format the number of images and their bytes."""
+
+
+def _formats(draft: Draft, split: str) -> Formats:
+    query = (
+        "SELECT format, count(*), sum(num_bytes) FROM file WHERE split = ? AND rejected IS NULL GROUP BY format"
+    )
+    return {format_: (count, num_bytes) for format_, count, num_bytes in draft.rows(query, split)}
 
 
 def _check_stretch(draft: Draft, options: PackOptions) -> None:
     """Check that a stretch is given exactly where there are FITS images, and that these can be read."""
-    shown = draft.first_of(FITS)
-    if shown is None and options.encoding.fits is not None and options.stretch_is_asked:
-        raise SourceError(f"{options.source}: no FITS images to pack; leave --fits-range away")
-    if shown is None:
+    found = draft.first(f"SELECT shown FROM file WHERE {IS_SAMPLE} AND format = ? ORDER BY split DESC, id", FITS)
+    if found is None and options.encoding.fits is not None and options.stretch_is_asked:
+        raise SourceError(f"{options.source}: no FITS images to pack; omit --fits-range")
+    if found is None:
         return
     if options.encoding.fits is None:
         raise SourceError(
-            f"{options.source}: FITS images, as {shown}, need a stretch; pass --fits-range BLACK WHITE, the "
-            "values in the files that shall be black and as bright as can be"
+            f"{options.source}: FITS images, as {to_text(found[0])}, need a stretch; pass --fits-range BLACK "
+            "WHITE, the values in the files that become black and as bright as can be"
         )
     require_astropy(str(options.source))
 
 
 def _look_through(draft: Draft, formats: dict[str, Formats], options: PackOptions) -> tuple[Size, str, str, str]:
-    """The size that all images are going to have, and checksums: of the images, the votes, and of `source_sha256`."""
+    """Return the size that all images will have, and checksums: of images, of votes, and `source_sha256`."""
     totals = {split: sum(count for count, _ in found.values()) for split, found in formats.items()}
     wanted = set(spread(sum(totals.values()), HEADERS_READ))
     place = {"train": 0, "test": totals.get("train", 0)}
     looked_at: list[tuple[int, StoredFile]] = []
     images, rows, whole = sha256(), sha256(), sha256()
-    for split, sample, num_bytes, proof, votes in draft.by_id():
-        line = f"{split}/{sample.id} {num_bytes} ".encode()
-        images.update(line + proof + b"\n")
+    by_id = draft.rows(
+        f"SELECT split, id, stored, num_bytes, fingerprint, {VOTES} FROM file WHERE {IS_SAMPLE} ORDER BY split, id"
+    )
+    for split, sample_id, stored, num_bytes, fingerprint, votes in by_id:
+        line = b"%s/%s %d " % (split.encode(), sample_id, num_bytes)
+        images.update(line + fingerprint + b"\n")
         # as they are packed: what was unpacked again has lost the other digits
         whole.update(line + np.frombuffer(votes or b"").astype("<f4").tobytes() + b"\n")
         if votes is not None:
-            rows.update(sample.id.encode() + b"\n" + votes)
+            rows.update(sample_id + b"\n" + votes)
         if place[split] in wanted:
-            looked_at.append((place[split], sample.file))
+            looked_at.append((place[split], PlannedSample("", stored).file))
         place[split] += 1
     image_px = _image_px([file for _, file in sorted(looked_at, key=lambda each: each[0])], options)
     images.update(f"image_px {image_px}".encode())
@@ -183,7 +220,7 @@ def _look_through(draft: Draft, formats: dict[str, Formats], options: PackOption
 
 
 def _image_px(looked_at: list[StoredFile], options: PackOptions) -> Size:
-    """The size that all images are going to have: the one asked for, or that of most of them."""
+    """Return the size that all images will have: the one asked for, or that of most of them."""
     if options.encoding.image_px is not None:
         return options.encoding.image_px
     image_px = common_size(size for file in looked_at if (size := _try_to_measure(file)))
@@ -204,17 +241,18 @@ def _try_to_measure(file: StoredFile) -> Size | None:
 
 
 def _what_encodes(formats: dict[str, Formats], encoding: Encoding) -> dict[str, Any] | None:
-    """What the manifest says about the encoding, None where every image keeps its bytes."""
+    """Return what the manifest says about the encoding, None where every image keeps its bytes."""
     keeps_all = encoding.image_px is None and all(found.keys() == {JPEG} for found in formats.values())
     return None if keeps_all else encoding.to_dict()
 
 
 def _cut(split: str, formats: Formats, options: PackOptions, image_px: Size) -> Cut:
-    """Into how many shards a split is cut."""
+    """Return how a split is cut into shards."""
     num_samples = sum(count for count, _ in formats.values())
     num_bytes = sum(
         num_bytes if format_ == JPEG and options.encoding.image_px is None else count * encoded_bytes(image_px)
         for format_, (count, num_bytes) in formats.items()
     )
     wanted = options.shards if split == "train" else None
-    return Cut(split, num_samples, min(wanted or default_shards(num_bytes, num_samples), num_samples))
+    num_shards = min(wanted or default_shards(num_bytes, num_samples), num_samples)
+    return Cut(split=split, num_samples=num_samples, num_shards=num_shards)

@@ -16,10 +16,10 @@ FILES_AHEAD = 2 * REQUESTS_AT_ONCE
 
 @contextmanager
 def reading(files: Sequence[StoredFile]) -> Iterator[Callable[[int], bytes]]:
-    """How to read the file of a number; they must be asked for one after the other, from 0 on.
+    """Yield a function that reads the file of a number; numbers must be asked for in order, from 0.
 
-    A store answers many requests in the time of one, so its files are asked for ahead, by threads. The disk is read
-    as quickly without, a zip in a deflated zip can only be read by one, and so can a host with one connection.
+    A store answers many requests in the time of one, so threads ask for its files ahead. The disk gains nothing from
+    that; a zip in a deflated zip, or a host with one connection, serves only one reader.
 
     Raises:
         ImageError, SourceError: by what is yielded, as `StoredFile.read`.

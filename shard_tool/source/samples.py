@@ -1,7 +1,7 @@
-"""What a plan is made of: samples, the shards they are cut into, and what was rejected."""
+"""What a plan is made of: samples, the shards they are cut into, and what is rejected."""
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shard_tool.source.files import StoredFile
+from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
+
+SPLITS = ("train", "test")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """An image, or a row of votes, that did not become a sample; `file` is the name without folder or zip."""
+    """An image, or a row of votes, that did not become a sample; `file` is the name without folder or archive."""
 
     split: str
     id: str
@@ -22,7 +25,34 @@ class Rejected:
     reason: str
 
 
-class Sample(NamedTuple):
+class Rejects:
+    """Rejected images and rows, sorted, in a scratch database."""
+
+    def __init__(self, rejected: Iterable[Rejected] = ()) -> None:
+        self._database = open_scratch("rejected (split TEXT, id BLOB, file BLOB, reason BLOB)")
+        self.add(rejected)
+
+    def add(self, rejected: Iterable[Rejected]) -> None:
+        """Add rejects, in any order."""
+        self._database.executemany(
+            "INSERT INTO rejected VALUES (?, ?, ?, ?)",
+            ((each.split, *map(to_bytes, (each.id, each.file, each.reason))) for each in rejected),
+        )
+
+    def __len__(self) -> int:
+        return int(self._database.execute("SELECT count(*) FROM rejected").fetchone()[0])
+
+    def __iter__(self) -> Iterator[Rejected]:
+        for split, *texts in rows(self._database, "SELECT * FROM rejected ORDER BY split, id, file, reason"):
+            sample_id, file, reason = map(to_text, texts)
+            yield Rejected(split=split, id=sample_id, file=file, reason=reason)
+
+    def first(self, most: int) -> list[Rejected]:
+        """Return the first ones, `most` at most."""
+        return list(islice(self, most))
+
+
+class PlannedSample(NamedTuple):
     """An image and its id; `stored` is the pickle of its `StoredFile`, opened where the image is read."""
 
     id: str
@@ -30,34 +60,16 @@ class Sample(NamedTuple):
 
     @property
     def file(self) -> StoredFile:
-        """Where the image is."""
+        """File of the image."""
         file: StoredFile = pickle.loads(self.stored)
         return file
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShardPlan:
     """The samples of one shard in their order; `votes` is float32 of shape (samples, answers), None without."""
 
     split: str
     name: str
-    samples: tuple[Sample, ...]
+    samples: tuple[PlannedSample, ...]
     votes: NDArray[np.float32] | None
-
-
-class Rejects:
-    """All rejects of a pack, sorted, read from the disk as they are asked for."""
-
-    def __init__(self, count: int, read: Callable[[], Iterator[Rejected]]) -> None:
-        self._count = count
-        self._read = read
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[Rejected]:
-        return self._read()
-
-    def first(self, most: int) -> list[Rejected]:
-        """At most so many of them."""
-        return list(islice(self, most))

@@ -12,8 +12,8 @@ CACHE_KIB = 16_384
 ROWS_AT_ONCE = 4_096
 
 
-def open_spill(*tables: str) -> sqlite3.Connection:
-    """An empty database with some tables, given as SQL after `CREATE TABLE`."""
+def open_scratch(*tables: str) -> sqlite3.Connection:
+    """Return an empty database with some tables, given as SQL after `CREATE TABLE`."""
     # the tasks of a run may be drawn from it by another thread, but never by two at once
     database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
@@ -25,7 +25,7 @@ def open_spill(*tables: str) -> sqlite3.Connection:
 
 
 def rows(database: sqlite3.Connection, query: str, values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The rows of a query, which may be read while others are."""
+    """Yield the rows of a query; several queries may be read at once."""
     cursor = database.execute(query, values)
     cursor.arraysize = ROWS_AT_ONCE
     while some := cursor.fetchmany():
@@ -33,10 +33,10 @@ def rows(database: sqlite3.Connection, query: str, values: tuple[Any, ...] = ())
 
 
 def to_bytes(text: str) -> bytes:
-    """A text as the database holds it: sorted as in Python, also where it is a file name that is no UTF-8."""
+    """Return text as the database holds it: sorted as in Python, even a file name that is no UTF-8."""
     return text.encode(errors="surrogatepass")
 
 
 def to_text(data: bytes) -> str:
-    """The text again."""
+    """Return what `to_bytes` was given."""
     return data.decode(errors="surrogatepass")

@@ -8,7 +8,6 @@ import threading
 import zlib
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Protocol
 
 from galaxy_zoo.byte_range import ReadAt
 from galaxy_zoo.errors import SourceError
@@ -19,35 +18,13 @@ MOST_SNAPSHOTS = 4000
 """Bounds the memory of one stream to 160 MB; the 791 MB of Kaggle's training images get one every 200 kB."""
 
 
-class Inflater(Protocol):
-    """What is used of a `zlib.decompressobj`, whose type zlib does not export."""
-
-    @property
-    def eof(self) -> bool:
-        """Whether the stream has ended."""
-
-    @property
-    def unconsumed_tail(self) -> bytes:
-        """What the last call left unread for want of room."""
-
-    @property
-    def unused_data(self) -> bytes:
-        """What lies behind the end of the stream."""
-
-    def decompress(self, data: bytes, max_length: int = ..., /) -> bytes:
-        """At most `max_length` inflated bytes."""
-
-    def copy(self) -> "Inflater":
-        """An independent inflater in the same state."""
-
-
 @dataclass
 class _Position:
     """An inflater that has read `stored` bytes of the stream and given `offset` bytes."""
 
     offset: int
     stored: int
-    inflater: Inflater
+    inflater: "zlib._Decompress"
 
     def copy(self) -> "_Position":
         return _Position(self.offset, self.stored, self.inflater.copy())
@@ -70,7 +47,7 @@ class SeekableDeflate:
         """The piece that ends at `self._at.offset`, so that reading on in small steps never goes back."""
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """The slice of the inflated bytes, shorter at the end.
+        """Return the slice of the inflated bytes, shorter at the end.
 
         Raises:
             SourceError: the stream is damaged or shorter than the zip says.

@@ -1,9 +1,12 @@
 """The tables of votes that go with the images: read in parts, joined by id, made votes where they are counts."""
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import IO, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,24 +19,24 @@ from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import check_votes
 from shard_tool.source.draft import Draft, Row
 from shard_tool.source.files import StoredFile
+from shard_tool.source.scratch import to_bytes, to_text
 
 LINES_AT_ONCE = 8_192
-"""Take about 20 MB as texts."""
+"""About 20 MB as texts."""
 
 Floats = NDArray[np.float64]
-Update = tuple[int, bytes, int]
 
 
 @dataclass(frozen=True)
 class TableRules:
-    """What the tables must be: of which tree, complete or not, votes or numbers of voters."""
+    """What the tables must hold: votes or numbers of voters, complete or not, for which tree."""
 
     tree: DecisionTree
     allow_missing: bool
     are_counts: bool
 
     def complete(self, votes: pd.DataFrame, where: str) -> pd.DataFrame:
-        """Make counts votes, and check that none is missing where none may be.
+        """Turn counts into votes, and check that none is missing if none may be.
 
         Raises:
             LabelError: one is missing.
@@ -44,9 +47,10 @@ class TableRules:
             check_none_missing(votes, where)
         return votes
 
-    def broken(self, votes: Floats) -> dict[int, str]:
-        """Why rows of votes break the tree, by their place."""
-        return {violation.row: str(violation) for violation in reversed(check_votes(votes, self.tree))}
+    def broken(self, votes: pd.DataFrame) -> dict[int, str]:
+        """Return why rows of votes break the tree, by their number."""
+        violations = check_votes(votes.to_numpy(np.float64), self.tree)
+        return {violation.row: str(violation) for violation in reversed(violations)}
 
 
 def read_tables(draft: Draft, files: Sequence[StoredFile], rules: TableRules) -> None:
@@ -55,45 +59,61 @@ def read_tables(draft: Draft, files: Sequence[StoredFile], rules: TableRules) ->
     Raises:
         LabelError: one is no table of votes, two contradict each other, or a vote is missing in all of them.
     """
-    first, *others = files
-    for line, votes in _parts(first, rules, is_alone=not others):
-        if not others:
-            votes = rules.complete(votes, first.shown)  # noqa: PLW2901
-        add_votes(draft, votes, rules, line=line)
-    index_ids(draft, first.shown)
-    for number in range(1, len(files)):
-        _merge(draft, files, number, rules)
-    if others:
-        _complete(draft, " and ".join(dict.fromkeys(file.shown for file in files)), rules)
+    is_alone = len(files) == 1
+    for source, file in enumerate(files):
+        for line, votes in _parts(file, rules, is_alone=is_alone):
+            if is_alone:
+                votes = rules.complete(votes, file.shown)  # noqa: PLW2901
+            add_votes(draft, votes, rules.broken(votes) if is_alone else {}, line=line, source=source)
+    refuse_repeated_ids(draft, [file.shown for file in files])
+    if not is_alone:
+        _merge(draft, files, rules)
+    draft.change("CREATE UNIQUE INDEX vote_by_id ON vote (id)")
 
 
 def add_votes(
-    draft: Draft, votes: pd.DataFrame, rules: TableRules, *, line: int, places: Sequence[str] | None = None
+    draft: Draft,
+    votes: pd.DataFrame,
+    broken: dict[int, str],
+    *,
+    line: int,
+    source: int = 0,
+    listed: Sequence[str] | None = None,
 ) -> None:
-    """Write complete votes down, the first row of which stands in `line`; `places` are the files of a catalogue."""
+    """Add rows of votes, the first of which stands in `line`; `listed` are the files of a catalogue."""
     values = votes.to_numpy(np.float64)
-    broken = rules.broken(values)
-    draft.add_rows(
-        0,
+    draft.add_votes(
+        source,
         (
-            Row(sample_id, values[i].tobytes(), broken.get(i), places[i] if places else None, line + i)
+            Row(sample_id, values[i].tobytes(), broken.get(i), line + i, listed[i] if listed else None)
             for i, sample_id in enumerate(votes.index)
         ),
     )
 
 
-def index_ids(draft: Draft, where: str) -> None:
-    """Check that no id stands twice in the first table.
+def refuse_repeated_ids(draft: Draft, tables: Sequence[str]) -> None:
+    """Check that no id stands twice in a table; `tables` are their names.
 
     Raises:
         LabelError: one does.
     """
-    if repeated := draft.repeated_row("id"):
-        raise stands_twice(where, *repeated)
+    if repeated := repeated_row(draft, "id"):
+        sample_id, line, first, source = repeated
+        raise stands_twice(tables[source], sample_id, line, first)
+
+
+def repeated_row(draft: Draft, column: str) -> tuple[str, int, int, int] | None:
+    """Return the first row whose "id" or "listed" an earlier one of its table has: value, line, earlier line, table."""
+    found = draft.first(
+        f"SELECT {column}, line, before, source FROM (SELECT {column}, line, source, "
+        f"lag(line) OVER (PARTITION BY source, {column} ORDER BY line) AS before FROM vote) "
+        "WHERE before IS NOT NULL ORDER BY source, line LIMIT 1"
+    )
+    return (to_text(found[0]), *found[1:]) if found else None
 
 
 def _parts(file: StoredFile, rules: TableRules, *, is_alone: bool) -> Iterator[tuple[int, pd.DataFrame]]:
-    """The votes of a table, some rows at a time, and the line of the first of them."""
+    """Yield the votes of a table, some rows at a time, with the line of the first."""
     with _open(file) as opened:
         for line, cells in read_cells(opened, file.shown, lines_at_once=LINES_AT_ONCE):
             yield (
@@ -109,85 +129,91 @@ def _parts(file: StoredFile, rules: TableRules, *, is_alone: bool) -> Iterator[t
             )
 
 
-def _merge(draft: Draft, files: Sequence[StoredFile], table: int, rules: TableRules) -> None:
-    """Add what a further table says to the rows that are there."""
-    where, conflicts = files[table].shown, _Conflicts()
-    for line, votes in _parts(files[table], rules, is_alone=False):
-        updates: list[Update] = []
-        new: list[Row] = []
-        for i, (sample_id, now) in enumerate(zip(votes.index, votes.to_numpy(np.float64), strict=True)):
-            known = draft.row_of(sample_id)
-            if known is None:
-                new.append(Row(sample_id, now.tobytes(), None, None, line + i))
-                continue
-            number, stored, last, last_line = known
-            if last == table:
-                raise stands_twice(where, sample_id, line + i, last_line)
-            before = np.frombuffer(stored)
-            conflicts.compare(number, sample_id, before, now)
-            updates.append((number, np.where(np.isnan(before), now, before).tobytes(), line + i))
-        draft.update_rows(table, updates)
-        draft.add_rows(table, new)
-    if conflicts.count:
-        raise conflicts.error(files[:table], where, rules)
-
-
-class _Conflicts:
-    """The votes in which two tables differ: how many, and the first one in the order of the rows."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._first: tuple[int, int, str, float, float] | None = None
-
-    def compare(self, number: int, sample_id: str, before: Floats, now: Floats) -> None:
-        """Note where the votes of one row differ, both being present."""
-        different = np.flatnonzero((before != now) & ~np.isnan(before) & ~np.isnan(now))
-        if len(different):
-            column = int(different[0])
-            found = (number, column, sample_id, float(before[column]), float(now[column]))
-            self._first = min(found, self._first or found)
-            self.count += len(different)
-
-    def error(self, files: Sequence[StoredFile], where: str, rules: TableRules) -> LabelError:
-        """What to say; `files` are the tables before the one that `where` names."""
-        assert self._first is not None
-        _, column, sample_id, before, now = self._first
-        answer = rules.tree.columns[column]
-        other = next(file.shown for file in files if _has(file, sample_id, answer, rules))
-        return LabelError(
-            f"id {sample_id}, column {answer}: {before:.9g} in {other}, but {now:.9g} in {where} "
-            f"({self.count} such cells); mend one of the two"
+def _merge(draft: Draft, files: Sequence[StoredFile], rules: TableRules) -> None:
+    """Make one row of the rows that several tables have for an id."""
+    _refuse_conflicts(draft, files, rules)
+    draft.change("CREATE TABLE merged AS SELECT * FROM vote WHERE 0")
+    where, by_id = " and ".join(dict.fromkeys(file.shown for file in files)), _by_id(draft)
+    while some := list(islice(by_id, LINES_AT_ONCE)):
+        table = pd.DataFrame(
+            np.stack([_together(rows) for rows in some]),
+            index=[rows[0].id for rows in some],
+            columns=list(rules.tree.columns),
         )
+        votes = rules.complete(table, where)
+        broken = rules.broken(votes)
+        for i, (rows, values) in enumerate(zip(some, votes.to_numpy(np.float64), strict=True)):
+            draft.change(
+                "INSERT INTO merged (source, id, votes, broken) VALUES (?, ?, ?, ?)",
+                *(rows[0].source, to_bytes(rows[0].id), values.tobytes(), broken.get(i)),
+            )
+    draft.change("DROP TABLE vote")
+    draft.change("ALTER TABLE merged RENAME TO vote")
 
 
-def _has(file: StoredFile, sample_id: str, answer: str, rules: TableRules) -> bool:
-    return any(
-        sample_id in votes.index and bool(votes[answer].notna()[sample_id])
-        for _, votes in _parts(file, rules, is_alone=False)
+class _TableRow(NamedTuple):
+    """What one table says of an id: `votes` are float64 of shape (answers,)."""
+
+    number: int
+    source: int
+    id: str
+    votes: Floats
+
+
+def _by_id(draft: Draft) -> Iterator[list[_TableRow]]:
+    """Yield the rows of each id, one a table at most, in the order of the tables."""
+    rows = draft.rows("SELECT id, number, source, votes FROM vote ORDER BY id, source")
+    for sample_id, group in groupby(rows, key=itemgetter(0)):
+        yield [
+            _TableRow(number, source, to_text(sample_id), np.frombuffer(votes))
+            for _, number, source, votes in group
+        ]
+
+
+def _together(rows: Sequence[_TableRow]) -> Floats:
+    """Return what the rows of an id say together: of each vote what the first that has it says."""
+    votes = rows[0].votes
+    for row in rows[1:]:
+        votes = np.where(np.isnan(votes), row.votes, votes)
+    return votes
+
+
+def _refuse_conflicts(draft: Draft, files: Sequence[StoredFile], rules: TableRules) -> None:
+    """Check that no table contradicts the ones before it.
+
+    Raises:
+        LabelError: one does; it names the first such cell and counts all of that table.
+    """
+    counts, first = Counter[int](), dict[int, tuple[tuple[int, int], _TableRow, list[_TableRow]]]()
+    for rows in _by_id(draft):
+        for i, row in enumerate(rows[1:], 1):
+            before = _together(rows[:i])
+            different = np.flatnonzero((before != row.votes) & ~np.isnan(before) & ~np.isnan(row.votes))
+            if len(different):
+                counts[row.source] += len(different)
+                found = ((rows[0].number, int(different[0])), row, rows[:i])
+                first[row.source] = min(found, first.get(row.source, found), key=itemgetter(0))
+    if not first:
+        return
+    (_, column), row, earlier = first[min(first)]
+    other = next(each for each in earlier if not np.isnan(each.votes[column]))
+    raise LabelError(
+        f"id {row.id}, column {rules.tree.columns[column]}: {other.votes[column]:.9g} in {files[other.source].shown}, "
+        f"but {row.votes[column]:.9g} in {files[row.source].shown} ({counts[row.source]} such cells); "
+        "mend one of the two"
     )
 
 
-def _complete(draft: Draft, where: str, rules: TableRules) -> None:
-    """Complete the rows of several tables, in the order of their ids."""
-    last = ""
-    while some := draft.rows_after(last, LINES_AT_ONCE):
-        ids = [sample_id for sample_id, _ in some]
-        values = np.frombuffer(b"".join(votes for _, votes in some)).reshape(len(some), -1)
-        votes = rules.complete(pd.DataFrame(values, index=ids, columns=list(rules.tree.columns)), where)
-        values = votes.to_numpy(np.float64)
-        broken = rules.broken(values)
-        draft.finish_rows((each, values[i].tobytes(), broken.get(i)) for i, each in enumerate(ids))
-        last = ids[-1]
-
-
 def _open(file: StoredFile) -> IO[bytes]:
-    """A table as a file; one in an archive is in memory as a whole."""
+    """Open a table; one in an archive is read into memory as a whole."""
     if file.member is None:
         path = path_of(file.path)
         try:
             return path.open("rb")
         except OSError as error:
-            raise LabelError(f"{path}: cannot be read ({error.strerror}); mend that and pack again") from error
+            raise LabelError(
+                f"{path}: cannot be read ({error.strerror}); make it readable and pack again"
+            ) from error
     try:
         return io.BytesIO(file.read())
     except ImageError as error:

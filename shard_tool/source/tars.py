@@ -8,15 +8,14 @@ header, so what follows the last member must be the end of a tar.
 import struct
 import tarfile
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
-from galaxy_zoo.byte_range import ReadAt, Window
+from galaxy_zoo.byte_range import ByteRange, ReadAt
 from galaxy_zoo.errors import SourceError
 from shard_tool.source.archives import (
     LARGEST_RATIO,
     Archive,
-    Member,
+    ArchiveMember,
     check_name,
     check_size,
     in_blocks,
@@ -30,10 +29,10 @@ PIECE_BYTES = 2**18
 GZIP_EXTRA, GZIP_TEXTS, GZIP_CHECKSUM = 4, (8, 16), 2
 """Bits of the flags that say which optional fields there are. Source: RFC 1952, section 2.3.1."""
 TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError, OSError)
-"""What `tarfile` raises on bytes that are no tar, or a spoiled one."""
+"""Raised by `tarfile` on bytes that are no tar, or a damaged one."""
 
 
-class _Headers(Window):
+class _Headers(ByteRange):
     """The bytes of a tar for `tarfile`, which reads nothing but headers."""
 
     def read(self, size: int | None = -1) -> bytes:
@@ -43,16 +42,16 @@ class _Headers(Window):
 
 
 def tar_at(file: Archive) -> Archive:
-    """The tar that a file is, or that a gzip file holds.
+    """Return the tar that a file is, or that a gzip file holds.
 
     Raises:
         SourceError: it is gzipped, and damaged or a bomb.
     """
-    return replace(file, inner=_inflated(file)) if file.path.lower().endswith(GZIP_SUFFIXES) else file
+    return file._replace(inner=_inflated(file)) if file.path.lower().endswith(GZIP_SUFFIXES) else file
 
 
-def list_tar(archive: Archive) -> list[Member]:
-    """The files of a tar, in its order.
+def list_tar(archive: Archive) -> list[ArchiveMember]:
+    """Return the files of a tar, in its order.
 
     Raises:
         SourceError: it is no whole tar, or a member is a link, a device, leads out of the archive or is far too
@@ -77,7 +76,7 @@ def list_tar(archive: Archive) -> list[Member]:
     return members
 
 
-def _checked(info: tarfile.TarInfo, archive: str, size: int) -> Member:
+def _checked(info: tarfile.TarInfo, archive: str, size: int) -> ArchiveMember:
     where = f"{archive}: member {info.name!r}"
     check_name(info.name, where)
     if not info.isreg() or info.issparse():
@@ -86,11 +85,13 @@ def _checked(info: tarfile.TarInfo, archive: str, size: int) -> Member:
     check_size(info.name, info.size, info.size, where)
     if info.size < 0 or info.offset_data + info.size > size:
         raise SourceError(f"{where} ends behind the end of the tar; download it again")
-    return Member(info.name, info.offset_data, info.size, info.size, crc=None, deflated=False, has_header=False)
+    return ArchiveMember(
+        info.name, info.offset_data, info.size, info.size, crc=None, deflated=False, has_header=False
+    )
 
 
-def _inflated(archive: Archive) -> Member:
-    """The tar in a gzip file, proven by its checksum."""
+def _inflated(archive: Archive) -> ArchiveMember:
+    """Return the tar in a gzip file, checked against its checksum."""
     read_at = in_blocks(archive, open_archive(archive), archive.num_bytes)
     start = _header_bytes(read_at, archive.path)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -116,11 +117,11 @@ def _inflated(archive: Archive) -> Member:
     if end + 8 != archive.num_bytes:
         raise SourceError(f"{archive.path}: several gzip streams in one file; gunzip it first")
     name = Path(archive.path).stem
-    return Member(name, start, end - start, size, crc, deflated=True, has_header=False)
+    return ArchiveMember(name, start, end - start, size, crc, deflated=True, has_header=False)
 
 
 def _header_bytes(read_at: ReadAt, path: str) -> int:
-    """The length of a gzip header. Source: RFC 1952, section 2.3."""
+    """Return the length of a gzip header in bytes. Source: RFC 1952, section 2.3."""
     header = read_at(0, 2**16)
     if header[:3] != b"\x1f\x8b\x08" or len(header) < 10:
         raise SourceError(f"{path}: not a gzip file; download it again")

@@ -11,22 +11,28 @@ from galaxy_zoo.tree import load_tree
 from shard_tool.shards.journal import Journal
 from shard_tool.shards.packer import ShardTask, pack_shard
 from shard_tool.source.options import PackOptions
-from shard_tool.source.plan import Plan, make_plan
+from shard_tool.source.plan import PackPlan, make_plan
 
 
 @pytest.fixture
-def plan(kaggle: Path) -> Plan:
+def plan(kaggle: Path) -> PackPlan:
     return make_plan(PackOptions(kaggle, load_tree("gz2-kaggle"), shards=1))
 
 
-def begin(out: Path, plan: Plan, *, resume: bool = False) -> ShardTask:
+def begin(out: Path, plan: PackPlan, *, resume: bool = False) -> ShardTask:
     """Begin a pack and return the task of its first shard."""
     journal = Journal(out)
     with journal.locked(overwrite=not resume, resume=resume):
         journal.begin(plan.identity, resume=resume)
     shard = next(plan.shards())
     return ShardTask(
-        out, shard, plan.image_px, plan.num_answers, len(shard.samples), resume=False, fence=journal.fence()
+        out=out,
+        plan=shard,
+        image_px=plan.image_px,
+        num_answers=plan.num_answers,
+        num_measured=len(shard.samples),
+        resume=False,
+        fence=journal.fence(),
     )
 
 
@@ -34,7 +40,7 @@ def do_nothing() -> None:
     pass
 
 
-def test_two_writers_at_once_write_the_shard_of_one(plan: Plan, tmp_path: Path) -> None:
+def test_two_writers_at_once_write_the_shard_of_one(plan: PackPlan, tmp_path: Path) -> None:
     alone = begin(tmp_path / "alone", plan)
     packed = pack_shard(alone, do_nothing)
     task = begin(tmp_path / "out", plan)
@@ -50,7 +56,7 @@ def test_two_writers_at_once_write_the_shard_of_one(plan: Plan, tmp_path: Path) 
     assert contents(tmp_path / "out") == contents(tmp_path / "alone")
 
 
-def test_a_worker_that_outlives_its_pack_changes_nothing(plan: Plan, tmp_path: Path) -> None:
+def test_a_worker_that_outlives_its_pack_changes_nothing(plan: PackPlan, tmp_path: Path) -> None:
     task = begin(tmp_path, plan)
     other = replace(plan, identity={**plan.identity, "--seed": "1"})
 
@@ -65,7 +71,7 @@ def test_a_worker_that_outlives_its_pack_changes_nothing(plan: Plan, tmp_path: P
     assert (tmp_path / task.plan.name).read_bytes() == b"of the other pack"
 
 
-def test_a_worker_that_outlives_a_finished_pack_leaves_nothing_behind(plan: Plan, tmp_path: Path) -> None:
+def test_a_worker_that_outlives_a_finished_pack_leaves_nothing_behind(plan: PackPlan, tmp_path: Path) -> None:
     task = begin(tmp_path, plan)
     pack_shard(task, do_nothing)
     Journal(tmp_path).end()
@@ -75,7 +81,7 @@ def test_a_worker_that_outlives_a_finished_pack_leaves_nothing_behind(plan: Plan
     assert contents(tmp_path) == finished
 
 
-def test_what_a_killed_writer_left_is_removed_at_the_end(plan: Plan, tmp_path: Path) -> None:
+def test_what_a_killed_writer_left_is_removed_at_the_end(plan: PackPlan, tmp_path: Path) -> None:
     task = begin(tmp_path, plan)
     pack_shard(task, do_nothing)
     expected = set(contents(tmp_path)) - {".pack/lock", ".pack/plan.json", ".pack/train-000000.json"}
@@ -85,7 +91,7 @@ def test_what_a_killed_writer_left_is_removed_at_the_end(plan: Plan, tmp_path: P
     assert set(contents(tmp_path)) == expected
 
 
-def test_what_a_killed_writer_left_does_not_hinder_resuming(plan: Plan, tmp_path: Path) -> None:
+def test_what_a_killed_writer_left_does_not_hinder_resuming(plan: PackPlan, tmp_path: Path) -> None:
     begin(tmp_path, plan)
     (tmp_path / "train-000000.tar.0123abcd.part").write_bytes(b"half")
     begin(tmp_path, plan, resume=True)

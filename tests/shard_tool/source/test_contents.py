@@ -27,7 +27,7 @@ def listed(source: Path) -> Draft:
 
 
 def images(draft: Draft, split: str) -> list[str]:
-    return [sample.id for sample, _ in draft.shuffled(split)]
+    return [sample_id.decode() for (sample_id,) in draft.rows("SELECT id FROM file WHERE split = ?", split)]
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -74,7 +74,7 @@ def test_every_file_is_an_image_or_labels_or_ignored(tmp_path: Path) -> None:
     make(source, ".DS_Store", "other.csv", "odd/3.jpg")
     draft = listed(source)
     assert len(list(walk(source))) == 7
-    assert draft.count(split="train") + 1 + draft.num_ignored == 7
+    assert draft.count("train") + 1 + draft.num_ignored == 7
 
 
 def test_two_tables_of_labels_are_an_error_that_names_them(tmp_path: Path) -> None:
