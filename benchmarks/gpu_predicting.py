@@ -8,7 +8,7 @@ from ensemble.model import Predictor, build_network
 from galaxy_zoo.manifest import read_manifest
 from pipeline.augment import FixedViews, rotations_and_flips
 from pipeline.loader import Decoding, Loader, Sampling
-from prediction.passes import Seer, predict_part
+from prediction.passes import predict_part
 
 RECIPE = "ng_resnet50"
 NUM_VIEWS = 16
@@ -21,7 +21,7 @@ def predict(setup: Setup) -> list[Result]:
     """One member with random weights over the training samples."""
     recipe, num_views = setup.recipe(RECIPE), 4 if setup.quick else NUM_VIEWS
     network = build_network(recipe, read_manifest(setup.shards).tree, pretrained=False)
-    member = Seer(Predictor(network, torch.device(setup.device)))
+    member = Predictor(network, torch.device(setup.device))
     views = FixedViews(recipe.view, rotations_and_flips(num_views))
     size = setup.batch_size if setup.quick else BATCH_SIZE
     sampling, decoding = Sampling(batch_size=size, shuffle=False), Decoding(device=setup.device)

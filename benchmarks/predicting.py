@@ -23,19 +23,19 @@ import psutil
 
 from benchmarks.processes import timed
 from galaxy_zoo.manifest import read_manifest
-from prediction.parts import Spool
+from prediction.parts import Parts
 from prediction.passes import PART_STEPS
 from training.run import load_run
 
 SCRIPT = Path(__file__).parents[1] / "predict.py"
 
 
-def kill_at(command: list[str], spool: Spool, num_parts: int) -> float:
+def kill_at(command: list[str], parts: Parts, num_parts: int) -> float:
     """Run a command and kill it and its children when so many parts are there; returns the seconds until then."""
     click.echo(f"{' '.join(command)}   (killed at {num_parts} parts)", err=True)
     started = time.perf_counter()
     with subprocess.Popen(command) as process:
-        while process.poll() is None and len(list(spool.folder.glob("*.safetensors"))) < num_parts:
+        while process.poll() is None and len(list(parts.folder.glob("*.safetensors"))) < num_parts:
             time.sleep(0.05)
         for each in psutil.Process(process.pid).children(recursive=True):
             each.kill()
@@ -67,7 +67,7 @@ def main(
 
     galaxies = read_manifest(shards).samples(split)
     first = timed(command(whole), galaxies)
-    before_s = kill_at(command(resumed), Spool(resumed), max(1, galaxies // (PART_STEPS * batch_size) // 2))
+    before_s = kill_at(command(resumed), Parts(resumed), max(1, galaxies // (PART_STEPS * batch_size) // 2))
     rest = timed(command(resumed), galaxies)
     if whole.read_bytes() != resumed.read_bytes():
         raise SystemExit(f"{whole} and {resumed} differ")

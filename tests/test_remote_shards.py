@@ -18,11 +18,13 @@ import evaluate
 import predict
 import train
 import views
+from evaluation.galaxies import open_sets
 from galaxy_zoo import stores
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.remote import path_of
 from pipeline.augment import FixedView
 from pipeline.cache import Cache, open_set
+from prediction.source import Reading, Shards
 from training.checkpoint import load_state
 from training.run import load_run
 
@@ -146,9 +148,9 @@ def test_sheets_and_what_is_evaluated_are_the_same(
     found = []
     for path in (shards, path_of(url(stored))):
         with open_set(path, Cache(tmp_path / "CACHE")) as source:
-            reading = predict.Reading((FixedView(),), 16, torch.device("cpu"))
-            split = predict.Shards(source, read_manifest(source.folder), "train", reading)
-            sets = evaluate.open_sets(split, [load_run(trained)])
+            reading = Reading(views=(FixedView(),), batch_size=16, device=torch.device("cpu"))
+            split = Shards(shard_set=source, manifest=read_manifest(source.folder), split="train", reading=reading)
+            sets = open_sets(split, [load_run(trained)])
             assert sets.training is not None
             found.append([sets.validation.samples, sets.training.samples])
     for one, other in zip(*found, strict=True):
