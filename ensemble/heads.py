@@ -1,4 +1,4 @@
-"""Heads: logits of shape (batch, answers) to votes in [0, 1] of the same shape, in float32.
+"""Heads: logits of shape (batch, answers) to votes of the same shape, in float32; in [0, 1] outside training.
 
 A linear layer for each question is one linear layer seen in slices, so it needs no kind of its own.
 """
@@ -35,6 +35,15 @@ class Sigmoid:
 
 
 @dataclass(frozen=True)
+class Linear:
+    """The logits themselves, without an activation. Outside training they are clipped to [0, 1], as votes are."""
+
+    def build(self, tree: DecisionTree) -> nn.Module:  # noqa: ARG002
+        """See `Head`."""
+        return LinearHead()
+
+
+@dataclass(frozen=True)
 class Tree:
     """Votes that obey the tree: each question normalised to 1, then times the votes of its parent.
 
@@ -60,7 +69,15 @@ class Dirichlet:
         return DirichletHead(tree)
 
 
-HEADS: dict[str, type[Head]] = {"sigmoid": Sigmoid, "tree": Tree, "dirichlet": Dirichlet}
+HEADS: dict[str, type[Head]] = {"sigmoid": Sigmoid, "linear": Linear, "tree": Tree, "dirichlet": Dirichlet}
+
+
+class LinearHead(nn.Module):
+    """Pass logits on in training, clip them to [0, 1] otherwise."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Return shape (batch, answers)."""
+        return logits if self.training else logits.clamp(0, 1)
 
 
 class TreeHead(nn.Module):

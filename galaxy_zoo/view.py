@@ -33,7 +33,8 @@ class View:
         its middle is; or "scaled", which also makes the window as much larger as the galaxy is than object_radius_px.
     object_radius_px: what the radius of each galaxy is scaled to, at zoom 1; for "scaled" alone.
     rotation_deg: angle uniform in +-rotation_deg; 180 is any angle.
-    zoom: (lowest, highest), log-uniform; above 1 the galaxy looks larger.
+    zoom: (lowest, highest); above 1 the galaxy looks larger.
+    zoom_law: "log_uniform": the logarithm of the zoom is uniform; "uniform_side": the side of the window is.
     shift_px: shift of the window, uniform in +-shift_px along each axis.
     shear_deg: shear angle, uniform in +-shear_deg.
     flip: mirror half of the views left to right.
@@ -55,6 +56,7 @@ class View:
     object_radius_px: float = 0.0
     rotation_deg: float = 0.0
     zoom: tuple[float, float] = (1.0, 1.0)
+    zoom_law: Literal["log_uniform", "uniform_side"] = "log_uniform"
     shift_px: float = 0.0
     shear_deg: float = 0.0
     flip: bool = False

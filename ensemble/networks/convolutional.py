@@ -1,5 +1,6 @@
 """Networks of torch's own layers: convolutions, or linear layers alone."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -9,21 +10,34 @@ from torch import Tensor, nn
 from galaxy_zoo.errors import RunError
 
 Initial = Literal["torch", "xavier"]
-"""How weights are drawn: torch's default, or Xavier's uniform with biases of 0.
-Source: Glorot & Bengio 2010."""
+"""How weights are drawn: torch's default, or Xavier's uniform with biases of `XAVIER_BIAS`.
+Source: Glorot & Bengio 2010; the biases: the "Galaxy Imagery Classification" notebook."""
+
+XAVIER_BIAS = 0.01
+
+
+POOLS: dict[str, Callable[[], list[nn.Module]]] = {
+    "max": lambda: [nn.MaxPool2d(2)],
+    "mean": lambda: [nn.AvgPool2d(2)],
+    "none": list,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cnn:
-    """Convolution blocks, each conv (- batch norm) - ReLU (- CBAM) - 2 x 2 pool, then linear layers.
+    """Convolution blocks, each conv (- batch norm) - ReLU (- CBAM) (- 2 x 2 pool), then linear layers.
 
-    channels, kernels: one a block. grey: takes the first channel only, of a view that is grey. padding: "same"
-    keeps the size before the pool, "valid" does not pad. pools: "max" or "mean" for each block; none: all "max".
+    channels, kernels: one per block.
+    grey: take only the first channel, of a view that is grey.
+    padding: "same" keeps the size before the pool, "valid" does not pad.
+    pools: "max", "mean" or "none" for each block; empty: all "max".
     pool_first: pools come right after the convolutions, which leaves the layers after them a quarter of the pixels.
-    cbam_reduction: of the channel attention's middle layer; 0 is no CBAM. squeeze: channels of a last 1 x 1
-    convolution with batch norm and ReLU; 0 is none. features: what the linear layers get of the last block,
-    "flatten" or the "mean" over its pixels. hidden: widths of the linear layers before the last.
-    hidden_activation: after each of them. dropout: before each hidden layer, or before the last where there is none.
+    cbam_reduction: reduction of the channel attention's middle layer; 0 is no CBAM.
+    squeeze: channels of a last 1 x 1 convolution with batch norm and ReLU; 0 is none.
+    features: what the linear layers get of the last block, "flatten" or the "mean" over its pixels.
+    hidden: widths of the linear layers before the last.
+    hidden_activation: activation after each of them.
+    dropout: dropout before each hidden layer, or before the last where there is none.
     """
 
     num_turns: ClassVar[int] = 1
@@ -51,8 +65,8 @@ class Cnn:
             raise ValueError("channels, kernels and hidden must all be at least 1")
         if self.padding == "same" and any(kernel % 2 == 0 for kernel in self.kernels):
             raise ValueError("kernels must be odd with padding 'same'")
-        if self.pools and (len(self.pools) != len(self.channels) or set(self.pools) - {"max", "mean"}):
-            raise ValueError(f"pools must be 'max' or 'mean' for each of {len(self.channels)} blocks")
+        if self.pools and (len(self.pools) != len(self.channels) or set(self.pools) - set(POOLS)):
+            raise ValueError(f"pools must be one of {', '.join(POOLS)} for each of {len(self.channels)} blocks")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
         if self.cbam_reduction < 0 or self.squeeze < 0:
@@ -75,13 +89,13 @@ class Cnn:
 
     def _block(self, inputs: int, channels: int, kernel: int, pool: str) -> list[nn.Module]:
         convolution = nn.Conv2d(inputs, channels, kernel, padding=kernel // 2 if self.padding == "same" else 0)
-        pooling = nn.MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2)
+        pooling = POOLS[pool]()
         rest = [
             *([nn.BatchNorm2d(channels)] if self.batch_norm else []),
             nn.ReLU(inplace=True),
             *([Cbam(channels, self.cbam_reduction)] if self.cbam_reduction else []),
         ]
-        return [convolution, pooling, *rest] if self.pool_first else [convolution, *rest, pooling]
+        return [convolution, *pooling, *rest] if self.pool_first else [convolution, *rest, *pooling]
 
     def _linear(self, inputs: int, outputs: int) -> list[nn.Module]:
         layers: list[nn.Module] = []
@@ -158,7 +172,7 @@ def initialised(network: nn.Module, initial: Initial) -> nn.Module:
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                    nn.init.constant_(module.bias, XAVIER_BIAS)
     return network
 
 

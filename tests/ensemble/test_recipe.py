@@ -56,6 +56,19 @@ def test_recipes_with_a_tree_head_obey_the_tree(name: str) -> None:
     assert check_votes(votes.double().numpy(), tree, tolerance=1e-5) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "narrowest_px", "widest_px"),
+    [("ng_baseline_cbam", 184, 351), ("ng_dinov2", 128, 287), ("serrano_1", 0.8 * 424, 1.2 * 424)],
+)
+def test_sides_of_crops_are_uniform_in_the_published_range(
+    name: str, narrowest_px: float, widest_px: float
+) -> None:
+    view = load_recipe(name).view
+    assert view.zoom_law == "uniform_side"
+    assert view.crop_px / view.zoom[1] == pytest.approx(narrowest_px, rel=1e-3)
+    assert view.crop_px / view.zoom[0] == pytest.approx(widest_px, rel=1e-3)
+
+
 FIELD = {
     "khunger": 6, "serrano": 4, "ng": 9, "notebook": 4, "deepgalaxies": 4, "dieleman": 12,
 }  # fmt: skip
