@@ -19,7 +19,7 @@ from pipeline.device import choose_device
 from pipeline.loader import Loader
 from prediction.members import TrainedMember, find_members
 from prediction.source import Reading, Shards
-from training.pace import Pace
+from training.meter import PredictionMeter
 from training.run import Run, load_run
 
 
@@ -68,8 +68,8 @@ def evaluate(request: ReportRequest) -> None:
 
 def _predict(members: Sequence[Predictor], loader: Loader, label: str) -> Floats:
     """Return the votes of every member and view, float32, shape (members, views, galaxies, answers); show progress."""
-    with Pace(label, loader.num_samples, is_shown=True) as pace:
-        votes = [each.cpu().numpy() for _, each in predict_batches(members, pace.watch(loader.epoch(0)))]
+    with PredictionMeter(label, loader.num_samples, is_shown=True) as meter:
+        votes = [each.cpu().numpy() for _, each in predict_batches(members, meter.timed(loader.epoch(0)))]
     return np.concatenate(votes, axis=2)
 
 

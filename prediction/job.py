@@ -94,7 +94,7 @@ class Prediction:
         """
         if ranks.is_first and (num_parts := parts.begin(self.key)):
             click.echo(f"going on with {num_parts} finished parts in {parts.folder}", err=True)
-        ranks.wait()
+        ranks.barrier()
         weights, lines = self._fit(parts, ranks)
         passes = Passes(
             name="predict",

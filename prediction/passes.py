@@ -26,8 +26,8 @@ from prediction.embedding import Embedder
 from prediction.members import TrainedMember
 from prediction.parts import Parts
 from prediction.source import Shards
-from training.pace import Pace
-from training.ranks import Ranks
+from training.meter import PredictionMeter
+from training.ranks import Ranks, share_of
 
 PART_STEPS = 8
 """Batches a part: at 128 galaxies a batch 1,024 of them, some seconds of work, lost at most when killed."""
@@ -99,15 +99,16 @@ class Passes:
             for view, members in self._members_by_view(assignment).items():
                 names = self._part_names(number, members)
                 whole = [self.parts.is_whole(name) for name in names] if ranks.is_first else []
-                mine = ranks.share(ranks.agree([at for at, is_whole in enumerate(whole) if not is_whole]))
+                missing = ranks.broadcast_object([at for at, is_whole in enumerate(whole) if not is_whole])
+                mine = share_of(missing, ranks)
                 total = sum(min(at_once, assignment.num_galaxies - part * at_once) for part in mine)
                 if mine:
                     with (
                         self.source.open(assignment.shards, view) as loader,
-                        Pace(self.name, total, is_shown=ranks.is_first) as pace,
+                        PredictionMeter(self.name, total, is_shown=ranks.is_first) as meter,
                     ):
-                        self._make(loader, names, mine, members, pace)
-        ranks.wait()
+                        self._make(loader, names, mine, members, meter)
+        ranks.barrier()
 
     def blocks(self) -> Iterator[Block]:
         """Yield all predictions, part by part, in the order of the shards within each assignment.
@@ -122,7 +123,12 @@ class Passes:
                 yield _block([self.parts.read(name) for name in names], assignment.members, order.tolist())
 
     def _make(
-        self, loader: Loader, names: Sequence[str], parts: Sequence[int], members: Sequence[int], pace: Pace
+        self,
+        loader: Loader,
+        names: Sequence[str],
+        parts: Sequence[int],
+        members: Sequence[int],
+        meter: PredictionMeter,
     ) -> None:
         """Make some parts of a pass, each run of neighbouring ones from one stream of batches."""
         device, embeds = self.source.reading.device, self.with_embeddings
@@ -133,7 +139,7 @@ class Passes:
             if part != before + 1:
                 stream = loader.epoch(0, start=part * PART_STEPS)
             steps = PART_STEPS if part + 1 < len(names) else None  # at its end the loader saves the stamps it kept
-            self.parts.write(names[part], predict_part(predictors, pace.watch(islice(stream, steps)), embedders))
+            self.parts.write(names[part], predict_part(predictors, meter.timed(islice(stream, steps)), embedders))
 
     def _members_by_view(self, assignment: Assignment) -> dict[View, tuple[int, ...]]:
         """Return the members of each pass."""

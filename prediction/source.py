@@ -22,7 +22,7 @@ from pipeline.shards import Samples, shards_of
 from pipeline.stamps import STREAM, StampPolicy
 from prediction.request import Request
 from shard_tool.staging import stage
-from training.ranks import Ranks
+from training.ranks import Ranks, own_device, own_threads
 from training.run import Run
 
 LINES_SHOWN = 20
@@ -145,13 +145,13 @@ def open_source(
     reading = Reading(
         views=request.fixed_views,
         batch_size=request.batch_size,
-        device=ranks.device(device),
-        threads=ranks.threads(request.threads),
+        device=own_device(device),
+        threads=own_threads(request.threads),
         stamps=StampPolicy(request.stamps, folder=request.stamps_folder, reused=False),
     )
     with ExitStack() as stack:
         if request.is_images:
-            num_unusable = ranks.agree(_stage(request, folder, runs) if ranks.is_first else 0)
+            num_unusable = ranks.broadcast_object(_stage(request, folder, runs) if ranks.is_first else 0)
             shard_set = ShardSet(request.source, folder)
         else:
             num_unusable = 0

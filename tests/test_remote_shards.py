@@ -26,6 +26,7 @@ from pipeline.augment import FixedView
 from pipeline.cache import Cache, open_set
 from prediction.source import Reading, Shards
 from training.checkpoint import load_state
+from training.meter import Meter
 from training.run import load_run
 
 CPU = ("--device", "cpu", "--threads", "1")
@@ -76,16 +77,16 @@ def test_training_gives_the_same_weights_also_where_it_was_begun_on_the_disk(
     assert whole.exit_code == 0, whole.output
     assert same(weights(tmp_path / "whole"), weights(trained))
     with monkeypatch.context() as patch:
-        add, steps = train.Meter.add, 0
+        add, steps = Meter.add, 0
 
-        def interrupting(self: train.Meter, *arguments: object) -> None:
+        def interrupting(self: Meter, *arguments: object) -> None:
             nonlocal steps
             steps += 1
             add(self, *arguments)
             if steps == 3:
                 signal.raise_signal(signal.SIGINT)
 
-        patch.setattr(train.Meter, "add", interrupting)
+        patch.setattr(Meter, "add", interrupting)
         assert run(train.main, shards, *options, "--out", tmp_path / "resumed").exit_code == 130
     resumed = run(train.main, url(stored), *options, "--out", tmp_path / "resumed", "--resume")
     assert resumed.exit_code == 0, resumed.output
