@@ -8,7 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ensemble.networks.backbones import Timm
+from ensemble.networks.limits import MOST_PARAMETERS
 from ensemble.recipe import Recipe
+from galaxy_zoo.errors import RunError
 from galaxy_zoo.tree import DecisionTree
 
 
@@ -34,7 +37,20 @@ class Model(nn.Sequential):
 
 
 def build_network(recipe: Recipe, tree: DecisionTree, *, pretrained: bool) -> Model:
-    """The network of a recipe with its head."""
+    """Build the network of a recipe with its head.
+
+    Raises:
+        RunError: the network is too large, or as `Network.build` raises.
+    """
+    if not isinstance(recipe.network, Timm):  # whose sizes are known
+        with torch.device("meta"):
+            sketch = recipe.network.build(size_px=recipe.view.size_px, outputs=len(tree.columns), pretrained=False)
+        num_parameters = sum(each.numel() for each in sketch.parameters())
+        if num_parameters > MOST_PARAMETERS:
+            raise RunError(
+                f"recipe {recipe.name}: its network would have {num_parameters:,} parameters, more than "
+                f"{MOST_PARAMETERS:,}; make its layers or its view smaller"
+            )
     network = recipe.network.build(size_px=recipe.view.size_px, outputs=len(tree.columns), pretrained=pretrained)
     model = Model(network, recipe.head.build(tree), recipe.training.precision)
     return model.to(memory_format=torch.channels_last)

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
+from galaxy_zoo.strict import check_range
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser:
@@ -145,8 +147,8 @@ class WarmRestarts:
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value makes no schedule."""
-        if self.t_0 < 1 or self.t_mult < 1:
-            raise ValueError(f"t_0 and t_mult must be at least 1, not {self.t_0} and {self.t_mult}")
+        check_range("t_0", self.t_0, 1, 1_000_000)
+        check_range("t_mult", self.t_mult, 1, 1_000_000)
 
     def build(
         self,

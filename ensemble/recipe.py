@@ -13,7 +13,7 @@ from ensemble.optimisers import SCHEDULES, Optimiser, Schedule
 from ensemble.recipe_files import read_recipe_file
 from galaxy_zoo.errors import RecipeError
 from galaxy_zoo.fold import Fold
-from galaxy_zoo.strict import nearest, parse, parse_kind
+from galaxy_zoo.strict import check_range, nearest, parse, parse_kind
 from galaxy_zoo.view import Triple, View
 
 
@@ -50,18 +50,16 @@ class Training:
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value is out of range."""
-        if self.epochs < 1 or self.batch_size < 1 or self.trials < 1:
-            raise ValueError("epochs, batch_size and trials must be at least 1")
-        if self.patience < 0:
-            raise ValueError(f"patience must be 0 or above, not {self.patience}")
+        check_range("epochs", self.epochs, 1, 1_000_000)
+        check_range("batch_size", self.batch_size, 1, 65_536)
+        check_range("trials", self.trials, 1, 1_000)
+        check_range("patience", self.patience, 0, 1_000_000)
         if Fold.named(self.fold) is None and (self.patience or self.trials > 1):
             raise ValueError("patience and trials need a fold")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
-        if not self.gradient_clip >= 0:
-            raise ValueError(f"gradient_clip must be 0 or above, not {self.gradient_clip}")
-        if not 0 <= self.balance_strength <= 1:
-            raise ValueError(f"balance_strength must be in [0, 1], not {self.balance_strength}")
+        check_range("gradient_clip", self.gradient_clip, 0, 1e6)
+        check_range("balance_strength", self.balance_strength, 0, 1)
 
 
 @dataclass(frozen=True)

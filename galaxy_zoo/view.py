@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from galaxy_zoo.strict import check_range
+
 STAMP_OVERSAMPLING = 1.75
 """Resolution of the stamp over that of the view. The warp interpolates bilinearly without antialiasing; against
 an 8 x 8 supersampled reference on 60 real galaxies and four views, 1.75 gives 0.39 to 0.58 grey levels RMSE, 1.5
@@ -16,6 +18,11 @@ gives 0.41 to 0.62, 1.0 gives 0.64 to 1.27, 2.0 gives 0.52 to 0.78 (docs/experim
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green, blue in luma. Source: ITU-R BT.601."""
+
+LARGEST_CROP_PX = 100_000
+LARGEST_SIZE_PX = 8_192
+ZOOMS = (0.001, 1_000)
+"""Far beyond every real view: what is outside is a mistake, or made to exhaust the memory."""
 
 CHANNELS = ("red", "green", "blue")
 Channel = Literal["all", "red", "green", "blue"]
@@ -73,17 +80,22 @@ class View:
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value makes no view."""
-        _require(self.crop_px > 0, f"crop_px must be above 0, not {self.crop_px}")
-        _require(self.size_px > 0, f"size_px must be above 0, not {self.size_px}")
-        _require(0 < self.zoom[0] <= self.zoom[1], f"zoom must be [lowest, highest], above 0, not {self.zoom}")
-        _require(0 <= self.shear_deg < 90, f"shear_deg must be in [0, 90), not {self.shear_deg}")
-        for name in ("rotation_deg", "shift_px", "brightness", "contrast", "saturation", "colour_noise"):
-            _require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")
-        _require(min(self.std) > 0, f"std must be above 0, not {self.std}")
+        check_range("crop_px", self.crop_px, 1, LARGEST_CROP_PX)
+        check_range("size_px", self.size_px, 1, LARGEST_SIZE_PX)
+        check_range("zoom", self.zoom, *ZOOMS)
+        _require(self.zoom[0] <= self.zoom[1], f"zoom must be [lowest, highest], not {self.zoom}")
+        check_range("rotation_deg", self.rotation_deg, 0, 360)
+        check_range("shift_px", self.shift_px, 0, LARGEST_CROP_PX)
+        check_range("shear_deg", self.shear_deg, 0, 89)
+        for name in ("brightness", "contrast", "saturation", "colour_noise"):
+            check_range(name, getattr(self, name), 0, 100)
+        check_range("mean", self.mean, -1e6, 1e6)
+        check_range("std", self.std, 1e-6, 1e6)
         _require(
             not (self.grey and self.channel != "all"), f"grey and channel = {self.channel!r} exclude each other"
         )
-        _require(len(self.turns_deg) > 0, "turns_deg must hold an angle; [0.0] is the view itself")
+        check_range("the number of turns_deg", len(self.turns_deg), 1, 64)
+        check_range("turns_deg", self.turns_deg, -360, 360)
         _require(
             self.object_radius_px > 0 if self.framing == "scaled" else self.object_radius_px == 0,
             'object_radius_px, above 0, and framing = "scaled" go together',

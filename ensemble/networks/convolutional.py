@@ -7,7 +7,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from ensemble.networks.limits import LARGEST_KERNEL, MOST_LAYERS, MOST_UNITS
 from galaxy_zoo.errors import RunError
+from galaxy_zoo.strict import check_range
 
 Initial = Literal["torch", "xavier"]
 """How weights are drawn: torch's default, or Xavier's uniform with biases of `XAVIER_BIAS`.
@@ -59,18 +61,21 @@ class Cnn:
 
     def __post_init__(self) -> None:
         """Raise ValueError where the lists do not fit each other."""
-        if len(self.channels) != len(self.kernels) or not self.channels:
+        if len(self.channels) != len(self.kernels):
             raise ValueError(f"{len(self.channels)} channels for {len(self.kernels)} kernels")
-        if min(*self.channels, *self.kernels, *self.hidden, 1) < 1:
-            raise ValueError("channels, kernels and hidden must all be at least 1")
+        check_range("the number of blocks", len(self.channels), 1, MOST_LAYERS)
+        check_range("channels", self.channels, 1, MOST_UNITS)
+        check_range("kernels", self.kernels, 1, LARGEST_KERNEL)
+        check_range("the number of hidden layers", len(self.hidden), 0, MOST_LAYERS)
+        check_range("hidden", self.hidden, 1, MOST_UNITS)
+        check_range("cbam_reduction", self.cbam_reduction, 0, MOST_UNITS)
+        check_range("squeeze", self.squeeze, 0, MOST_UNITS)
         if self.padding == "same" and any(kernel % 2 == 0 for kernel in self.kernels):
             raise ValueError("kernels must be odd with padding 'same'")
         if self.pools and (len(self.pools) != len(self.channels) or set(self.pools) - set(POOLS)):
             raise ValueError(f"pools must be one of {', '.join(POOLS)} for each of {len(self.channels)} blocks")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
-        if self.cbam_reduction < 0 or self.squeeze < 0:
-            raise ValueError("cbam_reduction and squeeze must not be negative")
 
     def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
         """See `Network`."""
@@ -119,9 +124,9 @@ class LinNet:
     initial: Initial = "torch"
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a width is below 1."""
-        if min(*self.hidden, 1, 1) < 1:
-            raise ValueError(f"hidden must all be at least 1, not {self.hidden}")
+        """Raise ValueError where a width is out of range."""
+        check_range("the number of hidden layers", len(self.hidden), 0, MOST_LAYERS)
+        check_range("hidden", self.hidden, 1, MOST_UNITS)
 
     def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
         """See `Network`."""

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ensemble.networks.corners import corner_parts
+from ensemble.networks.limits import MOST_LAYERS, MOST_UNITS
 from galaxy_zoo.errors import RunError
+from galaxy_zoo.strict import check_range
 
 VIEW_PX, PART_PX = 69, 45
 NUM_TURNS, NUM_PARTS = 2, 16
@@ -39,8 +41,10 @@ class Dieleman:
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value makes no network."""
-        if self.top_filters < 1 or self.part_dense < 0 or min(*self.dense, 1, 1) < 1:
-            raise ValueError("top_filters and dense must be at least 1, part_dense at least 0")
+        check_range("top_filters", self.top_filters, 1, MOST_UNITS)
+        check_range("part_dense", self.part_dense, 0, MOST_UNITS)
+        check_range("the number of dense layers", len(self.dense), 0, MOST_LAYERS)
+        check_range("dense", self.dense, 1, MOST_UNITS)
         if self.max_norm and (len(self.max_norm) != len(self.dense) or min(self.max_norm) <= 0):
             raise ValueError(f"max_norm must be above 0 for each of {len(self.dense)} dense layers")
         if not 0 <= self.dropout < 1:

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ensemble.networks.limits import LARGEST_KERNEL, MOST_LAYERS, MOST_UNITS
 from galaxy_zoo.errors import RunError
+from galaxy_zoo.strict import check_range
 
 GroupName = Literal["p4", "p4m"]
 """Rotations by quarters; these and their mirror images."""
@@ -42,14 +44,15 @@ class GroupCnn:
 
     def __post_init__(self) -> None:
         """Raise ValueError where the lists do not fit each other."""
-        if len(self.channels) != len(self.kernels) or not self.channels:
+        if len(self.channels) != len(self.kernels):
             raise ValueError(f"{len(self.channels)} channels for {len(self.kernels)} kernels")
-        if min(*self.channels, *self.kernels, self.hidden) < 1:
-            raise ValueError("channels, kernels and hidden must all be at least 1")
+        check_range("the number of blocks", len(self.channels), 1, MOST_LAYERS)
+        check_range("channels", self.channels, 1, MOST_UNITS)
+        check_range("kernels", self.kernels, 1, LARGEST_KERNEL)
+        check_range("hidden", self.hidden, 1, MOST_UNITS)
         if any(kernel % 2 == 0 for kernel in self.kernels):
             raise ValueError("kernels must be odd, so that filters turn around a pixel")
-        if not 0 <= self.pools <= len(self.channels):
-            raise ValueError(f"pools must be from 0 to {len(self.channels)}, the number of blocks")
+        check_range("pools, the number of blocks that have one,", self.pools, 0, len(self.channels))
 
     def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
         """See `Network`.
