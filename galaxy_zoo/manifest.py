@@ -9,11 +9,13 @@ from typing import Any
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import write_text
 from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.strict import check_range, parse_json
 from galaxy_zoo.tree import DecisionTree, tree_from_dict
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
 OWN_SHA256 = "own_sha256"
+LARGEST_IMAGE_PX, LARGEST_COUNT = 65_535, 10**15
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,8 @@ def parse_manifest(data: bytes, folder: AnyPath) -> Manifest:
     """Parse the bytes of the manifest in `folder`; raise as `read_manifest` does."""
     path = folder / MANIFEST_NAME
     try:
-        return _from_dict(json.loads(data.decode()), where=str(path))
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        return _from_dict(parse_json(data.decode()), where=str(path))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # errors of JSON and UTF-8 are ValueErrors
         raise ShardError(f"{path}: damaged: {type(error).__name__} {error}; pack again") from error
 
@@ -155,6 +157,7 @@ def _from_dict(data: dict[str, Any], *, where: str) -> Manifest:
     if version != FORMAT_VERSION:
         raise ShardError(f"{where}: format version {version}, this program reads {FORMAT_VERSION}; update it")
     height, width = data["image_px"]
+    check_range("image_px", (height, width), 1, LARGEST_IMAGE_PX)
     splits = {_split(name): tuple(_shard(s) for s in shards) for name, shards in data["splits"].items()}
     mean, std, votes = data["channel_mean"], data["channel_std"], data["vote_mean"]
     tree = tree_from_dict(data["tree"], where=f"{where}: tree")
@@ -240,4 +243,4 @@ def _is_file_name(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and value >= 0
+    return isinstance(value, int) and 0 <= value <= LARGEST_COUNT
