@@ -18,7 +18,7 @@ from galaxy_zoo.tree import DecisionTree
 class Model(nn.Sequential):
     """A network and its head: images to votes of shape (batch, answers), float32.
 
-    images: as `ensemble.networks` says. precision: of the network, as in `ensemble.recipe.Training`.
+    images: as `ensemble.networks` says. precision: precision of the network, see `ensemble.recipe.Training`.
     """
 
     precision: Literal["auto", "bf16", "float32"]
@@ -28,7 +28,7 @@ class Model(nn.Sequential):
         self.precision = precision
 
     def forward(self, images: Tensor) -> Tensor:
-        """The network in the recipe's precision, the head in float32."""
+        """Run the network in the recipe's precision, the head in float32."""
         bf16 = self.precision == "bf16" or (self.precision == "auto" and images.is_cuda)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
             logits = self[0](images if bf16 else images.float())
@@ -57,10 +57,10 @@ def build_network(recipe: Recipe, tree: DecisionTree, *, pretrained: bool) -> Mo
 
 
 class Predictor:
-    """A model for predictions.
+    """A model that predicts.
 
     Args:
-        compiled: on a GPU, compile the network; not where hooks have to see its layers.
+        compiled: compile the network on a GPU; hooks would not see the layers of a compiled one.
     """
 
     def __init__(self, network: nn.Module, device: torch.device, *, compiled: bool = True) -> None:
@@ -69,7 +69,7 @@ class Predictor:
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """Votes of shape (batch, answers), float32, in [0, 1].
+        """Return votes of shape (batch, answers), float32, in [0, 1].
 
         Args:
             images: shape (batch, 3, size, size), channels-last, on the device.
@@ -80,7 +80,7 @@ class Predictor:
 
 
 class ViewedGalaxies(Protocol):
-    """Batches of ids, shape (batch,), and of views of them, shape (batch, 3, size, size) each."""
+    """The ids of a batch of galaxies, shape (batch,), and their views, each of shape (batch, 3, size, size)."""
 
     @property
     def ids(self) -> NDArray[np.str_]: ...  # noqa: D102

@@ -107,12 +107,12 @@ class View:
 
     @property
     def changes_colour(self) -> bool:
-        """Whether a view's colours differ from the image's, apart from the normalisation."""
+        """Whether a view changes colours, apart from the normalisation."""
         jitters = any((self.brightness, self.contrast, self.saturation, self.colour_noise))
         return self.grey or self.channel != "all" or jitters
 
     def with_statistics(self, mean: Triple, std: Triple) -> "View":
-        """The same view with the measured mean and std of the images' red, green, blue, where it asks for them.
+        """Return the view with the measured mean and std of the images' red, green, blue, where it asks for them.
 
         Of grey pixels only the mean follows from those: luma of the std is what it would be if the channels rose
         and fell together, and never less than it is.
@@ -126,7 +126,7 @@ class View:
         return replace(self, normalisation="given", mean=mean, std=std)
 
     def stamp(self, image_px: tuple[int, int], zooms: Sequence[float] = ()) -> "Stamp":
-        """What to keep of an image of (height, width) so that every view of this range can be warped from it.
+        """Return what to keep of an image of (height, width) so that every view of this range can be warped from it.
 
         Any rotation is allowed for, also where training rotates less, so that test-time views are cut from the
         same stamps. `zooms` are further ones that the window has to cover; the resolution is that of the range. Of
