@@ -1,4 +1,4 @@
-"""Read tables of votes, say exactly which cell is wrong, and turn counts into fractions."""
+"""Read tables of votes, name the cell that is wrong, and turn counts into fractions."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -27,9 +27,9 @@ def read_votes(
     """Read a CSV with a column of ids and the tree's columns.
 
     Args:
-        name: what to call the file in errors; default: its path.
-        allow_missing: columns and cells that are absent become missing votes (NaN) instead of an error.
-        are_counts: the cells are numbers of voters, which `to_fractions` turns into votes.
+        name: name of the file in errors; default: its path.
+        allow_missing: take absent columns and cells as missing votes (NaN) instead of raising.
+        are_counts: the cells are voter counts, which `to_fractions` turns into votes.
 
     Returns:
         float64 in [0, 1], of counts from 0 on, or NaN; index: ids as text, in the order of the file; columns: the
@@ -53,7 +53,7 @@ def votes_of_cells(
     allow_missing: bool = False,
     are_counts: bool = False,
 ) -> pd.DataFrame:
-    """The votes of some lines of a table of texts, as `read_votes` returns them; `where` is what errors call it.
+    """Return the votes in some lines of a table of texts, as `read_votes` does; `where` names the table in errors.
 
     Raises:
         LabelError: as `read_votes`.
@@ -72,22 +72,22 @@ def votes_of_cells(
 
 
 def to_fractions(counts: pd.DataFrame, tree: DecisionTree) -> pd.DataFrame:
-    """Turn a table of numbers of voters into one of votes; see `fractions_of_counts`."""
+    """Turn a table of voter counts into one of votes; see `fractions_of_counts`."""
     votes = fractions_of_counts(counts.to_numpy(), tree)
     return pd.DataFrame(votes, index=counts.index, columns=counts.columns)
 
 
 def check_none_missing(votes: pd.DataFrame, where: str) -> None:
-    """Check that every vote is there, in a table whose rows are no lines of one file.
+    """Check that no vote is missing in a table whose rows are not the lines of one file.
 
     Raises:
-        LabelError: one is missing.
+        LabelError: a vote is missing.
     """
     _refuse_missing(votes, lambda row: f"{where}: id {votes.index[row]}")
 
 
 def stands_twice(where: str, sample_id: str, line: int, first: int) -> LabelError:
-    """The error of an id in two lines of a table."""
+    """Return the error for an id that stands in two lines of a table."""
     return LabelError(
         f"{where}, line {line}: id {sample_id} stands twice (first in line {first}); keep one row an id"
     )
@@ -96,10 +96,10 @@ def stands_twice(where: str, sample_id: str, line: int, first: int) -> LabelErro
 def read_cells(
     file: Path | IO[bytes], where: str, *, lines_at_once: int | None = None
 ) -> Iterator[tuple[int, pd.DataFrame]]:
-    """All cells of a CSV as text, some lines at a time, each time with the number of the first line.
+    """Yield the cells of a CSV as text, some lines at a time, with the number of the first of them.
 
-    Blank lines are kept, but for those at the end; a table without a line gives one empty part. All lines come at
-    once without `lines_at_once`.
+    Blank lines are kept except at the end; a table without lines gives one empty part. Without `lines_at_once` all
+    lines come at once.
 
     Raises:
         LabelError: it is no CSV, or a column stands twice.
@@ -125,7 +125,7 @@ def read_cells(
 
 
 def _parts(file: Path | IO[bytes], where: str, lines_at_once: int | None) -> Iterator[pd.DataFrame]:
-    """The lines of a CSV with its header as the first row."""
+    """Yield the lines of a CSV, its header as the first row."""
     try:
         with pd.read_csv(
             file,
@@ -200,9 +200,9 @@ def _numbers(column: pd.Series, where: str, first_line: int) -> pd.Series:
 
 
 def _plain_numbers(column: pd.Series) -> NDArray[np.float64]:
-    """Numbers as most tables have them, in a tenth of the time; a ValueError where there are others.
+    """Convert plain ASCII numbers, ten times as fast; raise ValueError where there are others.
 
-    By Python's float, which rounds correctly (pandas 2 is off by a bit in the last place), but takes 1_000 too.
+    Python's float rounds correctly (pandas 2 is off by one bit), but also takes 1_000.
     """
     text = "".join(column[column.notna()].to_list())
     if "_" in text or not text.isascii():

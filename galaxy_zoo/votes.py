@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from galaxy_zoo.tree import DecisionTree
 
 TOLERANCE = 0.005
-"""How far a question's answers may be from the votes of its parent: eight values rounded to three decimals
-are off by 0.004 at most. Kaggle's own rows are within 2e-6."""
+"""Largest distance of a question's answers from the votes of its parent: eight values rounded to three decimals are off
+by at most 0.004. Kaggle's own rows are within 2e-6."""
 
 Floats = NDArray[np.floating]
 
@@ -33,7 +33,7 @@ class Violation:
 
 
 def parent_votes(votes: Floats, tree: DecisionTree) -> Floats:
-    """For each question the votes of the answer it hangs from, 1 where it hangs from none.
+    """Return for each question the votes of the answer it hangs from, 1 where it hangs from none.
 
     Args:
         votes: shape (rows, answers).
@@ -46,7 +46,7 @@ def parent_votes(votes: Floats, tree: DecisionTree) -> Floats:
 
 
 def question_totals(votes: Floats, tree: DecisionTree) -> Floats:
-    """The sum of the answers of each question, shape (rows, questions); NaN where one is missing."""
+    """Return the sum of the answers of each question, shape (rows, questions); NaN where one is missing."""
     return np.stack([votes[:, columns].sum(axis=1) for columns in tree.slices], axis=1)
 
 
@@ -85,13 +85,13 @@ def normalise_votes(votes: Floats, tree: DecisionTree) -> Floats:
 
 
 def fractions_of_counts(counts: Floats, tree: DecisionTree) -> Floats:
-    """Turn numbers of voters into votes: each answer's share of its question, times the votes of the parent.
+    """Turn voter counts into votes: each answer's share of its question, times the votes of the parent.
 
     A question that nobody answered gets zeros where its parent has no votes, and else missing votes, since
     nothing is known of it.
 
     Args:
-        counts: shape (rows, answers), 0 or more, or NaN.
+        counts: shape (rows, answers), at least 0, or NaN.
 
     Source: as `normalise_votes`.
     """
@@ -109,9 +109,9 @@ def fractions_of_counts(counts: Floats, tree: DecisionTree) -> Floats:
 
 
 def classes_by(votes: Floats, tree: DecisionTree, question: int) -> NDArray[np.int64]:
-    """For each galaxy the answer of one question with the most votes (the first of equals), counted from 0.
+    """Return for each galaxy the answer of one question with the most votes (the first of equals), counted from 0.
 
-    -1 where a vote of that question is missing, or where it got none (it was not asked).
+    It is -1 where a vote of that question is missing or where nobody was asked it.
 
     Args:
         votes: shape (galaxies, answers).
@@ -148,7 +148,7 @@ def rmse(predicted: ArrayLike, votes: ArrayLike) -> float:
 
 
 def mean_votes(votes: Floats) -> Floats:
-    """The mean of each answer over the rows where it is present, shape (answers,); NaN where it never is."""
+    """Return the mean of each answer over the rows where it is present, shape (answers,); NaN where it never is."""
     present = ~np.isnan(votes)
     count = present.sum(axis=0)
     total = np.where(present, votes, 0).sum(axis=0, dtype=np.float64)
@@ -162,7 +162,7 @@ NPY_HEADER_BYTES = 128
 
 @cache
 def npy_header(num_answers: int) -> bytes:
-    """What numpy writes before `num_answers` float32 values: a loader compares it and need not parse it.
+    """Return what numpy writes before `num_answers` float32 values, which a loader compares instead of parsing.
 
     Source: numpy.lib.format, version 1.0.
     """
