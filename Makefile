@@ -10,7 +10,8 @@ EPOCHS ?=#           passes over the samples; empty: the recipe's own number
 OUT ?= $(if $(DATA),demo-kaggle,demo)
 SYNTHETIC = $(if $(DATA),,$(OUT)/data/synthetic_test_truth.csv)
 BIN = .venv/bin
-READY = .venv/.installed
+READY = .venv/.installed#   what a user needs
+TOOLS = .venv/.tools#       and what a developer needs
 
 .PHONY: help demo test check coverage format clean
 
@@ -25,10 +26,10 @@ demo: $(READY) $(OUT)/shards/manifest.json  ## galaxies to a trained ensemble an
 	    --out $(OUT)/run $(if $(EPOCHS),--epochs $(EPOCHS)) --resume
 	$(BIN)/python predict.py $(OUT)/run $(OUT)/shards --views 4 --out $(OUT)/submission.csv
 
-test: $(READY)  ## run the tests
+test: $(TOOLS)  ## run the tests
 	$(BIN)/python -m pytest
 
-check: $(READY)  ## all a change must pass: format, lint, types, Dockerfile, shell, tests
+check: $(TOOLS)  ## all a change must pass: format, lint, types, Dockerfile, shell, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -36,10 +37,10 @@ check: $(READY)  ## all a change must pass: format, lint, types, Dockerfile, she
 	$(BIN)/shellcheck docker/entry docker/prove .ci/run deploy/slurm/*.sbatch
 	$(BIN)/python -m pytest
 
-coverage: $(READY)  ## run the tests and say which lines they leave out (three times as slow)
+coverage: $(TOOLS)  ## run the tests and say which lines they leave out (three times as slow)
 	$(BIN)/python -m pytest --cov
 
-format: $(READY)  ## format the code and mend what ruff can mend
+format: $(TOOLS)  ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -58,5 +59,9 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo >&2 'Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ...'; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -c constraints.txt -e '.[report]'
+	@touch $@
+
+$(TOOLS): $(READY)
 	$(BIN)/pip install -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -36,10 +36,11 @@ from galaxy_zoo.submission import votes_of_ids
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.view import View
 from galaxy_zoo.votes import Floats, mean_votes
-from pipeline.augment import FixedView, rotations_and_flips
+from pipeline.augment import FixedView
 from pipeline.cache import Cache, open_set
 from pipeline.device import choose_device
 from pipeline.loader import Loader
+from pipeline.options import parse_views
 from pipeline.shards import Samples
 from predict import Reading, Shards, check_fit
 from prediction.embedding import Embedder
@@ -361,7 +362,7 @@ def main(
     from evaluation.report import check_folder, write_report  # noqa: PLC0415 - needs the extra
 
     wanted = Wanted(cams, galaxies, layers, points, _parse_methods(methods))
-    reading = Reading(_parse_views(views), batch_size, choose_device(device), threads)
+    reading = Reading(parse_views(views), batch_size, choose_device(device), threads)
     trained = [load_run(folder) for folder in runs]
     members = find_members(trained)
     with open_set(shards, Cache(cache_folder, cache_gb)) as shard_set, ExitStack() as stack:
@@ -394,13 +395,6 @@ def main(
 
 def _of_run(members: Sequence[TrainedMember], run: Run) -> list[TrainedMember]:
     return [member for member in members if member.run is run]
-
-
-def _parse_views(count: int) -> tuple[FixedView, ...]:
-    try:
-        return rotations_and_flips(count)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--views") from error
 
 
 def _parse_methods(text: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ if __name__ == "__main__":  # what is below takes seconds
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,13 @@ from galaxy_zoo.tree import DecisionTree, load_tree
 from galaxy_zoo.view import View
 from galaxy_zoo.votes import Floats
 from galaxy_zoo.walk import describe_walk
-from pipeline.augment import FixedView, FixedViews, rotations_and_flips
+from pipeline.augment import FixedView, FixedViews
 from pipeline.cache import Cache, ShardSet, open_set
-from pipeline.calibration import Tuning, tune
 from pipeline.device import choose_device
-from pipeline.loader import STREAM, Loader
+from pipeline.loader import Decoding, Loader, Sampling
+from pipeline.options import parse_views, stamps_options, views_options
 from pipeline.shards import Samples, shards_of
-from pipeline.stamps import StoreMode, StorePolicy
+from pipeline.stamps import STREAM, StampMode, StampPolicy
 from prediction.blend import BLENDS
 from prediction.job import Job
 from prediction.outputs import Outputs
@@ -64,14 +64,13 @@ CHECKING = {"paths", "submission", "tree", "ids", "score", "device", "threads"}
 
 @dataclass(frozen=True)
 class Reading:
-    """How galaxies are read. threads: None is as calibrated, or all cores; calibrate: measure anew."""
+    """How galaxies are read. threads: None is all cores."""
 
     views: tuple[FixedView, ...]
     batch_size: int
     device: torch.device
     threads: int | None = None
-    calibrate: bool = False
-    store: StorePolicy = STREAM
+    stamps: StampPolicy = STREAM
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,6 @@ class Shards:
     manifest: Manifest
     split: str
     reading: Reading
-    _tunings: dict[View, Tuning] = field(default_factory=dict)
 
     @property
     def batch_size(self) -> int:
@@ -118,35 +116,11 @@ class Shards:
     def open(self, shards: Sequence[Shard], view: View) -> Loader:
         """The batches of some shards, in their order."""
         self.shard_set.need_objects(view)
-        samples, views = (
-            Samples(self.shard_set.folder, self.manifest, shards),
-            FixedViews(view, self.reading.views),
-        )
-        tuning = self._tune(samples, views)
-        return Loader(
-            samples,
-            views,
-            batch_size=self.batch_size,
-            device=self.device,
-            shuffle=False,
-            num_threads=tuning.num_threads,
-            hw_decoder_load=tuning.hw_decoder_load,
-            store=self.reading.store,
-        )
-
-    def _tune(self, samples: Samples, views: FixedViews) -> Tuning:
-        """The settings of loaders of these views, measured once at most."""
-        if views.view not in self._tunings:
-            reading = self.reading
-            self._tunings[views.view] = tune(
-                samples,
-                views,
-                batch_size=reading.batch_size,
-                device=reading.device,
-                threads=reading.threads,
-                calibrate=reading.calibrate,
-            )
-        return self._tunings[views.view]
+        samples = Samples(self.shard_set.folder, self.manifest, shards)
+        reading = self.reading
+        decoding = Decoding(device=reading.device, num_threads=reading.threads, stamps=reading.stamps)
+        sampling = Sampling(batch_size=reading.batch_size, shuffle=False)
+        return Loader(samples, FixedViews(view, reading.views), sampling, decoding)
 
     def unseen(self, run: Run) -> frozenset[str]:
         """The names of the training shards that were held out from the members of a run.
@@ -312,8 +286,7 @@ def _compare(
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("paths", type=path_or_url, nargs=-1, metavar="RUN... SHARDS|IMAGES")
 @click.option("--out", default="submission.csv", type=click.Path(path_type=Path), help="The CSV to write.")
-@click.option("--views", default=1, type=int, help="Test-time views: 1, or rotations x zooms x flip.")
-@click.option("--zooms", default="1.0", help="Zooms of the views, as in 0.83,1,1.2.")
+@views_options
 @click.option("--split", default="test", type=click.Choice(["test", "train"]), help="Which shards.")
 @click.option(
     "--out-of-fold", is_flag=True, help="Predict each training galaxy by the members that have not seen it."
@@ -337,19 +310,7 @@ def _compare(
 @click.option("--score", type=click.Path(path_type=Path), help="CSV of true votes to score with.  [default: none]")
 @click.option("--batch-size", default=128, type=click.IntRange(1), help="Galaxies a batch.")
 @machine_options
-@click.option("--calibrate", is_flag=True, help="First measure the fastest way to decode here, and remember it.")
-@click.option(
-    "--store",
-    default="auto",
-    type=click.Choice(["auto", "stream", "resident"]),
-    help="Where stamps come from. auto: from --store-folder where they are saved, else from the shards.",
-)
-@click.option(
-    "--store-folder",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Take saved stamps from there; with --store resident they are saved there too.",
-)
+@stamps_options
 @cache_options
 @click.pass_context
 def main(
@@ -372,9 +333,8 @@ def main(
     batch_size: int,
     device: str,
     threads: int | None,
-    calibrate: bool,
-    store: StoreMode,
-    store_folder: Path | None,
+    stamps: StampMode,
+    stamps_folder: Path | None,
     cache_folder: Path,
     cache_gb: float | None,
 ) -> None:
@@ -409,19 +369,12 @@ def main(
     folders = tuple(check_local(path) for path in paths[:-1])
     options = Options(folders, paths[-1], split, out_of_fold, blend, resize, outputs, ids, score)
     options.check_usage()
-    test_views, where = _parse_views(views, zooms), choose_device(device)
-    policy = StorePolicy(store, folder=store_folder, reused=False)
+    test_views, where = parse_views(views, zooms), choose_device(device)
+    policy = StampPolicy(stamps, folder=stamps_folder, reused=False)
     with started_by_torchrun(where) as ranks:
-        reading = Reading(test_views, batch_size, ranks.device(where), ranks.threads(threads), calibrate, policy)
+        reading = Reading(test_views, batch_size, ranks.device(where), ranks.threads(threads), policy)
         num_unusable = predict(options, reading, Cache(cache_folder, cache_gb), ranks)
     ctx.exit(1 if num_unusable else 0)
-
-
-def _parse_views(count: int, zooms: str) -> tuple[FixedView, ...]:
-    try:
-        return rotations_and_flips(count, [float(zoom) for zoom in zooms.split(",")])
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--views and --zooms") from error
 
 
 if __name__ == "__main__":

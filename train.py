@@ -16,7 +16,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 import numpy as np
@@ -35,13 +35,13 @@ from galaxy_zoo.strict import nearest
 from galaxy_zoo.votes import classes_by, rmse
 from pipeline.augment import FixedViews, RandomViews, Views, member_seeds
 from pipeline.cache import Cache, ShardSet, open_set
-from pipeline.calibration import tune
 from pipeline.device import choose_device
 from pipeline.groups import Opened, open_all, open_groups
-from pipeline.loader import Loader
+from pipeline.loader import Decoding, Loader, Sampling
+from pipeline.options import stamps_options
 from pipeline.order import class_shares
 from pipeline.shards import Samples
-from pipeline.stamps import StoreMode, StorePolicy
+from pipeline.stamps import StampMode, StampPolicy
 from training.checkpoint import common_positions
 from training.figures import draw_curves, galaxies
 from training.interrupt import Interrupt
@@ -62,8 +62,7 @@ class Machine:
     ranks: Ranks
     device: torch.device
     threads: int | None
-    calibrate: bool
-    store: StorePolicy
+    stamps: StampPolicy
     save_steps: int
     save_minutes: float
 
@@ -110,19 +109,7 @@ def _list_recipes(context: click.Context, option: click.Parameter, wanted: bool)
 @click.option("--save-steps", default=0, type=click.IntRange(0), help="Save also after so many steps; 0: do not.")
 @click.option("--save-minutes", default=10.0, type=click.FloatRange(0), help="Save also after so long; 0: do not.")
 @machine_options
-@click.option("--calibrate", is_flag=True, help="First measure the fastest way to decode here, and remember it.")
-@click.option(
-    "--store",
-    default="auto",
-    type=click.Choice(["auto", "stream", "resident"]),
-    help="Keep the decoded stamps in the device's memory, or decode every epoch. auto: keep what fits.",
-)
-@click.option(
-    "--store-folder",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Save the stamps that are kept there, and take them from there at the next start.",
-)
+@stamps_options
 @cache_options
 def main(
     *,
@@ -141,9 +128,8 @@ def main(
     save_minutes: float,
     device: str,
     threads: int | None,
-    calibrate: bool,
-    store: StoreMode,
-    store_folder: Path | None,
+    stamps: StampMode,
+    stamps_folder: Path | None,
     cache_folder: Path,
     cache_gb: float | None,
 ) -> None:
@@ -166,13 +152,13 @@ def main(
     if epochs:
         recipe = recipe.with_epochs(epochs)
     folds, where = _parse_folds(fold_name or recipe.training.fold), choose_device(device)
-    policy = StorePolicy(store, folder=store_folder, reused=recipe.training.epochs > 1)
+    policy = StampPolicy(stamps, folder=stamps_folder, reused=recipe.training.epochs > 1)
     with open_set(shards, Cache(cache_folder, cache_gb)) as source, started_by_torchrun(where, parallel) as ranks:
         manifest = read_manifest(source.folder)
         recipe = recipe.with_statistics(manifest.channel_mean, manifest.channel_std)
         source.need_objects(recipe.view)
         threads, here = ranks.threads(threads), ranks.device(where)
-        machine = Machine(ranks, here, threads, calibrate, policy, save_steps, save_minutes)
+        machine = Machine(ranks, here, threads, policy, save_steps, save_minutes)
         for name, fold in folds.items():
             folder = out or Path("runs") / recipe.name
             if len(folds) > 1:
@@ -254,7 +240,7 @@ def _train(run: Run, opened: Opened, machine: Machine, *, resume: bool) -> bool:
     with ExitStack() as stack:
         samples, views = opened.samples, RandomViews(recipe.view, seeds)
         shares = _balance(run, samples, quiet=not ranks.is_first)
-        load = _loaders(samples, views, machine, batch_size=recipe.training.batch_size)
+        load = _loaders(machine, batch_size=recipe.training.batch_size)
         batches = stack.enter_context(load(samples, views, seed=run.seed, shares=shares, groups=opened.groups))
         held = None
         if run.fold != "none":
@@ -295,26 +281,19 @@ def _train(run: Run, opened: Opened, machine: Machine, *, resume: bool) -> bool:
         return finished
 
 
-def _loaders(samples: Samples, views: Views, machine: Machine, *, batch_size: int) -> Callable[..., Loader]:
+def _loaders(machine: Machine, *, batch_size: int) -> Callable[..., Loader]:
     """Loaders for this rank: of its share of every batch, or of whole batches where it has members of its own."""
-    ranks, device = machine.ranks, machine.device
+    ranks = machine.ranks
     parts = ranks.world_size if ranks.shares_data else 1
     if batch_size < parts:
         raise RunError(f"a batch of {batch_size} samples is too small for {parts} ranks; start fewer")
-    share = -(-batch_size // parts)
-    tuning = tune(
-        samples, views, batch_size=share, device=device, threads=machine.threads, calibrate=machine.calibrate
-    )
-    return partial(
-        Loader,
-        batch_size=batch_size,
-        device=device,
-        rank=ranks.rank if ranks.shares_data else 0,
-        world_size=parts,
-        num_threads=tuning.num_threads,
-        hw_decoder_load=tuning.hw_decoder_load,
-        store=machine.store,
-    )
+    decoding = Decoding(device=machine.device, num_threads=machine.threads, stamps=machine.stamps)
+    sampling = Sampling(batch_size=batch_size, rank=ranks.rank if ranks.shares_data else 0, world_size=parts)
+
+    def load(samples: Samples, views: Views, **changes: Any) -> Loader:
+        return Loader(samples, views, replace(sampling, **changes), decoding)
+
+    return load
 
 
 def _build_members(

@@ -27,9 +27,9 @@ from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.view import Stamp, View
 from pipeline.augment import FixedViews, RandomViews, Views
 from pipeline.cache import Cache, open_set
-from pipeline.loader import Loader
+from pipeline.loader import Loader, Sampling
 from pipeline.shards import Samples, open_split
-from pipeline.warp import reduce_window
+from pipeline.warp import reduce_window, rgb_pixels
 from shard_tool.shards.contact_sheet import Galaxy, draw_sheet
 
 Pixels = NDArray[np.uint8]
@@ -48,8 +48,8 @@ def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[
     """The cells of a sheet, galaxy by galaxy: source, stamp, plain, grey and `num_views` random views of each."""
     stamp = view.stamp(samples.image_px)
     plain = View(
-        view.crop_px,
-        view.size_px,
+        crop_px=view.crop_px,
+        size_px=view.size_px,
         framing=view.framing,
         object_radius_px=view.object_radius_px,
         mean=view.mean,
@@ -69,11 +69,11 @@ def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[
         drawn += [
             _cell(source, choice, sample_id, f"source, {width} x {height} px"),
             _cell(_stamp(source, stamp), choice, "stamp", _size(stamp.size_px)),
-            _cell(_pixels(plain_views[number], view), choice, "plain view", size),
-            _cell(_pixels(grey_views[number], view), choice, "the same in grey", size),
+            _cell(rgb_pixels(plain_views[number], view), choice, "plain view", size),
+            _cell(rgb_pixels(grey_views[number], view), choice, "the same in grey", size),
         ]
         drawn += [
-            _cell(_pixels(each[number], view), choice, f"random view {k}", size)
+            _cell(rgb_pixels(each[number], view), choice, f"random view {k}", size)
             for k, each in enumerate(random, 1)
         ]
     return drawn
@@ -96,7 +96,7 @@ def gallery_cells(samples: Samples, view: View, choice: Choice) -> list[Galaxy]:
     for crop, size in variants.values():
         grey = View(crop_px=crop, size_px=max(1, size), grey=True)
         ids, (images,) = _draw(samples, FixedViews(grey), choice)
-        columns.append([_pixels(image, grey) for image in images])
+        columns.append([rgb_pixels(image, grey) for image in images])
     drawn = []
     for number, sample_id in enumerate(ids):
         drawn.append(_cell(_source(samples, sample_id), choice, sample_id, f"source, {width} x {height} px"))
@@ -106,7 +106,7 @@ def gallery_cells(samples: Samples, view: View, choice: Choice) -> list[Galaxy]:
 
 def _draw(samples: Samples, views: Views, choice: Choice) -> tuple[list[str], tuple[Tensor, ...]]:
     """Ids and views of the galaxies chosen; the same galaxies whatever the views."""
-    with Loader(samples, views, batch_size=choice.count, seed=choice.seed) as loader:
+    with Loader(samples, views, Sampling(batch_size=choice.count, seed=choice.seed)) as loader:
         batch = next(iter(loader.epoch(0)))
     return batch.ids.tolist(), batch.views
 
@@ -121,12 +121,6 @@ def _stamp(source: Pixels, stamp: Stamp) -> Pixels:
     """What `pipeline` cuts every view from."""
     top, left = ((side - window) // 2 for side, window in zip(source.shape, stamp.window_px, strict=False))
     return reduce_window(source[top : top + stamp.window_px[0], left : left + stamp.window_px[1]], stamp)
-
-
-def _pixels(image: Tensor, view: View) -> Pixels:
-    """A normalised view of shape (3, size, size) as uint8 pixels of shape (size, size, 3)."""
-    pixels = image.permute(1, 2, 0).float().cpu().numpy() * np.array(view.std) + np.array(view.mean)
-    return np.asarray(np.clip(np.rint(pixels * 255), 0, 255), np.uint8)
 
 
 def _cell(pixels: Pixels, choice: Choice, *lines: str) -> Galaxy:

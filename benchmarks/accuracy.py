@@ -38,7 +38,7 @@ from galaxy_zoo.manifest import MANIFEST_NAME
 from galaxy_zoo.votes import Floats
 from pipeline.augment import FixedViews, rotations_and_flips
 from pipeline.device import choose_device
-from pipeline.loader import Loader
+from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import Samples, open_split
 from prediction.passes import find_members
 from training.checkpoint import Position, positions
@@ -151,7 +151,7 @@ def predict(plan: Plan, entry: Entry, samples: Samples) -> Floats:
     device, run = choose_device(plan.device), load_run(plan.run(entry))
     members = [member.load(device) for member in find_members([run])]
     views = FixedViews(run.recipe.view, rotations_and_flips(plan.views))
-    with Loader(samples, views, batch_size=64, device=device, shuffle=False) as loader:
+    with Loader(samples, views, Sampling(batch_size=64, shuffle=False), Decoding(device=device)) as loader:
         parts = [
             torch.stack([torch.stack([m.predict(images) for images in batch.views]) for m in members]).cpu()
             for batch in loader.epoch(0)

@@ -45,11 +45,11 @@ def read(shards: Path, split: str) -> None:
     """Read a split once through the loader, with the view of recipe `quick`."""
     from ensemble.recipe import load_recipe  # noqa: PLC0415 (decode must not load torch)
     from pipeline.augment import RandomViews  # noqa: PLC0415
-    from pipeline.loader import Loader  # noqa: PLC0415
+    from pipeline.loader import Loader, Sampling  # noqa: PLC0415
     from pipeline.shards import open_split  # noqa: PLC0415
 
     samples, _ = open_split(shards, split)
-    with Loader(samples, RandomViews(load_recipe("quick").view, (0,)), batch_size=256) as loader:
+    with Loader(samples, RandomViews(load_recipe("quick").view, (0,)), Sampling(batch_size=256)) as loader:
         seen = sum(len(batch.ids) for batch in loader.epoch(0))
     if seen != len(samples):
         raise SystemExit(f"{seen} of {len(samples)} samples were read")

@@ -5,7 +5,7 @@ import numpy as np
 from benchmarks.gpu_results import Result, measured
 from benchmarks.gpu_setup import Setup
 from pipeline.augment import RandomViews
-from pipeline.loader import Loader
+from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.order import epoch_order
 
 RECIPES = ("quick", "ng_cnn", "ng_resnet50")
@@ -20,7 +20,9 @@ def loader(setup: Setup) -> list[Result]:
         view = setup.recipe(name).view
         for num_views in NUM_VIEWS:
             views = RandomViews(view, tuple(range(num_views)))
-            with Loader(samples, views, batch_size=setup.batch_size, device=setup.device) as batches:
+            with Loader(
+                samples, views, Sampling(batch_size=setup.batch_size), Decoding(device=setup.device)
+            ) as batches:
                 rates = setup.rates(lambda epoch, batches=batches: count_samples(batches, epoch))  # type: ignore[misc]
             what = f"{name}, {view.size_px} px, {num_views} view{'s' * (num_views > 1)} of each sample"
             results.append(measured(what, "samples/s", rates))

@@ -1,7 +1,6 @@
 """The same views by DALI's graph and the warp kernel, on the GPU and on the CPU, pixel by pixel."""
 
 from dataclasses import replace
-from functools import partial
 from itertools import combinations
 
 import torch
@@ -11,7 +10,7 @@ from benchmarks.gpu_results import CheckFailedError, Result
 from benchmarks.gpu_setup import Setup
 from galaxy_zoo.view import View
 from pipeline.augment import RandomViews
-from pipeline.loader import Backend, Loader
+from pipeline.loader import Backend, Decoding, Loader, Sampling
 
 RECIPES = ("quick", "ng_cnn", "serrano_2")
 GOAL_LEVELS = 2.0
@@ -45,8 +44,9 @@ def ways(setup: Setup) -> list[tuple[str, str, Backend]]:
 
 def levels(setup: Setup, view: View, device: str, backend: Backend) -> Tensor:
     """A batch of random views in grey levels 0..255, float32 on the CPU, the same parameters for every way."""
-    load = partial(Loader, batch_size=setup.batch_size, device=device, shuffle=False, backend=backend)
-    with load(setup.samples(), RandomViews(view, (0,))) as loader:
+    sampling = Sampling(batch_size=setup.batch_size, shuffle=False)
+    decoding = Decoding(device=device, backend=backend)
+    with Loader(setup.samples(), RandomViews(view, (0,)), sampling, decoding) as loader:
         images = next(iter(loader.epoch(0))).views[0].float().cpu()
     std, mean = (torch.tensor(values)[:, None, None] for values in (view.std, view.mean))
     return 255 * (images * std + mean)

@@ -7,7 +7,7 @@ from benchmarks.gpu_setup import Setup
 from ensemble.model import Predictor, build_network
 from galaxy_zoo.manifest import read_manifest
 from pipeline.augment import FixedViews, rotations_and_flips
-from pipeline.loader import Loader
+from pipeline.loader import Decoding, Loader, Sampling
 from prediction.passes import Seer, predict_part
 
 RECIPE = "ng_resnet50"
@@ -24,7 +24,8 @@ def predict(setup: Setup) -> list[Result]:
     member = Seer(Predictor(network, torch.device(setup.device)))
     views = FixedViews(recipe.view, rotations_and_flips(num_views))
     size = setup.batch_size if setup.quick else BATCH_SIZE
-    with Loader(setup.samples(), views, batch_size=size, device=setup.device, shuffle=False) as loader:
+    sampling, decoding = Sampling(batch_size=size, shuffle=False), Decoding(device=setup.device)
+    with Loader(setup.samples(), views, sampling, decoding) as loader:
         rates = setup.rates(lambda run: len(predict_part([member], loader.epoch(0))["ids"]))  # noqa: ARG005
     what = f"{RECIPE}, {recipe.view.size_px} px, {num_views} views"
     return [

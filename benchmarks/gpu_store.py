@@ -11,16 +11,19 @@ from benchmarks.gpu_results import CheckFailedError, Result, measured
 from benchmarks.gpu_setup import QUICK_PX, Setup
 from galaxy_zoo.view import View
 from pipeline.augment import RandomViews
-from pipeline.loader import Backend, Loader
-from pipeline.stamps import StorePolicy
+from pipeline.loader import Backend, Decoding, Loader, Sampling
+from pipeline.stamps import StampPolicy
 
-SIZES = {128: View(256, 128, rotation_deg=180, flip=True), 224: View(256, 224, rotation_deg=180, flip=True)}
+SIZES = {
+    128: View(crop_px=256, size_px=128, rotation_deg=180, flip=True),
+    224: View(crop_px=256, size_px=224, rotation_deg=180, flip=True),
+}
 """By their size: views of the central 256 px by any angle."""
 
 DTYPES = (torch.float16, torch.bfloat16)
 BATCH_SIZES = (256, 512)
 KAGGLE_TRAINING = 61_578
-RESIDENT = StorePolicy("resident", share=0.9)
+RESIDENT = StampPolicy("resident", share=0.9)
 
 
 def store(setup: Setup) -> list[Result]:
@@ -30,7 +33,11 @@ def store(setup: Setup) -> list[Result]:
     """
     results = []
     for size, full_view in SIZES.items():
-        view = View(full_view.crop_px, QUICK_PX, rotation_deg=180, flip=True) if setup.quick else full_view
+        view = (
+            View(crop_px=full_view.crop_px, size_px=QUICK_PX, rotation_deg=180, flip=True)
+            if setup.quick
+            else full_view
+        )
         for dtype in DTYPES if setup.on_gpu else (torch.float32,):
             for batch_size in (setup.batch_size,) if setup.quick else BATCH_SIZES:
                 what = f"{size} px, {str(dtype).removeprefix('torch.')}, batches of {batch_size}"
@@ -49,9 +56,8 @@ def filling_and_warping(setup: Setup, view: View, dtype: torch.dtype, batch_size
     """The first epoch, which fills a store, and those that are made from it."""
     samples, views = setup.samples(), RandomViews(view, (0,))
     started = time.perf_counter()
-    with Loader(
-        samples, views, batch_size=batch_size, device=setup.device, dtype=dtype, store=RESIDENT
-    ) as batches:
+    decoding = Decoding(device=setup.device, dtype=dtype, stamps=RESIDENT)
+    with Loader(samples, views, Sampling(batch_size=batch_size), decoding) as batches:
         setup.synchronise()
         filled = timed(setup, lambda: count_samples(batches, 0))
         seconds = time.perf_counter() - started
@@ -93,13 +99,12 @@ def timed(setup: Setup, work: Callable[[], int]) -> float:
 
 def check_same(setup: Setup, results: list[Result]) -> None:
     """The stream through a warp kernel and the store have to give the same batches."""
-    views = RandomViews(View(256, QUICK_PX, rotation_deg=180, flip=True), (0,))
+    views = RandomViews(View(crop_px=256, size_px=QUICK_PX, rotation_deg=180, flip=True), (0,))
     backend: Backend = "triton" if setup.on_gpu else "opencv"
     images = []
-    for policy, epoch in ((StorePolicy("stream"), 1), (RESIDENT, 1)):
-        with Loader(
-            setup.samples(), views, batch_size=setup.batch_size, device=setup.device, backend=backend, store=policy
-        ) as batches:
+    for policy, epoch in ((StampPolicy("stream"), 1), (RESIDENT, 1)):
+        decoding = Decoding(device=setup.device, backend=backend, stamps=policy)
+        with Loader(setup.samples(), views, Sampling(batch_size=setup.batch_size), decoding) as batches:
             count_samples(batches, 0)
             images.append(next(iter(batches.epoch(epoch))).views[0])
     if not torch.equal(*images):

@@ -15,7 +15,7 @@ from ensemble.recipe import Recipe
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.tree import DecisionTree
 from pipeline.augment import RandomViews
-from pipeline.loader import Batch, Loader
+from pipeline.loader import Batch, Decoding, Loader, Sampling
 from training.loop import Pauses, train_epoch
 from training.member import Member
 from training.meter import Meter
@@ -77,7 +77,7 @@ def epoch_speeds(setup: Setup, recipe: Recipe, member: Member) -> list[dict[str,
     """What the meter says of each epoch, after one to warm up; at least `END_TO_END_STEPS` steps in all."""
     views, size = RandomViews(recipe.view, (0,)), recipe.training.batch_size
     meter, speeds = Meter([0], torch.device(setup.device)), []
-    with Loader(setup.samples(), views, batch_size=size, device=setup.device) as batches:
+    with Loader(setup.samples(), views, Sampling(batch_size=size), Decoding(device=setup.device)) as batches:
         epochs = 1 if setup.quick else max(setup.runs, math.ceil(END_TO_END_STEPS / len(batches)))
         for epoch in range(epochs + 1):
             meter.begin_epoch("")

@@ -22,7 +22,7 @@ from benchmarks.gpu_setup import make_shards
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.view import View
 from pipeline.augment import RandomViews
-from pipeline.loader import Loader
+from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import Samples, open_split
 
 CORES = sorted(os.sched_getaffinity(0))
@@ -84,11 +84,14 @@ class Epochs:
 
     def __init__(self, shards: Path, point: Point) -> None:
         self.point, self._next = point, 0
-        view = View(CROP_PX, point.size_px, rotation_deg=180, flip=True)
+        view = View(crop_px=CROP_PX, size_px=point.size_px, rotation_deg=180, flip=True)
         samples = open_samples(shards, point.samples)
         self.samples = len(samples)
         self._loader = Loader(
-            samples, RandomViews(view, (0,)), batch_size=point.batch_size, num_threads=point.cores
+            samples,
+            RandomViews(view, (0,)),
+            Sampling(batch_size=point.batch_size),
+            Decoding(num_threads=point.cores),
         )
 
     def images_per_s(self) -> float:

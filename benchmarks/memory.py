@@ -17,12 +17,12 @@ from benchmarks.gpu_isolation import run_isolated
 from galaxy_zoo.view import View
 from pipeline.augment import RandomViews
 from pipeline.device import choose_device
-from pipeline.loader import Loader
+from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import open_split
-from pipeline.stamps import StoreMode, StorePolicy
+from pipeline.stamps import StampMode, StampPolicy
 
 VIEW = View(crop_px=256, size_px=128, rotation_deg=180, flip=True)
-SOURCES: tuple[StoreMode, ...] = ("stream", "resident")
+SOURCES: tuple[StampMode, ...] = ("stream", "resident")
 SETTLED = 5
 TIMEOUT_S = 3600
 
@@ -35,12 +35,12 @@ class Memory:
     device_mb: list[float]
 
 
-def measure(shards: Path, split: str, epochs: int, device: str, mode: StoreMode) -> Memory:
+def measure(shards: Path, split: str, epochs: int, device: str, mode: StampMode) -> Memory:
     """Run through `epochs` epochs with batches of 128."""
     samples, _ = open_split(shards, split)
     process, in_process, on_device = psutil.Process(), [], []
-    policy = StorePolicy(mode, share=0.9)
-    with Loader(samples, RandomViews(VIEW, (0,)), batch_size=128, device=device, store=policy) as loader:
+    decoding = Decoding(device=device, stamps=StampPolicy(mode, share=0.9))
+    with Loader(samples, RandomViews(VIEW, (0,)), Sampling(batch_size=128), decoding) as loader:
         for epoch in range(epochs):
             for batch in loader.epoch(epoch):
                 assert len(batch.ids)

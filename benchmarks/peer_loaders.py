@@ -266,18 +266,18 @@ def ours(work: Work, **options: Any) -> Contender:
     from benchmarks.turned_views import TurnedViews  # noqa: PLC0415
     from galaxy_zoo.view import View  # noqa: PLC0415
     from pipeline.augment import RandomViews  # noqa: PLC0415
-    from pipeline.loader import Loader  # noqa: PLC0415
+    from pipeline.loader import Decoding, Loader, Sampling  # noqa: PLC0415
     from pipeline.shards import open_split  # noqa: PLC0415
 
-    view = View(CROP_PX, SIZE_PX, rotation_deg=180, flip=True, mean=MEAN, std=STD)
+    view = View(crop_px=CROP_PX, size_px=SIZE_PX, rotation_deg=180, flip=True, mean=MEAN, std=STD)
     samples, _ = open_split(work.shards, "train")
-    options = {"num_threads": work.threads, **options}
-    loader = Loader(samples, RandomViews(view, (0,)), batch_size=BATCH_SIZE, **options)
+    decoding = Decoding(num_threads=work.threads, **options)
+    loader = Loader(samples, RandomViews(view, (0,)), Sampling(batch_size=BATCH_SIZE), decoding)
     epochs = iter(range(2**31))
 
     def views(angles: list[float]) -> Pixels:
         chosen = TurnedViews(view, tuple(angles))
-        with Loader(samples, chosen, batch_size=len(angles), shuffle=False, **options) as plain:
+        with Loader(samples, chosen, Sampling(batch_size=len(angles), shuffle=False), decoding) as plain:
             images = next(iter(plain.epoch(0))).views[0]
         return np.asarray(images.permute(0, 2, 3, 1).numpy() * 127.5 + 127.5, np.float32)
 
@@ -294,9 +294,9 @@ def ours_dali(work: Work) -> Contender:
 
 def ours_resident(work: Work) -> Contender:
     """The same from a resident store, which the first epoch fills."""
-    from pipeline.stamps import StorePolicy  # noqa: PLC0415
+    from pipeline.stamps import StampPolicy  # noqa: PLC0415
 
-    return ours(work, store=StorePolicy("resident", share=0.9))
+    return ours(work, stamps=StampPolicy("resident", share=0.9))
 
 
 OURS: dict[str, Callable[[Work], Contender]] = {

@@ -52,7 +52,7 @@ from pipeline.shards import Samples, open_split
 ROOT = Path(__file__).resolve().parents[1]
 NEED_NO_PEERS = ("torchvision", "torchvision_cut", "webdataset", *OURS)
 BASE = "torchvision"
-VIEW = View(CROP_PX, SIZE_PX, rotation_deg=180)
+VIEW = View(crop_px=CROP_PX, size_px=SIZE_PX, rotation_deg=180)
 
 
 class BrokenError(Exception):

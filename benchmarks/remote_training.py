@@ -32,7 +32,7 @@ from galaxy_zoo.remote import AnyPath, path_of
 from galaxy_zoo.view import View
 from pipeline.augment import RandomViews
 from pipeline.cache import Cache, open_set
-from pipeline.loader import Loader
+from pipeline.loader import Loader, Sampling
 from pipeline.shards import open_split
 
 BATCH_SIZE = 256
@@ -67,7 +67,7 @@ def epochs(path: AnyPath, cache: Cache, view: View, split: str) -> dict[str, Tim
         source.need(split)
         times.append(now())
         samples, _ = open_split(source.folder, split)
-        with Loader(samples, RandomViews(view, (0,)), batch_size=BATCH_SIZE) as batches:
+        with Loader(samples, RandomViews(view, (0,)), Sampling(batch_size=BATCH_SIZE)) as batches:
             for epoch in range(2):
                 count_samples(batches, epoch)
                 times.append(now())

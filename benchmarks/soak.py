@@ -132,7 +132,7 @@ def main(shards: Path, epochs: int, predict_every: int, minutes: float, crop_px:
     with tempfile.TemporaryDirectory() as folder:
         run, recipe = Path(folder) / "run", Path(folder) / "soak.toml"
         recipe.write_text(RECIPE.format(crop=crop_px, epochs=epochs))
-        options = ["--members", "2", "--fold", "0/4", "--save-steps", "1", "--store", "stream", "--threads", "1"]
+        options = ["--members", "2", "--fold", "0/4", "--save-steps", "1", "--stamps", "stream", "--threads", "1"]
         training = [str(shards), "--recipe", str(recipe), "--out", str(run), *options]
 
         def predict_now_and_then(epoch: int) -> None:

@@ -42,7 +42,7 @@ def ordered(samples: int, ranks: int, sticks: bool) -> tuple[float, float, float
     before, started = _own_bytes(), time.perf_counter()
     each, rest = divmod(samples, ranks)
     sizes = (each + 1,) * rest + (each,) * (ranks - rest)
-    order: Order = SharedOrder(samples, seed=0, world_size=ranks)
+    order: Order = SharedOrder(num_samples=samples, seed=0, world_size=ranks)
     if sticks:
         order = GroupedOrder(Groups(sizes, range(1)), seed=0)
     take, most = order.epoch(0), order.most(BATCH_SIZE)

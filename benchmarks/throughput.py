@@ -28,17 +28,17 @@ from ensemble.recipe import Recipe
 from galaxy_zoo.manifest import read_manifest
 from pipeline.augment import RandomViews
 from pipeline.device import choose_device
-from pipeline.loader import Loader
-from pipeline.stamps import StorePolicy
+from pipeline.loader import Decoding, Loader, Sampling
+from pipeline.stamps import StampPolicy
 
 
 def measure(setup: Setup, recipe: Recipe) -> dict[str, Result]:
     """Images a second of each stage, by its name."""
     size, tree = recipe.training.batch_size, read_manifest(setup.shards).tree
-    load = partial(Loader, setup.samples(), RandomViews(recipe.view, (0,)), batch_size=size, device=setup.device)
-    with load() as batches:
+    load = partial(Loader, setup.samples(), RandomViews(recipe.view, (0,)), Sampling(batch_size=size))
+    with load(Decoding(device=setup.device)) as batches:
         loading = setup.rates(lambda epoch: count_samples(batches, epoch))
-    with load(store=StorePolicy("resident", share=0.9)) as batches:
+    with load(Decoding(device=setup.device, stamps=StampPolicy("resident", share=0.9))) as batches:
         filling = [len(setup.samples()) / timed(setup, lambda: count_samples(batches, 0))]
         resident = setup.rates(lambda epoch: count_samples(batches, epoch))
     member = new_member(recipe, tree, setup)

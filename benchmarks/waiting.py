@@ -31,8 +31,8 @@ from galaxy_zoo.files import write_text
 from galaxy_zoo.manifest import read_manifest
 from pipeline.augment import RandomViews
 from pipeline.device import choose_device
-from pipeline.loader import Batch, Loader
-from pipeline.stamps import StorePolicy
+from pipeline.loader import Batch, Decoding, Loader, Sampling
+from pipeline.stamps import StampPolicy
 from training.member import Member
 from training.run import current_versions
 
@@ -108,8 +108,8 @@ def repeat(batch: Batch) -> Iterator[Batch]:
 
 
 def _loader(setup: Setup, recipe: Recipe, size: int) -> Loader:
-    views, keep = RandomViews(recipe.view, (0,)), StorePolicy("resident", share=0.9)
-    return Loader(setup.samples(), views, batch_size=size, device=setup.device, store=keep)
+    decoding = Decoding(device=setup.device, stamps=StampPolicy("resident", share=0.9))
+    return Loader(setup.samples(), RandomViews(recipe.view, (0,)), Sampling(batch_size=size), decoding)
 
 
 @click.command(cls=Command, context_settings={"show_default": True})

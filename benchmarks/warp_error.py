@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 
 from galaxy_zoo.view import Stamp, View
 from pipeline.augment import RandomViews
-from pipeline.loader import Backend, Loader
+from pipeline.loader import Backend, Decoding, Loader, Sampling
 from pipeline.shards import Samples, open_split
 from pipeline.warp import WarpKernel, reduce_window
 
 SUPERSAMPLING = 8
 OVERSAMPLINGS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
 VIEWS = {
-    f"crop {crop} to {size}": View(crop, size, rotation_deg=180, mean=(0, 0, 0), std=(1 / 255,) * 3)
+    f"crop {crop} to {size}": View(
+        crop_px=crop, size_px=size, rotation_deg=180, mean=(0, 0, 0), std=(1 / 255,) * 3
+    )
     for crop, size in ((256, 128), (212, 96), (250, 70), (224, 64))
 }
 Floats = NDArray[np.float64]
@@ -70,7 +72,8 @@ def error_by_oversampling(images: list[NDArray[np.uint8]], view: View, truth: Fl
 def error_of(samples: Samples, view: View, truth: Floats, backend: Backend) -> float:
     """The error of an implementation as it is."""
     views = RandomViews(view, (0,))
-    with Loader(samples, views, batch_size=len(truth), shuffle=False, backend=backend) as loader:
+    sampling = Sampling(batch_size=len(truth), shuffle=False)
+    with Loader(samples, views, sampling, Decoding(backend=backend)) as loader:
         batch = next(iter(loader.epoch(0)))
     return rms(batch.views[0].permute(0, 2, 3, 1).numpy() - truth)
 

@@ -28,11 +28,28 @@ NO_MEMORY = (
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def shown(name: object) -> str:
+    """Return a name as it may be printed: on one line, with what a terminal would obey escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
+
+
+def _open_closed_streams() -> None:
+    """Give closed standard streams (`2>&-`) to /dev/null: else the next file that is opened would be the stream."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - as long as the process
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+
+
 class _EndsAtCtrlC(click.Command):
     """A command that ends with one line and exit code 130 at Ctrl-C, whatever it is doing."""
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
         """Run as a program, as `click.Command.main`, which has Ctrl-C end with 1."""
+        _open_closed_streams()
         try:
             with _ctrl_c_counts():
                 code = super().main(args, prog_name, standalone_mode=False, **extra)
@@ -86,7 +103,7 @@ class Command(_EndsAtCtrlC):
         try:
             return super().invoke(ctx)
         except GalaxyZooError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException("\n".join(map(shown, str(error).split("\n")))) from error
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
@@ -101,12 +118,12 @@ class Command(_EndsAtCtrlC):
             if (words := _about_memory(error)) is not None:
                 raise click.ClickException(
                     f"out of memory ({words}); take less at once (a smaller batch, fewer --threads or --workers, "
-                    "--store stream), or make room; what is finished is kept"
+                    "--stamps stream), or make room; what is finished is kept"
                 ) from error
             if not isinstance(error, OSError):
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            what = f"{where}{error.strerror or error}"
+            what = shown(f"{where}{error.strerror or error}")
             raise click.ClickException(f"{what}; mend that, what is finished is kept") from error
 
 
@@ -189,7 +206,7 @@ machine_options = options(
         "--threads",
         type=click.IntRange(1),
         default=None,
-        help="To decode with.  [default: as calibrated, or all cores]",
+        help="To decode with.  [default: all cores]",
     ),
 )
 

@@ -1,13 +1,14 @@
 """Files that are either whole or not there, locks, and checksums."""
 
+import errno
 import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from galaxy_zoo.errors import OutputError
 from galaxy_zoo.remote import AnyPath, RemotePath
@@ -36,7 +37,8 @@ def atomic_write(path: AnyPath, *, is_contested: bool = False) -> Iterator[Binar
     own = f".{secrets.token_hex(4)}" if is_contested else ""
     temporary = path.with_name(f"{path.name}{own}{TEMPORARY_SUFFIX}")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # of a process that was killed, or a link that somebody planted
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -50,16 +52,34 @@ def atomic_write(path: AnyPath, *, is_contested: bool = False) -> Iterator[Binar
 
 
 @contextmanager
+def open_lock(path: Path) -> Iterator[TextIO]:
+    """Open the file `path` for a lock, make it where it is missing, and change nothing in it.
+
+    Raises:
+        OutputError: it is a symbolic link: whoever made it would have its target opened.
+        OSError: it cannot be written.
+    """
+    try:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+")
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OutputError(f"{path} is a symbolic link, and a lock is none; remove it") from error
+    with file:
+        yield file
+
+
+@contextmanager
 def exclusive(path: Path, *, busy: str) -> Iterator[None]:
     """Hold an exclusive lock on the file `path`, which is made where it is missing and stays.
 
     The lock goes with the process, however it ends.
 
     Raises:
-        OutputError: another process holds it; `busy` says what that means.
+        OutputError: another process holds it, which `busy` says; or it is a symbolic link.
         OSError: `path` cannot be written.
     """
-    with path.open("w") as file:
+    with open_lock(path) as file:
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -76,16 +96,17 @@ def in_turn(path: Path, *, note: str, on_wait: Callable[[str], object]) -> Itera
         on_wait: is told the note of the one that has to be waited for, once.
 
     Raises:
+        OutputError: `path` is a symbolic link.
         OSError: `path` cannot be written.
     """
-    with path.open("a+") as file:
+    with open_lock(path) as file:
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
             on_wait(file.read())
             fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-        file.truncate(0)
+        file.seek(0)
+        file.truncate()
         file.write(note)
         file.flush()
         yield
@@ -96,9 +117,10 @@ def in_use(path: Path) -> Iterator[None]:
     """Hold a lock on the file `path` that others may share, but for whoever has it by `exclusive` or `in_turn`.
 
     Raises:
+        OutputError: `path` is a symbolic link.
         OSError: `path` cannot be written.
     """
-    with path.open("a") as file:
+    with open_lock(path) as file:
         fcntl.flock(file.fileno(), fcntl.LOCK_SH)
         yield
 
@@ -120,6 +142,35 @@ def check_can_write(path: Path) -> None:
         raise OutputError(f"{path}: the folder {path.absolute().parent} is missing; make it first")
     if not os.access(path.absolute().parent, os.W_OK):
         raise OutputError(f"{path}: the folder {path.absolute().parent} is read-only; name another one")
+
+
+def check_outputs(outputs: Iterable[AnyPath], inputs: Iterable[AnyPath]) -> None:
+    """Check, before any work, that no output is an input and that no two outputs are the same file.
+
+    Files are compared, not names: a link or another way to write a path counts as what it leads to.
+
+    Raises:
+        OutputError: an output is an input, or two outputs are the same.
+    """
+    written: dict[object, AnyPath] = {}
+    for path in outputs:
+        if (other := written.setdefault(_identity(path), path)) is not path:
+            raise OutputError(f"{other} and {path} are the same file, and both would be written; name another one")
+    for path in inputs:
+        if (output := written.get(_identity(path))) is not None:
+            same = f"{output}" if str(output) == str(path) else f"{output}, the same file as {path},"
+            raise OutputError(f"{same} is read by this command; write to another file")
+
+
+def _identity(path: AnyPath) -> object:
+    """Return what two paths have in common exactly if they lead to the same file, or would."""
+    if not isinstance(path, Path):
+        return str(path)
+    try:
+        found = path.stat()
+    except OSError:
+        return str(path.resolve())
+    return found.st_dev, found.st_ino
 
 
 def write_text(path: AnyPath, text: str, *, is_contested: bool = False) -> None:

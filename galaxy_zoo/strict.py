@@ -1,13 +1,66 @@
-"""Tables of a TOML file to frozen dataclasses, strictly: every key is known and of its type."""
+"""Read JSON and TOML strictly: values within bounds, and tables as frozen dataclasses whose every key is known."""
 
 import dataclasses
 import difflib
+import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from galaxy_zoo.errors import RecipeError
 
 T = TypeVar("T")
+
+LARGEST_NUMBER = 10**30
+"""Above all that is counted or summed here: the squares of the pixels of 10^9 images sum to 10^19."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON as far as files of ours go: no NaN, no Infinity, no number from 1e30 on, no more levels than Python's.
+
+    Raises:
+        ValueError: it is not JSON, or goes beyond that; one line.
+    """
+    try:
+        return json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_whole_number)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML within the bounds of `parse_json`.
+
+    Raises:
+        ValueError: it is not TOML, or goes beyond them; one line.
+    """
+    try:
+        data = tomllib.loads(text, parse_float=_number)
+        _check_whole_numbers(data)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return data
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not abs(number) < LARGEST_NUMBER:  # also NaN
+        raise ValueError(f"the number {text[:20]} is out of range")
+    return number
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > len(str(LARGEST_NUMBER)) - 1:
+        raise ValueError(f"the number {text[:20]}... is out of range")
+    return int(text)
+
+
+def _check_whole_numbers(data: object) -> None:
+    """Check the integers of parsed TOML, which has no hook for them."""
+    if isinstance(data, Mapping | list):
+        for value in data.values() if isinstance(data, Mapping) else data:
+            _check_whole_numbers(value)
+    elif isinstance(data, int):
+        _whole_number(str(data))
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

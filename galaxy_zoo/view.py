@@ -23,7 +23,7 @@ Framing = Literal["image", "centred", "scaled"]
 Triple = tuple[float, float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class View:
     """The ranges a view is drawn from, in pixels of the original image.
 

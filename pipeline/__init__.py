@@ -5,12 +5,13 @@
     order.py         which sample comes when: pure functions of seed, epoch and rank
     augment.py       what a view is: parameters of warps and colours, drawn or fixed
     graph.py         the DALI graphs: decode (-> stamp -> warp -> colour -> normalise)
-    source.py        the plan of a batch, and the stream DALI decodes
-    store.py         stamps kept in memory instead; memory.py: how much is free, saved_stamps.py: their file
+    plan.py          the plan of a batch, and the stream DALI decodes
+    stamps.py        stamps kept in memory; memory.py: how much is free, saved_stamps.py: their file
     warp.py          reduce, warp, colour and normalise with OpenCV, faster than the graph on a CPU
     warp_triton.py   the same warp on a GPU, from stamps that are there
-    engines.py       graph or store + warp, behind one interface
+    engines.py       graph, or stamps + warp, behind one interface
     loader.py        the loader: orders x samples x views -> batches
+    options.py       options of the commands that load galaxies
 
 Imports `galaxy_zoo` only. DALI is imported here and nowhere else.
 """

@@ -22,14 +22,14 @@ from galaxy_zoo.view import CHANNELS, LUMA, Stamp, View
 
 Floats = NDArray[np.float64]
 Positions = range | NDArray[np.int64]
-"""Of samples in an epoch's order, ascending; close together, since what lies between them is drawn too."""
+"""Positions in the order of an epoch, ascending; numbers are drawn for those in between too, so keep them close."""
 
 COLOUR_COMPONENT = np.array([-0.0148366, -0.01253134, -0.01040762])
 """The principal colour component of the challenge's images, times its spread. Source: Dieleman 2014,
 kaggle-galaxies (realtime_augmentation.py)."""
 
 UNIFORMS = 12
-"""Uniform numbers a view takes; a multiple of 4, which is what one step of Philox yields."""
+"""How many uniform numbers a view takes; a multiple of the 4 that one step of Philox yields."""
 
 
 @dataclass(frozen=True)
@@ -46,25 +46,25 @@ class Parameters:
 
 
 class Views(Protocol):
-    """A source of views: how many of each sample, and their parameters."""
+    """Which views are made of each sample."""
 
     @property
     def view(self) -> View:
-        """The recipe's view, which gives the size, the turns and the normalisation."""
+        """Return the recipe's view, which gives the size, the turns and the normalisation."""
 
     def __len__(self) -> int:
-        """The number of views of each sample, whatever the number of their turns."""
+        """Return the number of views of each sample, not counting their turns."""
 
     def stamp(self, image_px: tuple[int, int]) -> Stamp:
-        """What to keep of an image of (height, width) for all the views."""
+        """Return what to keep of an image of (height, width) for all views."""
 
     def parameters(self, stamp: Stamp, epoch: int, positions: Positions) -> list[Parameters]:
-        """For each view, and each turn of it, its parameters for the samples at `positions` of the epoch's order."""
+        """Return the parameters of each view and turn, for the samples at `positions` in the order of the epoch."""
 
 
 @dataclass(frozen=True)
 class RandomViews:
-    """Views drawn from the ranges of `view`, one of each sample for every seed (of a member)."""
+    """Random views from the ranges of `view`: one of each sample for each seed, that is, for each member."""
 
     view: View
     seeds: tuple[int, ...]
@@ -92,7 +92,7 @@ class RandomViews:
 
 @dataclass(frozen=True)
 class FixedView:
-    """One view for testing: an angle, a zoom, and whether mirrored."""
+    """One test-time view: an angle, a zoom, and whether it is mirrored."""
 
     rotation_deg: float = 0.0
     zoom: float = 1.0
@@ -135,14 +135,14 @@ class FixedViews:
 
 
 def rotations_and_flips(count: int, zooms: Sequence[float] = (1.0,)) -> tuple[FixedView, ...]:
-    """`count` views of rotations x zooms x flip: spread angles, each at every zoom, plain and mirrored.
+    """Return `count` views, rotations x zooms x flip: each angle at every zoom, plain and mirrored.
 
-    With one view a zoom it is the plain one; otherwise `count` is a multiple of twice the zooms. Angles are a step
-    of 360 / rotations degrees apart, and those that would be whole quarters apart by a part of the step more: a
-    network that sees no difference between quarters then gets as many different views as there are angles.
+    `count` is the number of zooms, for the plain view at each of them, or a multiple of twice that number. Angles are
+    360 / rotations degrees apart, but those that would be whole quarters apart are moved by a part of that step: a
+    network that cannot tell quarter turns apart then gets as many different views as there are angles.
 
     Raises:
-        ValueError: `count` is neither, or a zoom is not above 0.
+        ValueError: there are no such views, or a zoom is not above 0.
     """
     if not zooms or not all(0 < zoom < math.inf for zoom in zooms):
         raise ValueError(f"zooms must be above 0, not {', '.join(map(str, zooms)) or 'none'}")
@@ -154,13 +154,13 @@ def rotations_and_flips(count: int, zooms: Sequence[float] = (1.0,)) -> tuple[Fi
             f"{count} views: give {len(zooms)} or a multiple of {2 * len(zooms)}, "
             "since each rotation is seen at each zoom, plain and mirrored"
         )
-    alike = math.gcd(rotations, 4)  # so many of the steps are the same turn but for quarters
+    alike = math.gcd(rotations, 4)  # how many angles are whole quarters apart from each other
     angles = [(360.0 * i + 90.0 * (i * alike // rotations)) / rotations for i in range(rotations)]
     return tuple(FixedView(angle, zoom, flip) for angle in angles for zoom in zooms for flip in (False, True))
 
 
 def draw_uniforms(seed: int, epoch: int, positions: Positions) -> Floats:
-    """Uniform numbers in [0, 1), shape (positions, UNIFORMS), the same for a position whatever else is drawn."""
+    """Return uniform numbers in [0, 1), shape (positions, UNIFORMS); they depend on nothing but the position."""
     if not len(positions):
         return np.empty((0, UNIFORMS))
     first, last = int(positions[0]), int(positions[-1])
@@ -171,7 +171,7 @@ def draw_uniforms(seed: int, epoch: int, positions: Positions) -> Floats:
 
 
 def random_warps(view: View, stamp: Stamp, uniforms: Floats) -> NDArray[np.float32]:
-    """Warps drawn from the ranges of `view`, shape (samples, 2, 3)."""
+    """Return warps drawn from the ranges of `view`, shape (samples, 2, 3)."""
     angle, zoom, shift_x, shift_y, shear, flip = uniforms.T[:6]
     low, high = np.log(view.zoom)
     return warp_matrices(
@@ -216,9 +216,9 @@ def warp_matrices(
 
 
 def random_colours(view: View, uniforms: Floats) -> NDArray[np.float32] | None:
-    """Changes of colour drawn from the ranges of `view`, shape (samples, 3, 4); None where it changes none.
+    """Return changes of colour drawn from the ranges of `view`, shape (samples, 3, 4); None where it changes none.
 
-    In this order: contrast about mid-grey, brightness, saturation (all as DALI's brightness_contrast and
+    They change in this order: contrast about mid-grey, brightness, saturation (all as DALI's brightness_contrast and
     saturation), Dieleman's noise along one colour component, and the choice of grey or of one channel.
     """
     if not view.changes_colour:
@@ -246,7 +246,7 @@ def _fixed_colours(view: View, count: int) -> NDArray[np.float32] | None:
 
 
 def _chosen_channels(view: View) -> Floats:
-    """The matrix from red, green, blue to what the three channels show, shape (3, 3)."""
+    """Return the matrix from red, green, blue to what the three channels show, shape (3, 3)."""
     if view.grey:
         return np.tile(LUMA, (3, 1))
     if view.channel != "all":
@@ -255,7 +255,7 @@ def _chosen_channels(view: View) -> Floats:
 
 
 def _turned(view: View, warps: NDArray[np.float32], colours: NDArray[np.float32] | None) -> list[Parameters]:
-    """The views of `warps` seen at each of `view.turns_deg`: rotated about the middle of the view."""
+    """Return the views turned about their middle by each of `view.turns_deg`."""
     return [Parameters(_turn(warps, view.size_px / 2, math.radians(deg)), colours) for deg in view.turns_deg]
 
 
@@ -273,14 +273,14 @@ def _turn(warps: NDArray[np.float32], middle: float, angle: float) -> NDArray[np
 
 def _check_normalisation(view: View) -> None:
     if view.normalisation == "measured":
-        raise ValueError("the normalisation is to be measured; fill it in with View.with_statistics first")
+        raise ValueError("the normalisation has not been measured yet; call View.with_statistics first")
 
 
 def _symmetric(uniform: Floats, limit: float) -> Floats:
-    """From [0, 1) to [-limit, limit)."""
+    """Map [0, 1) to [-limit, limit)."""
     return (2 * uniform - 1) * limit
 
 
 def member_seeds(seed: int, members: Sequence[int]) -> tuple[int, ...]:
-    """A seed of its own for each member of an ensemble, whichever members train together."""
+    """Return a seed for each member, its own whichever members train together."""
     return tuple(int(np.random.SeedSequence([seed, member]).generate_state(1)[0]) for member in members)

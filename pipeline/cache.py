@@ -93,7 +93,7 @@ class ShardSet:
             raise not_measured(self.folder / OBJECTS_NAME)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CachedSet(ShardSet):
     """A set of shards of a store; `need` fetches what is asked for. The set must be in use (`open_set`)."""
 
@@ -225,7 +225,7 @@ def open_set(path: AnyPath, cache: Cache) -> Iterator[ShardSet]:
             with atomic_write(folder / MANIFEST_NAME, is_contested=True) as file:
                 file.write(data)
         os.utime(folder / MANIFEST_NAME)  # when the set was used last
-        yield CachedSet(path, folder, path, manifest, cache)
+        yield CachedSet(path=path, folder=folder, source=path, manifest=manifest, cache=cache)
 
 
 def _download(source: RemotePath, target: Path, digest: str, note: Callable[[int], None]) -> None:

@@ -5,7 +5,7 @@ import torch
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of an option that is "auto" (CUDA if there is one), "cpu" or "cuda".
+    """Return the device that an option names: "auto" (CUDA if there is one), "cpu" or "cuda".
 
     Raises:
         click.BadParameter: CUDA was asked for and there is none.

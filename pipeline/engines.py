@@ -1,4 +1,4 @@
-"""What makes the views of a batch: DALI's whole graph, or DALI's decoder, a store of stamps and a warp kernel."""
+"""What makes the views of a batch: DALI's whole graph, or DALI's decoder, stamps and a warp kernel."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -12,15 +12,19 @@ from torch import Tensor
 from galaxy_zoo.view import Stamp
 from pipeline.augment import Parameters, Views
 from pipeline.graph import PREFETCHED_BATCHES, Feed, decode_graph, stamp_graph, view_graph
-from pipeline.plan import Plan
+from pipeline.plan import BatchPlan
 from pipeline.shards import Bytes
-from pipeline.stamps import ResidentStore
-from pipeline.warp import Job, Pixels, WarpKernel, reduce_window
+from pipeline.stamps import ResidentStamps
+from pipeline.warp import PendingViews, Pixels, WarpKernel, reduce_window
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a loader's engine works on, and with what. dtype: of the views."""
+    """What an engine makes, of what and where.
+
+    batch_size: the most samples of a batch on this rank.
+    dtype: of the views.
+    """
 
     views: Views
     stamp: Stamp
@@ -28,7 +32,6 @@ class Work:
     device: torch.device
     dtype: torch.dtype
     num_threads: int
-    hw_decoder_load: float | None = None
 
     @property
     def on_gpu(self) -> bool:
@@ -37,7 +40,7 @@ class Work:
 
     @property
     def pipeline_options(self) -> dict[str, Any]:
-        """What every DALI pipeline is given."""
+        """Return the arguments that every DALI pipeline takes."""
         return {
             "batch_size": self.batch_size,
             "num_threads": self.num_threads,
@@ -50,16 +53,16 @@ class Engine(Protocol):
     """Makes views of what DALI decodes."""
 
     def build(self, feed: Feed) -> Any:
-        """A DALI pipeline that is fed with `inputs`."""
+        """Return a DALI pipeline; `feed` gives it the `inputs` of one batch after the other."""
 
-    def inputs(self, plan: Plan, jpegs: list[Bytes]) -> list[Any]:
-        """What the pipeline is fed for a batch; `jpegs` are those of the plan's samples to decode."""
+    def inputs(self, plan: BatchPlan, jpegs: list[Bytes]) -> list[Any]:
+        """Return what the pipeline is fed for a batch; `jpegs` are those the plan has to decode."""
 
-    def start(self, plan: Plan, outputs: Any) -> Job:
-        """Begin to make the views of a batch, from what the pipeline gave (None where nothing was to decode)."""
+    def start(self, plan: BatchPlan, outputs: Any) -> PendingViews:
+        """Begin to make the views of a batch from the outputs of the pipeline, None if there was nothing to decode."""
 
     def close(self) -> None:
-        """End what the engine has started."""
+        """End the threads of the engine, and let go of DALI's memory."""
 
 
 class GraphEngine:
@@ -80,51 +83,50 @@ class GraphEngine:
             num_views=len(work.views) * len(work.views.view.turns_deg),
             dtype=dtype,
             on_gpu=work.on_gpu,
-            hw_decoder_load=work.hw_decoder_load,
             **work.pipeline_options,
         )
 
-    def inputs(self, plan: Plan, jpegs: list[Bytes]) -> list[Any]:
+    def inputs(self, plan: BatchPlan, jpegs: list[Bytes]) -> list[Any]:
         """See `Engine`."""
         return [jpegs, *(each for view in plan.views for each in _graph_inputs(view))]
 
-    def start(self, plan: Plan, outputs: Any) -> Job:  # noqa: ARG002
+    def start(self, plan: BatchPlan, outputs: Any) -> PendingViews:  # noqa: ARG002
         """See `Engine`."""
         images = (_tensor(output).permute(0, 3, 1, 2) for output in outputs)
-        return Job([], tuple(image.to(self._work.dtype) for image in images))
+        return PendingViews([], tuple(image.to(self._work.dtype) for image in images))
 
     def close(self) -> None:
         """See `Engine`."""
 
 
 class OpenCvEngine:
-    """DALI decodes windows on the CPU; OpenCV reduces them to stamps and warps those, or the ones of a store."""
+    """DALI decodes windows on the CPU; OpenCV reduces them to stamps and warps those, or resident ones."""
 
-    def __init__(self, work: Work, store: ResidentStore | None) -> None:
-        self._work, self._store = work, store
+    def __init__(self, work: Work, resident: ResidentStamps | None) -> None:
+        self._work, self._resident = work, resident
         self._kernel = WarpKernel(work.views.view, num_threads=work.num_threads, dtype=work.dtype)
 
     def build(self, feed: Feed) -> Any:
         """See `Engine`."""
         return decode_graph(feed, self._work.stamp, **self._work.pipeline_options)
 
-    def inputs(self, plan: Plan, jpegs: list[Bytes]) -> list[Any]:  # noqa: ARG002
+    def inputs(self, plan: BatchPlan, jpegs: list[Bytes]) -> list[Any]:  # noqa: ARG002
         """See `Engine`."""
         return [jpegs]
 
-    def start(self, plan: Plan, outputs: Any) -> Job:
+    def start(self, plan: BatchPlan, outputs: Any) -> PendingViews:
         """See `Engine`."""
         decoded = [] if outputs is None else list(np.from_dlpack(outputs[0].as_tensor()))
         windows = dict(zip(plan.decode.tolist(), decoded, strict=True))
-        samples, store = plan.samples.tolist(), self._store
+        samples, resident = plan.samples.tolist(), self._resident
 
         def stamp_of(place: int) -> Pixels:
             if (window := windows.get(place)) is None:
-                assert store is not None, "without a store every sample is decoded"
-                return store.stamp(samples[place])
+                assert resident is not None, "without resident stamps every sample is decoded"
+                return resident.stamp(samples[place])
             stamp = reduce_window(window, self._work.stamp)
-            if store is not None:
-                store.put(samples[place], stamp)
+            if resident is not None:
+                resident.put(samples[place], stamp)
             return stamp
 
         return self._kernel.start(len(samples), stamp_of, plan.views)
@@ -135,48 +137,47 @@ class OpenCvEngine:
 
 
 class TritonEngine:
-    """DALI decodes and makes stamps on the device; a Triton kernel warps those, or the ones of a store."""
+    """DALI decodes and makes stamps on the device; a Triton kernel warps those, or resident ones."""
 
-    def __init__(self, work: Work, store: ResidentStore | None) -> None:
+    def __init__(self, work: Work, resident: ResidentStamps | None) -> None:
         from pipeline.warp_triton import TritonKernel  # noqa: PLC0415 - not every torch comes with Triton
 
-        self._work, self._store = work, store
+        self._work, self._resident = work, resident
         self._kernel = TritonKernel(work.views.view, device=work.device, dtype=work.dtype)
         self._in_use: deque[tuple[torch.cuda.Event, Tensor]] = deque()
 
     def build(self, feed: Feed) -> Any:
         """See `Engine`."""
         work = self._work
-        options = work.pipeline_options
-        return stamp_graph(feed, work.stamp, on_gpu=work.on_gpu, hw_decoder_load=work.hw_decoder_load, **options)
+        return stamp_graph(feed, work.stamp, on_gpu=work.on_gpu, **work.pipeline_options)
 
-    def inputs(self, plan: Plan, jpegs: list[Bytes]) -> list[Any]:  # noqa: ARG002
+    def inputs(self, plan: BatchPlan, jpegs: list[Bytes]) -> list[Any]:  # noqa: ARG002
         """See `Engine`."""
         return [jpegs]
 
-    def start(self, plan: Plan, outputs: Any) -> Job:
+    def start(self, plan: BatchPlan, outputs: Any) -> PendingViews:
         """See `Engine`."""
-        store = self._store
-        numbers = plan.samples if store is not None else np.arange(len(plan.samples))
+        resident = self._resident
+        numbers = plan.samples if resident is not None else np.arange(len(plan.samples))
         rows, parameters = self._kernel.upload(numbers, plan.views)
         decoded = None if outputs is None else _tensor(outputs[0])
-        if store is None:
+        if resident is None:
             stamps = decoded
         else:
-            stamps = store.pixels
+            stamps = resident.pixels
             if decoded is not None:
-                store.put_all(plan.samples[plan.decode], self._places(rows, plan), decoded)
-        assert stamps is not None, "without a store every sample is decoded"
+                resident.put_all(plan.samples[plan.decode], self._places(rows, plan), decoded)
+        assert stamps is not None, "without resident stamps every sample is decoded"
         views = tuple(
             self._kernel(stamps, rows, packed, has_colours=view.colours is not None)
             for packed, view in zip(parameters, plan.views, strict=True)
         )
         if decoded is not None and decoded.is_cuda:
             self._keep(decoded)
-        return Job([], views)
+        return PendingViews([], views)
 
     def _keep(self, decoded: Tensor) -> None:
-        """Keep DALI's memory from being used again before the GPU has read it; of a few batches, then wait."""
+        """Keep DALI from reusing its memory before the GPU has read it: hold a few batches, wait for the oldest."""
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         self._in_use.append((event, decoded))
@@ -184,13 +185,13 @@ class TritonEngine:
             self._release()
 
     def _release(self) -> None:
-        """Wait for the GPU to have read the oldest batch, only then let go of it."""
+        """Wait until the GPU has read the oldest batch, then let go of it."""
         event, _ = self._in_use[0]
         event.synchronize()
         self._in_use.popleft()
 
-    def _places(self, rows: Tensor, plan: Plan) -> Tensor:
-        """Of the rows those that were decoded, as an index."""
+    def _places(self, rows: Tensor, plan: BatchPlan) -> Tensor:
+        """Return the rows of the samples that were decoded, as an index."""
         if len(plan.decode) == len(rows):
             return rows.long()
         return rows[torch.from_numpy(plan.decode).to(rows.device)].long()
@@ -202,12 +203,12 @@ class TritonEngine:
 
 
 def _tensor(output: Any) -> Tensor:
-    """An output of DALI, all of one shape, as a tensor in the same memory."""
+    """Return an output of DALI, all of one shape, as a tensor in the same memory."""
     return torch.utils.dlpack.from_dlpack(output.as_tensor())
 
 
 def _graph_inputs(view: Parameters) -> list[NDArray[np.float32]]:
-    """A view's parameters as inputs of `graph.view_graph`."""
+    """Return the parameters of a view as inputs of `graph.view_graph`."""
     if view.colours is None:
         return [view.warps]
     return [view.warps, np.ascontiguousarray(view.colours[:, :, :3]), 255 * view.colours[:, :, 3]]

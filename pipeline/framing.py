@@ -1,10 +1,10 @@
-"""Views framed by the galaxy: the window centred on it, and as large as it asks for, whatever else a view does.
+"""Views framed by the galaxy: the window is centred on it and, if asked, scaled with its size.
 
 A warp (`augment`) shows the stamp about its middle. A frame moves what it shows, in the coordinates of the stamp:
 
     framed = galaxy + scale * (stamp - middle(stamp)),    scale = radius / View.object_radius_px, or 1 unless "scaled"
 
-So an angle, a zoom, a shift of a view are about the galaxy, and a shift is as much larger as the galaxy is.
+So a view turns and zooms about the galaxy, and its shift grows with the galaxy.
 Source: Dieleman 2014, kaggle-galaxies (realtime_augmentation.py).
 """
 
@@ -19,17 +19,17 @@ from pipeline.augment import Parameters
 from pipeline.shards import Samples
 
 MAX_SCALE = 1.5
-"""A window grows and shrinks by this at most, for a radius that is far off is mostly wrong. Source: Dieleman 2014."""
+"""The most a window grows or shrinks: a radius further off is mostly a wrong one. Source: Dieleman 2014."""
 
 Frame = Callable[[list[Parameters], NDArray[np.int64]], list[Parameters]]
-"""From the parameters of the views of some samples to those of the framed views."""
+"""Turns the parameters of the views of some samples into those of the framed views."""
 
 
 def make_framing(view: View, stamp: Stamp, samples: Samples) -> Frame:
-    """What frames views of `samples` as `view` says.
+    """Return what frames views of `samples` as `view` says.
 
     Raises:
-        ShardError: the galaxies have to be known and were not measured.
+        ShardError: the view needs the galaxies measured, and they are not.
     """
     if view.framing == "image":
         return lambda views, _: views

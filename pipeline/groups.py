@@ -1,8 +1,8 @@
-"""Groups of shards: what a rank opens of a split, so that its machine reads only that, in every epoch.
+"""Groups of shards: a rank opens only its groups of a split, so its machine reads nothing else in any epoch.
 
-The training shards are dealt to groups, once for a run, and the groups to as many ranks as there are. So the order of
-an epoch (`order.GroupedOrder`) does not depend on the number of ranks, and a rank that is lost leaves its groups to
-others.
+The training shards are dealt to groups once for a run, and the groups to however many ranks there are. So the order of
+an epoch (`order.GroupedOrder`) does not depend on the number of ranks, and the others take over the groups of a lost
+rank.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,12 @@ from pipeline.order import Groups
 from pipeline.shards import Samples, open_split, shards_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Opened:
-    """What a rank has open of a split, and of the fold held out, which is None also where the rank has nothing of it.
+    """What a rank has open of a split.
 
-    groups, held_groups: of the samples of all ranks; None where the rank has all of them.
+    held_out: samples of the fold held out; None without a fold, and on a rank that has none of them.
+    groups, held_groups: of the samples of all ranks; None where every rank has all samples.
     """
 
     samples: Samples
@@ -31,15 +32,16 @@ class Opened:
 
 
 def open_all(source: ShardSet, split: str, *, fold: Fold | None) -> Opened:
-    """All samples of a split."""
+    """Open all samples of a split."""
     source.need(split)
-    return Opened(*open_split(source.folder, split, fold=fold))
+    samples, held_out = open_split(source.folder, split, fold=fold)
+    return Opened(samples=samples, held_out=held_out)
 
 
 def open_groups(
     source: ShardSet, split: str, *, fold: Fold | None, num_groups: int, rank: int, world_size: int
 ) -> Opened:
-    """The samples of those of `num_groups` groups that are the rank's, and its part of the shards held out.
+    """Open the rank's groups, of `num_groups` in all, and its part of the shards held out.
 
     Raises:
         ShardError: there is no such split, it has too few shards, or a shard is not what the manifest says.
@@ -58,18 +60,18 @@ def open_groups(
     ours, held_here = [shard for group in mine for shard in groups[group]], held_groups[rank]
     source.need_shards([*ours, *held_here])
     return Opened(
-        Samples(source.folder, manifest, ours),
-        Samples(source.folder, manifest, held_here) if held_here else None,
-        Groups(_sizes(groups), mine),
-        Groups(_sizes(held_groups), range(rank, rank + 1)),
+        samples=Samples(source.folder, manifest, ours),
+        held_out=Samples(source.folder, manifest, held_here) if held_here else None,
+        groups=Groups(_sizes(groups), mine),
+        held_groups=Groups(_sizes(held_groups), range(rank, rank + 1)),
     )
 
 
 def deal(shards: Sequence[Shard], num_groups: int) -> list[list[Shard]]:
-    """Shards in groups of about as many samples: each in turn to the group with the fewest so far, the first of equals.
+    """Deal shards to groups of about equal size: each to the group with the fewest samples so far, or the first such.
 
-    Two groups differ by the samples of one shard at most. Shards of one size go round, so a group holds its share of
-    whatever was appended to the set, as a fold does, and not a piece of one end of it.
+    Two groups differ by the samples of one shard at most. Shards of one size go round, so each group, like a fold, gets
+    its share of whatever was appended to the set.
     """
     groups: list[list[Shard]] = [[] for _ in range(num_groups)]
     fewest = [(0, group) for group in range(num_groups)]

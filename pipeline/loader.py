@@ -1,15 +1,15 @@
 """The loader: samples in the order of an epoch, decoded by DALI, as batches of views on the device.
 
-    loader = Loader(samples, RandomViews(view, seeds=(1, 2)), batch_size=256, device=torch.device("cuda"), seed=0)
+    sampling = Sampling(batch_size=256, seed=0)
+    loader = Loader(samples, RandomViews(view, seeds=(1, 2)), sampling, Decoding(device="cuda"))
     for batch in loader.epoch(0):
         batch.views[0]                # of the member with seed 1; decoded once for all members
 
 On a GPU one DALI graph does everything. On a CPU DALI decodes and `warp.WarpKernel` does the rest, unless
-`backend="dali"` asks for the whole graph there too. With a resident store, images are decoded once, and from then on
+`backend="dali"` asks for the whole graph there too. With resident stamps, images are decoded once, and from then on
 a warp kernel makes the views of stamps in memory: OpenCV on a CPU, Triton on a GPU.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,19 +21,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import ShardError
 from pipeline.augment import Views
 from pipeline.engines import Engine, GraphEngine, OpenCvEngine, TritonEngine, Work
 from pipeline.framing import make_framing
 from pipeline.order import GroupedOrder, Groups, Order, SharedOrder, num_steps
-from pipeline.plan import Plan, Stream
+from pipeline.plan import BatchPlan, Stream
 from pipeline.shards import Bytes, Samples
-from pipeline.stamps import Opener, ResidentStore, StorePolicy
-from pipeline.warp import Job
+from pipeline.stamps import STREAM, Opener, ResidentStamps, StampPolicy
+from pipeline.warp import PendingViews
 
 Backend = Literal["auto", "dali", "opencv", "triton"]
 
-STREAM = StorePolicy("stream")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -53,116 +53,148 @@ class Batch:
     ids: NDArray[np.str_]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Which samples make up which batch, and which of them this rank takes.
+
+    batch_size: over all ranks, at least one each; ranks share it evenly, so some may get one more than others, or
+        as their groups come.
+    shuffle: draw another order each epoch, from `seed`; otherwise keep the order of the samples.
+    shares: how often each sample comes in an epoch on average, to balance classes (`order.class_shares`); an epoch
+        stays as long as there are samples. Only with `shuffle`. Default: each exactly once.
+    groups: of all samples, where a rank has only the samples of its own, in the order of its groups. Not with
+        `shares`.
+    """
+
+    batch_size: int
+    shuffle: bool = True
+    seed: int = 0
+    shares: NDArray[np.float64] | None = None
+    groups: Groups | None = None
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a rank would never get a sample."""
+        if self.batch_size < self.world_size:
+            raise ValueError(f"a batch of {self.batch_size} samples is too small for {self.world_size} ranks")
+
+    def order(self, num_samples: int) -> Order:
+        """Return the order in which the rank takes its samples, `num_samples` of them."""
+        seed = self.seed if self.shuffle else None
+        if self.groups is not None:
+            return GroupedOrder(self.groups, seed=seed)
+        return SharedOrder(
+            num_samples=num_samples, seed=seed, shares=self.shares, rank=self.rank, world_size=self.world_size
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """Where and how images become views. Nothing here but `dtype` changes what a view shows.
+
+    num_threads: for decoding and warping; default: the cores this process may use.
+    backend: "dali" for DALI's graph, "opencv" and "triton" for DALI's decoder and a warp kernel (on the CPU and the
+        GPU), "auto" for the fastest one on `device`. Resident stamps need a warp kernel.
+    dtype: of the views: float32, float16 or bfloat16; default: float16 on a GPU, float32 on a CPU.
+    stamps: whether decoded stamps are kept, so that only the first epoch decodes.
+    """
+
+    device: torch.device | str = "cpu"
+    num_threads: int | None = None
+    backend: Backend = "auto"
+    dtype: torch.dtype | None = None
+    stamps: StampPolicy = STREAM
+
+    def work(self, views: Views, image_px: tuple[int, int], batch_size: int) -> Work:
+        """Return what an engine is to do.
+
+        Args:
+            image_px: (height, width) of every image.
+            batch_size: the most samples of a batch on this rank.
+
+        Raises:
+            ValueError: these choices exclude each other.
+        """
+        device = torch.device(self.device)
+        on_gpu = device.type == "cuda"
+        dtype = self.dtype or (torch.float16 if on_gpu else torch.float32)
+        if dtype not in DTYPES:
+            raise ValueError(f"views cannot be {dtype}; choose one of {', '.join(map(str, DTYPES))}")
+        if self.backend == "opencv" and on_gpu:
+            raise ValueError("the opencv backend works on the CPU only; use backend='dali' or 'triton' on a GPU")
+        if self.backend == "dali" and self.stamps.mode != "stream":
+            raise ValueError("DALI's graph takes no resident stamps; use backend='auto' with them")
+        return Work(
+            views=views,
+            stamp=views.stamp(image_px),
+            batch_size=batch_size,
+            device=device,
+            dtype=dtype,
+            num_threads=self.num_threads or num_cores(),
+        )
+
+
+ON_CPU = Decoding()
+
+
 class Loader:
     """Batches of views of `samples`, each sample once an epoch over all ranks (or as often as `shares` says).
 
     Every rank has all samples, or where there are `groups` those of its own.
-
-    Args:
-        batch_size: over all ranks, at least one each; ranks share it evenly, so some may get one more than others, or
-            as their groups come.
-        shuffle: another order each epoch, from `seed`; otherwise the order of `samples`.
-        shares: how often each sample comes in an epoch on average, to balance classes (`order.class_shares`); an
-            epoch stays as long as there are samples. Only with `shuffle`. Default: each exactly once.
-        groups: of all samples; `samples` are those of the rank's own, in the order of the groups. Not with `shares`.
-        num_threads: for decoding and warping; default: the cores this process may use.
-        backend: "dali" for DALI's graph, "opencv" and "triton" for DALI's decoder and a warp kernel (on the CPU and
-            the GPU), "auto" for the fastest one on `device`. A store of stamps needs a warp kernel.
-        dtype: of the views: float32, float16 or bfloat16; default: float16 on a GPU, float32 on a CPU.
-        store: whether stamps are kept, so that only the first epoch decodes.
-        hw_decoder_load: share of the images that the hardware JPEG engine of a GPU decodes; default: DALI's.
     """
 
-    def __init__(
-        self,
-        samples: Samples,
-        views: Views,
-        *,
-        batch_size: int,
-        device: torch.device | str = "cpu",
-        shuffle: bool = True,
-        seed: int = 0,
-        shares: NDArray[np.float64] | None = None,
-        groups: Groups | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-        num_threads: int | None = None,
-        backend: Backend = "auto",
-        hw_decoder_load: float | None = None,
-        dtype: torch.dtype | None = None,
-        store: StorePolicy = STREAM,
-    ) -> None:
+    def __init__(self, samples: Samples, views: Views, sampling: Sampling, decoding: Decoding = ON_CPU) -> None:
         self._samples, self._views = samples, views
-        self._batch_size = batch_size
-        drawn = seed if shuffle else None
-        self._order: Order = (
-            SharedOrder(len(samples), seed=drawn, shares=shares, rank=rank, world_size=world_size)
-            if groups is None
-            else GroupedOrder(groups, seed=drawn)
-        )
-        self._device = torch.device(device)
-        on_gpu = self._device.type == "cuda"
-        self._stamp = views.stamp(samples.image_px)
-        self._frame = make_framing(views.view, self._stamp, samples)
+        self._batch_size, self._order = sampling.batch_size, sampling.order(len(samples))
+        self._work = decoding.work(views, samples.image_px, self._order.most(sampling.batch_size))
+        self._frame = make_framing(views.view, self._work.stamp, samples)
         self._num_turns = len(views.view.turns_deg)
-        work = Work(
-            views,
-            self._stamp,
-            batch_size=self._order.most(batch_size),
-            device=self._device,
-            dtype=dtype or (torch.float16 if on_gpu else torch.float32),
-            num_threads=num_threads or len(os.sched_getaffinity(0)),
-            hw_decoder_load=hw_decoder_load,
-        )
-        if batch_size < world_size:
-            raise ValueError(f"a batch of {batch_size} samples is too small for {world_size} ranks")
-        _check_options(backend, work, store)
-        self._dtype = work.dtype
         self._opener = Opener(
-            store,
+            decoding.stamps,
             samples,
-            self._stamp,
-            device=self._device,
-            rank=rank,
-            world_size=world_size,
-            has_own=groups is not None,
+            self._work.stamp,
+            device=self._work.device,
+            rank=sampling.rank,
+            world_size=sampling.world_size,
+            has_own=sampling.groups is not None,
         )
-        self._store = self._opener.open()
-        self._is_saved = self._store is not None and self._store.is_full
-        self._engine = _make_engine(backend, work, self._store)
+        self._resident = self._opener.open()
+        self._is_saved = self._resident is not None and self._resident.is_full
+        self._engine = _make_engine(decoding.backend, self._work, self._resident)
         self._idle: Stream | None = None
 
     def __len__(self) -> int:
-        """Steps of an epoch, the same on every rank."""
+        """Return the number of steps of an epoch, the same on every rank."""
         return num_steps(len(self._order), self._batch_size)
 
     @property
     def num_samples(self) -> int:
-        """Samples of an epoch over all ranks."""
+        """Return the number of samples of an epoch over all ranks."""
         return len(self._order)
 
     def epoch(self, epoch: int, *, start: int = 0, seen: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `start` on; the last one may be short. On some ranks some may be empty.
+        """Yield the batches of an epoch from step `start` on; the last may be short, and on some ranks empty.
 
-        Leaving it half-way is fine.
+        The caller may leave it half-way.
 
         Args:
-            seen: how many samples of the epoch, over all ranks, were met before, by loaders of any number of ranks
-                and any batch size: the batches are made of those that are left, and step 0 is the first of them.
+            seen: how many samples of the epoch all ranks have met before, with any number of ranks and any batch
+                size. The batches are made of the samples that are left; step 0 is the first of these batches.
 
         Raises:
             ShardError: an image does not decode; names shard, sample and offset.
         """
         yield from self._one_ahead(self._plans(epoch, seen + start * self._batch_size))
-        if self._store is not None:
-            self._after_filling(self._store)
+        if self._resident is not None:
+            self._after_filling(self._resident)
 
     def close(self) -> None:
-        """End the threads and free the buffers. The loader cannot be used afterwards."""
+        """End the threads and free the buffers; the loader cannot be used afterwards."""
         self._end_idle()
         self._engine.close()
-        if self._store is not None:
-            self._store.close()
+        if self._resident is not None:
+            self._resident.close()
 
     def __enter__(self) -> Self:
         return self
@@ -172,67 +204,67 @@ class Loader:
     ) -> None:
         self.close()
 
-    def _plans(self, epoch: int, start: int) -> Iterator[Plan]:
-        """The plans of the batches from position `start` of an epoch on."""
+    def _plans(self, epoch: int, start: int) -> Iterator[BatchPlan]:
+        """Yield the plans of the batches from position `start` of an epoch on."""
         take, count = self._order.epoch(epoch), len(self._order)
         for first in range(start, count, self._batch_size):
             positions, samples = take(range(first, min(first + self._batch_size, count)))
-            decode = np.arange(len(samples)) if self._store is None else self._store.missing(samples)
-            views = self._views.parameters(self._stamp, epoch, positions)
-            yield Plan(samples, self._frame(views, samples), decode)
+            decode = np.arange(len(samples)) if self._resident is None else self._resident.missing(samples)
+            views = self._views.parameters(self._work.stamp, epoch, positions)
+            yield BatchPlan(samples, self._frame(views, samples), decode)
 
-    def _one_ahead(self, plans: Iterator[Plan]) -> Iterator[Batch]:
-        """The batches of plans; while one is in use, the views of the next are being made."""
-        earlier: tuple[Plan, Job | None] | None = None
+    def _one_ahead(self, plans: Iterator[BatchPlan]) -> Iterator[Batch]:
+        """Yield the batches of plans; the views of the next are made while one is in use."""
+        earlier: tuple[BatchPlan, PendingViews | None] | None = None
         for plan, outputs in self._decoded(plans):
-            job = self._engine.start(plan, outputs) if len(plan.samples) else None
+            pending = self._engine.start(plan, outputs) if len(plan.samples) else None
             if earlier is not None:
                 yield self._batch(*earlier)
-            earlier = plan, job
+            earlier = plan, pending
         if earlier is not None:
             yield self._batch(*earlier)
 
-    def _decoded(self, plans: Iterator[Plan]) -> Iterator[tuple[Plan, Any]]:
-        """Each plan with what DALI decoded for it, None where nothing was to decode."""
-        if self._store is not None and self._store.is_full:
+    def _decoded(self, plans: Iterator[BatchPlan]) -> Iterator[tuple[BatchPlan, Any]]:
+        """Yield each plan with what DALI decoded for it, None if there was nothing to decode."""
+        if self._resident is not None and self._resident.is_full:
             yield from ((plan, None) for plan in plans)
             return
         stream, self._idle = self._idle or Stream(self._engine.build, self._inputs), None
         try:
             yield from stream.run(plans)
-            if self._idle is None:  # another epoch under way may have come to its end before
+            if self._idle is None:  # another epoch under way may have ended before
                 self._idle = stream
         except RuntimeError as error:
             if (broken := self._find_broken(stream.under_way)) is None:
                 raise
             raise broken from error
         finally:
-            if self._idle is not stream:  # an epoch that is left half-way has batches under way in its stream
+            if self._idle is not stream:  # left half-way: there are batches under way in the stream
                 stream.close()
 
-    def _inputs(self, plan: Plan) -> list[Any]:
+    def _inputs(self, plan: BatchPlan) -> list[Any]:
         return self._engine.inputs(plan, self._jpegs(plan))
 
-    def _jpegs(self, plan: Plan) -> list[Bytes]:
+    def _jpegs(self, plan: BatchPlan) -> list[Bytes]:
         return self._samples.jpegs(plan.samples[plan.decode])
 
-    def _batch(self, plan: Plan, job: Job | None) -> Batch:
-        if job is None:
+    def _batch(self, plan: BatchPlan, pending: PendingViews | None) -> Batch:
+        if pending is None:
             return self._empty_batch()
-        views = _stack_turns(job.result(), self._num_turns)
-        if self._store is not None:
-            self._store.note_progress()
+        views = _stack_turns(pending.result(), self._num_turns)
+        if self._resident is not None:
+            self._resident.note_progress()
         votes = torch.from_numpy(self._samples.votes[plan.samples])
-        if self._device.type == "cuda":
-            votes = votes.pin_memory().to(self._device, non_blocking=True)
+        if self._work.device.type == "cuda":
+            votes = votes.pin_memory().to(self._work.device, non_blocking=True)
         return Batch(views, votes, self._samples.keys[plan.samples])
 
-    def _after_filling(self, store: ResidentStore) -> None:
-        """At the end of an epoch: once all stamps are there, save them and give up DALI's threads and buffers."""
-        if store.is_full and not self._is_saved:
+    def _after_filling(self, resident: ResidentStamps) -> None:
+        """After an epoch, if all stamps are there: save them, and end DALI's threads."""
+        if resident.is_full and not self._is_saved:
             self._is_saved = True
             self._end_idle()
-            self._opener.save(store)
+            self._opener.save(resident)
 
     def _end_idle(self) -> None:
         if self._idle is not None:
@@ -240,14 +272,14 @@ class Loader:
             self._idle = None
 
     def _empty_batch(self) -> Batch:
-        """What a rank gets of a batch in which nothing is its own."""
+        """Return the batch of a rank that has no sample in it."""
         size = self._views.view.size_px
-        images = (torch.empty(0, 3, size, size, dtype=self._dtype, device=self._device),)
-        votes = torch.from_numpy(self._samples.votes[:0]).to(self._device)
+        images = (torch.empty(0, 3, size, size, dtype=self._work.dtype, device=self._work.device),)
+        votes = torch.from_numpy(self._samples.votes[:0]).to(self._work.device)
         views = _stack_turns(images * (len(self._views) * self._num_turns), self._num_turns)
         return Batch(views, votes, self._samples.keys[:0])
 
-    def _find_broken(self, plans: Iterable[Plan]) -> ShardError | None:
+    def _find_broken(self, plans: Iterable[BatchPlan]) -> ShardError | None:
         """Find the sample that does not decode; DALI only says that one of a batch did not."""
         for plan in plans:
             for sample, jpeg in zip(plan.samples[plan.decode].tolist(), self._jpegs(plan), strict=True):
@@ -261,26 +293,17 @@ class Loader:
         return None
 
 
-def _check_options(backend: Backend, work: Work, store: StorePolicy) -> None:
-    if work.dtype not in DTYPES:
-        raise ValueError(f"views cannot be {work.dtype}; choose one of {', '.join(map(str, DTYPES))}")
-    if backend == "opencv" and work.on_gpu:
-        raise ValueError("the opencv backend works on the CPU only; use backend='dali' or 'triton' on a GPU")
-    if backend == "dali" and store.mode != "stream":
-        raise ValueError("DALI's graph takes no stamps from a store; use backend='auto' with one")
-
-
-def _make_engine(backend: Backend, work: Work, store: ResidentStore | None) -> Engine:
+def _make_engine(backend: Backend, work: Work, resident: ResidentStamps | None) -> Engine:
     if backend == "auto":
-        needs_kernel = store is not None or work.dtype == torch.bfloat16  # which DALI does not normalise to
+        needs_kernel = resident is not None or work.dtype == torch.bfloat16  # DALI cannot normalise to bfloat16
         backend = ("triton" if needs_kernel else "dali") if work.on_gpu else "opencv"
     if backend == "dali":
         return GraphEngine(work)
-    return TritonEngine(work, store) if backend == "triton" else OpenCvEngine(work, store)
+    return TritonEngine(work, resident) if backend == "triton" else OpenCvEngine(work, resident)
 
 
 def _stack_turns(images: tuple[Tensor, ...], num_turns: int) -> tuple[Tensor, ...]:
-    """The turns of each view as one tensor of shape (batch, turns, 3, size, size); a single one stays as it is."""
+    """Stack the turns of each view, shape (batch, turns, 3, size, size); a view without turns stays as it is."""
     if num_turns == 1:
         return images
     starts = range(0, len(images), num_turns)

@@ -1,14 +1,14 @@
 """Which sample comes when: pure functions of the seed, the epoch and the rank.
 
-An epoch is an order of all samples. Step s of all ranks together takes the s-th batch of it, and every rank its own
+An epoch is an order of all samples. At step s all ranks together take the s-th batch of it, and each rank takes its
 part of that batch. So an epoch holds each sample exactly once over all ranks, all ranks make the same number of steps
-whatever their number, and an epoch can be entered at any step. There are two such orders:
+however many they are, and an epoch can be entered at any step. There are two such orders:
 
-- `SharedOrder`: one permutation of all samples, batches shared out evenly. Every rank has all samples.
-- `GroupedOrder`: the samples are in groups, and every rank has those of some groups. Each group is permuted by itself,
-  and all of them are merged evenly, so that every batch holds of each group its share.
+- `SharedOrder`: one permutation of all samples; the ranks share each batch evenly. Every rank has all samples.
+- `GroupedOrder`: every rank has the samples of some groups. Each group is permuted by itself, and all groups are merged
+  evenly, so every batch holds its share of each group.
 
-A balanced epoch is as long and as exact, but a sample comes in it as often as its share says (`balanced_order`).
+A balanced epoch is just as long, but holds a sample as often as its share says (`balanced_order`).
 """
 
 import math
@@ -21,28 +21,28 @@ from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
 Take = Callable[[range], tuple[Indices, Indices]]
-"""From a batch, as positions in an epoch, to what a rank takes of it: the positions, ascending, and which samples."""
+"""Maps a batch, as positions in an epoch, to the rank's part of it: positions, ascending, and numbers of samples."""
 
 
 class Order(Protocol):
-    """Which samples a rank takes, of the epochs that all ranks go through together."""
+    """Which samples a rank takes in the epochs that all ranks go through together."""
 
     def __len__(self) -> int:
-        """The samples of an epoch, over all ranks."""
+        """Return the number of samples of an epoch over all ranks."""
 
     def most(self, batch_size: int) -> int:
-        """The most samples that the rank takes of a batch of `batch_size`, wherever that begins in an epoch."""
+        """Return the most samples that the rank takes of a batch of `batch_size`, wherever it begins in an epoch."""
 
     def epoch(self, epoch: int) -> Take:
-        """What the rank takes of the batches of an epoch."""
+        """Return what the rank takes of the batches of an epoch."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SharedOrder:
-    """One order of all samples, which every rank has; of a batch the ranks take neighbouring parts.
+    """One order of all samples, which every rank has; the ranks take neighbouring parts of each batch.
 
-    seed: of a permutation for each epoch; None: the samples as they are.
-    shares: how often each comes in an epoch on average (`class_shares`); None: each exactly once.
+    seed: of the permutations; None keeps the samples in their order.
+    shares: how often each sample comes in an epoch on average (`class_shares`); None: exactly once.
     """
 
     num_samples: int
@@ -78,32 +78,32 @@ class SharedOrder:
 
 @dataclass(frozen=True)
 class Groups:
-    """Groups of samples, of which a rank has some. sizes: in samples, of all; mine: the numbers of the rank's."""
+    """Groups of samples, some of them this rank's. sizes: of all groups, in samples; mine: the rank's groups."""
 
     sizes: tuple[int, ...]
     mine: range
 
 
 class GroupedOrder:
-    """Each group in an order of its own, all of them merged evenly; a rank takes what is of its groups.
+    """Each group in an order of its own, all groups merged evenly; a rank takes the samples of its groups.
 
-    A rank's samples are numbered through its groups. Time and memory go with the samples of the rank, not of all.
+    A rank numbers its samples through its groups. Time and memory grow with the samples of the rank, not of all ranks.
 
     Args:
-        seed: of a permutation for each epoch and group; None: the samples as they are.
+        seed: of the permutations; None keeps the samples in their order.
     """
 
     def __init__(self, groups: Groups, *, seed: int | None) -> None:
         self._groups, self._seed = groups, seed
         positions = np.concatenate([group_positions(groups.sizes, group) for group in groups.mine])
-        self._merged = np.argsort(positions, kind="stable")  # quick where there are sorted runs
+        self._merged = np.argsort(positions, kind="stable")  # fast on sorted runs
         self._positions = positions[self._merged]
 
     def __len__(self) -> int:
         return sum(self._groups.sizes)
 
     def most(self, batch_size: int) -> int:
-        """See `Order`; found by looking at every batch, since positions are the same in all epochs."""
+        """See `Order`. Positions are the same in all epochs, so it is enough to look at every batch of one."""
         stops = np.searchsorted(self._positions, self._positions + batch_size)
         return int((stops - np.arange(len(stops))).max())
 
@@ -130,11 +130,11 @@ class GroupedOrder:
 
 
 def group_positions(sizes: Sequence[int], group: int) -> Indices:
-    """The positions in an epoch of the samples of a group, ascending: those of all groups are merged evenly.
+    """Return the positions of the samples of a group in an epoch, ascending, when all groups are merged evenly.
 
-    The k-th of n samples of a group comes at (k + 1/2) / n of the epoch, at equal places the lower group first. So the
-    samples before it are counted in integers, and no rank has to know another's. Of any batch, a group of n of all N
-    samples and one of G groups has n / N, to within 1 + G * n / N samples.
+    The k-th of n samples of a group comes at (k + 1/2) / n of the epoch, the lower group first where two are equal. So
+    the samples before it can be counted in integers, without the orders of other ranks. A group of n of all N samples,
+    one of G groups, has n / N of any batch, to within 1 + G * n / N samples.
     """
     size = sizes[group]
     odd = 2 * np.arange(size) + 1  # (2 j + 1) / (2 m) of another group of m comes before (2 k + 1) / (2 n)
@@ -147,12 +147,12 @@ def group_positions(sizes: Sequence[int], group: int) -> Indices:
 
 
 def epoch_order(num_samples: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """A permutation of `num_samples` samples, another one for each seed and epoch."""
+    """Return a permutation of `num_samples` samples, another for each seed and epoch."""
     return np.random.default_rng([seed, epoch]).permutation(num_samples)
 
 
 def class_shares(classes: NDArray[np.int64], strength: float) -> NDArray[np.float64]:
-    """How often each sample comes in a balanced epoch on average; the mean over all samples is 1.
+    """Return how often each sample comes in a balanced epoch on average; the mean over all samples is 1.
 
     A sample of a class of n samples gets a share proportional to n ** -strength: at strength 1 all classes come
     equally often, at 0 all samples. Samples without a class (-1) keep a share of 1.
@@ -167,7 +167,7 @@ def class_shares(classes: NDArray[np.int64], strength: float) -> NDArray[np.floa
 
 
 def balanced_order(shares: NDArray[np.float64], *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """`len(shares)` samples in random order; one with share e comes floor(e) or ceil(e) times, on average e times.
+    """Return `len(shares)` samples in random order: one with share e floor(e) or ceil(e) times, e times on average.
 
     Systematic sampling: the samples, in random order, lie end to end on a line, each as long as its share, and
     every point u, u + 1, u + 2, ... takes the sample it falls on.
@@ -183,14 +183,14 @@ def balanced_order(shares: NDArray[np.float64], *, seed: int, epoch: int) -> NDA
 
 
 def num_steps(num_samples: int, batch_size: int) -> int:
-    """Steps of an epoch, the last of which may be short. batch_size: over all ranks."""
+    """Return the number of steps of an epoch; the last may be short. batch_size: over all ranks."""
     return math.ceil(num_samples / batch_size)
 
 
 def rank_share(batch: range, *, rank: int, world_size: int) -> range:
-    """The positions that `rank` takes of a batch.
+    """Return the positions that `rank` takes of a batch.
 
-    It is shared out evenly: ranks differ by one at most, and may get none of a short one.
+    The ranks' parts differ by one at most; of a short batch some ranks may get none.
     """
     share, extra = divmod(len(batch), world_size)
     first = batch.start + rank * share + min(rank, extra)

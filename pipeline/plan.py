@@ -13,10 +13,10 @@ from pipeline.graph import Feed
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What goes into one batch.
+class BatchPlan:
+    """What goes into one batch of one rank.
 
-    decode: places in the batch whose samples have to be decoded, ascending; the store has the others.
+    decode: places in the batch whose samples have to be decoded, ascending; the others are resident.
     """
 
     samples: NDArray[np.int64]
@@ -27,16 +27,16 @@ class Plan:
 class Stream:
     """A DALI pipeline, and the plans of the batches that are under way in it."""
 
-    def __init__(self, build: Callable[[Feed], Any], inputs: Callable[[Plan], list[Any]]) -> None:
+    def __init__(self, build: Callable[[Feed], Any], inputs: Callable[[BatchPlan], list[Any]]) -> None:
         self._inputs = inputs
-        self._plans: Iterator[Plan] = iter(())
-        self.under_way: deque[Plan] = deque()
+        self._plans: Iterator[BatchPlan] = iter(())
+        self.under_way: deque[BatchPlan] = deque()
         self._pipeline: Any = build(self._feed)
 
-    def run(self, plans: Iterator[Plan]) -> Iterator[tuple[Plan, Any]]:
-        """Each plan with what DALI made of it, None where nothing was to decode.
+    def run(self, plans: Iterator[BatchPlan]) -> Iterator[tuple[BatchPlan, Any]]:
+        """Yield each plan with what DALI made of it, None where there was nothing to decode.
 
-        To be run to the end, before it is run again.
+        The caller has to reach the end before it runs the stream again.
         """
         self._plans = plans
         while True:
@@ -51,11 +51,11 @@ class Stream:
             yield self.under_way.popleft(), outputs
 
     def close(self) -> None:
-        """End the pipeline's threads and free its buffers, now: it holds this object, and this object holds it."""
+        """End the pipeline's threads and free its buffers now, not when Python breaks the cycle of references."""
         self._pipeline = None
 
     def _feed(self) -> list[Any]:
-        """The inputs of the next batch with anything to decode; DALI calls this ahead of time."""
+        """Return the inputs of the next batch with anything to decode; DALI calls this ahead of time."""
         while True:
             plan = next(self._plans)
             self.under_way.append(plan)

@@ -1,16 +1,15 @@
-"""Stamps saved in a file, to be mapped or copied to the device at the next start.
+"""Stamps saved in a file, which the next start maps or copies to the device.
 
-    4096 bytes                  the header: what the stamps are of, and what made them
+    4096 bytes                  the header: which stamps these are, and what made them
     samples x stamp             the pixels, uint8, in the order of the samples
     samples x 4 bytes           the CRC-32 of each stamp
     4 bytes                     the CRC-32 of those
 
-A file is named by the geometry of its stamps and by the shards they are of. It is used only if its header is the one
-that would be written now; a stamp whose checksum is wrong is decoded again.
+A file is named after the geometry of its stamps and the shards they come from. It is used only if its header is the one
+that would be written now. A stamp whose checksum is wrong is decoded again.
 """
 
 import json
-import os
 import shutil
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from nvidia import dali
 from torch import Tensor
 
 from galaxy_zoo.console import progress
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import OutputError
 from galaxy_zoo.files import atomic_write, exclusive
 from galaxy_zoo.view import Stamp
@@ -38,9 +38,9 @@ STAMPS_AT_ONCE = 128
 
 
 class SavedStamps:
-    """The file in `folder` for the stamps of `samples`, whether it is there or not.
+    """The file in `folder` for the stamps of `samples`, whether it exists or not.
 
-    on_gpu: who made the stamps: decoders and resizing of a GPU differ from those of a CPU in the last bits.
+    on_gpu: whether a GPU made the stamps: it decodes and resizes with other last bits than a CPU.
     speaks: whether to show progress and warnings; one rank is enough.
     """
 
@@ -65,7 +65,7 @@ class SavedStamps:
         return HEADER_BYTES + int(np.prod(self._shape)) + 4 * self._shape[0] + 4
 
     def is_whole(self) -> bool:
-        """Whether the file is there, of these stamps, and as long as it has to be; says what is wrong with it."""
+        """Return whether the file is there, holds these stamps and is complete; warn of what is wrong."""
         try:
             size = self.path.stat().st_size
             with self.path.open("rb") as file:
@@ -73,20 +73,20 @@ class SavedStamps:
         except FileNotFoundError:
             return False
         except OSError as error:
-            return self._refuse(f"cannot be read ({error.strerror})")
+            return self._refuse(f"it cannot be read ({error.strerror})")
         if header != self._header:
-            return self._refuse("of another version, or of other shards")
+            return self._refuse("it is of another version or of other shards")
         if size != self._num_bytes:
-            return self._refuse(f"{size} bytes and not {self._num_bytes}")
+            return self._refuse(f"it has {size} bytes, not {self._num_bytes}")
         if zlib.crc32(self._checksums().data) != self._last_checksum():
             return self._refuse("its checksums are damaged")
         return True
 
     def read(self, into: Tensor | None) -> tuple[Tensor, NDArray[np.bool_]]:
-        """The stamps, and which of them are intact; shows progress. The file must be whole.
+        """Return the stamps, and which of them are intact; show progress. The file must be whole.
 
         Args:
-            into: where to copy them; None maps the file, and what is written there then does not reach the file.
+            into: where to copy them. None maps the file; what is written to the stamps then does not reach the file.
         """
         mapped = np.memmap(self.path, np.uint8, "c", HEADER_BYTES, self._shape)
         pixels = torch.from_numpy(np.asarray(mapped)) if into is None else into
@@ -101,7 +101,7 @@ class SavedStamps:
 
         with (
             progress(total=len(mapped), unit="galaxy", desc="saved stamps", shown=self._speaks) as bar,
-            ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads,
+            ThreadPoolExecutor(num_cores()) as threads,
         ):
             for count in threads.map(check, range(0, len(mapped), STAMPS_AT_ONCE)):
                 bar.update(count)
@@ -111,11 +111,11 @@ class SavedStamps:
         return pixels, intact
 
     def save(self, pixels: Tensor) -> None:
-        """Write all stamps, whole or not at all; shows progress. What prevents it is a warning."""
+        """Write all stamps, or no file at all; show progress. If it fails, warn."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if (free := shutil.disk_usage(self.path.parent).free) < self._num_bytes:
-                self._not_saved(f"{self._num_bytes:,} bytes are needed, the disk has {free:,} free")
+                self._not_saved(f"they take {self._num_bytes:,} bytes, the disk has {free:,} free")
                 return
             with exclusive(self.path.with_suffix(".lock"), busy="another process saves them"):
                 self._write(pixels)
@@ -143,7 +143,7 @@ class SavedStamps:
         return int(np.fromfile(self.path, "<u4", 1, offset=self._num_bytes - 4)[0])
 
     def _refuse(self, reason: str) -> bool:
-        self._warn(f"{self.path}: {reason}; the stamps are made again")
+        self._warn(f"{self.path}: {reason}; the stamps are decoded again")
         return False
 
     def _not_saved(self, reason: str) -> None:

@@ -1,6 +1,6 @@
-"""Which samples there are: the shards of a folder, memory-mapped, with their votes.
+"""Which samples there are: the memory-mapped shards of a folder, with their votes.
 
-A shard is read through its index, never unpacked: a sample's JPEG is a view of the mapped file.
+Shards are never unpacked: an index says where a sample lies, and its JPEG is a view of the mapped file.
 """
 
 import mmap
@@ -27,7 +27,7 @@ JPEGS, VOTES = ("jpg", "jpeg"), "votes.npy"
 class Samples:
     """The samples of some shards, in the order they were packed.
 
-    keys: their ids, text, shape (samples,).
+    keys: the ids, text, shape (samples,).
     votes: float32, shape (samples, answers); NaN where missing or unlabelled.
 
     Raises:
@@ -50,7 +50,7 @@ class Samples:
         return len(self.keys)
 
     def jpegs(self, samples: NDArray[np.int64]) -> list[Bytes]:
-        """The JPEG bytes of samples, as views of the mapped shards."""
+        """Return the JPEG bytes of samples, as views of the mapped shards."""
         where = zip(
             self._shard[samples].tolist(),
             self._offset[samples].tolist(),
@@ -61,21 +61,21 @@ class Samples:
 
     @cached_property
     def objects(self) -> Objects:
-        """The galaxies of the samples, which views that are framed by them need.
+        """Return what was measured of the galaxies, for views that are framed by them.
 
         Raises:
-            ShardError: they were not measured, or in other shards, or their file is damaged.
+            ShardError: nothing was measured, or it was measured in other shards, or its file is damaged.
         """
         return read_objects(self._folder, self._set_sha256, self.keys.tolist())
 
     def describe(self, sample: int) -> str:
-        """Where a sample lies, for an error."""
+        """Return where a sample lies, for an error."""
         shard = self.shards[self._shard[sample]].name
         return f"{shard}: sample {self.keys[sample]} at offset {self._offset[sample]}"
 
 
 def shards_of(path: AnyPath, manifest: Manifest, split: str) -> tuple[Shard, ...]:
-    """The shards of a split; `path` is what errors call the set.
+    """Return the shards of a split; `path` is the name of the set in errors.
 
     Raises:
         ShardError: there is no such split.
@@ -88,7 +88,7 @@ def shards_of(path: AnyPath, manifest: Manifest, split: str) -> tuple[Shard, ...
 
 
 def open_split(folder: Path, split: str, *, fold: Fold | None = None) -> tuple[Samples, Samples | None]:
-    """The samples of a split, without and (where a fold is given) those of the held-out shards.
+    """Open a split: return the samples to train on, and those of the fold held out, None without a fold.
 
     Raises:
         ShardError: there is no such split, or a shard is not what the manifest says.
@@ -153,7 +153,7 @@ class _MappedShard:
         raise ShardError(f"{self.path}: the sample of {sample[0].name} has no .{JPEGS[0]}; see: shard_tool lint")
 
     def _read_votes(self, at: NDArray[np.int64], num_answers: int) -> NDArray[np.float32]:
-        """The votes whose .npy files start at `at`, all at once: they are of one shape, so of one header."""
+        """Read the votes whose .npy files start at `at`, all at once: they have one shape, so one header."""
         header = np.frombuffer(npy_header(num_answers), dtype=np.uint8)
         size = len(header) + 4 * num_answers
         if at.max() + size > len(self.data):

@@ -1,13 +1,13 @@
-"""The resident store: stamps that were decoded once and stay in one tensor on the device.
+"""Resident stamps: decoded once, then kept in one tensor on the device.
 
-The first epoch streams from the shards and leaves its stamps here; every later one, every member and every view for
-testing takes them from here. A rank keeps the stamps of the samples it has met: the order of an epoch is shuffled
-over all ranks, so with several of them a store fills over a few epochs, and no rank ever decodes a sample twice. Where
-a rank has groups of samples of its own (`order.GroupedOrder`), its store holds those alone, and one epoch fills it.
+The first epoch streams from the shards and leaves its stamps here; later epochs, all members and all test-time views
+take them from here. A rank keeps the stamps of the samples it has met. The order of an epoch is shuffled over all
+ranks, so with several ranks it takes a few epochs until a rank has all stamps, but no rank decodes a sample twice.
+Where a rank has groups of samples of its own (`order.GroupedOrder`), it keeps those alone and one epoch is enough.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from weakref import WeakSet
@@ -25,35 +25,39 @@ from pipeline.saved_stamps import SavedStamps
 from pipeline.shards import Samples
 
 Pixels = NDArray[np.uint8]
-StoreMode = Literal["auto", "stream", "resident"]
+StampMode = Literal["auto", "stream", "resident"]
 
 RESERVE_BYTES = 1 << 29
 """Host memory that filling leaves free, for whatever else runs."""
 
 
 @dataclass(frozen=True)
-class StorePolicy:
+class StampPolicy:
     """Whether the stamps of samples are kept.
 
-    mode: "stream" keeps none, "resident" all where they fit, "auto" the same where they are also `reused`.
-    share: of the free memory that a store may take.
-    folder: where stamps are saved when all are there, and taken from at the next start.
+    mode: "stream" keeps none, "resident" all of them if they fit, "auto" the same if they are also `reused`.
+    share: of the free memory that stamps may take.
+    folder: where all stamps are saved once they are there, and taken from at the next start.
     reused: whether there will be more than one epoch.
     """
 
-    mode: StoreMode = "stream"
+    mode: StampMode = "stream"
+    _: KW_ONLY
     share: float = 0.5
     folder: Path | None = None
     reused: bool = True
 
 
-class ResidentStore:
-    """The stamps of samples, by their number.
+STREAM = StampPolicy("stream")
 
-    pixels: uint8, shape (samples, height, width, 3), on the device. On a CPU the memory is taken as it fills.
+
+class ResidentStamps:
+    """The stamps of samples, by number.
+
+    pixels: uint8, shape (samples, height, width, 3), on the device. A CPU takes the memory as stamps come in.
     """
 
-    _hosts: ClassVar["WeakSet[ResidentStore]"] = WeakSet()
+    _hosts: ClassVar["WeakSet[ResidentStamps]"] = WeakSet()
 
     def __init__(self, pixels: Tensor, has: NDArray[np.bool_], *, shows_progress: bool = False) -> None:
         self.pixels = pixels
@@ -71,38 +75,38 @@ class ResidentStore:
 
     @property
     def unfilled_bytes(self) -> int:
-        """How much memory is promised and not taken yet."""
+        """Return how much memory these stamps have yet to take."""
         return int((~self._has).sum()) * self.pixels[:1].numel() if self._fills else 0
 
     @classmethod
     def promised_bytes(cls) -> int:
-        """Host memory that all stores of this process have yet to take."""
-        return sum(store.unfilled_bytes for store in cls._hosts)
+        """Return how much host memory all resident stamps of this process have yet to take."""
+        return sum(each.unfilled_bytes for each in cls._hosts)
 
     def missing(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The places in `samples` of those that are not there."""
+        """Return the places in `samples` whose stamps are not there."""
         return np.flatnonzero(~self._has[samples])
 
     def stamp(self, sample: int) -> Pixels:
-        """A stamp in host memory; to be left as it is."""
+        """Return a read-only stamp in host memory, uint8, shape (height, width, 3)."""
         stamp: Pixels = self._host[sample]
         return stamp
 
     def put(self, sample: int, stamp: Pixels) -> None:
-        """Keep a stamp in host memory. Threads may do so at once."""
+        """Keep a stamp in host memory. Several threads may do so at once."""
         if self._fills:
             self._host[sample] = stamp
             self._has[sample] = True
 
     def put_all(self, samples: NDArray[np.int64], rows: Tensor, stamps: Tensor) -> None:
-        """Keep stamps that are on the device, with their numbers, which are also given on the device as `rows`."""
+        """Keep stamps that are on the device. `rows` are the numbers of the samples, on the device too."""
         self.pixels.index_copy_(0, rows, stamps)
         self._has[samples] = True
 
     def note_progress(self) -> None:
-        """Show how full the store is; on a CPU stop filling it before memory runs out.
+        """Show how many stamps are there; on a CPU stop keeping more before memory runs out.
 
-        What is there stays in use then, and the rest is decoded whenever it is needed.
+        Stamps that are there then stay in use; the rest is decoded whenever it is needed.
         """
         if not self._fills:
             return
@@ -132,17 +136,17 @@ class ResidentStore:
 
 
 class Opener:
-    """Opens the store of a loader as a policy says, and saves it.
+    """Opens the resident stamps of a loader as a policy says, and saves them.
 
     Args:
-        world_size: of the ranks that read a set of samples; on a CPU they share its memory. Rank 0 alone says what it
-            does, and saves.
-        has_own: these samples are this rank's alone, so each saves what it has.
+        world_size: of the ranks that read these samples; on a CPU they share its memory. Only rank 0 reports
+            and saves.
+        has_own: whether the samples are this rank's alone; then each rank saves its own.
     """
 
     def __init__(
         self,
-        policy: StorePolicy,
+        policy: StampPolicy,
         samples: Samples,
         stamp: Stamp,
         *,
@@ -164,11 +168,11 @@ class Opener:
 
     @property
     def num_bytes(self) -> int:
-        """What all stamps take."""
+        """Return how many bytes all stamps take."""
         return int(np.prod(self._shape))
 
-    def open(self) -> ResidentStore | None:
-        """A store, with what was saved of it; None where stamps are to be streamed."""
+    def open(self) -> ResidentStamps | None:
+        """Return resident stamps with what was saved of them; None where stamps are to be streamed."""
         if self._policy.mode == "stream":
             return None
         if self._file is not None and self._file.is_whole():
@@ -178,25 +182,25 @@ class Opener:
         pixels = self._allocate()
         if pixels is None:
             return None
-        return ResidentStore(pixels, np.zeros(len(pixels), bool), shows_progress=self._is_first)
+        return ResidentStamps(pixels, np.zeros(len(pixels), bool), shows_progress=self._is_first)
 
-    def save(self, store: ResidentStore) -> None:
-        """Save a full store where the policy says so; what prevents it is a warning."""
+    def save(self, resident: ResidentStamps) -> None:
+        """Save all stamps where the policy says so; if that fails, warn."""
         if self._file is not None and self._saves:
-            self._file.save(store.pixels)
+            self._file.save(resident.pixels)
 
-    def _from_file(self, file: SavedStamps) -> ResidentStore | None:
+    def _from_file(self, file: SavedStamps) -> ResidentStamps | None:
         pixels = None
         if self._device.type == "cuda" and (pixels := self._allocate()) is None:
             return None
         pixels, intact = file.read(pixels)
-        return ResidentStore(pixels, intact, shows_progress=self._is_first)
+        return ResidentStamps(pixels, intact, shows_progress=self._is_first)
 
     def _allocate(self) -> Tensor | None:
-        """Memory for all stamps, None where they are to be streamed; says which."""
+        """Return memory for all stamps, None where they are to be streamed; say which."""
         free = free_bytes(self._device)
         if self._device.type == "cpu":
-            free = (free - ResidentStore.promised_bytes()) // self._ranks
+            free = (free - ResidentStamps.promised_bytes()) // self._ranks
         where = "on the GPU" if self._device.type == "cuda" else "in memory"
         allowed = f"{self._policy.share:.0%} of {_gigabytes(free)} free"
         if self.num_bytes > self._policy.share * free:
@@ -211,7 +215,7 @@ class Opener:
         return pixels
 
     def _fall_back(self, reason: str) -> None:
-        """Say that stamps are streamed: a warning where a store was asked for."""
+        """Say that stamps are streamed; warn where resident ones were asked for."""
         warning = "warning: " if self._policy.mode == "resident" else ""
         self._say(f"{warning}{reason}; they are streamed from the shards")
 

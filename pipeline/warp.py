@@ -1,7 +1,7 @@
-"""Reduce and warp on the CPU with OpenCV: what `graph.view_graph` does after decoding, faster.
+"""Reduce and warp on the CPU with OpenCV: what `graph.view_graph` does after decoding, only faster.
 
-On 2 cores DALI's CPU resize and warp are the slow part of its graph (docs/experiments.md, 2026-11-20), so on a CPU
-DALI decodes and this does the rest. Tests hold both to the same pixels for the same parameters.
+DALI's resize and warp are the slow part of its graph on 2 cores (docs/experiments.md, 2026-11-20), so on a CPU DALI
+only decodes. Tests hold both to the same pixels for the same parameters.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,19 +20,19 @@ from pipeline.augment import Parameters
 Pixels = NDArray[np.uint8]
 
 SAMPLES_PER_TASK = 8
-"""Few enough that threads end together, many enough that handing out tasks costs nothing beside them."""
+"""Few enough that all threads end at about the same time, many enough that handing out tasks costs nothing."""
 
 FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
-class Job:
+class PendingViews:
     """Views that threads are at work on."""
 
     def __init__(self, tasks: Sequence["Future[None]"], views: tuple[Tensor, ...]) -> None:
         self._tasks, self._views = tasks, views
 
     def result(self) -> tuple[Tensor, ...]:
-        """Wait for the views; raises what a thread raised."""
+        """Return the views once they are made; raise what a thread raised."""
         for task in self._tasks:
             task.result()
         return self._views
@@ -55,14 +55,14 @@ class WarpKernel:
         levels = np.arange(256, dtype=np.float32)[:, None] / 255
         self._table = _as_bits(np.asarray(levels * self._gain + self._offset, np.float32), dtype)[None]
         bounds = np.stack([self._offset, self._gain + self._offset])
-        self._bounds = np.tile(bounds, (1, self._size))  # of a row of pixels, for loops without a short inner one
+        self._bounds = np.tile(bounds, (1, self._size))  # of a whole row, so that numpy's inner loop is long
 
-    def start(self, count: int, stamp_of: Callable[[int], Pixels], views: Sequence[Parameters]) -> Job:
-        """Begin to make the views of `count` samples; gives at once what will be waited for.
+    def start(self, count: int, stamp_of: Callable[[int], Pixels], views: Sequence[Parameters]) -> PendingViews:
+        """Begin to make the views of `count` samples, without waiting for them.
 
         Args:
-            stamp_of: gives the stamp of a sample, uint8, shape (height, width, 3). Threads call it, once a sample.
-            views: for each view, the parameters of the samples.
+            stamp_of: returns the stamp of a sample, uint8, shape (height, width, 3); called in threads, once a sample.
+            views: the parameters of the samples, for each view.
 
         Returns:
             For each view: `dtype`, shape (samples, 3, size, size), channels-last, normalised. The memory is new.
@@ -85,14 +85,14 @@ class WarpKernel:
 
         chunks = [range(at, min(at + SAMPLES_PER_TASK, count)) for at in range(0, count, SAMPLES_PER_TASK)]
         tensors = (torch.from_numpy(each).view(self._dtype).permute(0, 3, 1, 2) for each in pixels)
-        return Job([self._threads.submit(warp, chunk) for chunk in chunks], tuple(tensors))
+        return PendingViews([self._threads.submit(warp, chunk) for chunk in chunks], tuple(tensors))
 
     def close(self) -> None:
-        """End the threads, after what they are at work on."""
+        """End the threads once they have finished their tasks."""
         self._threads.shutdown(cancel_futures=True)
 
     def _finish(self, colours: NDArray[np.float32] | None) -> Callable[[Pixels, int, NDArray[Any]], object]:
-        """What makes a warped sample its view: a look-up in a table, or colours changed, clipped and normalised."""
+        """Return what turns a warped sample into its view: a table look-up, or a change of colours with clipping."""
         if colours is None:
             return lambda warped, _, out: cv2.LUT(warped, self._table, dst=out)
         matrices = self._gain[:, None] * colours[:, :, :3] / 255
@@ -111,9 +111,9 @@ class WarpKernel:
 def reduce_window(window: Pixels, stamp: Stamp) -> Pixels:
     """Reduce a decoded window with antialiasing to the stamp's size.
 
-    Linearly to the largest multiple of the size that fits into the window, then by the mean over whole blocks.
-    Both are fast in OpenCV, and the result is as close to the supersampled reference as that of its area
-    interpolation, which is 3 to 6 times slower at such factors (docs/experiments.md, 2026-11-20).
+    It is first interpolated linearly to the largest multiple of the size that fits into the window, then averaged over
+    whole blocks. Both steps are fast in OpenCV, and the result is as close to the supersampled reference as that of its
+    area interpolation, which is 3 to 6 times slower at such factors (docs/experiments.md, 2026-11-20).
     """
     height, width = stamp.size_px
     blocks = max(1, stamp.window_px[0] // height)
@@ -126,13 +126,19 @@ def reduce_window(window: Pixels, stamp: Stamp) -> Pixels:
 
 
 def normalisation(view: View) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(gain, offset) so that gain * pixel + offset is (pixel - mean) / std, pixels in [0, 1], shape (3,) each."""
+    """Return (gain, offset), shape (3,) each: gain * pixel + offset is (pixel - mean) / std, pixels in [0, 1]."""
     mean, std = np.array(view.mean, np.float32), np.array(view.std, np.float32)
     return (1 / std).astype(np.float32), (-mean / std).astype(np.float32)
 
 
+def rgb_pixels(images: Tensor, view: View) -> Pixels:
+    """Return normalised images, shape (..., 3, size, size), as pixels to draw, uint8, shape (..., size, size, 3)."""
+    pixels = images.movedim(-3, -1).float().cpu().numpy() * np.array(view.std) + np.array(view.mean)
+    return np.asarray(np.clip(np.rint(pixels * 255), 0, 255), np.uint8)
+
+
 def _as_bits(values: NDArray[np.float32], dtype: torch.dtype) -> NDArray[Any]:
-    """float32 as it is; float16 and bfloat16, of which numpy does not know the latter, as their bits in uint16."""
+    """Return float32 as it is, float16 and bfloat16 (unknown to numpy) as their bits in uint16."""
     if dtype == torch.float16:
         return values.astype(np.float16).view(np.uint16)
     if dtype == torch.bfloat16:
@@ -142,7 +148,7 @@ def _as_bits(values: NDArray[np.float32], dtype: torch.dtype) -> NDArray[Any]:
 
 
 def _to_opencv(warps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """From continuous coordinates to OpenCV's, where the middle of pixel i is i."""
+    """Convert warps from continuous coordinates to OpenCV's, where the middle of pixel i is i."""
     moved = warps.copy()
     moved[:, :, 2] += warps[:, :, :2].sum(axis=2) * 0.5 - 0.5
     return moved

@@ -1,8 +1,8 @@
 """Gather and warp on the GPU with Triton: from uint8 stamps straight to views, in one kernel a view.
 
-The same definition as `warp.WarpKernel`: bilinear, zero outside of the stamp, rounded to whole grey levels as
-OpenCV and DALI do, then colours, clipped, and normalised. With TRITON_INTERPRET=1 set before the start it runs on the
-CPU, slowly, which is how it is tested without a GPU.
+It does what `warp.WarpKernel` does: interpolate bilinearly, zero outside of the stamp, round to whole grey levels as
+OpenCV and DALI do, change the colours, clip and normalise. With TRITON_INTERPRET=1 set before the start it runs on the
+CPU, slowly; that is how it is tested without a GPU.
 """
 
 from collections.abc import Sequence
@@ -36,11 +36,11 @@ class TritonKernel:
         self._normal = (*gain.tolist(), *offset.tolist())
 
     def upload(self, rows: NDArray[np.int64], views: Sequence[Parameters]) -> tuple[Tensor, list[Tensor]]:
-        """Bring the rows of samples and the parameters of their views to the device, in one transfer.
+        """Copy the rows of samples and the parameters of their views to the device in one transfer.
 
         Returns:
-            The rows, int32, shape (samples,), and for each view float32 of shape (samples, 18): the warp, then the
-            colours (nothing of use where it changes none).
+            The rows, int32, shape (samples,), and for each view float32, shape (samples, 18): the warp, then the
+            colours (arbitrary where the view changes none).
         """
         packed = np.zeros((1 + 18 * len(views), len(rows)), np.int32)
         packed[0] = rows
@@ -61,7 +61,7 @@ class TritonKernel:
 
         Args:
             stamps: uint8, shape (all samples, height, width, 3), contiguous.
-            rows: which of them, and `parameters`: of the view; both as `upload` gives them.
+            rows, parameters: which samples, and the parameters of the view, as `upload` returns them.
 
         Returns:
             `dtype`, shape (samples, 3, size, size), channels-last, normalised. The memory is new.
@@ -85,7 +85,7 @@ class TritonKernel:
         return views.permute(0, 3, 1, 2)
 
 
-# Parameters of a short batch are aligned otherwise, which is no reason to compile again.
+# A short batch aligns its parameters differently, which is no reason to compile again.
 @triton.jit(do_not_specialize_on_alignment=["rows", "parameters"])
 def _warp(
     stamps, rows, parameters, views, height, width, size,
@@ -104,7 +104,7 @@ def _warp(
     left, top = tl.floor(at_x), tl.floor(at_y)
     right_share, lower_share = at_x - left, at_y - top
     column, row = left.to(tl.int32), top.to(tl.int32)
-    # int64: a store of 61,578 stamps of 273 px is longer than an int32 reaches
+    # int64: 61,578 stamps of 273 px are more bytes than an int32 can count
     stamp = stamps + tl.load(rows + sample).to(tl.int64) * height * width * 3
     upper_left = stamp + (row * width + column) * 3
     in_top, in_bottom = inside & (row >= 0) & (row < height), inside & (row >= -1) & (row < height - 1)

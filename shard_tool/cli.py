@@ -6,24 +6,25 @@ from galaxy_zoo.console import Group
 from galaxy_zoo.version import __version__
 
 SUMMARIES = {
-    "fetch": "Download the Kaggle challenge.",
-    "synth": "Make synthetic galaxies in the layout of the Kaggle download.",
-    "pack": "Pack images and votes into shards.",
-    "append": "Add new galaxies to a folder of shards.",
-    "info": "Show what shards hold.",
-    "lint": "Check that shards are what their manifest says.",
-    "duplicates": "List galaxies that are the same image under several ids.",
-    "preview": "Draw a sheet of galaxies with their votes.",
-    "objects": "Measure centre and size of each galaxy.",
-    "unpack": "Turn shards back into images and votes.",
-    "index": "Make WebDataset tars of others readable.",
+    "fetch": "Download the Galaxy Zoo challenge from Kaggle into the folder OUT.",
+    "synth": "Write synthetic galaxies and their votes to OUT, in the layout of the Kaggle download.",
+    "pack": "Pack the images and votes of SOURCE into shards in the folder OUT.",
+    "append": "Add the galaxies of SOURCE to the finished shards in the folder OUT.",
+    "info": "Show what the folder SHARDS holds.",
+    "lint": "Check the folder SHARDS against its manifest.",
+    "duplicates": "List images in the folder SHARDS that occur under several ids.",
+    "preview": "Draw galaxies of the folder SHARDS with their main votes into the new image SHEET, a PNG.",
+    "objects": "Measure the galaxy of every image of the folder SHARDS into SHARDS/objects.csv.",
+    "unpack": "Turn the folder SHARDS back into JPEGs and votes in the new folder OUT.",
+    "index": "Make the WebDataset tars in FOLDER readable for training.",
+    "check": "Check and score the submission FILE.",
 }
 
 
 @click.group(cls=Group, package="shard_tool.commands", summaries=SUMMARIES)
 @click.version_option(__version__, prog_name="shard_tool")
 def main() -> None:
-    """Galaxy images and votes to shards: proven, shuffled once and the same byte for byte every time.
+    """Turn galaxy images and votes into shards: proven, shuffled once and the same bytes every time.
 
     \b
     Example:

@@ -8,7 +8,7 @@ from pathlib import Path
 from galaxy_zoo.errors import SourceError
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
-from shard_tool.commands.measuring import measure_folder
+from shard_tool.commands.objects import measure_folder
 from shard_tool.images.encoding import AS_IT_IS, Encoding
 from shard_tool.images.sizes import Size
 from shard_tool.shards.journal import REJECTED_NAME

@@ -1,4 +1,4 @@
-"""`shard_tool duplicates`: which galaxies are byte for byte the same image under several ids."""
+"""`shard_tool duplicates`: galaxies that are byte for byte the same image under several ids."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import click
 from galaxy_zoo.console import Command, local_path
 from galaxy_zoo.index import key_of
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
+from shard_tool.commands.options import workers_option
 from shard_tool.shards.parallel import Tick, num_cores, run_tasks
 from shard_tool.shards.reader import image_of, proven_index, read_component
 from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
@@ -20,7 +21,7 @@ DIGEST_BYTES = 16
 
 @dataclass(frozen=True)
 class DigestTask:
-    """A shard whose images are to be digested."""
+    """A shard whose images to digest."""
 
     folder: Path
     split: str
@@ -29,7 +30,7 @@ class DigestTask:
 
 @dataclass(frozen=True)
 class DigestedShard:
-    """The digest of each image of a shard, beside the ids in their order."""
+    """The ids of a shard in its order, and the digest of each image."""
 
     task: DigestTask
     ids: tuple[str, ...]
@@ -37,35 +38,33 @@ class DigestedShard:
 
 
 @click.command(cls=Command)
-@click.argument("out", type=local_path)
-@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
-@click.pass_context
-def duplicates(ctx: click.Context, *, out: Path, workers: int | None) -> None:
-    """List images of the folder of shards OUT that are the same, byte for byte, under several ids; then exit 1.
+@click.argument("shards", type=local_path)
+@workers_option
+def duplicates(*, shards: Path, workers: int | None) -> None:
+    """List images in the folder SHARDS that occur under several ids.
 
-    A line for each such image, with split and id of all its copies. One in train and test at once leaks its votes
-    into the test.
+    They are the same byte for byte; any make the exit code 1. Each line is such an image, with split and id of all its
+    copies. An image that is in both train and test leaks its votes into the test.
 
     \b
     Example:
       shard_tool duplicates shards
     """
-    manifest = read_manifest(out)
-    groups = find_duplicates(out, manifest, workers=workers or num_cores())
+    manifest = read_manifest(shards)
+    groups = find_duplicates(shards, manifest, workers=workers or num_cores())
     count = across = 0
     for group in groups:
         click.echo(" ".join(f"{split}/{sample_id}" for split, sample_id in group))
         count += 1
         across += len({split for split, _ in group}) > 1
     if count:
-        click.echo(f"Error: images under several ids: {count:,}, {across:,} of them across splits", err=True)
-        ctx.exit(1)
+        raise click.ClickException(f"images under several ids: {count:,}, {across:,} of them across splits")
     num_samples = sum(manifest.samples(split) for split in manifest.splits)
-    click.echo(f"{out}: no two of {num_samples:,} images are the same")
+    click.echo(f"{shards}: no two of {num_samples:,} images are the same")
 
 
 def find_duplicates(folder: Path, manifest: Manifest, *, workers: int) -> Iterator[list[tuple[str, str]]]:
-    """(split, id) of each group of equal images, in the order of splits and shards.
+    """Yield (split, id) of each group of equal images, in the order of splits and shards.
 
     Raises:
         ShardError: a shard or index is not what the manifest says.

@@ -1,39 +1,97 @@
-"""`shard_tool index`: indexes and a manifest for WebDataset tars that others wrote."""
+"""`shard_tool index`: an index for each WebDataset tar that others wrote, and a manifest."""
 
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from galaxy_zoo.console import Command, local_path
-from galaxy_zoo.tree import load_tree
-from shard_tool.commands.indexing import Indexed, index_folder
+from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
+from galaxy_zoo.errors import ImageError, OutputError, ShardError
+from galaxy_zoo.files import sha256_of, write_text
+from galaxy_zoo.index import Sample, format_index, index_path, key_of
+from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, Statistics
+from galaxy_zoo.tree import DecisionTree, load_tree
+from galaxy_zoo.version import __version__
 from shard_tool.commands.info import describe
-from shard_tool.shards.parallel import num_cores
+from shard_tool.commands.options import echo_failures, echo_first, tree_option, workers_option
+from shard_tool.images.jpeg import jpeg_size
+from shard_tool.images.sizes import Size, common_size
+from shard_tool.shards.parallel import Tick, num_cores, run_tasks
+from shard_tool.shards.proof import Failure, SampleRules, lint_samples
+from shard_tool.shards.reader import decode_votes, image_of, read_component, votes_of
+from shard_tool.shards.repeated_ids import SeenIds
+from shard_tool.shards.statistics import Sums, add_all, add_up_votes, channel_moments, no_statistics, vote_means
+from shard_tool.shards.tar_walk import Walk, walk_tar
+from shard_tool.source.scratch import open_scratch, rows
 
-LINES_SHOWN = 20
+if TYPE_CHECKING:  # it imports OpenCV, which --help does without
+    from shard_tool.shards.packer import ChannelSums
+
+SPLIT_PREFIXES = ("train", "test", "val")
+TARS_LOOKED_AT = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexTask:
+    """A tar to look through, and whether its pixels count for the channel statistics."""
+
+    tar: Path
+    split: str
+    rules: SampleRules
+    is_measured: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexedShard:
+    """What a tar holds, or why it cannot be served.
+
+    besides: counts the components that are neither image nor votes by their extension.
+    others: the members that belong to no sample.
+    """
+
+    split: str
+    shard: Shard
+    index: str
+    ids: tuple[str, ...]
+    statistics: Statistics
+    besides: Counter[str]
+    others: tuple[str, ...]
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Indexed:
+    """The result for a folder: a manifest, or failures."""
+
+    manifest: Manifest | None
+    besides: Counter[str]
+    others: tuple[tuple[str, str], ...]
+    failures: tuple[Failure, ...]
 
 
 @click.command(cls=Command)
 @click.argument("folder", type=local_path)
-@click.option(
-    "--tree", default="gz2-kaggle", show_default=True, help="Decision tree: a known name or a TOML file."
-)
+@tree_option
 @click.option(
     "--split-by-name",
     is_flag=True,
     help="Tars named train*, test* and val* are these splits.  [default: all are training shards]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace what an earlier index made.  [default: refuse]")
-@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
-@click.pass_context
-def index(
-    ctx: click.Context, *, folder: Path, tree: str, split_by_name: bool, overwrite: bool, workers: int | None
-) -> None:
-    """Make the WebDataset tars in FOLDER readable for training, wherever they came from.
+@workers_option
+def index(*, folder: Path, tree: str, split_by_name: bool, overwrite: bool, workers: int | None) -> None:
+    """Make the WebDataset tars in FOLDER readable for training.
 
-    Every image is proven to decode, all must be colour JPEGs (.jpg or .jpeg) of one size; votes are .votes.npy
-    (float32, one value an answer of the tree). Other components may be there and are counted. Where all is good an
-    .idx for each tar and a manifest.json are written beside the tars, which stay as they are; otherwise nothing.
+    Wherever they came from: every image is proven to decode, all must be colour JPEGs (.jpg or .jpeg) of one size;
+    votes are .votes.npy (float32, one value an answer of the tree). Other components may be there and are counted.
+    Where all is good an .idx for each tar and a manifest.json are written beside the tars, which stay as they are;
+    otherwise nothing.
 
     A fold is a set of shards: folds are fair only if whoever wrote the tars shuffled the samples first.
 
@@ -49,24 +107,197 @@ def index(
         overwrite=overwrite,
         workers=workers or num_cores(),
     )
-    _echo_besides(indexed)
+    for extension, count in sorted(indexed.besides.items()):
+        click.echo(f"not used: .{extension} of {count:,} samples", err=True)
+    others = (f"not of a sample: {tar}: {member}" for tar, member in indexed.others)
+    echo_first(others, len(indexed.others), "that are not of a sample")
     if indexed.manifest is None:
-        for failure in indexed.failures:
-            click.echo(" ".join(filter(None, (failure.file, failure.sample, failure.reason))))
-        click.echo(
-            f"Error: failures in {folder}: {len(indexed.failures):,}; nothing was written. Write those tars again "
-            "without what is listed, or make new shards with shard_tool pack.",
-            err=True,
+        echo_failures(indexed.failures)
+        raise click.ClickException(
+            f"failures in {folder}: {len(indexed.failures):,}; nothing was written. Write those tars again "
+            "without what is listed, or make new shards with shard_tool pack."
         )
-        ctx.exit(1)
     for line in describe(indexed.manifest):
         click.echo(line)
 
 
-def _echo_besides(indexed: Indexed) -> None:
-    for extension, count in sorted(indexed.besides.items()):
-        click.echo(f"not used: .{extension} of {count:,} samples", err=True)
-    for tar, member in indexed.others[:LINES_SHOWN]:
-        click.echo(f"not of a sample: {tar}: {member}", err=True)
-    if len(indexed.others) > LINES_SHOWN:
-        click.echo(f"... and {len(indexed.others) - LINES_SHOWN:,} more that are not of a sample", err=True)
+def index_folder(
+    folder: Path, tree: DecisionTree, *, split_by_name: bool, overwrite: bool, workers: int
+) -> Indexed:
+    """Prove every sample of every tar; if all are good write the indexes, then the manifest. No tar is changed.
+
+    Raises:
+        ShardError: there are no tars, their names tell no split, or none of them holds a JPEG.
+        OutputError: an index or a manifest exists already, and `overwrite` is not given.
+    """
+    splits = _splits(folder, split_by_name=split_by_name)
+    _refuse_what_is_there(folder, splits, overwrite=overwrite)
+    main_split = next(iter(splits))
+    rules = SampleRules(tree=tree, image_px=_image_px(splits), is_labelled=False, is_foreign=True)
+    tasks = [
+        IndexTask(tar=tar, split=split, rules=rules, is_measured=split == main_split)
+        for split, tars in splits.items()
+        for tar in tars
+    ]
+    seen, shards = SeenIds(), []
+    indexes = open_scratch("text (shard TEXT PRIMARY KEY, text TEXT)")
+    for each in run_tasks(index_tar, tasks, workers=workers, total=0, description="index"):
+        seen.add(each.split, each.shard.name, each.ids)
+        indexes.execute("INSERT INTO text VALUES (?, ?)", (each.shard.name, each.index))
+        shards.append(replace(each, ids=(), index=""))
+    shards.sort(key=lambda each: (list(splits).index(each.split), each.shard.name))
+    failures = [f for each in shards for f in each.failures]
+    for split in splits:
+        failures += [Failure(shard, i, f"the id is also in {first}") for shard, i, first in seen.again(split)]
+    besides = sum((each.besides for each in shards), Counter[str]())
+    others = tuple((each.shard.name, other) for each in shards for other in each.others)
+    if failures:
+        return Indexed(manifest=None, besides=besides, others=others, failures=tuple(failures))
+    manifest = _manifest(shards, rules)
+    (folder / MANIFEST_NAME).unlink(missing_ok=True)  # from here on the old one would not fit
+    for name, text in rows(indexes, "SELECT * FROM text ORDER BY shard"):
+        write_text(index_path(folder / name), text)
+    manifest.write(folder)
+    return Indexed(manifest=manifest, besides=besides, others=others, failures=())
+
+
+def index_tar(task: IndexTask, tick: Tick) -> IndexedShard:
+    """Find and prove the samples of a tar."""
+    with ends_at_ctrl_c():
+        from shard_tool.shards.packer import ChannelSums
+    walk = walk_tar(task.tar)
+    failures = [Failure(task.tar.name, "", walk.why)] if walk.why else []
+    if not walk.samples and not walk.why:
+        failures.append(Failure(task.tar.name, "", "holds no sample: a sample is KEY.jpg with KEY.<anything>"))
+    sums = ChannelSums(task.rules.image_px)
+    measure = sums.add if task.is_measured else None
+    failures += lint_samples(task.tar, walk.samples, task.rules, tick, measure=measure)
+    index = format_index(walk.samples)
+    shard = Shard(
+        name=task.tar.name,
+        samples=len(walk.samples),
+        bytes=task.tar.stat().st_size,
+        sha256=sha256_of(task.tar),
+        index_sha256=sha256(index.encode()).hexdigest(),
+    )
+    statistics = no_statistics(len(task.rules.tree.columns)) if failures else _statistics(task, walk.samples, sums)
+    known = {c for sample in walk.samples for c in (image_of(sample), votes_of(sample))}
+    besides = Counter(c.extension for sample in walk.samples for c in sample if c not in known)
+    ids = tuple(key_of(sample) for sample in walk.samples)
+    return IndexedShard(
+        split=task.split,
+        shard=shard,
+        index=index,
+        ids=ids,
+        statistics=statistics,
+        besides=besides,
+        others=walk.others,
+        failures=tuple(failures),
+    )
+
+
+def _splits(folder: Path, *, split_by_name: bool) -> dict[str, list[Path]]:
+    """Return the tars of each split; the channel statistics are those of the first split."""
+    if not folder.is_dir():
+        raise ShardError(f"{folder}: not a folder; give the one that holds the tars")
+    tars = sorted(path for path in folder.glob("*.tar") if path.is_file())
+    if not tars:
+        raise ShardError(f"{folder}: no *.tar in it; compressed tars have to be unpacked to .tar first")
+    if not split_by_name:
+        return {"train": tars}
+    splits: dict[str, list[Path]] = {split: [] for split in SPLIT_PREFIXES}
+    for tar in tars:
+        split = next((each for each in SPLIT_PREFIXES if tar.name.startswith(each)), None)
+        if split is None:
+            raise ShardError(
+                f"{tar}: --split-by-name needs names that begin with {', '.join(SPLIT_PREFIXES)}; rename it, "
+                "or omit the option to take all tars as training shards"
+            )
+        splits[split].append(tar)
+    return {split: found for split, found in splits.items() if found}
+
+
+def _refuse_what_is_there(folder: Path, splits: dict[str, list[Path]], *, overwrite: bool) -> None:
+    if (folder / MANIFEST_NAME).exists():
+        try:
+            is_foreign = json.loads((folder / MANIFEST_NAME).read_text()).get("is_foreign") is True
+        except (ValueError, AttributeError):  # not a manifest
+            is_foreign = True
+        if not is_foreign:
+            raise OutputError(f"{folder}: shard_tool pack wrote these shards, with their indexes; nothing to do")
+    made = [folder / MANIFEST_NAME, *(index_path(tar) for tars in splits.values() for tar in tars)]
+    if not overwrite and (there := [path for path in made if path.exists()]):
+        raise OutputError(f"{there[0]}: exists already; pass --overwrite to make it anew")
+
+
+def _image_px(splits: dict[str, list[Path]]) -> Size:
+    """Return the most common size of the first JPEG of each tar.
+
+    Raises:
+        ShardError: no tar begins with a JPEG.
+    """
+    tars = [tar for found in splits.values() for tar in found][:TARS_LOOKED_AT]
+    walks = [walk_tar(tar) for tar in tars]
+    image_px = common_size(_sizes(tars, walks))
+    if image_px is None:
+        found = ", ".join(c.name for c in walks[0].samples[0]) if walks[0].samples else "no sample"
+        raise ShardError(
+            f"{tars[0]}: {walks[0].why or f'begins with {found}'}. No tar here begins with a JPEG, and only JPEGs "
+            "can be served as they are: make new shards of other images with shard_tool pack"
+        )
+    return image_px
+
+
+def _sizes(tars: Sequence[Path], walks: Sequence[Walk]) -> Iterator[Size]:
+    """Yield the size of the first image of each tar."""
+    for tar, walk in zip(tars, walks, strict=True):
+        image = next((image for sample in walk.samples if (image := image_of(sample))), None)
+        if image is not None:
+            with tar.open("rb") as file, suppress(ImageError):  # what is no JPEG is named when its turn comes
+                yield jpeg_size(read_component(file, image))
+
+
+def _statistics(task: IndexTask, samples: Sequence[Sample], sums: "ChannelSums") -> Statistics:
+    """Return the statistics of samples that were proven to be good."""
+    num_answers = len(task.rules.tree.columns)
+    sizes = [image.size for sample in samples if (image := image_of(sample))]
+    with task.tar.open("rb") as file:
+        votes = [
+            decode_votes(read_component(file, component), num_answers, task.tar, component.name)[None]
+            for sample in samples
+            if (component := votes_of(sample))
+        ]
+    labelled, counts, totals = add_up_votes(votes, num_answers)
+    return Statistics(
+        image_bytes=(min(sizes), sum(sizes), max(sizes)),
+        labelled=labelled,
+        vote_counts=counts,
+        vote_sums=totals,
+        channel_sums=_sums(sums.sums),
+        channel_squares=_sums(sums.squares),
+        measured=sums.num_images,
+    )
+
+
+def _sums(values: list[int]) -> Sums:
+    red, green, blue = values
+    return red, green, blue
+
+
+def _manifest(shards: Sequence[IndexedShard], rules: SampleRules) -> Manifest:
+    statistics = add_all((each.statistics for each in shards), len(rules.tree.columns))
+    mean, std = channel_moments(statistics, rules.image_px)
+    splits = dict.fromkeys(each.split for each in shards)
+    return Manifest(
+        tree=rules.tree,
+        seed=0,
+        tool_version=__version__,
+        image_px=rules.image_px,
+        channel_mean=mean,
+        channel_std=std,
+        vote_mean=vote_means(statistics),
+        rejected=0,
+        splits={split: tuple(each.shard for each in shards if each.split == split) for split in splits},
+        statistics=statistics,
+        is_foreign=True,
+    )

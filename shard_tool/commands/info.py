@@ -11,25 +11,27 @@ from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
 from galaxy_zoo.remote import AnyPath
 
 NUM_FOLDS = (5, 10)
-"""The folds that `info` shows."""
+"""The numbers of folds that `info` shows."""
 
 
 @click.command(cls=Command)
-@click.argument("out", type=path_or_url)
+@click.argument("shards", type=path_or_url)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the manifest, and what follows from it.  [default: a table]"
 )
-def info(out: AnyPath, *, as_json: bool) -> None:
-    """Show what the folder of shards OUT holds: from its manifest alone, so at once for any number of galaxies.
+def info(shards: AnyPath, *, as_json: bool) -> None:
+    """Show what the folder SHARDS holds.
+
+    Only its manifest is read, so it takes no time for any number of galaxies.
 
     \b
     Examples:
       shard_tool info shards
       shard_tool info shards --json
     """
-    manifest = read_manifest(out)
+    manifest = read_manifest(shards)
     if as_json:
-        data = json.loads((out / MANIFEST_NAME).read_text())
+        data = json.loads((shards / MANIFEST_NAME).read_text())
         click.echo(json.dumps(data | {"derived": _derived(manifest)}, indent=1))
         return
     for line in [*describe(manifest), *_describe_folds(manifest), *_describe_votes(manifest)]:
@@ -37,7 +39,7 @@ def info(out: AnyPath, *, as_json: bool) -> None:
 
 
 def describe(manifest: Manifest) -> Iterator[str]:
-    """The lines of a short table: what is in the splits, and how the images look."""
+    """Yield the lines of a short table: what the splits hold, and how the images look."""
     yield f"{'split':<8}{'samples':>10}{'labelled':>10}{'shards':>8}{'MB':>10}"
     for split, shards in manifest.splits.items():
         samples = manifest.samples(split)
@@ -65,7 +67,7 @@ def describe(manifest: Manifest) -> Iterator[str]:
 
 
 def fold_sizes(manifest: Manifest, split: str, count: int) -> list[int]:
-    """The samples of each of `count` folds, of which fold k is every `count`-th shard from the k-th on.
+    """Return the number of samples of each of `count` folds; fold k is every `count`-th shard from the k-th on.
 
     Empty where there are fewer shards than folds, which the loader refuses.
     """
@@ -74,7 +76,7 @@ def fold_sizes(manifest: Manifest, split: str, count: int) -> list[int]:
 
 
 def is_labelled(manifest: Manifest, split: str) -> bool:
-    """Whether the samples of a split have votes; only training images have."""
+    """Return whether the samples of a split have votes; only training images do."""
     return split == "train" and manifest.vote_mean is not None
 
 

@@ -1,22 +1,29 @@
-"""What `pack` and `append` are both told about SOURCE: the options, and what they say together."""
+"""Options that several commands share, and how they print long lists."""
 
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import click
 
-from galaxy_zoo.console import options, path_or_url
+from galaxy_zoo.console import INTERRUPTED, options, path_or_url
 from galaxy_zoo.remote import AnyPath
 from shard_tool.images.fits import Stretch
-from shard_tool.shards.cluster import scheduler_option
-from shard_tool.source.options import CatalogueOptions
+
+if TYPE_CHECKING:  # slow to import, and --help does without
+    from shard_tool.shards.proof import Failure
+    from shard_tool.source.options import CatalogueOptions
 
 DEFAULT_SOFTENING = 10.0
+LINES_SHOWN = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SourceOptions:
-    """The values of the options below."""
+    """The values of `source_options`."""
 
     labels: tuple[AnyPath, ...]
     catalogue: AnyPath | None
@@ -35,7 +42,7 @@ class SourceOptions:
     allow_rejects: int
 
     def check(self) -> None:
-        """Check that they fit together.
+        """Check that the options fit together.
 
         Raises:
             click.UsageError: they do not.
@@ -46,35 +53,74 @@ class SourceOptions:
             raise click.UsageError("--catalogue and --labels exclude each other")
         if not self.catalogue and (self.id_column or self.file_column != "file"):
             raise click.UsageError("--id-column and --file-column need --catalogue")
-        if self.workers and self.scheduler:
-            raise click.UsageError("--workers and --scheduler exclude each other")
+        check_workers(self.workers, self.scheduler)
+        if self.fits_range is not None:
+            black, white = self.fits_range
+            if not (math.isfinite(white - black) and math.isfinite(self.fits_softening) and black < white):
+                raise click.UsageError("--fits-range takes two finite numbers, the lower one first")
 
     @property
-    def catalogue_options(self) -> CatalogueOptions | None:
-        """The catalogue, None without one."""
-        return CatalogueOptions(self.catalogue, self.id_column, self.file_column) if self.catalogue else None
+    def catalogue_options(self) -> "CatalogueOptions | None":
+        """The catalogue; None without one."""
+        from shard_tool.source.options import CatalogueOptions
+
+        if self.catalogue is None:
+            return None
+        return CatalogueOptions(path=self.catalogue, id_column=self.id_column, file_column=self.file_column)
 
     @property
     def stretch(self) -> Stretch | None:
-        """The stretch of FITS images, None without one.
-
-        Raises:
-            click.UsageError: the range is none.
-        """
-        if self.fits_range is None:
-            return None
-        black, white = self.fits_range
-        if not (math.isfinite(white - black) and math.isfinite(self.fits_softening) and black < white):
-            raise click.UsageError("--fits-range takes two finite numbers, the lower one first")
-        return Stretch(black, white, self.fits_softening)
+        """The stretch of FITS images; None without one."""
+        return None if self.fits_range is None else Stretch(*self.fits_range, self.fits_softening)
 
 
-label_options = options(
+def check_workers(workers: int | None, scheduler: str | None) -> None:
+    """Raise click.UsageError where both are given."""
+    if workers and scheduler:
+        raise click.UsageError("--workers and --scheduler exclude each other")
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Within the block, end the command at Ctrl-C with a line that names --resume."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted. Finished work is kept: run the same command with --resume.", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+def echo_first(lines: Iterable[str], count: int, what: str) -> None:
+    """Print the first of `count` lines on stderr, and how many more there are of `what`."""
+    for line in islice(lines, LINES_SHOWN):
+        click.echo(line, err=True)
+    if count > LINES_SHOWN:
+        click.echo(f"... and {count - LINES_SHOWN:,} more {what}", err=True)
+
+
+def echo_failures(failures: "Iterable[Failure]") -> None:
+    """Print failures on stdout, a line each."""
+    for each in failures:
+        click.echo(" ".join(filter(None, (each.file, each.sample, each.reason))))
+
+
+tree_option = click.option(
+    "--tree", default="gz2-kaggle", show_default=True, help="Decision tree: a known name or a TOML file."
+)
+workers_option = click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
+scheduler_option = click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Let the workers of a running Dask cluster do it, as tcp://host:8786; they must see the same files.  "
+    "[default: processes of this machine]",
+)
+
+source_options = options(
     click.option(
         "--labels",
         type=path_or_url,
         multiple=True,
-        help="Table of votes: a CSV, or a zip that holds one. Several are given one by one and joined by id.  "
+        help="Table of votes: a CSV, or a zip that holds one. Repeat the option for several; they are joined by id.  "
         "[default: training_solutions*.csv in SOURCE]",
     ),
     click.option(
@@ -98,13 +144,10 @@ label_options = options(
         help="Number of (new) training shards.  [default: a multiple of 10, about 64 MB or at most 20,000 samples "
         "each]",
     ),
-)
-
-fits_options = options(
     click.option(
         "--fits-range",
         type=(float, float),
-        help="Values of FITS images that become black and as bright as can be.  [default: FITS images are refused]",
+        help="Values of FITS images that become black and full brightness.  [default: FITS images are refused]",
     ),
     click.option(
         "--fits-softening",
@@ -113,18 +156,15 @@ fits_options = options(
         show_default=True,
         help="Softening of the asinh stretch of FITS images; more shows fainter parts.",
     ),
-)
-
-run_options = options(
     click.option(
         "--no-decode",
         is_flag=True,
-        help="Read only the headers of JPEGs: faster, but a damaged image stays unnoticed, and the channel "
+        help="Read only the headers of JPEGs: faster, but a damaged image goes unnoticed, and the channel "
         "statistics come from some 500 images.  [default: decode all]",
     ),
-    click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]"),
+    workers_option,
     scheduler_option,
-    click.option("--overwrite", is_flag=True, help="Throw away what is there of this command.  [default: refuse]"),
+    click.option("--overwrite", is_flag=True, help="Replace what this command left in OUT.  [default: refuse]"),
     click.option("--resume", is_flag=True, help="Finish what was interrupted.  [default: refuse]"),
     click.option(
         "--allow-rejects",
@@ -134,3 +174,4 @@ run_options = options(
         help="Exit 0 with up to this many rejected images and rows.",
     ),
 )
+"""What `pack` and `append` are both told about SOURCE and how to work through it."""

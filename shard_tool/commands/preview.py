@@ -4,27 +4,31 @@ from pathlib import Path
 
 import click
 
-from galaxy_zoo.console import Command, local_path
+from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import atomic_write
 from galaxy_zoo.manifest import read_manifest
-from shard_tool.shards.contact_sheet import draw_samples, draw_sheet, read_galaxies
 
 
 @click.command(cls=Command)
-@click.argument("out", type=local_path)
+@click.argument("shards", type=local_path)
 @click.argument("sheet", type=local_path)
 @click.option("--count", type=click.IntRange(1, 1000), default=24, show_default=True, help="Number of galaxies.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the drawing of them.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of their random choice.")
 @click.option("--split", help="Split to draw from.  [default: the first one]")
 @click.option(
-    "--size", "side_px", type=click.IntRange(32, 1024), default=160, show_default=True, help="Pixels of a side."
+    "--size",
+    "side_px",
+    type=click.IntRange(32, 1024),
+    default=160,
+    show_default=True,
+    help="Side of a picture in pixels.",
 )
-def preview(*, out: Path, sheet: Path, count: int, seed: int, split: str | None, side_px: int) -> None:
-    """Draw galaxies of the folder of shards OUT, with id and main votes, into the new image SHEET (a .png).
+def preview(*, shards: Path, sheet: Path, count: int, seed: int, split: str | None, side_px: int) -> None:
+    """Draw galaxies of the folder SHARDS with their main votes into the new image SHEET, a PNG.
 
-    The votes are those down the tree, always by the answer that got the most; a number is the fraction of all
-    volunteers that gave it.
+    The votes shown follow the tree, from each question by the answer that got the most; a number is the fraction of
+    all volunteers who gave it.
 
     \b
     Example:
@@ -32,12 +36,14 @@ def preview(*, out: Path, sheet: Path, count: int, seed: int, split: str | None,
     """
     if sheet.suffix.lower() != ".png":
         raise click.UsageError(f"{sheet}: the sheet is a PNG; give it a name that ends in .png")
-    manifest = read_manifest(out)
+    with ends_at_ctrl_c():
+        from shard_tool.shards.contact_sheet import draw_samples, draw_sheet, read_galaxies
+    manifest = read_manifest(shards)
     split = split or next(iter(manifest.splits), "train")
     if not manifest.samples(split):
-        raise ShardError(f"{out}: no {split} samples; its splits are: {', '.join(manifest.splits) or 'none'}")
+        raise ShardError(f"{shards}: no {split} samples; its splits are: {', '.join(manifest.splits) or 'none'}")
     positions = draw_samples(manifest.samples(split), count, seed)
-    galaxies = list(read_galaxies(out, manifest, split, positions, side_px=side_px))
+    galaxies = list(read_galaxies(shards, manifest, split, positions, side_px=side_px))
     with atomic_write(sheet) as file:
         draw_sheet(galaxies).save(file, "PNG")
     click.echo(f"{sheet}: {len(galaxies):,} of {manifest.samples(split):,} {split} galaxies")

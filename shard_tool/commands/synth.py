@@ -4,25 +4,20 @@ Sample `index` of a split depends on the seed and its index alone, so the files 
 workers. The tables of votes are written last: a folder without them is an interrupted run.
 """
 
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from galaxy_zoo.console import Command, local_path, progress
-from galaxy_zoo.errors import GalaxyZooError, OutputError
+from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
+from galaxy_zoo.errors import OutputError
 from galaxy_zoo.files import write_text
 from galaxy_zoo.tree import DecisionTree, load_tree
-from shard_tool.shards.parallel import num_cores
+from shard_tool.commands.options import workers_option
+from shard_tool.shards.parallel import Tick, num_cores, run_tasks
 from shard_tool.synthetic.population import draw_galaxy
-from shard_tool.synthetic.rendering import encode, render
 from shard_tool.synthetic.voters import vote
 
 Votes = npt.NDArray[np.float64]
@@ -38,7 +33,7 @@ MARKER_NAME = "synthetic.txt"
 
 @dataclass(frozen=True)
 class Split:
-    """One folder of images and its table of votes; `number` keeps the random streams of the splits apart."""
+    """A folder of images and its table of votes; `number` keeps the random streams of the splits apart."""
 
     number: int
     folder: str
@@ -49,9 +44,9 @@ TRAIN = Split(0, "images_training_rev1", "training_solutions_rev1.csv")
 TEST = Split(1, "images_test_rev1", "synthetic_test_truth.csv")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """The unit of work: samples `start` and up of one split."""
+    """A unit of work: samples `start` and up of one split."""
 
     out: Path
     seed: int
@@ -67,15 +62,9 @@ class Chunk:
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed, the same bytes."
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=num_cores,
-    show_default="number of cores",
-    help="Processes that draw.",
-)
+@workers_option
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run's galaxies in OUT.  [default: refuse]")
-def synth(out: Path, *, count: int, test: int, seed: int, workers: int, overwrite: bool) -> None:
+def synth(out: Path, *, count: int, test: int, seed: int, workers: int | None, overwrite: bool) -> None:
     """Write synthetic galaxies and their votes to OUT, in the layout of the Kaggle download.
 
     Simulated volunteers walk the decision tree for every galaxy. The votes of the test galaxies go to
@@ -87,7 +76,7 @@ def synth(out: Path, *, count: int, test: int, seed: int, workers: int, overwrit
     """
     if count + test > MAX_SAMPLES:
         raise click.UsageError(f"--count and --test together are {count + test}, but there are {MAX_SAMPLES} ids")
-    write_galaxies(out, count=count, test=test, seed=seed, workers=workers, overwrite=overwrite)
+    write_galaxies(out, count=count, test=test, seed=seed, workers=workers or num_cores(), overwrite=overwrite)
     click.echo(f"{out / TRAIN.folder}: {count} galaxies, votes in {TRAIN.table}")
     click.echo(f"{out / TEST.folder}: {test} galaxies, votes in {TEST.table}")
 
@@ -98,8 +87,7 @@ def write_galaxies(
     """Write `count` training and `test` test galaxies.
 
     Raises:
-        OutputError: `out` holds something and `overwrite` is off.
-        GalaxyZooError: a worker process died.
+        OutputError: `out` holds something and `overwrite` is off, or a worker process died.
         OSError: `out` cannot be written or the disk is full.
     """
     _prepare(out, overwrite=overwrite)
@@ -118,19 +106,24 @@ def draw_ids(count: int, test: int, seed: int) -> tuple[tuple[int, ...], tuple[i
     return tuple(train.tolist()), tuple(rest.tolist())
 
 
-def draw_chunk(chunk: Chunk) -> dict[int, Votes]:
+def draw_chunk(chunk: Chunk, tick: Tick) -> dict[int, Votes]:
     """Draw and write the images of a chunk; return the votes by id."""
+    with ends_at_ctrl_c():
+        import cv2
     cv2.setNumThreads(0)
     tree = load_tree(TREE_NAME)
     votes = {}
     for index, id_ in enumerate(chunk.ids, chunk.start):
         jpeg, votes[id_] = draw_sample(chunk.seed, chunk.split, index, tree)
         (chunk.out / chunk.split.folder / f"{id_}.jpg").write_bytes(jpeg)
+        tick()
     return votes
 
 
 def draw_sample(seed: int, split: Split, index: int, tree: DecisionTree) -> tuple[bytes, Votes]:
     """Return the JPEG and the votes of one sample, each from its own random stream."""
+    from shard_tool.synthetic.rendering import encode, render
+
     streams = np.random.SeedSequence([seed, split.number, index]).spawn(3)
     truth, pixels, voters = (np.random.default_rng(stream) for stream in streams)
     galaxy = draw_galaxy(truth)
@@ -138,7 +131,7 @@ def draw_sample(seed: int, split: Split, index: int, tree: DecisionTree) -> tupl
 
 
 def format_votes(votes: dict[int, Votes], tree: DecisionTree) -> str:
-    """Return the table of votes as Kaggle's: ids ascending, plain decimals of up to nine digits."""
+    """Return the table of votes in Kaggle's format: ids ascending, plain decimals of up to nine digits."""
     lines = [",".join([tree.id_column, *tree.columns])]
     lines += [",".join([str(id_), *map(_decimal, votes[id_].tolist())]) for id_ in sorted(votes)]
     return "\n".join(lines) + "\n"
@@ -149,7 +142,7 @@ def _decimal(value: float) -> str:
 
 
 def _prepare(out: Path, *, overwrite: bool) -> None:
-    """Make the folders; an earlier run's files are removed, tables first, and nothing else is touched.
+    """Make the folders and remove an earlier run's files, tables first; touch nothing else.
 
     Only a folder with the marker of an earlier run is overwritten: a real download looks the same otherwise.
     """
@@ -173,33 +166,16 @@ def _prepare(out: Path, *, overwrite: bool) -> None:
 
 def _chunks(out: Path, seed: int, split: Split, ids: tuple[int, ...]) -> list[Chunk]:
     starts = range(0, len(ids), CHUNK_SAMPLES)
-    return [Chunk(out, seed, split, start, ids[start : start + CHUNK_SAMPLES]) for start in starts]
+    return [
+        Chunk(out=out, seed=seed, split=split, start=start, ids=ids[start : start + CHUNK_SAMPLES])
+        for start in starts
+    ]
 
 
 def _draw_all(chunks: list[Chunk], workers: int) -> dict[int, Votes]:
-    """Draw all chunks under a progress bar; return the votes by id."""
+    """Draw all chunks; return the votes by id."""
     total = sum(len(chunk.ids) for chunk in chunks)
     votes: dict[int, Votes] = {}
-    with progress(total=total, unit=" galaxies", desc="synth") as bar:
-        for rows in _results(chunks, min(workers, len(chunks))):
-            votes |= rows
-            bar.update(len(rows))
+    for drawn in run_tasks(draw_chunk, chunks, workers=workers, total=total, description="synth"):
+        votes |= drawn
     return votes
-
-
-def _results(chunks: list[Chunk], workers: int) -> Iterator[dict[int, Votes]]:
-    """Yield every chunk's votes, in the order in which they get ready."""
-    if workers <= 1:
-        yield from map(draw_chunk, chunks)
-        return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = [pool.submit(draw_chunk, chunk) for chunk in chunks]
-        try:
-            for ready in as_completed(waiting):
-                yield ready.result()
-        except BrokenProcessPool as error:
-            raise GalaxyZooError(
-                "a worker process died, perhaps for want of memory; try fewer --workers"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)

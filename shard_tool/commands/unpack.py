@@ -1,25 +1,43 @@
-"""`shard_tool unpack`: shards to the images and votes they were packed from."""
+"""`shard_tool unpack`: shards to the images and votes they were packed from, in Kaggle's layout."""
 
+import csv
+import io
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from galaxy_zoo.console import Command, local_path
-from galaxy_zoo.manifest import read_manifest
-from shard_tool.commands.unpacking import images_folder, unpack_folder
-from shard_tool.shards.parallel import num_cores
+from galaxy_zoo.errors import OutputError, ShardError
+from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write
+from galaxy_zoo.manifest import Manifest, Shard, read_manifest
+from galaxy_zoo.tree import DecisionTree
+from shard_tool.commands.options import workers_option
+from shard_tool.shards.parallel import Tick, num_cores, run_tasks
+from shard_tool.shards.reader import read_shard
+from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
+
+KAGGLES_NAMES = {"train": "training"}
+"""Kaggle's name of a split where it is not our own: `images_training_rev1`."""
 
 
 @click.command(cls=Command)
 @click.argument("shards", type=local_path)
 @click.argument("out", type=local_path)
-@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
+@workers_option
 def unpack(*, shards: Path, out: Path, workers: int | None) -> None:
-    """Give back the JPEGs and votes of the folder SHARDS, in Kaggle's layout in the new folder OUT.
+    """Turn the folder SHARDS back into JPEGs and votes in the new folder OUT.
 
-    The JPEGs are the bytes that were packed; the votes are printed so that they read back as the same float32, a
-    missing one as an empty cell. Packing OUT again with the same --seed and --shards gives the same shards. Every
-    shard is proven by its checksum before anything of it is written.
+    OUT gets Kaggle's layout. The JPEGs are the bytes that were packed; the votes are printed so that they read back as
+    the same float32, a missing one as an empty cell. Packing OUT again with the same --seed and --shards gives the same
+    shards. Every shard is proven by its checksum before anything of it is written.
 
     \b
     Example:
@@ -31,3 +49,198 @@ def unpack(*, shards: Path, out: Path, workers: int | None) -> None:
         click.echo(f"{out / images_folder(split)}: {manifest.samples(split):,} images")
     for table in tables:
         click.echo(f"{table}: votes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnpackTask:
+    """A shard, and the folder `images` to write its images to."""
+
+    folder: Path
+    shard: Shard
+    split: str
+    images: Path
+    num_answers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnpackedShard:
+    """The ids of a shard, and for each its votes as they are written; None without votes."""
+
+    split: str
+    shard: Shard
+    ids: tuple[str, ...]
+    votes: tuple[str | None, ...]
+
+
+def images_folder(split: str) -> str:
+    """Return the folder of a split's images in Kaggle's layout."""
+    return f"images_{KAGGLES_NAMES.get(split, split)}_rev1"
+
+
+def labels_file(split: str) -> str:
+    """Return the name of the table of a split's votes in Kaggle's layout."""
+    return f"{KAGGLES_NAMES.get(split, split)}_solutions_rev1.csv"
+
+
+def unpack_folder(folder: Path, manifest: Manifest, out: Path, *, workers: int) -> list[Path]:
+    """Write all images and tables, and return the tables. On an error everything written is removed again.
+
+    Raises:
+        OutputError: `out` is not empty.
+        ShardError: a shard is not what the manifest says, or an id is not a file name or occurs twice.
+    """
+    tasks = [
+        UnpackTask(
+            folder=folder,
+            shard=shard,
+            split=split,
+            images=out / images_folder(split),
+            num_answers=len(manifest.tree.columns),
+        )
+        for split, shards in manifest.splits.items()
+        for shard in shards
+    ]
+    total = sum(task.shard.samples for task in tasks)
+    with _new_folder(out):
+        for task in tasks:
+            task.images.mkdir(exist_ok=True)
+        unpacked = UnpackedRows()
+        for each in run_tasks(unpack_shard, tasks, workers=workers, total=total, description="unpack"):
+            unpacked.add(each)
+        for split in manifest.splits:
+            unpacked.refuse_repeated(split, folder)
+        os.sync()  # once, instead of after each of 100,000 files: the tables come when the images are on the disk
+        return list(_write_tables(unpacked, manifest, out))
+
+
+def unpack_shard(task: UnpackTask, tick: Tick) -> UnpackedShard:
+    """Write the images of one shard.
+
+    Raises:
+        ShardError: it is not what the manifest says.
+    """
+    ids, votes = [], []
+    for sample in read_shard(task.folder, task.shard, task.num_answers):
+        _refuse_as_file_name(sample.id, task)
+        _write_image(task.images / f"{sample.id}.jpg", sample.jpeg)
+        ids.append(sample.id)
+        votes.append(sample.votes)
+        tick()
+    labelled = [each for each in votes if each is not None]
+    texts = iter(format_votes(np.array(labelled, np.float32).reshape(len(labelled), task.num_answers)))
+    lines = (None if each is None else ",".join(next(texts)) for each in votes)
+    return UnpackedShard(split=task.split, shard=task.shard, ids=tuple(ids), votes=tuple(lines))
+
+
+def format_votes(votes: NDArray[np.float32]) -> list[list[str]]:
+    """Return votes as the shortest texts that read back as the same float32, through float64; NaN as an empty text.
+
+    Args:
+        votes: shape (samples, answers).
+    """
+    texts = votes.astype(np.str_).astype(object)
+    missing = np.isnan(votes)
+    # rounding twice may go wrong by a bit; the digits of the float64 never do
+    is_off = (texts.astype(np.float64).astype(np.float32) != votes) & ~missing
+    texts[is_off] = [repr(value) for value in votes[is_off].tolist()]
+    texts[missing] = ""
+    rows: list[list[str]] = texts.tolist()
+    return rows
+
+
+class UnpackedRows:
+    """The ids that were unpacked, their shards and their votes, kept on the disk."""
+
+    def __init__(self) -> None:
+        self._database = open_scratch(
+            "row (split TEXT, shard TEXT, place INTEGER, id BLOB, number BLOB, votes TEXT)"
+        )
+
+    def add(self, unpacked: UnpackedShard) -> None:
+        """Add a shard."""
+        split, shard = unpacked.split, unpacked.shard.name
+        self._database.executemany(
+            "INSERT INTO row VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                (split, shard, place, to_bytes(each), _number(each), votes)
+                for place, (each, votes) in enumerate(zip(unpacked.ids, unpacked.votes, strict=True))
+            ),
+        )
+
+    def refuse_repeated(self, split: str, folder: Path) -> None:
+        """Check that no id occurs twice in a split.
+
+        Raises:
+            ShardError: one does.
+        """
+        found = self._database.execute(
+            "SELECT shard, id FROM row WHERE split = ?1 AND id IN "
+            "(SELECT id FROM row WHERE split = ?1 GROUP BY id HAVING count(*) > 1) ORDER BY shard, place LIMIT 1",
+            (split,),
+        ).fetchone()
+        if found:
+            raise ShardError(
+                f"{folder / found[0]}: id {to_text(found[1])} occurs twice in the split {split}; pack again"
+            )
+
+    def labelled(self, split: str) -> Iterator[tuple[str, str]]:
+        """Yield ids and votes of a split, ids ascending: as numbers where all of them are, otherwise as text."""
+        query = "SELECT count(*) FROM row WHERE split = ? AND votes IS NOT NULL AND number IS NULL"
+        [(num_texts,)] = self._database.execute(query, (split,))
+        order = "id" if num_texts else "length(number), number, id"
+        query = f"SELECT id, votes FROM row WHERE split = ? AND votes IS NOT NULL ORDER BY {order}"
+        return ((to_text(each), votes) for each, votes in rows(self._database, query, (split,)))
+
+
+def _number(sample_id: str) -> bytes | None:
+    """Return the digits of an id that is a number, without leading zeros; None for any other id."""
+    return sample_id.lstrip("0").encode() if sample_id.isascii() and sample_id.isdecimal() else None
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[None]:
+    """Make the folder `out`, or take an empty one; empty it again when the block fails.
+
+    Raises:
+        OutputError: it holds something, or is not a folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out}: not an empty folder; name a new one, or take out what is in it")
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for entry in out.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        raise
+
+
+def _write_image(path: Path, jpeg: bytes) -> None:
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    temporary.write_bytes(jpeg)
+    temporary.replace(path)
+
+
+def _refuse_as_file_name(sample_id: str, task: UnpackTask) -> None:
+    if "/" in sample_id or "\0" in sample_id or not sample_id:
+        raise ShardError(
+            f"{task.folder / task.shard.name}: the id {sample_id!r} is not the name of a file; "
+            "read these shards with webdataset instead"
+        )
+
+
+def _write_tables(unpacked: UnpackedRows, manifest: Manifest, out: Path) -> Iterator[Path]:
+    for split in manifest.splits:
+        labelled = unpacked.labelled(split)
+        if first := next(labelled, None):
+            yield _write_table(out / labels_file(split), chain((first,), labelled), manifest.tree)
+
+
+def _write_table(path: Path, labelled: Iterable[tuple[str, str]], tree: DecisionTree) -> Path:
+    with atomic_write(path) as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        lines = csv.writer(text, lineterminator="\n")
+        lines.writerow((tree.id_column, *tree.columns))
+        lines.writerows((each, *votes.split(",")) for each, votes in labelled)
+        text.detach()
+    return path

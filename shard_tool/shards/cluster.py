@@ -201,14 +201,6 @@ class Cluster:
         return OutputError(f"{self._address}: the scheduler is gone; start the cluster again; {KEPT}")
 
 
-scheduler_option = click.option(
-    "--scheduler",
-    metavar="ADDRESS",
-    help="Let the workers of a running Dask cluster do it, as tcp://host:8786; they must see the same files.  "
-    "[default: processes of this machine]",
-)
-
-
 @contextmanager
 def connected(address: str | None, path: AnyPath) -> Iterator[Cluster | None]:
     """The cluster of the scheduler at `address`, proven to work and to see `path`; None without an address.

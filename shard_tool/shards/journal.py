@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from galaxy_zoo.errors import OutputError
-from galaxy_zoo.files import TEMPORARY_SUFFIX, sha256_of, write_text
+from galaxy_zoo.files import TEMPORARY_SUFFIX, open_lock, sha256_of, write_text
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import MANIFEST_NAME, Shard, Statistics
 from galaxy_zoo.remote import AnyPath, RemotePath, remove_files
@@ -239,7 +239,7 @@ class Journal:
         """Hold the lock of a folder on the disk, which goes with the process, however it ends."""
         folder.mkdir(parents=True, exist_ok=True)
         lock = folder / "lock"
-        with lock.open("w") as file:
+        with open_lock(lock) as file:
             try:
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

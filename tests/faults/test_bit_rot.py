@@ -17,7 +17,7 @@ from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.view import View
 from pipeline.saved_stamps import SavedStamps
 from pipeline.shards import open_split
-from shard_tool.commands.linting import lint_folder
+from shard_tool.commands.lint import lint_folder
 from training.checkpoint import load_state, save_state
 
 FLIPS = 40

@@ -129,7 +129,7 @@ READS = ("shards/.pack/plan.json", "run/run.json", "*.parts/*.safetensors")
 """What is there as soon as pack, train and predict are reading images; evaluate shows progress."""
 
 ALONE = replace(PACK, again=lambda out: ["--workers", "1"])
-STREAMED = replace(TRAIN, again=lambda out: [*TRAIN.again(out), "--store", "stream"])
+STREAMED = replace(TRAIN, again=lambda out: [*TRAIN.again(out), "--stamps", "stream"])
 """A training that reads its shards in every epoch."""
 
 

@@ -4,6 +4,8 @@ import errno
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from galaxy_zoo import errors
-from galaxy_zoo.console import Command
+from galaxy_zoo.console import Command, shown
 
 
 def run(error: BaseException | None, *arguments: str) -> Result:
@@ -129,3 +131,20 @@ def test_a_good_command_exits_0_and_wrong_usage_2() -> None:
 def test_every_error_is_drawn_in_the_tree_of_the_docstring() -> None:
     assert errors.__doc__ is not None
     assert all(each.__name__ in errors.__doc__ for each in ALL_ERRORS)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31mb", "a\x07b", "a\u202eb", "a\x85b", "a\udc80b"])
+def test_names_are_shown_on_one_line_without_what_a_terminal_obeys(name: str) -> None:
+    assert shown(name).isprintable()
+    assert shown(name).startswith("a\\")
+
+
+def test_names_of_any_language_are_shown_as_they_are() -> None:
+    assert shown("Ceci n'est pas une 星系 🌌.jpg") == "Ceci n'est pas une 星系 🌌.jpg"
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "1>&-", "0<&- 1>&- 2>&-"])
+def test_closed_standard_streams_change_no_exit_code(closed: str, tmp_path: Path) -> None:
+    command = f"'{sys.executable}' -m shard_tool synth '{tmp_path}/data' --count 3 {closed}"
+    assert subprocess.run(command, shell=True, check=False).returncode == 0
+    assert (tmp_path / "data" / "synthetic.txt").exists()

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galaxy_zoo.errors import OutputError
-from galaxy_zoo.files import atomic_write, exclusive, in_turn, in_use, sha256_of, write_text
+from galaxy_zoo.files import (
+    TEMPORARY_SUFFIX,
+    atomic_write,
+    check_outputs,
+    exclusive,
+    in_turn,
+    in_use,
+    sha256_of,
+    write_text,
+)
 
 
 def test_the_name_appears_only_when_the_file_is_whole(tmp_path: Path) -> None:
@@ -123,3 +132,41 @@ def test_a_file_that_several_use_is_nobodys_alone(tmp_path: Path) -> None:
             pass
     with exclusive(lock, busy="in use"):
         pass
+
+
+LOCKS = [lambda path: exclusive(path, busy=""), in_use, lambda path: in_turn(path, note="", on_wait=print)]
+
+
+@pytest.mark.parametrize("hold", LOCKS, ids=["exclusive", "in use", "in turn"])
+def test_a_lock_that_is_a_link_is_refused_and_its_target_stays(hold, tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("precious")
+    (tmp_path / "lock").symlink_to("precious.txt")
+    with pytest.raises(OutputError, match="lock is a symbolic link"), hold(tmp_path / "lock"):
+        pass
+    assert (tmp_path / "precious.txt").read_text() == "precious"
+
+
+def test_a_temporary_file_that_is_a_link_is_replaced_and_its_target_stays(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("precious")
+    (tmp_path / f"out{TEMPORARY_SUFFIX}").symlink_to("precious.txt")
+    write_text(tmp_path / "out", "new")
+    assert (tmp_path / "precious.txt").read_text() == "precious"
+    assert (tmp_path / "out").read_text() == "new"
+    assert not (tmp_path / "out").is_symlink()
+
+
+@pytest.mark.parametrize("other", ["in", "folder/../in", "link", "hard link"])
+def test_an_output_that_is_an_input_under_any_name_is_refused(other: str, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("input")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("in")
+    (tmp_path / "hard link").hardlink_to(tmp_path / "in")
+    with pytest.raises(OutputError, match="is read by this command"):
+        check_outputs([tmp_path / "out", tmp_path / other], [tmp_path / "in"])
+    check_outputs([tmp_path / "out"], [tmp_path / "in", tmp_path / "missing"])
+
+
+def test_two_outputs_of_one_file_are_refused_also_where_it_is_not_there_yet(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("out")
+    with pytest.raises(OutputError, match="both would be written"):
+        check_outputs([tmp_path / "out", tmp_path / "link"], [])

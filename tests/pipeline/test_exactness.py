@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loading import make_loader
 from making import NUM_TEST
 
 from galaxy_zoo.view import View
@@ -19,10 +20,10 @@ from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
 from pipeline.loader import Batch, Loader
 from pipeline.order import epoch_order
 from pipeline.shards import Samples, open_split
-from pipeline.stamps import StorePolicy
+from pipeline.stamps import StampPolicy
 
 VIEW = View(crop_px=64, size_px=8, rotation_deg=180, flip=True)
-SOURCES = [StorePolicy("stream"), StorePolicy("resident", share=0.9)]
+SOURCES = [StampPolicy("stream"), StampPolicy("resident", share=0.9)]
 
 several = settings(max_examples=8)
 sources, ranks, batch_sizes = st.sampled_from(SOURCES), st.integers(1, 3), st.integers(3, 24)
@@ -36,7 +37,7 @@ def samples(shards: Path) -> Samples:
 
 def load(samples: Samples, **options) -> Loader:
     options = {"num_threads": 1, "batch_size": 8, **options}
-    return Loader(samples, options.pop("views", RandomViews(VIEW, (1,))), **options)
+    return make_loader(samples, options.pop("views", RandomViews(VIEW, (1,))), **options)
 
 
 def of_all_ranks(samples: Samples, epoch: int, world_size: int, *, seen: int = 0, **options) -> list[list[Batch]]:
@@ -55,9 +56,9 @@ def images_by_id(batches: list[Batch]) -> list[tuple[str, torch.Tensor]]:
 @several
 @given(source=sources, world_size=ranks, batch_size=batch_sizes, epoch=st.integers(0, 9))
 def test_each_sample_is_seen_once_an_epoch_over_all_ranks_in_equal_steps(
-    samples: Samples, source: StorePolicy, world_size: int, batch_size: int, epoch: int
+    samples: Samples, source: StampPolicy, world_size: int, batch_size: int, epoch: int
 ) -> None:
-    batches = of_all_ranks(samples, epoch, world_size, batch_size=batch_size, store=source)
+    batches = of_all_ranks(samples, epoch, world_size, batch_size=batch_size, stamps=source)
     assert sorted(i for part in batches for b in part for i in b.ids) == sorted(samples.keys)
     with load(samples, batch_size=batch_size, world_size=world_size) as loader:
         assert {len(part) for part in batches} == {len(loader)}
@@ -71,12 +72,12 @@ def test_each_sample_is_seen_once_an_epoch_over_all_ranks_in_equal_steps(
     steps=st.integers(0, 30),
 )
 def test_the_rest_of_an_epoch_is_met_once_on_another_number_of_ranks_with_the_same_views(
-    samples: Samples, source: StorePolicy, before: tuple[int, int], after: tuple[int, int], steps: int
+    samples: Samples, source: StampPolicy, before: tuple[int, int], after: tuple[int, int], steps: int
 ) -> None:
     (whole,) = of_all_ranks(samples, 2, 1, batch_size=NUM_TEST)
     seen = min(steps * before[1], NUM_TEST)
-    first = of_all_ranks(samples, 2, before[0], batch_size=before[1], store=source)
-    rest = of_all_ranks(samples, 2, after[0], batch_size=after[1], store=source, seen=seen)
+    first = of_all_ranks(samples, 2, before[0], batch_size=before[1], stamps=source)
+    rest = of_all_ranks(samples, 2, after[0], batch_size=after[1], stamps=source, seen=seen)
     assert len({len(part) for part in rest}) == 1
     met = [pair for part in first for pair in images_by_id(part[:steps])]
     met += [pair for part in rest for pair in images_by_id(part)]
@@ -88,9 +89,9 @@ def test_the_rest_of_an_epoch_is_met_once_on_another_number_of_ranks_with_the_sa
 @several
 @given(source=sources, world_size=ranks, seen=st.integers(0, NUM_TEST), start=st.integers(0, 5))
 def test_the_rest_of_an_epoch_is_entered_at_any_step_too(
-    samples: Samples, source: StorePolicy, world_size: int, seen: int, start: int
+    samples: Samples, source: StampPolicy, world_size: int, seen: int, start: int
 ) -> None:
-    options = {"rank": world_size - 1, "world_size": world_size, "batch_size": 7, "store": source}
+    options = {"rank": world_size - 1, "world_size": world_size, "batch_size": 7, "stamps": source}
     with load(samples, **options) as loader:
         rest = list(loader.epoch(1, seen=seen))
     with load(samples, **options) as loader:
@@ -102,7 +103,7 @@ def test_the_rest_of_an_epoch_is_entered_at_any_step_too(
 
 def test_a_loader_follows_the_order_of_its_seed_and_epoch(samples: Samples) -> None:
     for source in SOURCES:
-        with load(samples, seed=4, store=source) as loader:
+        with load(samples, seed=4, stamps=source) as loader:
             ids = [i for batch in loader.epoch(3) for i in batch.ids]
         assert ids == samples.keys[epoch_order(NUM_TEST, seed=4, epoch=3)].tolist()
 
@@ -113,15 +114,15 @@ def test_plain_views_are_the_same_for_scoring_in_training_and_for_prediction(sam
     for source in SOURCES:
         for batch_size, count in ((8, 1), (21, 1), (5, 4)):
             views = FixedViews(VIEW, rotations_and_flips(count))
-            with load(samples, views=views, batch_size=batch_size, shuffle=False, store=source) as loader:
+            with load(samples, views=views, batch_size=batch_size, shuffle=False, stamps=source) as loader:
                 images.append(torch.cat([batch.views[0] for batch in loader.epoch(0)]))
     assert all(torch.equal(each, images[0]) for each in images)
 
 
-def test_two_epochs_under_way_fill_one_store_and_do_not_disturb_each_other(samples: Samples) -> None:
+def test_two_epochs_under_way_keep_stamps_together_and_do_not_disturb_each_other(samples: Samples) -> None:
     with load(samples) as loader:
         expected = [dict(images_by_id(list(loader.epoch(epoch)))) for epoch in range(2)]
-    with load(samples, store=SOURCES[1]) as loader:
+    with load(samples, stamps=SOURCES[1]) as loader:
         pairs = list(zip(loader.epoch(0), loader.epoch(1), strict=True))
     for epoch in range(2):
         got = images_by_id([pair[epoch] for pair in pairs])
@@ -177,10 +178,10 @@ def comes_back_to(before: tuple[int, int, int]) -> bool:
     return True
 
 
-def leave_in_every_way(samples: Samples, policy: StorePolicy) -> None:
-    with load(samples, store=policy) as loader, load(samples) as other:
+def leave_in_every_way(samples: Samples, policy: StampPolicy) -> None:
+    with load(samples, stamps=policy) as loader, load(samples) as other:
         leave(other)
-        list(loader.epoch(0))  # libraries start threads of their own once; a store is saved
+        list(loader.epoch(0))  # libraries start threads of their own once; stamps are saved
     del loader, other
     before = held()
     ways: list[Callable[[Loader], None]] = [
@@ -191,7 +192,7 @@ def leave_in_every_way(samples: Samples, policy: StorePolicy) -> None:
         leave_twice_at_once,
     ]
     for way in ways:
-        with load(samples, store=policy) as loader, load(samples) as other:
+        with load(samples, stamps=policy) as loader, load(samples) as other:
             leave(other)
             way(loader)
         del loader, other
@@ -206,5 +207,5 @@ def test_leaving_a_loader_in_any_way_leaves_nothing_behind(shards: Path, tmp_pat
 
 
 if __name__ == "__main__":
-    for each in (*SOURCES, StorePolicy("resident", share=0.9, folder=Path(sys.argv[2]))):
+    for each in (*SOURCES, StampPolicy("resident", share=0.9, folder=Path(sys.argv[2]))):
         leave_in_every_way(open_split(Path(sys.argv[1]), "test")[0], each)

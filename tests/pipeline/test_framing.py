@@ -1,4 +1,4 @@
-"""Views framed by the galaxy: it is in the middle, of one size, with every engine, order and store."""
+"""Views framed by the galaxy: it is in the middle, of one size, with every engine, order and source of stamps."""
 
 import shutil
 from dataclasses import replace
@@ -10,6 +10,7 @@ import simplejpeg
 import torch
 from kaggle_download import Download, run
 from kaggle_download import pack as pack_download
+from loading import make_loader
 from making import make_disc
 
 from galaxy_zoo.errors import ShardError
@@ -18,9 +19,9 @@ from galaxy_zoo.objects import write_objects
 from galaxy_zoo.view import Stamp, View
 from pipeline.augment import FixedView, FixedViews, RandomViews, rotations_and_flips
 from pipeline.framing import MAX_SCALE, make_framing
-from pipeline.loader import Backend, Loader
+from pipeline.loader import Backend
 from pipeline.shards import Samples, open_split
-from pipeline.stamps import StorePolicy
+from pipeline.stamps import StampPolicy
 
 IMAGE = View(crop_px=56, size_px=24, mean=(0, 0, 0), std=(1, 1, 1))
 CENTRED = replace(IMAGE, framing="centred")
@@ -66,7 +67,7 @@ def views_of(
 ) -> torch.Tensor:
     """Views of all samples, shape (views, samples, 3, size, size), the samples in their order."""
     options = {"batch_size": 16, "num_threads": 1, "shuffle": False, **options}
-    with Loader(samples, FixedViews(view, fixed), **options) as loader:
+    with make_loader(samples, FixedViews(view, fixed), **options) as loader:
         batches = list(loader.epoch(0))
     ids = [each for batch in batches for each in batch.ids.tolist()]
     views = torch.stack([torch.cat(each) for each in zip(*(batch.views for batch in batches), strict=True)])
@@ -110,21 +111,21 @@ def test_a_frame_puts_the_galaxy_in_the_middle_and_scales_the_window_within_boun
     np.testing.assert_allclose(scales, np.clip(wanted, 1 / MAX_SCALE, MAX_SCALE), rtol=1e-5)
 
 
-def test_each_galaxy_has_its_own_frame_in_any_order_on_any_rank_and_from_any_store(measured: Samples) -> None:
+def test_each_galaxy_has_its_own_frame_in_any_order_on_any_rank_from_any_stamps(measured: Samples) -> None:
     expected = views_of(measured, SCALED, ALL_AT_ONCE)
     assert torch.equal(views_of(measured, SCALED, ALL_AT_ONCE, shuffle=True, seed=3, batch_size=7), expected)
-    with Loader(
+    with make_loader(
         measured,
         RandomViews(replace(SCALED, rotation_deg=180, shift_px=3), (1,)),
         batch_size=16,
         num_threads=1,
-        store=StorePolicy("resident"),
+        stamps=StampPolicy("resident"),
     ) as loader:
         first, again = ([batch.views[0] for batch in loader.epoch(0)] for _ in range(2))
     assert all(map(torch.equal, first, again))
     parts = []
     for rank in range(2):
-        with Loader(
+        with make_loader(
             measured,
             RandomViews(replace(SCALED, rotation_deg=180, shift_px=3), (1,)),
             batch_size=16,
@@ -145,7 +146,7 @@ def test_both_engines_frame_alike(measured: Samples) -> None:
 
 def test_only_framed_views_need_the_galaxies_to_be_measured(shards: Path) -> None:
     samples, _ = open_split(shards, "train")
-    with Loader(samples, FixedViews(IMAGE), batch_size=8):
+    with make_loader(samples, FixedViews(IMAGE), batch_size=8):
         pass
     with pytest.raises(ShardError, match=r"objects.csv: missing.*shard_tool objects"):
-        Loader(samples, FixedViews(CENTRED), batch_size=8)
+        make_loader(samples, FixedViews(CENTRED), batch_size=8)

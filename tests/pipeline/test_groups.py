@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from loading import make_loader
 from making import NUM_TRAIN
 from s3_server import url
 
@@ -20,7 +21,7 @@ from pipeline.augment import FixedViews, RandomViews
 from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.groups import Opened, deal, open_all, open_groups
 from pipeline.loader import Batch, Loader
-from pipeline.stamps import StoreMode, StorePolicy
+from pipeline.stamps import StampMode, StampPolicy
 
 VIEW = View(crop_px=64, size_px=16, rotation_deg=180, zoom=(0.9, 1.1), shift_px=2, flip=True)
 FOLD = Fold(1, 5)
@@ -37,7 +38,7 @@ def opened(folder: Path, rank: int, world_size: int, *, num_groups: int = 3, fol
 
 def load(part: Opened, views: RandomViews | None = None, **options) -> Loader:
     options = {"batch_size": 16, "num_threads": 1, "seed": 3, "groups": part.groups, **options}
-    return Loader(part.samples, views or RandomViews(VIEW, (1, 2)), **options)
+    return make_loader(part.samples, views or RandomViews(VIEW, (1, 2)), **options)
 
 
 def batches(part: Opened, *, epoch: int = 1, seen: int = 0, **options) -> list[Batch]:
@@ -110,9 +111,9 @@ def test_a_rank_needs_no_shard_but_its_own(shards: Path, tmp_path: Path) -> None
     assert_same(together(found), together([batches(opened(shards, rank, 2)) for rank in range(2)]))
 
 
-@pytest.mark.parametrize(("backend", "store"), [("opencv", "stream"), ("opencv", "resident"), ("dali", "stream")])
-def test_all_numbers_of_ranks_make_the_same_batches(shards: Path, backend: str, store: StoreMode) -> None:
-    options = {"backend": backend, "store": StorePolicy(store, share=1.0)}
+@pytest.mark.parametrize(("backend", "mode"), [("opencv", "stream"), ("opencv", "resident"), ("dali", "stream")])
+def test_all_numbers_of_ranks_make_the_same_batches(shards: Path, backend: str, mode: StampMode) -> None:
+    options = {"backend": backend, "stamps": StampPolicy(mode, share=1.0)}
     alone = together([batches(opened(shards, 0, 1), **options)])
     for world_size in (2, 3):
         ranks = [batches(opened(shards, rank, world_size), **options) for rank in range(world_size)]
@@ -141,22 +142,24 @@ def test_the_fold_is_met_once_over_all_ranks(shards: Path) -> None:
         part = opened(shards, rank, 3)
         if part.held_out is not None:
             options = {"batch_size": 6, "shuffle": False, "groups": part.held_groups, "num_threads": 1}
-            with Loader(part.held_out, FixedViews(VIEW), **options) as loader:
+            with make_loader(part.held_out, FixedViews(VIEW), **options) as loader:
                 keys += [key for batch in loader.epoch(0) for key in batch.ids.tolist()]
     assert sorted(keys) == sorted(whole.keys.tolist())
 
 
-def test_a_store_of_a_rank_holds_its_own_samples_and_each_rank_saves_its_own(shards: Path, tmp_path: Path) -> None:
-    store = StorePolicy("resident", share=1.0, folder=tmp_path)
+def test_a_rank_keeps_the_stamps_of_its_own_samples_and_each_rank_saves_its_own(
+    shards: Path, tmp_path: Path
+) -> None:
+    policy = StampPolicy("resident", share=1.0, folder=tmp_path)
     streamed = together([batches(opened(shards, rank, 2), epoch=2) for rank in range(2)])
     for rank in range(2):
         part = opened(shards, rank, 2)
-        with load(part, store=store, rank=rank, world_size=2) as loader:
+        with load(part, stamps=policy, rank=rank, world_size=2) as loader:
             assert len(list(loader.epoch(1))) == len(loader)
         assert len(list(tmp_path.glob("*.bin"))) == rank + 1  # after one epoch
     sizes = [path.stat().st_size for path in tmp_path.glob("*.bin")]
     assert max(sizes) < 0.75 * sum(sizes)  # two groups of three
-    saved = [batches(opened(shards, r, 2), epoch=2, store=store, rank=r, world_size=2) for r in range(2)]
+    saved = [batches(opened(shards, r, 2), epoch=2, stamps=policy, rank=r, world_size=2) for r in range(2)]
     assert_same(together(saved), streamed)
 
 

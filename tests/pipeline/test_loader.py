@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from loading import make_loader
 from making import NUM_TEST, NUM_TRAIN
 
 from galaxy_zoo.errors import ShardError
@@ -32,7 +33,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 def load(samples: Samples, **options) -> Loader:
     options = {"batch_size": 16, "num_threads": 1, **options}
-    return Loader(samples, options.pop("views", RandomViews(VIEW, (1,))), **options)
+    return make_loader(samples, options.pop("views", RandomViews(VIEW, (1,))), **options)
 
 
 def collect(batches) -> tuple[list[str], torch.Tensor]:

@@ -18,13 +18,14 @@ import torch
 from torch import distributed
 from galaxy_zoo.view import View
 from pipeline.augment import RandomViews
-from pipeline.loader import Loader
+from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import open_split
 
 distributed.init_process_group("gloo")
 samples, _ = open_split(Path(sys.argv[1]), "train")
 place = {"rank": distributed.get_rank(), "world_size": distributed.get_world_size()}
-with Loader(samples, RandomViews(View(64, 32), (0,)), batch_size=8, num_threads=1, **place) as loader:
+sampling = Sampling(batch_size=8, **place)
+with Loader(samples, RandomViews(View(crop_px=64, size_px=32), (0,)), sampling, Decoding(num_threads=1)) as loader:
     for batch in loader.epoch(0):
         distributed.all_reduce(torch.ones(1))
 print("came to the end")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from loading import make_loader
 from making import NUM_TRAIN
 
 from galaxy_zoo.errors import ShardError
@@ -19,11 +20,11 @@ from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
 from pipeline.loader import Batch, Loader
 from pipeline.memory import free_bytes
 from pipeline.shards import Samples, open_split
-from pipeline.stamps import Opener, StorePolicy
+from pipeline.stamps import Opener, StampPolicy
 
 VIEW = View(crop_px=64, size_px=32, rotation_deg=180, zoom=(0.9, 1.1), shift_px=2, flip=True)
 COLOURS = replace(VIEW, brightness=0.2, contrast=0.3, saturation=0.4, colour_noise=0.5)
-RESIDENT = StorePolicy("resident", share=0.9)
+RESIDENT = StampPolicy("resident", share=0.9)
 CPU = torch.device("cpu")
 
 
@@ -39,8 +40,8 @@ def own_shards(shards: Path, tmp_path: Path) -> Path:
 
 
 def load(samples: Samples, **options) -> Loader:
-    options = {"batch_size": 16, "num_threads": 2, "store": RESIDENT, **options}
-    return Loader(samples, options.pop("views", RandomViews(VIEW, (1,))), **options)
+    options = {"batch_size": 16, "num_threads": 2, "stamps": RESIDENT, **options}
+    return make_loader(samples, options.pop("views", RandomViews(VIEW, (1,))), **options)
 
 
 def epochs_of(samples: Samples, count: int = 3, **options) -> list[list[Batch]]:
@@ -74,11 +75,13 @@ def spoil(shards: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("world_size", [1, 3])
-def test_stream_and_store_give_the_same_batches(samples: Samples, views: RandomViews, world_size: int) -> None:
+def test_streamed_and_resident_stamps_give_the_same_batches(
+    samples: Samples, views: RandomViews, world_size: int
+) -> None:
     for rank in range(world_size):
         options = {"views": views, "rank": rank, "world_size": world_size, "batch_size": 10}
         kept = epochs_of(samples, **options)
-        assert_same(kept, epochs_of(samples, store=StorePolicy("stream"), **options))
+        assert_same(kept, epochs_of(samples, stamps=StampPolicy("stream"), **options))
 
 
 def test_after_the_first_epoch_nothing_is_decoded(own_shards: Path) -> None:
@@ -106,7 +109,7 @@ def test_an_epoch_left_half_way_leaves_its_stamps_and_is_entered_again_at_any_st
         assert_same([list(loader.epoch(0))], [expected])
 
 
-def test_ranks_fill_their_stores_with_what_they_meet(own_shards: Path) -> None:
+def test_ranks_keep_the_stamps_of_what_they_meet(own_shards: Path) -> None:
     samples, _ = open_split(own_shards, "train")
     with load(samples, rank=1, world_size=2) as loader:
         half = list(loader.epoch(0))
@@ -118,7 +121,7 @@ def test_ranks_fill_their_stores_with_what_they_meet(own_shards: Path) -> None:
     assert_same([half], [expected])
 
 
-def test_an_image_that_does_not_decode_is_named_also_when_a_store_fills(own_shards: Path) -> None:
+def test_an_image_that_does_not_decode_is_named_also_while_stamps_are_kept(own_shards: Path) -> None:
     samples, _ = open_split(own_shards, "train")
     spoil(own_shards)
     with load(samples) as loader, pytest.raises(ShardError, match=r"train-\d+\.tar: sample \d+ at offset"):
@@ -128,11 +131,11 @@ def test_an_image_that_does_not_decode_is_named_also_when_a_store_fills(own_shar
 def test_auto_keeps_stamps_where_they_fit_and_says_so(
     samples: Samples, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    load(samples, store=StorePolicy("auto")).close()
+    load(samples, stamps=StampPolicy("auto")).close()
     assert re.search(
         r"the stamps of 83 galaxies, 0\.00 GB, are kept in memory \(within 50% of ", capsys.readouterr().err
     )
-    load(samples, store=StorePolicy("auto", share=1e-9)).close()
+    load(samples, stamps=StampPolicy("auto", share=1e-9)).close()
     said = capsys.readouterr().err
     assert "are more than 0% of" in said
     assert "streamed from the shards" in said
@@ -140,32 +143,32 @@ def test_auto_keeps_stamps_where_they_fit_and_says_so(
 
 
 def test_auto_keeps_nothing_that_is_used_once(samples: Samples, capsys: pytest.CaptureFixture[str]) -> None:
-    load(samples, store=StorePolicy("auto", reused=False)).close()
+    load(samples, stamps=StampPolicy("auto", reused=False)).close()
     assert capsys.readouterr().err == ""
 
 
-def test_a_store_that_was_asked_for_and_does_not_fit_is_a_warning(
+def test_stamps_that_were_asked_for_and_do_not_fit_are_a_warning(
     samples: Samples, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    got = epochs_of(samples, store=StorePolicy("resident", share=1e-9))
+    got = epochs_of(samples, stamps=StampPolicy("resident", share=1e-9))
     assert capsys.readouterr().err.startswith("warning: the stamps of 83 galaxies, 0.00 GB, are more than")
-    assert_same(got, epochs_of(samples, store=StorePolicy("stream")))
+    assert_same(got, epochs_of(samples, stamps=StampPolicy("stream")))
 
 
 def test_memory_that_cannot_be_had_is_a_warning(samples: Samples, capsys: pytest.CaptureFixture[str]) -> None:
     huge = Stamp((1 << 20, 1 << 20), (1 << 20, 1 << 20))
-    policy = StorePolicy("resident", share=float("inf"))
+    policy = StampPolicy("resident", share=float("inf"))
     assert Opener(policy, samples, huge, device=CPU, rank=0, world_size=1).open() is None
     assert "warning: there is no memory for the stamps of 83 galaxies" in capsys.readouterr().err
 
 
-def test_a_store_stops_filling_before_memory_runs_out_and_goes_on_with_what_it_has(
+def test_stamps_stop_filling_memory_before_it_runs_out_and_those_there_stay_in_use(
     samples: Samples, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("pipeline.stamps.RESERVE_BYTES", 1 << 60)
     got = epochs_of(samples)
     assert re.search(r"memory runs out; \d\d of 83 stamps are kept", capsys.readouterr().err)
-    assert_same(got, epochs_of(samples, store=StorePolicy("stream")))
+    assert_same(got, epochs_of(samples, stamps=StampPolicy("stream")))
 
 
 def test_only_the_first_rank_speaks(samples: Samples, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,18 +176,18 @@ def test_only_the_first_rank_speaks(samples: Samples, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == ""
 
 
-def test_two_stores_share_the_memory_that_is_free(samples: Samples) -> None:
+def test_two_loaders_share_the_memory_that_is_free(samples: Samples) -> None:
     with load(samples) as first, load(samples) as second:
-        assert first._store is not None
-        assert second._store is not None
-        size = first._store.pixels.numel()
-        assert type(first._store).promised_bytes() == 2 * size
+        assert first._resident is not None
+        assert second._resident is not None
+        size = first._resident.pixels.numel()
+        assert type(first._resident).promised_bytes() == 2 * size
         list(first.epoch(0))
-        assert type(first._store).promised_bytes() == size
+        assert type(first._resident).promised_bytes() == size
 
 
-def test_dalis_graph_takes_no_store(samples: Samples) -> None:
-    with pytest.raises(ValueError, match="no stamps from a store"):
+def test_dalis_graph_takes_no_resident_stamps(samples: Samples) -> None:
+    with pytest.raises(ValueError, match="no resident stamps"):
         load(samples, backend="dali")
 
 
@@ -245,7 +248,7 @@ def saved_file(folder: Path) -> Path:
     return path
 
 
-def saving(folder: Path) -> StorePolicy:
+def saving(folder: Path) -> StampPolicy:
     return replace(RESIDENT, folder=folder)
 
 
@@ -258,13 +261,13 @@ def change(path: Path, at: int) -> None:
 
 def test_saved_stamps_are_mapped_at_the_next_start_and_nothing_is_decoded(own_shards: Path, folder: Path) -> None:
     samples, _ = open_split(own_shards, "train")
-    expected = epochs_of(samples, store=saving(folder))
+    expected = epochs_of(samples, stamps=saving(folder))
     assert sorted(path.suffix for path in folder.iterdir()) == [".bin", ".lock"]
     before = saved_file(folder).stat()
     spoil(own_shards)
     for mode in ("resident", "auto"):
-        policy = StorePolicy(mode, share=1e-9, folder=folder, reused=False)  # mapped pages are not held
-        assert_same(epochs_of(samples, store=policy), expected)
+        policy = StampPolicy(mode, share=1e-9, folder=folder, reused=False)  # mapped pages are not held
+        assert_same(epochs_of(samples, stamps=policy), expected)
     assert saved_file(folder).stat().st_mtime_ns == before.st_mtime_ns
 
 
@@ -274,11 +277,11 @@ def test_saved_stamps_are_mapped_at_the_next_start_and_nothing_is_decoded(own_sh
 def test_damage_is_found_and_mended(
     samples: Samples, folder: Path, capsys: pytest.CaptureFixture[str], place: int, said: str
 ) -> None:
-    expected = epochs_of(samples, store=saving(folder))
+    expected = epochs_of(samples, stamps=saving(folder))
     whole = saved_file(folder).read_bytes()
     change(saved_file(folder), place)
     capsys.readouterr()
-    assert_same(epochs_of(samples, store=saving(folder)), expected)
+    assert_same(epochs_of(samples, stamps=saving(folder)), expected)
     warning = capsys.readouterr().err
     assert str(folder) in warning
     assert said in warning
@@ -289,22 +292,22 @@ def test_damage_is_found_and_mended(
 def test_a_truncated_file_is_made_again(
     samples: Samples, folder: Path, capsys: pytest.CaptureFixture[str], size: int
 ) -> None:
-    expected = epochs_of(samples, store=saving(folder))
+    expected = epochs_of(samples, stamps=saving(folder))
     whole = saved_file(folder).read_bytes()
     saved_file(folder).write_bytes(whole[:size])
-    assert_same(epochs_of(samples, store=saving(folder)), expected)
-    assert "the stamps are made again" in capsys.readouterr().err
+    assert_same(epochs_of(samples, stamps=saving(folder)), expected)
+    assert "the stamps are decoded again" in capsys.readouterr().err
     assert saved_file(folder).read_bytes() == whole
 
 
 def test_a_mapped_file_is_not_written_to(samples: Samples, folder: Path) -> None:
-    epochs_of(samples, 1, store=saving(folder))
+    epochs_of(samples, 1, stamps=saving(folder))
     change(saved_file(folder), 5000)
     damaged = saved_file(folder).read_bytes()
-    with load(samples, store=saving(folder)) as loader:
+    with load(samples, stamps=saving(folder)) as loader:
         next(iter(loader.epoch(0)))
-        assert loader._store is not None
-        loader._store.pixels.zero_()
+        assert loader._resident is not None
+        loader._resident.pixels.zero_()
     assert saved_file(folder).read_bytes() == damaged
 
 
@@ -313,8 +316,8 @@ def test_other_samples_and_other_stamps_have_other_files(shards: Path, folder: P
     fold, held_out = open_split(shards, "train", fold=Fold(0, 5))
     assert held_out is not None
     for some in (whole, fold, held_out):
-        epochs_of(some, 1, store=saving(folder))
-    epochs_of(whole, 1, store=saving(folder), views=RandomViews(View(crop_px=40, size_px=20), (0,)))
+        epochs_of(some, 1, stamps=saving(folder))
+    epochs_of(whole, 1, stamps=saving(folder), views=RandomViews(View(crop_px=40, size_px=20), (0,)))
     assert len(list(folder.glob("*.bin"))) == 4
     names = {path.name for path in folder.glob("stamps-*-to-*-cpu-*.bin")}
     assert len({name.rpartition("-")[2] for name in names}) == 3
@@ -323,12 +326,12 @@ def test_other_samples_and_other_stamps_have_other_files(shards: Path, folder: P
 def test_a_file_under_the_name_of_another_is_not_trusted(shards: Path, folder: Path) -> None:
     fold, held_out = open_split(shards, "train", fold=Fold(0, 2))
     assert held_out is not None
-    expected = epochs_of(fold, 1, store=saving(folder))
+    expected = epochs_of(fold, 1, stamps=saving(folder))
     first = saved_file(folder)
-    epochs_of(held_out, 1, store=saving(folder))
+    epochs_of(held_out, 1, stamps=saving(folder))
     [second] = set(folder.glob("*.bin")) - {first}
     shutil.copyfile(second, first)
-    assert_same(epochs_of(fold, 1, store=saving(folder)), expected)
+    assert_same(epochs_of(fold, 1, stamps=saving(folder)), expected)
 
 
 @contextmanager
@@ -346,10 +349,10 @@ def test_a_full_disk_is_a_warning_and_leaves_nothing(
     samples: Samples, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with files_of_at_most(50_000):
-        got = epochs_of(samples, store=saving(folder))
+        got = epochs_of(samples, stamps=saving(folder))
     assert re.search(r"warning: the stamps are not saved in \S+\.bin: ", capsys.readouterr().err)
     assert not [path for path in folder.iterdir() if path.suffix != ".lock"]
-    assert_same(got, epochs_of(samples, store=StorePolicy("stream")))
+    assert_same(got, epochs_of(samples, stamps=StampPolicy("stream")))
 
 
 def test_a_disk_without_room_is_not_written_to(
@@ -357,7 +360,7 @@ def test_a_disk_without_room_is_not_written_to(
 ) -> None:
     usage = shutil.disk_usage(folder.parent)._replace(free=1000)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    epochs_of(samples, 1, store=saving(folder))
+    epochs_of(samples, 1, stamps=saving(folder))
     assert "the disk has 1,000 free" in capsys.readouterr().err
     assert not list(folder.iterdir())
 
@@ -366,16 +369,16 @@ def test_a_folder_that_cannot_be_made_is_a_warning(
     samples: Samples, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    assert sum(len(b.ids) for b in epochs_of(samples, 1, store=saving(tmp_path / "file"))[0]) == NUM_TRAIN
+    assert sum(len(b.ids) for b in epochs_of(samples, 1, stamps=saving(tmp_path / "file"))[0]) == NUM_TRAIN
     assert "the stamps are not saved" in capsys.readouterr().err
 
 
 def test_stamps_are_saved_by_the_first_rank_alone(samples: Samples, folder: Path) -> None:
-    epochs_of(samples, 12, rank=1, world_size=2, store=saving(folder))
+    epochs_of(samples, 12, rank=1, world_size=2, stamps=saving(folder))
     assert not folder.exists()
-    whole = epochs_of(samples, 12, rank=0, world_size=2, store=saving(folder))
+    whole = epochs_of(samples, 12, rank=0, world_size=2, stamps=saving(folder))
     assert saved_file(folder).exists()
-    assert_same(epochs_of(samples, 12, rank=0, world_size=2, store=saving(folder)), whole)
+    assert_same(epochs_of(samples, 12, rank=0, world_size=2, stamps=saving(folder)), whole)
 
 
 def test_saving_waits_for_no_other_process(
@@ -383,11 +386,11 @@ def test_saving_waits_for_no_other_process(
 ) -> None:
     import fcntl
 
-    epochs_of(samples, 1, store=saving(folder))
+    epochs_of(samples, 1, stamps=saving(folder))
     saved_file(folder).unlink()
     with next(folder.glob("*.lock")).open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        epochs_of(samples, 1, store=saving(folder))
+        epochs_of(samples, 1, stamps=saving(folder))
     assert "another process saves them" in capsys.readouterr().err
     assert not list(folder.glob("*.bin"))
     assert np.all([path.suffix == ".lock" for path in folder.iterdir()])

@@ -10,15 +10,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from loading import make_loader
 from making import make_image
 from torch import Tensor
 
 from benchmarks.warp_error import error_by_oversampling, references
 from galaxy_zoo.view import STAMP_OVERSAMPLING, Stamp, View
 from pipeline.augment import Parameters, RandomViews
-from pipeline.loader import Backend, Loader
+from pipeline.loader import Backend
 from pipeline.shards import open_split
-from pipeline.stamps import StoreMode, StorePolicy
+from pipeline.stamps import StampMode, StampPolicy
 from pipeline.warp import WarpKernel, reduce_window
 
 ROOT = Path(__file__).parents[2]
@@ -152,16 +153,16 @@ CASES = [(COLOURS, torch.float32), (VIEW, torch.float16), (VIEW, torch.bfloat16)
 SMALL = View(crop_px=64, size_px=16, rotation_deg=180, flip=True, contrast=0.2)
 
 
-def loaded(shards: Path, backend: Backend, mode: StoreMode) -> list[tuple[list[str], Tensor]]:
+def loaded(shards: Path, backend: Backend, mode: StampMode) -> list[tuple[list[str], Tensor]]:
     """Ids and views of two epochs of 21 galaxies."""
     samples, _ = open_split(shards, "test")
-    policy = StorePolicy(mode, share=0.9)
-    with Loader(samples, RandomViews(SMALL, (3,)), batch_size=8, backend=backend, store=policy) as loader:
+    policy = StampPolicy(mode, share=0.9)
+    with make_loader(samples, RandomViews(SMALL, (3,)), batch_size=8, backend=backend, stamps=policy) as loader:
         return [(b.ids.tolist(), b.views[0]) for epoch in range(2) for b in loader.epoch(epoch)]
 
 
 def made_by_triton(shards: Path) -> list[Any]:
-    """Views of each case, then what loaders give from the shards and from a store."""
+    """Views of each case, then what loaders give from the shards and from resident stamps."""
     return [
         [triton_views(*case) for case in CASES],
         *(loaded(shards, "triton", m) for m in ("stream", "resident")),
@@ -200,13 +201,13 @@ def test_triton_gives_the_pixels_of_opencv(from_triton: list[Any]) -> None:
 
 
 @pytest.mark.slow
-def test_a_loader_with_triton_gives_the_same_from_shards_and_store_and_the_pixels_of_dali(
+def test_a_loader_with_triton_gives_the_same_from_shards_and_resident_stamps_and_the_pixels_of_dali(
     from_triton: list[Any], shards: Path
 ) -> None:
-    _, stream, store = from_triton
+    _, stream, resident = from_triton
     graph = loaded(shards, "dali", "stream")
-    assert [ids for ids, _ in stream] == [ids for ids, _ in store] == [ids for ids, _ in graph]
-    for (_, one), (_, other), (_, expected) in zip(stream, store, graph, strict=True):
+    assert [ids for ids, _ in stream] == [ids for ids, _ in resident] == [ids for ids, _ in graph]
+    for (_, one), (_, other), (_, expected) in zip(stream, resident, graph, strict=True):
         assert torch.equal(one, other)
         assert levels(one - expected, SMALL).mean() < 0.5
         assert levels(one - expected, SMALL).max() < 3

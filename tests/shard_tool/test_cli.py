@@ -1,25 +1,55 @@
 """The group and its help."""
 
+import subprocess
+import sys
+
+import click
 import pytest
 from kaggle_download import run
 
 from galaxy_zoo.version import __version__
-from shard_tool.cli import main
+from shard_tool.cli import SUMMARIES, main
+
+SLOW_TO_IMPORT = {"pandas", "cv2", "PIL", "scipy", "torch", "distributed", "fsspec"}
+
+
+def command_named(name: str) -> click.Command:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    return command
 
 
 def test_the_version_is_the_projects() -> None:
     assert run("--version").stdout == f"shard_tool, version {__version__}\n"
 
 
-@pytest.mark.parametrize("command", sorted(main.commands))
-def test_every_command_shows_an_example_and_every_default(command: str) -> None:
-    text = run(command, "--help").stdout
-    assert "xample" in text
-    assert f"shard_tool {command} " in text
-    for option in main.commands[command].params:
-        if option.param_type_name == "option" and option.name != "help":
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_every_command_shows_an_example_last_and_every_default(name: str) -> None:
+    text = run(name, "--help").stdout
+    _, examples = text.split("Options:")[0].split("Example", 1)
+    assert all(line.startswith(f"    shard_tool {name} ") for line in examples.strip().splitlines()[1:])
+    assert f"shard_tool {name} " in examples
+    for option in command_named(name).params:
+        if isinstance(option, click.Option) and option.name != "help":
             assert option.help, option.name
             assert "[default: " in option.help or option.show_default, option.name
+
+
+def test_the_summaries_are_the_first_lines_of_the_commands_own_help() -> None:
+    first = {name: (command_named(name).help or "").splitlines()[0] for name in SUMMARIES}
+    assert first == SUMMARIES
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), *((name, "--help") for name in SUMMARIES), *((name, "--wrong") for name in SUMMARIES)]
+)
+def test_help_and_wrong_usage_import_nothing_slow(arguments: tuple[str, ...]) -> None:
+    script = "import sys; from shard_tool.cli import main\ntry: main()\nfinally: print('loaded', *sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == (0 if "--help" in arguments else 2), result.stderr
+    assert not SLOW_TO_IMPORT & set(result.stdout.split("loaded ")[1].split())
 
 
 def test_an_unknown_command_exits_2() -> None:
@@ -31,7 +61,9 @@ def test_an_unknown_command_exits_2() -> None:
     [
         ("append", "s3://bucket/source", "shards"),
         ("append", "source", "s3://bucket/shards"),
+        ("check", "s3://bucket/submission.csv"),
         ("duplicates", "s3://bucket/shards"),
+        ("fetch", "s3://bucket/kaggle"),
         ("index", "s3://bucket/tars"),
         ("preview", "s3://bucket/shards", "sheet.png"),
         ("synth", "s3://bucket/demo"),

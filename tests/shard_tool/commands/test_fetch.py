@@ -20,7 +20,7 @@ import pytest
 from click.testing import Result
 from kaggle_download import TABLE, TEST_FOLDER, TRAIN_FOLDER, Download, contents, pack, run, zip_of
 
-from shard_tool.commands.fetching import COMPETITION, FILES
+from shard_tool.commands.fetch import COMPETITION, FILES
 from shard_tool.source.files import walk
 
 TOKEN = "KGAT_0123456789abcdef"
@@ -276,4 +276,4 @@ def test_out_that_cannot_be_written(server: Kaggle, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = fetch(tmp_path / "file")
     assert result.exit_code == 1
-    assert "Not a directory; mend that, or name another folder" in result.stderr
+    assert "Not a directory; fix this or name another folder" in result.stderr

@@ -15,7 +15,7 @@ from kaggle_download import Download, contents, jpeg, run
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.view import View
 from pipeline.augment import FixedViews
-from pipeline.loader import Loader
+from pipeline.loader import Loader, Sampling
 from pipeline.shards import open_split
 from shard_tool.shards.writer import encode_votes
 
@@ -67,7 +67,7 @@ def test_what_webdataset_wrote_comes_out_of_the_loader(
     expected = np.array([whole_download.votes()[key] for key in samples.keys])
     expected[::5] = np.nan
     np.testing.assert_array_equal(samples.votes, expected)
-    with Loader(samples, FixedViews(VIEW), batch_size=8, shuffle=False) as loader:
+    with Loader(samples, FixedViews(VIEW), Sampling(batch_size=8, shuffle=False)) as loader:
         batches = list(loader.epoch(0))
     assert [key for batch in batches for key in batch.ids] == list(whole_download.train)
     assert torch.cat([batch.views[0] for batch in batches]).shape == (30, 3, 32, 32)
@@ -241,7 +241,7 @@ def test_what_is_no_folder_of_tars_is_refused(tmp_path: Path, packed: Path) -> N
 def test_an_index_that_is_there_is_kept_unless_overwriting_is_asked_for(foreign: Path) -> None:
     (foreign / "galaxies-001.idx").write_text("mine")
     result = run("index", foreign, "--workers", 1)
-    assert (result.exit_code, "galaxies-001.idx: is there already; pass --overwrite" in result.stderr) == (1, True)
+    assert (result.exit_code, "galaxies-001.idx: exists already; pass --overwrite" in result.stderr) == (1, True)
     assert (foreign / "galaxies-001.idx").read_text() == "mine"
     assert run("index", foreign, "--overwrite", "--workers", 1).exit_code == 0
     (foreign / "manifest.json").write_text("{")

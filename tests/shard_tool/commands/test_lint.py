@@ -183,9 +183,9 @@ def test_an_id_in_two_shards_and_twice_in_one_are_found(shards: Path) -> None:
     first, *others = samples_of(shards / SHARD)
     write_consistently(shards, [stranger, *others])
     result = run("lint", shards, "--deep", "--workers", 1)
-    assert f"{SHARD} {stranger[0]} the id also stands in train-000001.tar" in result.stdout
+    assert f"{SHARD} {stranger[0]} the id is also in train-000001.tar" in result.stdout
     write_consistently(shards, [first, *others[:-1], first])
-    assert f"{SHARD} 1 ids stand more than once" in run("lint", shards, "--deep", "--workers", 1).stdout
+    assert f"{SHARD} 1 ids occur more than once" in run("lint", shards, "--deep", "--workers", 1).stdout
 
 
 def test_a_lost_sample_is_found(shards: Path) -> None:

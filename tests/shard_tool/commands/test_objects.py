@@ -102,7 +102,7 @@ def test_every_image_of_all_splits_has_its_row_whatever_the_number_of_workers(
     out = make_set(*(make_disc(centre, 2.5, size=SIZE_PX) for centre in centres))
     result = run("objects", out, "--workers", 1)
     assert result.exit_code == 0
-    assert "12 galaxies, at the median" in result.stdout
+    assert "12 galaxies, median offset from the middle" in result.stdout
     ids = sorted(packed_samples(out, "train"))
     objects = read_objects(out, read_manifest(out).set_sha256, [*ids, *(f"9{each}" for each in ids)])
     np.testing.assert_allclose(objects.centres_px, centres * 2, atol=0.3)
@@ -120,7 +120,7 @@ def test_where_nothing_is_found_an_image_gets_the_middle_and_the_median_and_is_c
     flat = np.full((SIZE_PX, SIZE_PX, 3), 9, np.uint8)
     out = make_set(flat, *(make_disc((32, 32), scale, size=SIZE_PX) for scale in (2, 2.5, 3)))
     result = run("objects", out, "--workers", 1)
-    assert "not found: 2, which get the middle" in result.stderr
+    assert "not found: 2; they get the middle" in result.stderr
     ids = sorted(packed_samples(out, "train"))
     objects = read_objects(out, read_manifest(out).set_sha256, ids)
     assert objects.centres_px[0].tolist() == [32, 32]
@@ -142,7 +142,7 @@ def test_what_was_measured_is_replaced_only_when_asked_to(packed: Path, tmp_path
     (out / "objects.csv").write_text("mine")
     result = run("objects", out)
     assert result.exit_code == 1
-    assert "there already; replace it with --overwrite" in result.stderr
+    assert "exists already; replace it with --overwrite" in result.stderr
     assert (out / "objects.csv").read_text() == "mine"
 
 

@@ -14,7 +14,7 @@ from kaggle_download import TABLE, TEST_FOLDER, TRAIN_FOLDER, Download, contents
 
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import Shard
-from shard_tool.commands.unpacking import UnpackedRows, UnpackedShard, format_votes
+from shard_tool.commands.unpack import UnpackedRows, UnpackedShard, format_votes
 
 SHARD = "train-000004.tar"
 FRACTIONS = st.floats(0, 1, width=32)
@@ -100,7 +100,8 @@ def test_ids_are_ordered_as_numbers_only_where_all_are() -> None:
 
 def in_order(*ids: str) -> list[str]:
     rows = UnpackedRows()
-    rows.add(UnpackedShard("train", Shard("train-000000.tar", len(ids), 0, "", ""), ids, ("0.5",) * len(ids)))
+    shard = Shard("train-000000.tar", len(ids), 0, "", "")
+    rows.add(UnpackedShard(split="train", shard=shard, ids=ids, votes=("0.5",) * len(ids)))
     return [sample_id for sample_id, _ in rows.labelled("train")]
 
 

@@ -1,4 +1,4 @@
-"""`--store` and `--store-folder` of train.py and predict.py: where stamps come from changes no result."""
+"""`--stamps` and `--stamps-folder` of train.py and predict.py: where stamps come from changes no result."""
 
 from pathlib import Path
 
@@ -31,10 +31,10 @@ def test_train_and_predict_give_the_same_from_shards_from_memory_and_from_saved_
     (tmp_path / "tiny.toml").write_text(RECIPE)
     stamps = tmp_path / "stamps"
     ways = {
-        "stream": ("--store", "stream"),
+        "stream": ("--stamps", "stream"),
         "auto": (),
-        "saving": ("--store", "resident", "--store-folder", stamps),
-        "saved": ("--store", "resident", "--store-folder", stamps),
+        "saving": ("--stamps", "resident", "--stamps-folder", stamps),
+        "saved": ("--store", "resident", "--store-folder", stamps),  # as they were called before
     }
     said = {}
     for name, options in ways.items():

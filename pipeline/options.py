@@ -1,0 +1,55 @@
+"""Options of the commands that load galaxies. Importing this takes neither torch nor DALI."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from galaxy_zoo.console import options
+from pipeline.augment import FixedView, rotations_and_flips
+
+
+def _renamed(name: str, old_name: str, **attributes: Any) -> list[Any]:
+    """Return an option, and a hidden one by its old name that sets the same parameter."""
+    parameter = name.removeprefix("--").replace("-", "_")
+    return [click.option(name, **attributes), click.option(old_name, parameter, hidden=True, **attributes)]
+
+
+stamps_options = options(
+    *_renamed(
+        "--stamps",
+        "--store",
+        default="auto",
+        type=click.Choice(["auto", "stream", "resident"]),
+        help="Keep decoded stamps in memory, or decode every time. auto: keep those that are used again and fit.",
+    ),
+    *_renamed(
+        "--stamps-folder",
+        "--store-folder",
+        default=None,
+        type=click.Path(path_type=Path),
+        help="Save the stamps that are kept there, and take them from there at the next start.",
+    ),
+)
+"""The parameters `stamps` and `stamps_folder`, for a `stamps.StampPolicy`."""
+
+views_options = options(
+    click.option("--views", default=1, type=int, help="Test-time views: 1, or rotations x zooms x flip."),
+    click.option("--zooms", default="1.0", help="Zooms of the views, as in 0.83,1,1.2."),
+)
+
+
+def parse_views(count: int, zooms: str = "1.0") -> tuple[FixedView, ...]:
+    """Return the test-time views that --views and --zooms ask for.
+
+    Raises:
+        click.BadParameter: there are no such views.
+    """
+    try:
+        numbers = [float(zoom) for zoom in zooms.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(f"{zooms!r}: give numbers, as in 0.83,1,1.2", param_hint="--zooms") from error
+    try:
+        return rotations_and_flips(count, numbers)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--views") from error

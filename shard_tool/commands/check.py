@@ -1,0 +1,38 @@
+"""`shard_tool check`: whether a submission is in the format that Kaggle takes, and how well it scores."""
+
+from pathlib import Path
+
+import click
+
+from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
+from galaxy_zoo.tree import load_tree
+from shard_tool.commands.options import tree_option
+
+
+@click.command(cls=Command)
+@click.argument("file", type=local_path)
+@tree_option
+@click.option("--ids", type=local_path, help="Ids there must be: a benchmark CSV, or a list.  [default: any]")
+@click.option("--score", type=local_path, help="CSV of true votes to score with.  [default: none]")
+def check(*, file: Path, tree: str, ids: Path | None, score: Path | None) -> None:
+    """Check and score the submission FILE.
+
+    Header, ids and values have to be right; predictions that look broken are warned about.
+
+    \b
+    Examples:
+      shard_tool check submission.csv --ids central_pixel_benchmark.csv
+      shard_tool check submission.csv --score truth.csv
+    """
+    with ends_at_ctrl_c():
+        from galaxy_zoo.checking import read_reference
+        from galaxy_zoo.submission import read_submission, warnings_about
+    asked = load_tree(tree)
+    reference = read_reference(ids, score, asked)
+    table = read_submission(file, asked, expected_ids=reference.ids)
+    votes = table.to_numpy()
+    click.echo(f"{file}: {len(table):,} galaxies; header, ids and values are right")
+    for warning in warnings_about(votes, asked):
+        click.echo(f"warning: {warning}", err=True)
+    for line in reference.describe(table.index.tolist(), votes, asked):
+        click.echo(line)

@@ -1,0 +1,35 @@
+"""JSON and TOML within bounds."""
+
+import pytest
+
+from galaxy_zoo.strict import parse_json, parse_toml
+
+NUMBERS = ["1e999", "1e30", "9" * 31, "1" + "0" * 5000]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", *NUMBERS])
+def test_json_with_a_number_out_of_range_is_refused_in_one_line(number: str) -> None:
+    with pytest.raises(ValueError, match=r"out of range|limit") as caught:
+        parse_json(f'{{"a": [{number}]}}')
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", *NUMBERS])
+def test_toml_with_a_number_out_of_range_is_refused_in_one_line(number: str) -> None:
+    with pytest.raises(ValueError, match=r"out of range|limit") as caught:
+        parse_toml(f"a = [{number}]")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("levels", [5_000, 1_000_000])
+def test_deep_nesting_is_refused(levels: int) -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json("[" * levels + "]" * levels)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_toml("a = " + "[" * levels + "]" * levels)
+
+
+def test_what_is_within_bounds_is_read() -> None:
+    assert parse_json('{"a": [1, -2.5, "x", null]}') == {"a": [1, -2.5, "x", None]}
+    assert parse_toml("a = [1, -2.5]\nb = 99999999999999999999") == {"a": [1, -2.5], "b": 10**20 - 1}
