@@ -104,8 +104,7 @@ def pack(
 def _pack(options: "PackOptions", place: "OutOptions", scheduler: str | None) -> int:
     """Pack, print what came of it and return the number of rejects."""
     from shard_tool.shards.cluster import connected
-    from shard_tool.shards.packing import begun, find_finished, pack
-    from shard_tool.source.plan import make_plan
+    from shard_tool.shards.packing import begun, find_finished, pack, planned
 
     if finished := find_finished(options, place):
         click.echo(f"{place.folder}: finished already, nothing to do", err=True)
@@ -113,7 +112,9 @@ def _pack(options: "PackOptions", place: "OutOptions", scheduler: str | None) ->
     with begun(place) as journal, connected(scheduler, options.source) as cluster:
         if cluster is None:
             prepare_workers(place.workers)
-        plan = make_plan(options)
+        plan = planned(options, place)
+        for note in plan.notes:
+            click.echo(f"note: {note}", err=True)
         ignored = (f"ignored: {name}: {why}" for name, why in plan.draft.ignored())
         echo_first(ignored, plan.draft.num_ignored, "ignored")
         packed = pack(options, replace(place, cluster=cluster), plan, journal)

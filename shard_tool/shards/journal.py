@@ -110,7 +110,9 @@ class Journal:
         """
         with self.alone():
             with output_errors(self.out):
-                is_begun = self._plan.exists() or any(entry.name != JOURNAL_NAME for entry in self.out.iterdir())
+                is_begun = self._plan.exists() or any(
+                    entry.name not in {JOURNAL_NAME, REJECTED_NAME} for entry in self.out.iterdir()
+                )
             if is_begun:
                 check_out(self.out, overwrite=overwrite, resume=resume)
             yield

@@ -28,12 +28,12 @@ from galaxy_zoo.remote import AnyPath, is_url
 from shard_tool.source.archives import ArchiveMember
 from shard_tool.source.draft import HIDDEN, IMAGE, OTHER, Draft, FoundFile
 from shard_tool.source.files import StoredFile, file_at, is_zip, path_text, walk
+from shard_tool.source.ids import IMAGE_SUFFIXES
 
 SPLIT_WORD = re.compile(r"(?:^|[^a-z])(train|test)(?:ing)?(?![a-z])")
 LABELS_NAME = re.compile(r"^train.*\.csv$|solutions.*\.csv$")
 NOT_LABELS_NAME = re.compile(r"benchmark|sample_submission")
 HIDDEN_NAME = re.compile(r"(?:^|/)(?:\.|__MACOSX/)")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fit")
 NOT_BY_NAME = "images neither in a training nor in a test folder by name"
 IMAGE_NAMES = ", ".join(f"<id>{suffix}" for suffix in IMAGE_SUFFIXES)
 UNNAMED = f"kind = {IMAGE} AND split IS NULL AND ignored IS NULL"
