@@ -41,7 +41,7 @@ def stage(
     if resize and image_px[0] != image_px[1]:
         raise SourceError(f"{source}: images are resized to squares, and {image_px} is none; leave --resize away")
     encoding = Encoding(resize_px=image_px[0]) if resize else AS_IT_IS
-    options = PackOptions(source, tree, encoding=encoding, only_images=True)
+    options = PackOptions(source=source, tree=tree, encoding=encoding, only_images=True)
     shutil.rmtree(out, ignore_errors=True)  # before SOURCE is listed, for it may lie there
     plan = replace(make_plan(options), image_px=image_px)
     workers = num_cores() if plan.num_samples >= WORTH_WORKERS else 1

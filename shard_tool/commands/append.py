@@ -49,7 +49,7 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
         source=source,
         labels=about.labels,
         missing_votes=about.missing_votes,
-        counts=about.counts,
+        kind=about.kind,
         shards=about.shards,
         catalogue=about.catalogue_options,
         fits=about.stretch,

@@ -82,7 +82,7 @@ def pack(
         tree=load_tree(tree),
         labels=about.labels,
         missing_votes=about.missing_votes,
-        counts=about.counts,
+        kind=about.kind,
         shards=about.shards,
         seed=seed,
         encoding=Encoding(quality, resize, pad, about.stretch),

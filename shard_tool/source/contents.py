@@ -31,7 +31,7 @@ from shard_tool.source.files import StoredFile, file_at, is_zip, path_text, walk
 from shard_tool.source.ids import IMAGE_SUFFIXES
 
 SPLIT_WORD = re.compile(r"(?:^|[^a-z])(train|test)(?:ing)?(?![a-z])")
-LABELS_NAME = re.compile(r"^train.*\.csv$|solutions.*\.csv$")
+LABELS_NAME = re.compile(r"(^train|solutions).*\.csv(\.gz|\.bz2|\.xz)?$")
 NOT_LABELS_NAME = re.compile(r"benchmark|sample_submission")
 HIDDEN_NAME = re.compile(r"(?:^|/)(?:\.|__MACOSX/)")
 NOT_BY_NAME = "images neither in a training nor in a test folder by name"

@@ -60,7 +60,7 @@ def _add_tables(draft: Draft, options: PackOptions, notes: list[str]) -> list[st
     if files:
         from shard_tool.source.tables import TableRules, read_tables  # noqa: PLC0415 - pandas, which takes half a second
 
-        read_tables(draft, files, TableRules(options.tree, options.missing_votes, options.counts))
+        read_tables(draft, files, TableRules(options.tree, options.missing_votes, options.kind))
         notes += _bring_together(draft)
     if options.labels:
         settle(draft)
@@ -101,7 +101,7 @@ def _add_catalogue(draft: Draft, options: PackOptions, catalogue: CatalogueOptio
     from shard_tool.source.catalogue import read_catalogue  # noqa: PLC0415
     from shard_tool.source.tables import TableRules  # noqa: PLC0415
 
-    read_catalogue(draft, catalogue, TableRules(options.tree, options.missing_votes, options.counts))
+    read_catalogue(draft, catalogue, TableRules(options.tree, options.missing_votes, options.kind))
     list_images(draft, options.source, catalogue.path)
     draft.change(
         "UPDATE file SET split = 'train', id = (SELECT id FROM vote WHERE vote.listed = file.listed) "
@@ -123,8 +123,10 @@ def _add_catalogue(draft: Draft, options: PackOptions, catalogue: CatalogueOptio
 
 def _add_hdf5(draft: Draft, options: PackOptions, source: Path) -> None:
     """Add the images of an HDF5 file, which are training images all, and their votes."""
-    if options.labels or options.catalogue or options.counts:
-        raise InputError(f"{source}: holds its own answers; omit --labels, --catalogue and --counts")
+    if options.labels or options.catalogue or options.kind != "all":
+        raise InputError(
+            f"{source}: holds its own answers; omit --labels, --catalogue, --counts and --fractions-of"
+        )
     (height, width), rows, votes = read_galaxy10(source, options.tree)
     draft.add_files(FoundFile(row, split="train", id=row.name) for row in rows)
     draft.add_votes(0, (Row(sample_id, values.tobytes(), None, 0) for sample_id, values in votes))
