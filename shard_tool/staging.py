@@ -1,10 +1,11 @@
-"""Images without votes to a folder of shards for the time of one prediction."""
+"""Pack images without votes into a folder of shards that lasts for one prediction."""
 
 import csv
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import SourceError
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
@@ -13,12 +14,12 @@ from shard_tool.images.encoding import AS_IT_IS, Encoding
 from shard_tool.images.sizes import Size
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.packing import OutOptions, Packed, begun, pack
-from shard_tool.shards.parallel import num_cores, prepare_workers
+from shard_tool.shards.parallel import prepare_workers
 from shard_tool.source.options import PackOptions
 from shard_tool.source.plan import make_plan
 
 WORTH_WORKERS = 2000
-"""Fewer images are packed by this process itself, before others would have started."""
+"""Fewer images are packed by this process alone, before other processes would have started."""
 
 
 def stage(
@@ -26,20 +27,20 @@ def stage(
 ) -> Packed:
     """Pack an image, or all images of a folder or archive, as test images of (height, width) `image_px`.
 
-    An image that does not decode or has another size is rejected. What `out` holds is replaced.
+    Images that do not decode or have another size are rejected. The contents of `out` are replaced.
 
     Args:
-        resize: scale square images to that size instead.
-        measures: also measure their galaxies, as `shard_tool objects`.
+        resize: scale square images of other sizes to that size.
+        measures: also measure their galaxies, as `shard_tool objects` does.
 
     Raises:
-        InputError: that needs a package that is not installed.
-        SourceError: there is no image, or none that can be used.
-        ShardError: no image has a galaxy that could be measured.
+        InputError: a package is needed that is not installed.
+        SourceError: there is no usable image.
+        ShardError: no image has a galaxy that can be measured.
         OutputError: `out` cannot be written.
     """
     if resize and image_px[0] != image_px[1]:
-        raise SourceError(f"{source}: images are resized to squares, and {image_px} is none; leave --resize away")
+        raise SourceError(f"{source}: images are resized to squares, and {image_px} is not one; omit --resize")
     encoding = Encoding(resize_px=image_px[0]) if resize else AS_IT_IS
     options = PackOptions(source=source, tree=tree, encoding=encoding, only_images=True)
     shutil.rmtree(out, ignore_errors=True)  # before SOURCE is listed, for it may lie there
@@ -47,7 +48,7 @@ def stage(
     workers = num_cores() if plan.num_samples >= WORTH_WORKERS else 1
     prepare_workers(workers)
     try:
-        with begun(place := OutOptions(out, workers=workers)) as journal:
+        with begun(place := OutOptions(folder=out, workers=workers)) as journal:
             packed = pack(options, place, plan, journal)
     except SourceError as error:
         if (out / REJECTED_NAME).exists():

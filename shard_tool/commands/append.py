@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
+from galaxy_zoo.cores import num_cores
 from shard_tool.commands.info import describe
 from shard_tool.commands.options import SourceOptions, echo_first, resumable, source_options
 from shard_tool.shards.journal import REJECTED_NAME
-from shard_tool.shards.parallel import num_cores, prepare_workers
+from shard_tool.shards.parallel import prepare_workers
 
 if TYPE_CHECKING:  # it imports OpenCV, which --help does without
     from shard_tool.shards.appending import Appended

@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 from galaxy_zoo.console import Command, local_path
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.index import key_of
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
 from shard_tool.commands.options import workers_option
-from shard_tool.shards.parallel import Tick, num_cores, run_tasks
+from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.shards.reader import image_of, proven_index, read_component
 from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, sha256_of
 from galaxy_zoo.index import Sample, index_path, key_of, read_index
@@ -17,8 +18,8 @@ from galaxy_zoo.remote import AnyPath
 from shard_tool.commands.info import is_labelled
 from shard_tool.commands.options import check_workers, echo_failures, scheduler_option, workers_option
 from shard_tool.shards.journal import JOURNAL_NAME, REJECTED_NAME
-from shard_tool.shards.parallel import Executor, Tick, num_cores, run_tasks
-from shard_tool.shards.proof import Failure, SampleRules, lint_samples
+from shard_tool.shards.parallel import Executor, Tick, run_tasks
+from shard_tool.shards.proof import Failure, SampleRules, prove_samples
 from shard_tool.shards.reader import image_of
 from shard_tool.shards.repeated_ids import SeenIds
 from shard_tool.shards.tar_walk import walk_tar
@@ -199,7 +200,7 @@ def _lint_deeply(
         failures += [Failure(tar.name, "", f"member {other!r} is not a file of a sample") for other in walk.others]
     if indexed is not None:
         failures += _compare(index_path(tar).name, indexed, walk.samples)
-    failures += lint_samples(tar, walk.samples, task.rules, tick)
+    failures += prove_samples(tar, walk.samples, task.rules, tick)
     return walk.samples, failures + _check_count(task, tar.name, len(walk.samples))
 
 

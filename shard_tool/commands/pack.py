@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import load_tree
 from shard_tool.commands.info import describe
 from shard_tool.commands.options import SourceOptions, echo_first, resumable, source_options, tree_option
 from shard_tool.images.sizes import LARGEST_SIDE_PX
 from shard_tool.shards.journal import REJECTED_NAME
-from shard_tool.shards.parallel import num_cores, prepare_workers
+from shard_tool.shards.parallel import prepare_workers
 
 if TYPE_CHECKING:  # they import OpenCV, which --help does without
     from shard_tool.shards.packing import OutOptions
@@ -85,7 +86,7 @@ def pack(
         kind=about.kind,
         shards=about.shards,
         seed=seed,
-        encoding=Encoding(quality, resize, pad, about.stretch),
+        encoding=Encoding(quality=quality, resize_px=resize, pad_px=pad, fits=about.stretch),
         catalogue=about.catalogue_options,
         decode=not about.no_decode,
     )

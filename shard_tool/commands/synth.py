@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import OutputError
 from galaxy_zoo.files import write_text
 from galaxy_zoo.tree import DecisionTree, load_tree
 from shard_tool.commands.options import workers_option
-from shard_tool.shards.parallel import Tick, num_cores, run_tasks
+from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.synthetic.population import draw_galaxy
 from shard_tool.synthetic.voters import vote
 

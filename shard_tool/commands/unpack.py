@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxy_zoo.console import Command, local_path
+from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import OutputError, ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
 from galaxy_zoo.tree import DecisionTree
 from shard_tool.commands.options import workers_option
-from shard_tool.shards.parallel import Tick, num_cores, run_tasks
+from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.shards.reader import read_shard
 from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
 
