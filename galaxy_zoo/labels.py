@@ -15,7 +15,7 @@ from galaxy_zoo.votes import VoteKind, fractions_of_all, fractions_of_counts
 
 ROUNDING = 1e-6
 """How far a vote may be outside [0, 1] to be taken for a rounding error of 0 or 1."""
-MISSING_VOTES_HINT = "pass --missing-votes to take what is absent as missing votes"
+MISSING_VOTES_HINT = ", or pass --missing-votes to take what is absent as missing votes"
 
 
 def read_votes(
@@ -24,17 +24,15 @@ def read_votes(
     *,
     name: str | None = None,
     allow_missing: bool = False,
-    kind: VoteKind = "all",
 ) -> pd.DataFrame:
     """Read a CSV with a column of ids and the tree's columns.
 
     Args:
         name: what to call the file in errors; default: its path.
         allow_missing: columns and cells that are absent become missing votes (NaN) instead of an error.
-        kind: what the cells are; `to_votes` turns all kinds into votes.
 
     Returns:
-        float64 in [0, 1], of counts from 0, or NaN; index: ids as text, in the order of the file; columns: the
+        float64 in [0, 1] or NaN; index: ids as text, in the order of the file; columns: the
         tree's.
 
     Raises:
@@ -43,7 +41,7 @@ def read_votes(
     """
     where = name or str(file)
     [(line, cells)] = read_cells(file, where)
-    return votes_of_cells(cells, tree, where, first_line=line, allow_missing=allow_missing, kind=kind)
+    return votes_of_cells(cells, tree, where, first_line=line, allow_missing=allow_missing, hints=False)
 
 
 def votes_of_cells(
@@ -54,22 +52,28 @@ def votes_of_cells(
     first_line: int = 2,
     allow_missing: bool = False,
     kind: VoteKind = "all",
+    hints: bool = True,
 ) -> pd.DataFrame:
     """Return the votes of some lines of a table of texts, as `read_votes` does; errors call it `where`.
+
+    Args:
+        kind: what the cells are: float64 from 0 on for counts; `to_votes` turns all kinds into votes.
+        hints: errors name options of `shard_tool pack`.
 
     Raises:
         LabelError: as `read_votes`.
     """
-    _check_columns(cells, tree, where, allow_missing=allow_missing)
+    missing_hint = MISSING_VOTES_HINT if hints else ""
+    _check_columns(cells, tree, where, allow_missing=allow_missing, hint=missing_hint)
     votes = pd.DataFrame(
         {c: _numbers(cells[c], where, first_line) if c in cells else np.nan for c in tree.columns},
         index=cells.index,
         dtype=np.float64,
     )
     votes.index = _ids(cells[tree.id_column], where, first_line)
-    votes = _in_range(votes, where, first_line, highest=np.inf if kind == "counts" else 1.0)
+    votes = _in_range(votes, where, first_line, highest=np.inf if kind == "counts" else 1.0, hints=hints)
     if not allow_missing:
-        _refuse_missing(votes, lambda row: f"{where}, line {row + first_line}")
+        _refuse_missing(votes, lambda row: f"{where}, line {row + first_line}", missing_hint)
     return votes
 
 
@@ -87,7 +91,7 @@ def check_none_missing(votes: pd.DataFrame, where: str) -> None:
     Raises:
         LabelError: one is missing.
     """
-    _refuse_missing(votes, lambda row: f"{where}: id {votes.index[row]}")
+    _refuse_missing(votes, lambda row: f"{where}: id {votes.index[row]}", MISSING_VOTES_HINT)
 
 
 def stands_twice(where: str, sample_id: str, line: int, first: int) -> LabelError:
@@ -97,11 +101,11 @@ def stands_twice(where: str, sample_id: str, line: int, first: int) -> LabelErro
     )
 
 
-def _check_columns(table: pd.DataFrame, tree: DecisionTree, where: str, *, allow_missing: bool) -> None:
+def _check_columns(table: pd.DataFrame, tree: DecisionTree, where: str, *, allow_missing: bool, hint: str) -> None:
     if tree.id_column not in table:
         raise LabelError(
             f"{where}: no column {tree.id_column!r} (the ids, by tree {tree.name!r}); "
-            f"the header is {', '.join(map(str, table.columns[:6]))[:100]}, ...; correct it, or choose another tree"
+            f"the header is {', '.join(map(str, table.columns[:6]))[:100]}, ...; correct it, or take another tree"
         )
     missing = [column for column in tree.columns if column not in table]
     none_left = len(missing) == len(tree.columns)
@@ -109,7 +113,7 @@ def _check_columns(table: pd.DataFrame, tree: DecisionTree, where: str, *, allow
         raise LabelError(
             f"{where}: {len(missing)} of the {len(tree.columns)} columns of tree {tree.name!r} are missing: "
             f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}; "
-            f"correct the header, or {'choose another tree' if none_left else MISSING_VOTES_HINT}"
+            f"correct the header{', or take another tree' if none_left else hint}"
         )
 
 
@@ -154,7 +158,7 @@ def _plain_numbers(column: pd.Series) -> NDArray[np.float64]:
     return numbers
 
 
-def _in_range(votes: pd.DataFrame, where: str, first_line: int, *, highest: float) -> pd.DataFrame:
+def _in_range(votes: pd.DataFrame, where: str, first_line: int, *, highest: float, hints: bool) -> pd.DataFrame:
     """Return votes within 0 and `highest`; those a rounding error outside become 0 or `highest`."""
     values = votes.to_numpy()
     if not ((values < 0) | (values > highest) | np.isinf(values)).any():
@@ -164,7 +168,7 @@ def _in_range(votes: pd.DataFrame, where: str, first_line: int, *, highest: floa
         row, column = outside[0]
         shown = str(values[row, column]).removesuffix(".0")  # all digits: 1.00001 is not 1
         wanted = "[0, 1]; votes are fractions" if highest == 1 else "[0, inf); counts are numbers of voters"
-        hint = "; --counts takes numbers of voters" if values[row, column] > 1 == highest else ""
+        hint = "; --counts takes numbers of voters" if hints and values[row, column] > 1 == highest else ""
         raise LabelError(
             f"{where}, line {row + first_line}, column {votes.columns[column]}: {shown} is outside "
             f"{wanted} ({len(outside)} such cells){hint}"
@@ -172,12 +176,12 @@ def _in_range(votes: pd.DataFrame, where: str, first_line: int, *, highest: floa
     return votes.clip(0, highest)
 
 
-def _refuse_missing(votes: pd.DataFrame, place: Callable[[int], str]) -> None:
+def _refuse_missing(votes: pd.DataFrame, place: Callable[[int], str], hint: str) -> None:
     """Raise a LabelError for the first missing vote; `place` says where a row is."""
     missing = np.argwhere(np.isnan(votes.to_numpy()))
     if len(missing):
         row, column = missing[0]
         raise LabelError(
             f"{place(int(row))}, column {votes.columns[column]}: the vote is missing "
-            f"({len(missing)} such cells); fill it in, or {MISSING_VOTES_HINT}"
+            f"({len(missing)} such cells); fill it in{hint}"
         )

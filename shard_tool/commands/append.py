@@ -73,8 +73,7 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
 
 def _echo(appended: "Appended") -> None:
     draft, rejected = appended.plan.draft, appended.rejected
-    for note in appended.plan.notes:
-        click.echo(f"note: {note}", err=True)
+    echo_first((f"note: {note}" for note in appended.plan.notes), len(appended.plan.notes), "notes")
     lines = chain(
         (f"ignored: {name}: {why}" for name, why in draft.ignored()),
         (f"rejected: {each.split} {each.id} ({each.file}): {each.reason}" for each in rejected),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from galaxy_zoo.console import INTERRUPTED, options, path_or_url
+from galaxy_zoo.console import INTERRUPTED, options, path_or_url, shown
 from galaxy_zoo.remote import AnyPath
 from shard_tool.images.fits import Stretch
 
@@ -102,7 +102,7 @@ def resumable() -> Iterator[None]:
 def echo_first(lines: Iterable[str], count: int, what: str) -> None:
     """Print the first of `count` lines on stderr, and how many more there are of `what`."""
     for line in islice(lines, LINES_SHOWN):
-        click.echo(line, err=True)
+        click.echo(shown(line), err=True)
     if count > LINES_SHOWN:
         click.echo(f"... and {count - LINES_SHOWN:,} more {what}", err=True)
 

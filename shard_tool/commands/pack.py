@@ -114,13 +114,14 @@ def _pack(options: "PackOptions", place: "OutOptions", scheduler: str | None) ->
         if cluster is None:
             prepare_workers(place.workers)
         plan = planned(options, place)
-        for note in plan.notes:
-            click.echo(f"note: {note}", err=True)
+        echo_first((f"note: {note}" for note in plan.notes), len(plan.notes), "notes")
         ignored = (f"ignored: {name}: {why}" for name, why in plan.draft.ignored())
         echo_first(ignored, plan.draft.num_ignored, "ignored")
         packed = pack(options, replace(place, cluster=cluster), plan, journal)
     rejected = (f"rejected: {each.split} {each.id} ({each.file}): {each.reason}" for each in packed.rejected)
-    echo_first(rejected, len(packed.rejected), f"rejected, see {REJECTED_NAME}")
+    echo_first(
+        rejected, len(packed.rejected), f"rejected, see {REJECTED_NAME}; in all: {packed.rejected.summary()}"
+    )
     for line in describe(packed.manifest):
         click.echo(line)
     return len(packed.rejected)

@@ -67,7 +67,7 @@ def _files(column: pd.Series, where: str, first_line: int) -> list[str]:
             raise LabelError(
                 f"{where}, line {line}, column {column.name}: the file is empty; give it or remove the line"
             )
-        file = posixpath.normpath(cell.strip())
+        file = posixpath.normpath(cell.strip().replace("\\", "/"))
         if file in lines:
             raise _file_stands_twice(where, file, line, lines[file])
         lines[file] = line

@@ -32,7 +32,7 @@ from shard_tool.source.ids import IMAGE_SUFFIXES
 from shard_tool.source.scratch import to_text
 
 SPLIT_WORD = re.compile(r"(?:^|[^a-z])(train|test)(?:ing)?(?![a-z])")
-LABELS_NAME = re.compile(r"(^train|solutions).*\.csv(\.gz|\.bz2|\.xz)?$")
+LABELS_NAME = re.compile(r"(^train|solutions).*\.csv(\.gz|\.bz2|\.xz|\.zst)?$")
 NOT_LABELS_NAME = re.compile(r"benchmark|sample_submission")
 HIDDEN_NAME = re.compile(r"(?:^|/)(?:\.|__MACOSX/)")
 NOT_BY_NAME = "images neither in a training nor in a test folder by name"

@@ -11,6 +11,7 @@ LONGEST_KEY_BYTES = 90
 """A name in a USTAR tar has 100 bytes, `.votes.npy` needs 10."""
 FORMULA = re.compile(r"[=@]|[+-].*[|!(]")
 """What a spreadsheet runs when somebody opens a table with it; a plain -12.5 is none."""
+ROUNDED_BY_SPREADSHEET = re.compile(r"\d([.,]\d+)?[eE]\+?\d+")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fit")
 
 HARMLESS: Mapping[str, Callable[[str], str]] = {
@@ -41,8 +42,10 @@ def what_is_wrong(sample_id: str) -> str | None:
 
 
 def likely_cause(images: Iterable[str], rows: Iterable[str]) -> str | None:
-    """Return in what an id of an image and one of a row differ that may be meant to be the same, None if in nothing."""
+    """Return why ids of images may not be found among those of rows, None if nothing is known."""
     images, rows = list(images), list(rows)
+    if rounded := next(filter(ROUNDED_BY_SPREADSHEET.fullmatch, rows), None):
+        return f"row {rounded} was rounded by a spreadsheet; take the table from where it came"
     for what, plain in CAUSES.items():
         by_plain = {plain(row): row for row in rows}
         for image in images:

@@ -198,6 +198,11 @@ def _check_stretch(draft: Draft, options: PackOptions) -> None:
         raise SourceError(f"{options.source}: no FITS images to pack; omit --fits-range")
     if found is None:
         return
+    if options.encoding.fits is None and options.only_images:
+        raise SourceError(
+            f"{options.source}: FITS images, as {to_text(found[0])}, need a stretch; pack them with shard_tool pack "
+            "--fits-range and give the shards"
+        )
     if options.encoding.fits is None:
         raise SourceError(
             f"{options.source}: FITS images, as {to_text(found[0])}, need a stretch; pass --fits-range BLACK "

@@ -68,7 +68,7 @@ def test_every_float_comes_back_bit_for_bit(votes: list[float]) -> None:
         (
             ",more",
             ",mehr",
-            "1 of the 4 columns of tree 'shapes' are missing: more; correct the header, or pass --miss",
+            "1 of the 4 columns of tree 'shapes' are missing: more; correct the header",
         ),
         ("two,more", "two,two", "column 'two' stands twice"),
         ("100023", "100008", "line 3: id 100008 stands twice (first in line 2); keep one row an id"),
@@ -83,7 +83,7 @@ def test_every_float_comes_back_bit_for_bit(votes: list[float]) -> None:
         ("0.5", "1.00001", "line 2, column two: 1.00001 is outside [0, 1]"),
         ("0.5", "-2e-6", "line 2, column two: -2e-06 is outside [0, 1]"),
         ("100023,1,0", "100023,1,inf", "line 3, column disk: inf is outside [0, 1]"),
-        ("0.5", "", "line 2, column two: the vote is missing (1 such cells); fill it in, or pass --missing-votes"),
+        ("0.5", "", "line 2, column two: the vote is missing (1 such cells); fill it in"),
         ("0,0,0\n", "0\n", "line 3, column two: the vote is missing (2 such cells)"),
         ("0,0,0\n", "0,0,0,0,0\n", "line 3: 7 cells, but the lines before it have 5"),
         (SHAPES, "", "not a CSV file"),

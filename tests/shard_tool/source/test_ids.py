@@ -93,6 +93,12 @@ def test_ids_that_differ_in_form_alone_are_taken_for_the_images_and_it_is_said(w
     assert contents(tmp_path / "out") == contents(tmp_path / "expected")
 
 
+def test_ids_that_a_spreadsheet_rounded_are_named(tmp_path: Path) -> None:
+    rows = {each: "5.87723E+17" if each == "100008" else f"x{each}" for each in make_download().train}
+    result = pack(renamed(make_download(), {}, rows).write_folder(tmp_path / "source"), tmp_path / "out")
+    assert "row 5.87723E+17 was rounded by a spreadsheet" in result.stderr
+
+
 def test_an_id_that_ends_in_0_is_not_another_one_where_both_are_there(tmp_path: Path) -> None:
     name = {"100015": "100008.0"}
     result = pack(renamed(make_download(), name, name).write_folder(tmp_path / "source"), tmp_path / "out")
