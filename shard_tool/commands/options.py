@@ -5,15 +5,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from galaxy_zoo.console import INTERRUPTED, options, path_or_url
+from galaxy_zoo.console import INTERRUPTED, options, path_or_url, shown
 from galaxy_zoo.remote import AnyPath
 from shard_tool.images.fits import Stretch
 
 if TYPE_CHECKING:  # slow to import, and --help does without
+    from galaxy_zoo.votes import VoteKind
     from shard_tool.shards.proof import Failure
     from shard_tool.source.options import CatalogueOptions
 
@@ -31,6 +32,7 @@ class SourceOptions:
     file_column: str
     missing_votes: bool
     counts: bool
+    fractions_of: Literal["question", "all"]
     shards: int | None
     fits_range: tuple[float, float] | None
     fits_softening: float
@@ -53,11 +55,18 @@ class SourceOptions:
             raise click.UsageError("--catalogue and --labels exclude each other")
         if not self.catalogue and (self.id_column or self.file_column != "file"):
             raise click.UsageError("--id-column and --file-column need --catalogue")
+        if self.counts and self.fractions_of == "question":
+            raise click.UsageError("--counts and --fractions-of exclude each other")
         check_workers(self.workers, self.scheduler)
         if self.fits_range is not None:
             black, white = self.fits_range
             if not (math.isfinite(white - black) and math.isfinite(self.fits_softening) and black < white):
                 raise click.UsageError("--fits-range takes two finite numbers, the lower one first")
+
+    @property
+    def kind(self) -> "VoteKind":
+        """What the tables hold."""
+        return "counts" if self.counts else self.fractions_of
 
     @property
     def catalogue_options(self) -> "CatalogueOptions | None":
@@ -93,7 +102,7 @@ def resumable() -> Iterator[None]:
 def echo_first(lines: Iterable[str], count: int, what: str) -> None:
     """Print the first of `count` lines on stderr, and how many more there are of `what`."""
     for line in islice(lines, LINES_SHOWN):
-        click.echo(line, err=True)
+        click.echo(shown(line), err=True)
     if count > LINES_SHOWN:
         click.echo(f"... and {count - LINES_SHOWN:,} more {what}", err=True)
 
@@ -137,6 +146,13 @@ source_options = options(
     ),
     click.option(
         "--counts", is_flag=True, help="The tables hold numbers of voters.  [default: fractions of them]"
+    ),
+    click.option(
+        "--fractions-of",
+        type=click.Choice(["question", "all"]),
+        default="all",
+        show_default=True,
+        help="Whose fractions tables hold: of the voters of each question (`_fraction` of GZ DECaLS), or of all.",
     ),
     click.option(
         "--shards",
