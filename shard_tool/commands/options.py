@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from galaxy_zoo.console import INTERRUPTED, options, path_or_url
+from galaxy_zoo.console import INTERRUPTED, options, path_or_url, shown
 from galaxy_zoo.remote import AnyPath
 from shard_tool.images.fits import Stretch
 
 if TYPE_CHECKING:  # slow to import, and --help does without
     from shard_tool.shards.proof import Failure
     from shard_tool.source.options import CatalogueOptions
+    from shard_tool.source.plan import PackPlan
 
 DEFAULT_SOFTENING = 10.0
 LINES_SHOWN = 20
+LEAK = "scores on such test galaxies come out too good"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,24 @@ def echo_first(lines: Iterable[str], count: int, what: str) -> None:
         click.echo(line, err=True)
     if count > LINES_SHOWN:
         click.echo(f"... and {count - LINES_SHOWN:,} more {what}", err=True)
+
+
+def warn_of_shared_ids(count: int, first: str) -> None:
+    """Warn on stderr that `count` ids, of which `first` is one, are in several splits."""
+    if count:
+        click.echo(f"warning: {count:,} ids are in train and test at once, as {shown(first)}: {LEAK}", err=True)
+
+
+def warn_of_leaks(plan: "PackPlan") -> None:
+    """Warn on stderr of galaxies that are in train and test, by their ids or their bytes."""
+    warn_of_shared_ids(*plan.in_both_splits())
+    count, first = plan.alike_in_both_splits()
+    if count:
+        click.echo(
+            f"warning: {count:,} test images look the same as training images, as {shown(first)}: {LEAK}; "
+            "to list them: shard_tool duplicates",
+            err=True,
+        )
 
 
 def echo_failures(failures: "Iterable[Failure]") -> None:

@@ -10,7 +10,14 @@ from galaxy_zoo.cores import num_cores
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import load_tree
 from shard_tool.commands.info import describe
-from shard_tool.commands.options import SourceOptions, echo_first, resumable, source_options, tree_option
+from shard_tool.commands.options import (
+    SourceOptions,
+    echo_first,
+    resumable,
+    source_options,
+    tree_option,
+    warn_of_leaks,
+)
 from shard_tool.images.sizes import LARGEST_SIDE_PX
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.parallel import prepare_workers
@@ -117,6 +124,7 @@ def _pack(options: "PackOptions", place: "OutOptions", scheduler: str | None) ->
         plan = make_plan(options)
         ignored = (f"ignored: {name}: {why}" for name, why in plan.draft.ignored())
         echo_first(ignored, plan.draft.num_ignored, "ignored")
+        warn_of_leaks(plan)
         packed = pack(options, replace(place, cluster=cluster), plan, journal)
     rejected = (f"rejected: {each.split} {each.id} ({each.file}): {each.reason}" for each in packed.rejected)
     echo_first(rejected, len(packed.rejected), f"rejected, see {REJECTED_NAME}")
