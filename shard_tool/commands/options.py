@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from galaxy_zoo.console import INTERRUPTED, options, path_or_url, shown
+from galaxy_zoo.errors import OutputError
 from galaxy_zoo.remote import AnyPath
 from shard_tool.images.fits import Stretch
 
@@ -62,6 +64,11 @@ class SourceOptions:
                 raise click.UsageError("--fits-range takes two finite numbers, the lower one first")
 
     @property
+    def tables(self) -> tuple[AnyPath, ...]:
+        """The tables that are read besides SOURCE."""
+        return self.labels if self.catalogue is None else (self.catalogue,)
+
+    @property
     def catalogue_options(self) -> "CatalogueOptions | None":
         """The catalogue; None without one."""
         from shard_tool.source.options import CatalogueOptions
@@ -80,6 +87,31 @@ def check_workers(workers: int | None, scheduler: str | None) -> None:
     """Raise click.UsageError where both are given."""
     if workers and scheduler:
         raise click.UsageError("--workers and --scheduler exclude each other")
+
+
+def check_apart(source: AnyPath, out: AnyPath, others: Iterable[AnyPath]) -> None:
+    """Check, before any work, that nothing to be read lies in OUT, and that SOURCE does not hold the shards of OUT.
+
+    Args:
+        others: what is read besides SOURCE.
+
+    Raises:
+        OutputError: the command would replace what it reads, or pack its own shards again.
+    """
+    for path in (source, *others):
+        if _is_in(path, out):
+            raise OutputError(f"{path} is in {out}, where this command replaces files; name another OUT")
+    if _is_in(out, source) and out.is_dir() and any(out.iterdir()):
+        raise OutputError(
+            f"{out} is in {source}, so its shards would be packed too; move it out of there, and run the command "
+            "again with its new name"
+        )
+
+
+def _is_in(path: AnyPath, folder: AnyPath) -> bool:
+    if isinstance(path, Path) and isinstance(folder, Path):
+        return path.resolve().is_relative_to(folder.resolve())
+    return f"{path}/".startswith(f"{folder}/")
 
 
 @contextmanager

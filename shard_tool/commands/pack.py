@@ -1,6 +1,7 @@
 """`shard_tool pack`: images and votes to shards."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from galaxy_zoo.tree import load_tree
 from shard_tool.commands.info import describe
 from shard_tool.commands.options import (
     SourceOptions,
+    check_apart,
     echo_first,
     resumable,
     source_options,
@@ -79,6 +81,7 @@ def pack(
     """
     about = SourceOptions(**given)
     about.check()
+    check_apart(source, out, (*about.tables, *([Path(tree)] if Path(tree).is_file() else [])))
     with ends_at_ctrl_c():
         from shard_tool.images.encoding import Encoding
         from shard_tool.shards.packing import OutOptions

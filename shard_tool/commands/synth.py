@@ -155,6 +155,9 @@ def _prepare(out: Path, *, overwrite: bool) -> None:
             raise OutputError(
                 f"{out}: holds files that synth did not make (no {MARKER_NAME}); give another folder"
             )
+    for split in (TRAIN, TEST):
+        if (out / split.folder).is_symlink():
+            raise OutputError(f"{out / split.folder} is a symbolic link, which synth did not make; remove it")
     out.mkdir(parents=True, exist_ok=True)
     write_text(marker, "Made by shard_tool synth, which may overwrite this folder.\n")
     for split in (TRAIN, TEST):

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -441,3 +442,36 @@ def test_an_image_in_train_and_test_is_warned_about_where_a_zip_knows_its_checks
     assert "warning: 1 test images look the same as training images, as 200018: " in result.stderr
     found = run("duplicates", tmp_path / "out", "--workers", 1)
     assert (found.exit_code, found.stdout) == (1, "train/100008 test/200018\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("shards", "shards"), "shards is in shards"),
+        (("shards/test-000000.tar", "shards"), "test-000000.tar is in shards"),
+        (("link/test-000000.tar", "shards"), "test-000000.tar is in shards"),
+        (("in", "link", "--labels", "shards/rejected.csv"), "rejected.csv is in link"),
+        (("in", "shards", "--catalogue", "shards/votes.csv"), "votes.csv is in shards"),
+        (("in", "shards", "--tree", "shards/tree.toml"), "tree.toml is in shards"),
+        ((".", "shards"), "its shards would be packed too"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--overwrite", "--resume"])
+def test_what_is_read_is_never_replaced(
+    packed: Path,
+    kaggle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    says: str,
+    option: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(packed, "shards")
+    Path("shards/tree.toml").touch()
+    Path("in").symlink_to(kaggle)
+    Path("link").symlink_to("shards")
+    before = contents(tmp_path)
+    result = run("pack", *arguments, option)
+    assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
+    assert contents(tmp_path) == before
