@@ -115,12 +115,12 @@ def _is_in(path: AnyPath, folder: AnyPath) -> bool:
 
 
 @contextmanager
-def resumable() -> Iterator[None]:
-    """Within the block, end the command at Ctrl-C with a line that names --resume."""
+def resumable(how: str = "run the same command with --resume") -> Iterator[None]:
+    """Within the block, end the command at Ctrl-C with a line that says how to go on."""
     try:
         yield
     except KeyboardInterrupt:
-        click.echo("\nInterrupted. Finished work is kept: run the same command with --resume.", err=True)
+        click.echo(f"\nInterrupted. Finished work is kept: {how}.", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
 
 
