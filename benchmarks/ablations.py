@@ -1,10 +1,10 @@
-"""What decides a recipe: it, and each change of CHANGES alone, trained on the same galaxies and scored on one fold.
+"""What decides a recipe's score: the recipe and each of CHANGES alone, trained alike and scored on one fold.
 
     python -m benchmarks.ablations kaggle --out accuracy --epochs 12 --members 2
 
-As benchmarks.accuracy, whose folder it may share: the shards are those, and what is finished is not trained again. All
-members of a variant are scored on `--views` views; the ratio to the recipe as it is is on the same resamples. Fewer
-epochs than the recipe's make it affordable: a change that needs long training to pay does not show.
+Works as benchmarks.accuracy and may share its folder: it takes the shards from there, and what is finished is not
+trained again. The ratio to the unchanged recipe is on the same resamples. Fewer epochs than the recipe's make it
+affordable, so a change that pays only after long training does not show.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from benchmarks.accuracy import Entry, Plan, make_shards, measure, measuring_options
+from benchmarks.measuring import write_json
 from ensemble.recipe import load_recipe
 from galaxy_zoo.console import Command
 from galaxy_zoo.files import write_text
@@ -33,11 +34,11 @@ CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "view of 80 px": {"view": {"size_px": 80}},
     "network of plain": {"network": PLAIN_NETWORK},
 }
-"""Name -> tables -> keys with other values; a table with another `kind` is replaced."""
+"""By name, the tables with the keys that change; a table with a `kind` replaces the recipe's."""
 
 
 def change(table: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The table of a recipe with some keys changed."""
+    """Return the tables of a recipe with some keys changed."""
     changed = {name: dict(keys) for name, keys in table.items()}
     for name, keys in changes.items():
         changed[name] = dict(keys) if "kind" in keys else {**changed[name], **keys}
@@ -45,7 +46,7 @@ def change(table: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]) -
 
 
 def to_toml(table: Mapping[str, Mapping[str, Any]]) -> str:
-    """A recipe's table as a TOML file: its values are text, numbers, truths and lists, which JSON writes alike."""
+    """Return a recipe as TOML: its values are text, numbers, booleans and lists, which JSON writes alike."""
     lines = []
     for name, keys in table.items():
         lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items()), ""]
@@ -54,7 +55,7 @@ def to_toml(table: Mapping[str, Mapping[str, Any]]) -> str:
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("kaggle", type=click.Path(exists=True, path_type=Path))
-@click.option("--recipe", default="small_data", help="The one to change.")
+@click.option("--recipe", default="small_data", help="The recipe to change.")
 @click.option("--epochs", default=12, type=click.IntRange(1), help="Of each variant.")
 @click.option("--members", default=2, type=click.IntRange(1), help="Networks of each variant, of different seeds.")
 @measuring_options
@@ -70,9 +71,14 @@ def main(
     views: int,
     device: str,
 ) -> None:
-    """Train a recipe and its variants on the folder KAGGLE one after the other, and score them on one fold."""
+    """Train a recipe and its variants on the folder KAGGLE one after the other, and score them on one fold.
+
+    \b
+    Example:
+      python -m benchmarks.ablations kaggle --epochs 6 --members 1
+    """
     base = load_recipe(recipe)
-    plan = Plan(out, fold, epochs, views, device)
+    plan = Plan(out=out, fold=fold, epochs=epochs, views=views, device=device)
     for folder in (out, results):
         folder.mkdir(parents=True, exist_ok=True)
     make_shards(kaggle, None, out)
@@ -84,7 +90,7 @@ def main(
         result, errors = measure(plan, Entry(str(path), members, partly=False), reference)
         reference = errors if reference is None else reference
         found[name] = result
-        write_text(results / f"ablations-{base.name}.json", json.dumps(found, indent=1) + "\n")
+        write_json(results / f"ablations-{base.name}.json", found)
         low, high = result.get("ratio_interval", (1.0, 1.0))
         ratio = f"{result.get('ratio_to_first', 1.0):.3f} ({low:.3f} to {high:.3f})"
         click.echo(f"{name}: RMSE {result['rmse']:.5f}, {ratio} of the recipe as it is")

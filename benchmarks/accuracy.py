@@ -3,25 +3,23 @@
     python -m benchmarks.accuracy kaggle plain small_data:4 small_data:4:partly --partly partly --out accuracy
 
 KAGGLE is a folder with the challenge's files as downloaded, --partly one with images and a table of some of their
-votes. What to train is NAME, NAME:MEMBERS or NAME:MEMBERS:partly, a recipe's name or TOML file, how many members, and
-whether the partly labelled galaxies are trained on too. Nothing is asked for meanwhile; the same command goes on where
-it was stopped, and what is finished is not done again.
+votes. An entry is NAME, NAME:MEMBERS or NAME:MEMBERS:partly: a recipe's name or TOML file, the number of members, and
+whether to train on the partly labelled galaxies too. It runs unattended; started again, it resumes where it stopped and
+repeats nothing that is finished.
 
-The fold is that of the fully labelled galaxies, whatever is trained on. Scores are Kaggle's RMSE of the blend of all
+The fold is held out from the fully labelled galaxies in every entry. Scores are Kaggle's RMSE of the blend of all
 members over the test-time views, with an interval from resampling galaxies (bootstrap), and the ratio to the first
-of the list on the same resamples. Each member's weights are those of its best epoch on the same fold.
+entry on the same resamples. Each member's weights are those of its best epoch on the same fold.
 """
 
 import json
 import os
-import platform
 import shlex
 import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +27,10 @@ import click
 import numpy as np
 import torch
 
+from benchmarks.measuring import RESULTS, ROOT, provenance, write_json
 from ensemble.recipe import load_recipe
 from galaxy_zoo.console import Command, options
 from galaxy_zoo.errors import RunError
-from galaxy_zoo.files import write_text
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.manifest import MANIFEST_NAME
 from galaxy_zoo.votes import Floats
@@ -40,12 +38,10 @@ from pipeline.augment import FixedViews, rotations_and_flips
 from pipeline.device import choose_device
 from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import Samples, open_split
-from prediction.passes import find_members
+from prediction.members import find_members
 from training.checkpoint import Position, positions
 from training.run import RUN_NAME, Run, load_run
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 LABELLED_SHARDS, PARTLY_SHARDS = 10, 4
 RESAMPLES = 2000
 SEED = 0
@@ -54,7 +50,7 @@ STDERR = 2
 
 @dataclass(frozen=True)
 class Entry:
-    """What to train."""
+    """What to train: a recipe, how many members, and whether on the partly labelled galaxies too."""
 
     recipe: str
     members: int
@@ -62,13 +58,13 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """A name for files."""
+        """What its files are called."""
         return f"{Path(self.recipe).stem}-{self.members}" + ("-partly" if self.partly else "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How to do it. epochs: None is the recipe's own."""
+    """Where to work and how to train and score. epochs: None for the recipe's own."""
 
     out: Path
     fold: str
@@ -77,20 +73,20 @@ class Plan:
     device: str
 
     def shards(self, entry: Entry) -> Path:
-        """The shards it is trained on."""
+        """Return the folder of the shards it is trained on."""
         return self.out / ("both" if entry.partly else "labelled")
 
     def run(self, entry: Entry) -> Path:
-        """The folder of its run."""
+        """Return the folder of its run."""
         fold = self.fold.replace("/", "-of-")
         return self.out / f"{entry.label}-fold-{fold}" / (f"{self.epochs}-epochs" if self.epochs else "run")
 
 
 def parse_entry(text: str) -> Entry:
-    """Read NAME, NAME:MEMBERS or NAME:MEMBERS:partly.
+    """Return the entry that NAME, NAME:MEMBERS or NAME:MEMBERS:partly stands for.
 
     Raises:
-        click.BadParameter: it is none of these.
+        click.BadParameter: the text is none of these.
     """
     name, _, rest = text.partition(":")
     members, _, partly = rest.partition(":")
@@ -115,7 +111,7 @@ def make_shards(kaggle: Path, partly: Path | None, out: Path) -> None:
 
 
 def train(plan: Plan, entry: Entry) -> None:
-    """Train, or go on, or find it finished."""
+    """Train an entry, or resume it; do nothing where it is finished."""
     folder = plan.run(entry)
     going = (folder / RUN_NAME).exists()
     if going and is_finished(load_run(folder)):
@@ -127,27 +123,27 @@ def train(plan: Plan, entry: Entry) -> None:
 
 
 def is_finished(run: Run) -> bool:
-    """Whether every member has a checkpoint of the end."""
+    """Return whether every member has its last checkpoint."""
     newest = [positions(run.member_folder(member))[-1:] for member in range(run.members)]
     return all(each == [Position(run.recipe.training.epochs, 0)] for each in newest)
 
 
 def split(plan: Plan, entry: Entry) -> tuple[Samples, Samples]:
-    """The galaxies trained on, and those to score on.
+    """Return the galaxies to train on, and those to score on.
 
     Raises:
-        RunError: one of them was trained on.
+        RunError: a galaxy is in both.
     """
     fold = Fold.named(plan.fold)
     _, samples = open_split(plan.out / "labelled", "train", fold=fold)
     trained, _ = open_split(plan.shards(entry), "train", fold=fold)
     if samples is None or np.isin(samples.keys, trained.keys).any():
-        raise RunError(f"{plan.shards(entry)}: galaxies of the fold are among those trained on; pack anew")
+        raise RunError(f"{plan.shards(entry)}: holds galaxies of the fold; remove this folder and run again")
     return trained, samples
 
 
 def predict(plan: Plan, entry: Entry, samples: Samples) -> Floats:
-    """Votes, shape (members, views, galaxies, answers), of the members' best weights."""
+    """Return the votes of the members' best weights, shape (members, views, galaxies, answers)."""
     device, run = choose_device(plan.device), load_run(plan.run(entry))
     members = [member.load(device) for member in find_members([run])]
     views = FixedViews(run.recipe.view, rotations_and_flips(plan.views))
@@ -161,24 +157,24 @@ def predict(plan: Plan, entry: Entry, samples: Samples) -> Floats:
 
 
 def squared_errors(predicted: Floats, votes: Floats) -> Floats:
-    """The mean squared error of each galaxy, shape (galaxies,). Their mean's root is Kaggle's RMSE."""
+    """Return the mean squared error of each galaxy, shape (galaxies,); the root of its mean is Kaggle's RMSE."""
     errors: Floats = np.square(predicted.astype(np.float64) - votes).mean(axis=1)
     return errors
 
 
 def resampled_rmse(errors: Floats) -> Floats:
-    """RMSEs of galaxies drawn with replacement; the same draws for everything of that length."""
+    """Return RMSEs of galaxies drawn with replacement, shape (RESAMPLES,); equal lengths have equal draws."""
     draws = np.random.default_rng(SEED).integers(len(errors), size=(RESAMPLES, len(errors)))
     return np.asarray(np.sqrt(errors[draws].mean(axis=1)))
 
 
 def interval(values: Floats) -> list[float]:
-    """Of 95 %."""
+    """Return the ends of the central 95 % of the values."""
     return [round(float(each), 6) for each in np.percentile(values, [2.5, 97.5])]
 
 
 def score(predicted: Floats, samples: Samples, reference: Floats | None) -> tuple[dict[str, Any], Floats]:
-    """What is written of a recipe's scores, and its errors galaxy by galaxy."""
+    """Return the scores of an entry as its file holds them, and its errors galaxy by galaxy."""
     blend = squared_errors(predicted.mean(axis=(0, 1)), samples.votes)
     draws = resampled_rmse(blend)
     found = {
@@ -198,12 +194,13 @@ def score(predicted: Floats, samples: Samples, reference: Floats | None) -> tupl
 
 
 def speed(run: Path, images: int) -> dict[str, Any]:
-    """How long all epochs took, validation and saving not counted, and the median rate of all members together.
+    """Return how long all epochs took, without validation and saving, and the median rate of all members together.
 
-    Seconds follow from the rates: those of an epoch that was gone on with are of its last part only.
+    Seconds follow from the rates; the rate of an epoch that was resumed is that of its last part.
 
     Args:
-        images: of an epoch, of all members.
+        run: the folder of the run.
+        images: trained on in an epoch, of all members.
     """
     lines = [json.loads(line) for line in (run / "member-00" / "metrics.jsonl").read_text().splitlines()]
     rates = np.array([line["images_per_s"] for line in lines])
@@ -214,22 +211,8 @@ def speed(run: Path, images: int) -> dict[str, Any]:
     }
 
 
-def machine(device: str) -> dict[str, Any]:
-    """What it ran on."""
-    gpu = torch.cuda.get_device_name() if choose_device(device).type == "cuda" else "none"
-    cpu = next(
-        (
-            line.partition(": ")[2]
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.machine(),
-    )
-    return {"gpu": gpu, "cpu": cpu, "cores": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[2], 1)}
-
-
 def measure(plan: Plan, entry: Entry, reference: Floats | None) -> tuple[dict[str, Any], Floats]:
-    """Train and score one recipe; what is written of it, and its errors galaxy by galaxy."""
+    """Train and score an entry; return what its file holds, and its errors galaxy by galaxy."""
     train(plan, entry)
     trained, samples = split(plan, entry)
     started = time.perf_counter()
@@ -248,10 +231,8 @@ def measure(plan: Plan, entry: Entry, reference: Floats | None) -> tuple[dict[st
         **found,
         **speed(plan.run(entry), entry.members * len(trained)),
         "predict_seconds": round(seconds, 1),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(plan.device),
+        **provenance(choose_device(plan.device).type),
         "versions": dict(run.versions),
-        "command": shlex.join(["python", "-m", "benchmarks.accuracy", *sys.argv[1:]]),
     }
     return result, errors
 
@@ -288,7 +269,7 @@ def main(
     views: int,
     device: str,
 ) -> None:
-    """Train the recipes ENTRIES on the folder KAGGLE one after the other, and score them on one fold.
+    """Train the ENTRIES on the folder KAGGLE one after the other, and score them on one fold.
 
     \b
     Example:
@@ -296,8 +277,8 @@ def main(
     """
     parsed = [parse_entry(text) for text in entries]
     if partly is None and any(entry.partly for entry in parsed):
-        raise click.UsageError("partly labelled galaxies are asked for: give their folder with --partly")
-    plan = Plan(out, fold, epochs, views, device)
+        raise click.UsageError("an entry ends in :partly: give their folder with --partly")
+    plan = Plan(out=out, fold=fold, epochs=epochs, views=views, device=device)
     out.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)
     make_shards(kaggle, partly, out)
@@ -307,7 +288,7 @@ def main(
         reference = errors if reference is None else reference
         suffix = "" if fold == "4/5" else f"-fold-{fold.replace('/', '-of-')}"
         path = results / f"accuracy-{entry.label}{suffix}.json"
-        write_text(path, json.dumps(result, indent=1) + "\n")
+        write_json(path, result)
         low, high = result["rmse_interval"]
         ratio = f", {result['ratio_to_first']:.3f} of the first" if "ratio_to_first" in result else ""
         click.echo(f"{entry.label}: RMSE {result['rmse']:.5f} ({low:.5f} to {high:.5f}){ratio}, {path}")
@@ -318,7 +299,7 @@ def _rmse(errors: Floats) -> float:
 
 
 def _run(*arguments: object) -> None:
-    """Run a Python program of this project; its output goes where ours does.
+    """Run a Python program of this project; all its output goes to stderr.
 
     Raises:
         RunError: it fails.
@@ -327,7 +308,7 @@ def _run(*arguments: object) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, stdout=STDERR, check=False)
     if done.returncode:
-        raise RunError(f"{shlex.join(command)} ended with exit code {done.returncode}; see above")
+        raise RunError(f"{shlex.join(command)} ended with exit code {done.returncode}; its message is above")
 
 
 if __name__ == "__main__":

@@ -1,73 +1,98 @@
-"""Check and measure everything about a GPU, part by part, from a checkout that need not be installed.
+"""Check and measure what only a GPU can show, part by part, from a checkout that need not be installed.
 
-python benchmarks/gpu.py                       all parts, on synthetic galaxies it makes itself
-python benchmarks/gpu.py decode roi --out /tmp/results
-python -m benchmarks.gpu loader --shards shards
+python benchmarks/gpu.py                                  all parts, on synthetic galaxies it makes itself
+python benchmarks/gpu.py decode pixels --out /tmp/results
+python benchmarks/gpu.py stages --shards shards
 
-gpu.py            this command: which parts there are, each run in a process of its own
-gpu_setup.py      what all parts share: shards, recipes, sizes, how to time
-gpu_results.py    what a part gives, and the JSON file and table made of it
-gpu_isolation.py  a function in a child process that may crash or hang
-gpu_decoding.py   decode, roi, decoder_load        gpu_pixels.py      pixels
-gpu_loading.py    loader                           gpu_store.py       store
-gpu_training.py   train_step, end_to_end           gpu_predicting.py  predict
-gpu_testing.py    tests
+Each part runs in a process group of its own, which ends with the part. That process leaves without Python's clean-up,
+and this one imports neither torch nor DALI: after a part, CUDA or DALI may wait for ever while they shut down.
 """
 
+import os
+import re
+import signal
 import sys
 import traceback
-from importlib import import_module
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, only benchmarks/ is on the path
 
-from benchmarks.gpu_isolation import run_isolated
-from benchmarks.gpu_results import CheckFailedError, Outcome, SkippedError, describe_machine, table, write_json
-from benchmarks.gpu_setup import Setup, make_shards
+from benchmarks.measuring import RESULTS, command_line, make_shards, provenance, table, to_json, write_json
 from galaxy_zoo.console import Command
-from pipeline.device import choose_device
 
-PARTS = {
-    "decode": "gpu_decoding",
-    "roi": "gpu_decoding",
-    "pixels": "gpu_pixels",
-    "decoder_load": "gpu_decoding",
-    "loader": "gpu_loading",
-    "store": "gpu_store",
-    "train_step": "gpu_training",
-    "end_to_end": "gpu_training",
-    "predict": "gpu_predicting",
-    "tests": "gpu_testing",
-}
-"""Each part and the module with a function of its name. Modules are imported by the part's own process."""
-
+PARTS = ("decode", "pixels", "stages", "stamps", "train_step", "predict")
 PART_TIMEOUT_S = 480
 
 
-def run_part(setup: Setup, name: str) -> Outcome:
-    """Run one part; whatever goes wrong is in its outcome, with the traceback on stderr."""
+def run_part(name: str, shards: Path, device: str, quick: bool) -> dict[str, Any]:
+    """Run one part; return what is written of it. Whatever goes wrong is in it, with the traceback on stderr."""
+    from benchmarks.gpu_parts import PARTS, CheckFailedError  # noqa: PLC0415 - see above
+    from benchmarks.throughput import Setup  # noqa: PLC0415
+    from pipeline.device import choose_device  # noqa: PLC0415
+
+    found: dict[str, Any] = {"status": "ok", "message": "", "shards": str(shards), "quick": quick}
+    results = []
     try:
-        results = getattr(import_module(f"benchmarks.{PARTS[name]}"), name)(setup)
-    except SkippedError as reason:
-        return Outcome("skipped", str(reason))
+        choose_device(device)
+        found |= provenance(device)
+        results = PARTS[name](Setup(shards, device, quick))
     except CheckFailedError as error:
-        return Outcome("failed", str(error), error.results)
+        found |= {"status": "failed", "message": str(error)}
+        results = error.results
     except Exception as error:  # a part may fail in any library; the others go on
         traceback.print_exc()
-        return Outcome("failed", f"{type(error).__name__}: {error}")
-    return Outcome("ok", "", tuple(results))
+        found |= {"status": "failed", "message": f"{type(error).__name__}: {error}"}
+    return found | {"results": to_json(results), "table": table(results)}
 
 
-def run_part_isolated(setup: Setup, name: str) -> Outcome:
-    """As `run_part`, in a process that may crash or hang: it is ended after `PART_TIMEOUT_S`."""
-    ended = run_isolated(run_part, setup, name, timeout_s=PART_TIMEOUT_S)
-    return ended.value if isinstance(ended.value, Outcome) else Outcome("failed", ended.problem)
+def run_isolated(function: Callable[..., dict[str, Any]], *args: Any, timeout_s: float) -> dict[str, Any]:
+    """Call a function in a new process group, which ends here; return its value, or how it ended instead.
+
+    Function, arguments and value must be picklable. The process is spawned: CUDA does not survive a fork.
+    """
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_call, args=(sender, function, args))
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(timeout_s):
+            return {"status": "failed", "message": f"stopped after {timeout_s:.0f} s"}
+        value: dict[str, Any] = receiver.recv()
+    except EOFError:
+        process.join()
+        return {"status": "failed", "message": f"crashed: {describe_exit(process.exitcode or 0)}"}
+    else:
+        return value
+    finally:
+        if process.pid is not None:
+            with suppress(ProcessLookupError):  # the group has ended, or does not exist yet
+                os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.join()
+
+
+def describe_exit(code: int) -> str:
+    """Return an exit code as text: the name of the signal for a negative one."""
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _call(sender: Connection, function: Callable[..., dict[str, Any]], args: tuple[Any, ...]) -> None:
+    os.setpgid(0, 0)
+    sender.send(function(*args))
+    sys.stderr.flush()
+    os._exit(0)
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
-@click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)), metavar="[PART]...")
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[PART]...")
 @click.option(
     "--shards",
     type=click.Path(path_type=Path),
@@ -75,48 +100,41 @@ def run_part_isolated(setup: Setup, name: str) -> Outcome:
     help="Measure on these.  [default: synthetic galaxies, made once in the temporary folder]",
 )
 @click.option("--count", default=8192, type=click.IntRange(16), help="Synthetic galaxies to make.")
-@click.option(
-    "--out", default=Path("benchmarks/results"), type=click.Path(path_type=Path), help="Folder of the JSON files."
-)
+@click.option("--out", default=RESULTS, type=click.Path(path_type=Path), help="Folder of the JSON files.")
 @click.option("--device", default="cuda", type=click.Choice(["cuda", "cpu"]), help="What to measure.")
 @click.option("--quick", is_flag=True, help="Tiny sizes: shows that the parts run, not how fast.")
-@click.option("--isolate/--no-isolate", default=True, help="Run each part in a process of its own.")
-@click.option("--commit", default=None, help="Of this tree, to be written down.  [default: ask git]")
-def main(
-    parts: tuple[str, ...],
-    shards: Path | None,
-    count: int,
-    out: Path,
-    device: str,
-    quick: bool,
-    isolate: bool,
-    commit: str | None,
-) -> None:
-    """Check and measure everything about a GPU, all parts or those named, in under 8 minutes each.
+def main(parts: tuple[str, ...], shards: Path | None, count: int, out: Path, device: str, quick: bool) -> None:
+    """Check and measure what only a GPU can show: all parts, or those named, in under 8 minutes each.
 
-    Parts: decode, roi, pixels, decoder_load, loader, store, train_step, end_to_end, predict, tests.
+    Parts: decode, pixels, stages, stamps, train_step, predict.
 
     Writes OUT/<device>-<part>.json for each part and prints the results. A part that fails is recorded and the
-    others go on. Exit codes: 0 good or skipped, 1 a part failed, 2 wrong usage.
+    others go on. Exit codes: 0 good, 1 a part failed, 2 wrong usage.
 
     \b
     Example:
-      python benchmarks/gpu.py decode pixels --out benchmarks/results
+      python benchmarks/gpu.py decode pixels --out /tmp/results
     """
-    where = choose_device(device).type
-    setup = Setup(shards or make_shards(64 if quick else count), where, quick)
-    machine = describe_machine(where, commit)
-    run = run_part_isolated if isolate else run_part
+    folder = shards or make_shards(64 if quick else count)
     failed = []
     for name in parts or PARTS:
         click.echo(f"{name} ...", err=True)
-        outcome = run(setup, name)
-        path = write_json(out, name, outcome, machine=machine, setup=setup)
-        click.echo(table(name, outcome, path))
-        if outcome.status == "failed":
+        found = run_isolated(run_part, name, folder, device, quick, timeout_s=PART_TIMEOUT_S)
+        found |= {"part": name, "command": command_line()}
+        lines = found.pop("table", "")
+        path = out / f"{_file_name(found, device)}-{name}.json"
+        write_json(path, found)
+        message = f": {found['message']}" if found["message"] else ""
+        click.echo(f"{name}: {found['status']}{message} ({path})\n{lines}".rstrip())
+        if found["status"] != "ok":
             failed.append(name)
     if failed:
-        raise click.ClickException(f"failed: {', '.join(failed)}; why is in the JSON files in {out}")
+        raise click.ClickException(f"failed: {', '.join(failed)}; the JSON files in {out} say why")
+
+
+def _file_name(found: dict[str, Any], device: str) -> str:
+    gpu = found.get("machine", {}).get("gpu", device)
+    return re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-")
 
 
 if __name__ == "__main__":

@@ -3,40 +3,37 @@
     python -m benchmarks.pack FOLDER --peers PYTHON --out benchmarks/results/pack-cpu.json
 
 FOLDER is an unpacked Kaggle download. PYTHON is an interpreter that has webdataset, litdata and mosaicml-streaming
-(their needs differ from ours). Every way is run once to warm the page cache, then `--runs` times in turn;
-medians count, and the highest peak of memory (proportional: shared pages count once). What each does:
-`benchmarks/pack_peers.py`. Only ours and those named "strict" prove that the images decode; ours also joins the ids,
-checks the votes, hashes, shuffles and indexes, and what it wrote is on the disk when it ends. Without `--peers`
-the other libraries are left out.
+(their requirements differ from ours); without it they are left out. Every way runs once to warm the page cache, then
+`--runs` times in turn; medians count, and the highest peak of memory (proportional: a shared page counts once).
+`benchmarks/pack_peers.py` says what each does. Only ours and those named "strict" prove that the images decode; ours
+also joins the ids, checks the votes, hashes, shuffles and indexes, and has written to the disk when it ends.
 """
 
-import json
-import os
-import platform
 import shutil
 import statistics
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 
+from benchmarks.measuring import provenance, write_json
 from benchmarks.processes import Timing, timed
+from galaxy_zoo.console import Command
 
 PEERS_SCRIPT = Path(__file__).parent / "pack_peers.py"
 
 
 def ways(folder: Path, out: Path, peers: str) -> dict[str, list[str]]:
-    """The commands to compare, by name; each writes to `out`."""
+    """Return the commands to compare, by name; each writes to `out`."""
     names = [path.name for path in folder.iterdir() if path.is_dir()]
     tar = f"mkdir {out} && tar cf {out}/all.tar -C {folder} {' '.join(names)}"
     pack = [sys.executable, "-m", "shard_tool", "pack", str(folder), str(out)]
     commands = {
         "tar cf": ["sh", "-c", tar],
         "tar cf, on the disk": ["sh", "-c", f"{tar} && sync {out}/all.tar"],
-        "decode only, all cores": [sys.executable, "-m", "benchmarks.full_size", "decode", str(folder)],
+        "decode only, all cores": [sys.executable, str(PEERS_SCRIPT), "decode", str(folder), str(out)],
         "shard_tool pack": pack,
         "shard_tool pack, without decoding": [*pack, "--no-decode"],
     }
@@ -47,7 +44,7 @@ def ways(folder: Path, out: Path, peers: str) -> dict[str, list[str]]:
 
 
 def run_all(folder: Path, peers: str, runs: int) -> dict[str, list[Timing]]:
-    """Time every way `runs` times in turn, after one round to warm up."""
+    """Time every way `runs` times in turn, after one round to warm up; return the timings by name."""
     images = sum(1 for _ in folder.rglob("*.jpg"))
     results: dict[str, list[Timing]] = {}
     with TemporaryDirectory(dir=folder.parent) as work:
@@ -60,20 +57,21 @@ def run_all(folder: Path, peers: str, runs: int) -> dict[str, list[Timing]]:
     return results
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(cls=Command, context_settings={"show_default": True})
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--peers", default="", help="Python with the other libraries; without it they are left out.")
 @click.option("--runs", default=3, type=click.IntRange(1), help="Timed runs of each.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON file for the results.")
 def main(folder: Path, peers: str, runs: int, out: Path) -> None:
-    """Compare ways to pack the unpacked Kaggle download in FOLDER."""
+    """Compare ways to pack the unpacked Kaggle download in FOLDER.
+
+    \b
+    Example:
+      python -m benchmarks.pack kaggle --out pack.json
+    """
     results = run_all(folder, peers, runs)
-    saved = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cores": os.cpu_count(), "cpu": platform.processor() or platform.machine()},
-        "runs": {name: [asdict(timing) for timing in timings] for name, timings in results.items()},
-    }
-    out.write_text(json.dumps(saved, indent=1) + "\n")
+    saved = {name: [asdict(timing) for timing in timings] for name, timings in results.items()}
+    write_json(out, provenance() | {"runs": saved})
     decode_s = statistics.median(timing.seconds for timing in results["decode only, all cores"])
     for name, timings in results.items():
         seconds = statistics.median(timing.seconds for timing in timings)

@@ -1,21 +1,22 @@
-"""Pack a Kaggle folder as other libraries do, one way a call; `benchmarks.pack` runs and times them.
+"""Pack a Kaggle folder as other libraries do, one way per call; `benchmarks.pack` runs and times them.
 
     python benchmarks/pack_peers.py webdataset FOLDER OUT [--strict]
 
 Imports nothing of this project, so that it can run in an environment of the peers' own. Each way is the documented
 one: the JPEG bytes as they are and the votes as a float32 array, shards of 64 MB, all cores where the library has
-workers. `--strict` decodes every JPEG strictly before it is packed, as `shard_tool pack` does.
+workers. `--strict` decodes every JPEG strictly before it is packed, as `shard_tool pack` does. `decode` packs nothing:
+it only decodes every JPEG strictly on all cores, which is what packing is compared with.
 """
 
 import argparse
 import os
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import simplejpeg
 
 SHARD_BYTES = 64 * 2**20
@@ -23,7 +24,9 @@ Sample = tuple[str, str, Any]
 
 
 def list_samples(folder: Path) -> list[Sample]:
-    """(id, path, votes) of every training image, (id, path, None) of every test image."""
+    """Return (id, path, votes) of every training image, (id, path, None) of every test image."""
+    import pandas as pd  # noqa: PLC0415 - `decode` does without it
+
     table = pd.read_csv(folder / "training_solutions_rev1.csv", dtype={"GalaxyID": str}).set_index("GalaxyID")
     votes = dict(zip(table.index, table.to_numpy(np.float32), strict=True))
     paths = sorted((folder / "images_training_rev1").iterdir()) + sorted((folder / "images_test_rev1").iterdir())
@@ -31,15 +34,29 @@ def list_samples(folder: Path) -> list[Sample]:
 
 
 def read(path: str, *, strict: bool) -> bytes:
-    """The bytes of a JPEG, proven to decode where `strict`."""
+    """Return the bytes of a JPEG; raise ValueError where `strict` and it does not decode."""
     data = Path(path).read_bytes()
     if strict:
         simplejpeg.decode_jpeg(data, strict=True)
     return data
 
 
+def decode(folder: Path) -> None:
+    """Decode all JPEGs under a folder strictly, on all cores."""
+    paths = sorted(folder.rglob("*.jpg"))
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for _ in pool.map(decode_files, [paths[start::64] for start in range(64)]):
+            pass
+
+
+def decode_files(paths: list[Path]) -> None:
+    """Decode JPEG files strictly."""
+    for path in paths:
+        read(str(path), strict=True)
+
+
 def pack_webdataset(samples: list[Sample], out: Path, *, strict: bool) -> None:
-    """webdataset's ShardWriter, one process."""
+    """Pack with webdataset's ShardWriter, in one process."""
     import webdataset  # noqa: PLC0415
 
     out.mkdir(parents=True)
@@ -50,7 +67,7 @@ def pack_webdataset(samples: list[Sample], out: Path, *, strict: bool) -> None:
 
 
 def pack_mosaic(samples: list[Sample], out: Path, *, strict: bool) -> None:
-    """Mosaic's MDSWriter with sha256 checksums, one process."""
+    """Pack with Mosaic's MDSWriter and sha256 checksums, in one process."""
     from streaming import MDSWriter  # noqa: PLC0415
 
     columns = {"id": "str", "image": "bytes", "votes": "ndarray:float32:37"}
@@ -62,7 +79,7 @@ def pack_mosaic(samples: list[Sample], out: Path, *, strict: bool) -> None:
 
 
 def pack_litdata(samples: list[Sample], out: Path, *, strict: bool) -> None:
-    """LitData's optimize on all cores."""
+    """Pack with LitData's `optimize`, on all cores."""
     import litdata  # noqa: PLC0415
 
     litdata.optimize(
@@ -75,7 +92,7 @@ def pack_litdata(samples: list[Sample], out: Path, *, strict: bool) -> None:
 
 
 def litdata_sample(sample: Sample, *, strict: bool) -> dict[str, Any]:
-    """One sample as LitData stores it."""
+    """Return a sample as LitData stores it."""
     key, path, votes = sample
     missing = np.full(37, np.nan, np.float32)
     return {"id": key, "image": read(path, strict=strict), "votes": missing if votes is None else votes}
@@ -89,14 +106,17 @@ PEERS: dict[str, Callable[..., None]] = {
 
 
 def main() -> None:
-    """Pack FOLDER into OUT by one of the peers."""
+    """Pack FOLDER into OUT with one of the peers."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("peer", choices=["decode", *PEERS])
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--strict", action="store_true")
     options = parser.parse_args()
-    PEERS[options.peer](list_samples(options.folder), options.out, strict=options.strict)
+    if options.peer == "decode":
+        decode(options.folder)
+    else:
+        PEERS[options.peer](list_samples(options.folder), options.out, strict=options.strict)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A rotation for FFCV, which has none: an operation compiled by Numba, for `benchmarks.peer_loaders`."""
+"""A rotation for FFCV, which has none: an operation that Numba compiles, for `benchmarks.peer_loaders`."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ SIZE_PX = 128
 
 
 class Turn(Operation):  # type: ignore[misc]
-    """Turn an image about its middle and reduce the central 256 px to 128 px.
+    """Turn an image about its centre and reduce the central 256 px to 128 px.
 
-    A pixel is the mean of 2 x 2 bilinear samples, so this is rotation, crop and antialiased reduction in one pass.
+    A pixel is the mean of 2 x 2 bilinear samples: rotation, crop and antialiased reduction in one pass.
 
     Args:
-        angles_deg: of the first images, for a check of quality; none: random ones.
+        angles_deg: of the first images, to check their quality; the others are turned at random.
     """
 
     def __init__(self, angles_deg: Sequence[float] = ()) -> None:
@@ -27,12 +27,12 @@ class Turn(Operation):  # type: ignore[misc]
         self._angles = np.radians(np.array(angles_deg, np.float64))
 
     def declare_state_and_memory(self, previous_state: Any) -> tuple[Any, AllocationQuery]:
-        """Batches of shape (batch, 128, 128, 3), uint8."""
+        """Declare batches of shape (batch, 128, 128, 3), uint8."""
         shape = (SIZE_PX, SIZE_PX, 3)
         return replace(previous_state, shape=shape, jit_mode=True), AllocationQuery(shape, np.dtype("u1"))
 
     def generate_code(self) -> Callable[..., Any]:
-        """The function that Numba compiles; plain loops are what it is good at."""
+        """Return the function that Numba compiles; it is at its best with plain loops."""
         images_of, given = Compiler.get_iterator(), self._angles
 
         def turn(images: Any, views: Any, indices: Any) -> Any:

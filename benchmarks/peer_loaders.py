@@ -3,12 +3,12 @@
     python -m benchmarks.peer_loaders NAME SHARDS FOLDER --threads 2
 
 `peers` starts each in a process of its own, in an environment that has what it imports, and asks it for epochs on its
-standard input. Every one delivers float32 batches of shape (128, 3, 128, 128), shuffled, from the same JPEGs: turned by
-a random angle with bilinear interpolation, the central 256 px reduced to 128 px with antialiasing, half of them
-mirrored, normalised. FOLDER has the JPEGs as files; what a format needs beside them is packed into it, untimed.
+standard input. Each delivers float32 batches of shape (128, 3, 128, 128), shuffled, from the same JPEGs: turned by a
+random angle with bilinear interpolation, the central 256 px reduced to 128 px with antialiasing, half of them mirrored,
+normalised. FOLDER holds the JPEGs as files; formats that need other files pack them there, untimed.
 
-Turning the central 364 px gives the same view as turning all 424, so all but `torchvision` (which is as the published
-systems had it) cut first.
+Turning the central 364 px gives the same view as turning all 424 px, so all crop first but `torchvision`, which does
+as the published systems did.
 """
 
 import argparse
@@ -44,7 +44,7 @@ Pixels = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Work:
-    """What to load. folder: holds `files/`, the JPEGs of the training shards by their place, and what is packed."""
+    """What to load. folder: holds `files/`, the JPEGs of the training shards in order, and what formats pack."""
 
     shards: Path
     folder: Path
@@ -58,8 +58,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Contender:
-    """A loader. epoch: its batches. views: those of the first JPEGs turned by given angles, in degrees; values are grey
-    levels, shape (angles, 128, 128, 3). packages: whose versions decide the speed.
+    """A loader.
+
+    epoch: returns the batches of an epoch.
+    views: returns the first JPEGs turned by given angles in degrees, in grey levels, shape (angles, 128, 128, 3).
+    packages: whose versions decide the speed.
     """
 
     epoch: Callable[[], Iterable[Tensor]]
@@ -68,7 +71,7 @@ class Contender:
 
 
 def turned(image: Any, angle: float, *, cut_first: bool = True) -> Any:
-    """The view of a PIL image or of a uint8 tensor, as torchvision makes it."""
+    """Return the view of a PIL image or of a uint8 tensor, as torchvision makes it."""
     if cut_first:
         image = F.center_crop(image, [TURNED_PX])
     image = F.rotate(image, angle, InterpolationMode.BILINEAR)
@@ -76,7 +79,7 @@ def turned(image: Any, angle: float, *, cut_first: bool = True) -> Any:
 
 
 def finished(view: Any) -> Tensor:
-    """A view mirrored or not, as a normalised tensor."""
+    """Return a view as a normalised tensor, mirrored at random."""
     if random.random() < 0.5:
         view = F.hflip(view)
     normalised: Tensor = F.normalize(F.to_tensor(view), MEAN, STD)
@@ -84,13 +87,13 @@ def finished(view: Any) -> Tensor:
 
 
 def random_view(jpeg: bytes, *, cut_first: bool = True) -> Tensor:
-    """A view of a JPEG by PIL and torchvision."""
+    """Return a view of a JPEG by PIL and torchvision."""
     with Image.open(io.BytesIO(jpeg)) as image:
         return finished(turned(image.convert("RGB"), random.uniform(0, 360), cut_first=cut_first))
 
 
 def views_by_pil(work: Work) -> Callable[[list[float]], Pixels]:
-    """See `Contender.views`."""
+    """Return a function as `Contender.views`."""
 
     def views(angles: list[float]) -> Pixels:
         images = [Image.open(path).convert("RGB") for path in work.files[: len(angles)]]
@@ -119,17 +122,17 @@ def torchvision(work: Work, *, cut_first: bool = False) -> Contender:
 
 
 def torchvision_cut(work: Work) -> Contender:
-    """The same, cut first."""
+    """The same, cropped before it turns."""
     return torchvision(work, cut_first=True)
 
 
 def workers(work: Work) -> dict[str, Any]:
-    """Options of every DataLoader."""
+    """Return the options of every DataLoader."""
     return {"num_workers": work.threads, "persistent_workers": True}
 
 
 def webdataset(work: Work) -> Contender:
-    """Webdataset over the same shards as ours; batches are made in the workers, as its documentation advises."""
+    """Webdataset over the same shards as ours; workers make the batches, as its documentation advises."""
     import webdataset as wds  # noqa: PLC0415
 
     shards = [str(path) for path in sorted(work.shards.glob("train-*.tar"))]
@@ -140,12 +143,12 @@ def webdataset(work: Work) -> Contender:
 
 
 def view_of_sample(sample: dict[str, Any]) -> Tensor:
-    """A view of a sample of webdataset."""
+    """Return a view of a sample of webdataset."""
     return random_view(sample["jpg"])
 
 
 def litdata(work: Work) -> Contender:
-    """LitData's chunks with its own DataLoader."""
+    """LitData's chunks and its own DataLoader."""
     import litdata as ld  # noqa: PLC0415
 
     out = work.folder / "litdata"
@@ -158,7 +161,7 @@ def litdata(work: Work) -> Contender:
 
 
 def read(path: str) -> bytes:
-    """The bytes of a file."""
+    """Return the bytes of a file."""
     return Path(path).read_bytes()
 
 
@@ -181,7 +184,7 @@ def mosaic(work: Work) -> Contender:
 
 
 def spdl(work: Work) -> Contender:
-    """SPDL's threads around FFmpeg, which decodes, turns, cuts and reduces in one filter graph of an image."""
+    """SPDL's threads around FFmpeg, which decodes, turns, crops and reduces an image in one filter graph."""
     import spdl.io  # noqa: PLC0415
     from spdl.pipeline import PipelineBuilder  # noqa: PLC0415
 
@@ -215,9 +218,9 @@ def spdl(work: Work) -> Contender:
 
 
 def ffcv(work: Work) -> Contender:
-    """FFCV, which cannot turn images: with a kernel of our own in Numba, as its documentation shows.
+    """FFCV with a rotation of our own, since it has none: a Numba kernel, as its documentation shows.
 
-    It stores images encoded anew (here at quality 95), not the JPEGs it is given.
+    It does not store the JPEGs it is given but encodes them again, here at quality 95.
     """
     from ffcv.fields import RGBImageField  # noqa: PLC0415
     from ffcv.fields.rgb_image import SimpleRGBImageDecoder  # noqa: PLC0415
@@ -249,7 +252,7 @@ def ffcv(work: Work) -> Contender:
 
 
 class Images(Dataset[Any]):
-    """The JPEG files as tuples of a PIL image, as FFCV's writer wants them."""
+    """The JPEG files, each as a tuple with a PIL image, as FFCV's writer takes them."""
 
     def __init__(self, work: Work) -> None:
         self._paths = work.files
@@ -262,8 +265,8 @@ class Images(Dataset[Any]):
 
 
 def ours(work: Work, **options: Any) -> Contender:
-    """This project's loader on the shards; `options` are its own."""
-    from benchmarks.turned_views import TurnedViews  # noqa: PLC0415
+    """This project's loader on the shards. options: fields of `Decoding`."""
+    from benchmarks.warp_error import TurnedViews  # noqa: PLC0415
     from galaxy_zoo.view import View  # noqa: PLC0415
     from pipeline.augment import RandomViews  # noqa: PLC0415
     from pipeline.loader import Decoding, Loader, Sampling  # noqa: PLC0415
@@ -288,12 +291,12 @@ def ours(work: Work, **options: Any) -> Contender:
 
 
 def ours_dali(work: Work) -> Contender:
-    """The same with all of DALI's graph on its CPU backend."""
+    """The same with DALI's whole graph on its CPU backend."""
     return ours(work, backend="dali")
 
 
 def ours_resident(work: Work) -> Contender:
-    """The same from a resident store, which the first epoch fills."""
+    """The same from resident stamps, which the first epoch keeps."""
     from pipeline.stamps import StampPolicy  # noqa: PLC0415
 
     return ours(work, stamps=StampPolicy("resident", share=0.9))
@@ -316,7 +319,7 @@ PEERS: dict[str, Callable[[Work], Contender]] = {
 
 
 def answer(contender: Contender, question: dict[str, Any]) -> dict[str, Any]:
-    """One epoch's images and seconds; or, for given angles, views saved to a file."""
+    """Load an epoch and return its images and seconds; or, where angles are given, save views to a file."""
     if "angles" in question:
         np.save(question["out"], contender.views(question["angles"]))
         return {"versions": {package: version(package) for package in contender.packages}}
@@ -326,7 +329,7 @@ def answer(contender: Contender, question: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer questions, one JSON a line, until standard input ends."""
+    """Answer questions, each a line of JSON, until standard input ends."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("name", choices=[*PEERS, *OURS])
     parser.add_argument("shards", type=Path)
@@ -334,7 +337,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # so that what libraries print is not taken for an answer
     contender = {**PEERS, **OURS}[options.name](Work(options.shards, options.folder, options.threads))
     for line in sys.stdin:
         print(json.dumps(answer(contender, json.loads(line))), file=answers, flush=True)

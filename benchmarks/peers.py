@@ -2,10 +2,10 @@
 
     python -m benchmarks.peers shards --peers PYTHON --out benchmarks/results/peers-cpu.json
 
-The work: `benchmarks/peer_loaders.py` says it, and how each is set up. Every contender is a process of its own on the
-same cores, with as many threads or workers; one epoch warms it up, then all are timed epoch by epoch in turn, and the
-medians and their ratios count. `error` is the root of the mean squared difference of views to an 8 x 8 supersampled
-reference, in grey levels (0-255): which of them are of equal quality.
+`benchmarks/peer_loaders.py` says what the work is and how each is set up. Every contender is a process of its own on
+the same cores, with as many threads or workers; one epoch warms it up, then all are timed epoch by epoch in turn, and
+the medians and their ratios count. `error` is the root of the mean squared difference between views and an 8 x 8
+supersampled reference, in grey levels (0-255): it says which views are of equal quality.
 
 PYTHON is an interpreter with the peers, in an environment of their own that sees this project's packages:
 
@@ -17,21 +17,18 @@ PYTHON is an interpreter with the peers, in an environment of their own that see
     peers/bin/pip install --no-build-isolation --no-deps ffcv
     peers/bin/pip install fastargs assertpy imgcat terminaltables
 
-A contender that does not start or breaks off is listed with its last line. Without --peers only those run that need
-nothing but this project's development packages.
+A contender that fails is listed with the last line it printed. Without --peers only those run that need nothing but
+this project's development packages.
 """
 
 import json
 import os
-import platform
-import shlex
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -42,25 +39,25 @@ import psutil
 import simplejpeg
 from numpy.typing import NDArray
 
+from benchmarks.measuring import ROOT, provenance, write_json
 from benchmarks.peer_loaders import CROP_PX, OURS, PEERS, SIZE_PX
 from benchmarks.processes import memory_bytes
-from benchmarks.turned_views import TurnedViews
-from benchmarks.warp_error import reference, rms
+from benchmarks.warp_error import TurnedViews, reference, rms
+from galaxy_zoo.console import Command
 from galaxy_zoo.view import Stamp, View
 from pipeline.shards import Samples, open_split
 
-ROOT = Path(__file__).resolve().parents[1]
 NEED_NO_PEERS = ("torchvision", "torchvision_cut", "webdataset", *OURS)
 BASE = "torchvision"
 VIEW = View(crop_px=CROP_PX, size_px=SIZE_PX, rotation_deg=180)
 
 
 class BrokenError(Exception):
-    """A contender does not answer; says why."""
+    """A contender does not answer; the message says why."""
 
 
 class Contender:
-    """A process that loads epochs when it is asked."""
+    """A process that loads an epoch when asked."""
 
     def __init__(self, name: str, python: str, arguments: Sequence[str], folder: Path) -> None:
         self._log, self._folder = folder / f"{name}.log", folder
@@ -83,7 +80,7 @@ class Contender:
         self._process.communicate()
 
     def epoch(self) -> tuple[float, float]:
-        """Load an epoch: images a second, and milliseconds of processor time an image."""
+        """Load an epoch; return images per second, and milliseconds of processor time per image."""
         before = self._cpu_s()
         done = self._ask({})
         after = self._cpu_s()
@@ -91,7 +88,7 @@ class Contender:
         return done["images"] / done["seconds"], 1000 * cpu_s / done["images"]
 
     def views(self, angles: list[float]) -> tuple[NDArray[np.float32], dict[str, str]]:
-        """The views of the first images turned by `angles`, and the versions of its packages."""
+        """Return the views of the first images turned by `angles` in degrees, and the versions of its packages."""
         out = self._folder / "views.npy"
         versions = self._ask({"angles": angles, "out": str(out)})["versions"]
         return np.load(out), versions
@@ -111,7 +108,7 @@ class Contender:
         return seconds
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Row:
     """What was measured of one contender."""
 
@@ -124,11 +121,11 @@ class Row:
 
     @property
     def rate(self) -> float:
-        """Images a second, the median."""
+        """Images per second, the median."""
         return statistics.median(self.rates) if self.rates else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """For the JSON file."""
+        """Return it as the JSON file holds it."""
         if self.failed:
             return {"name": self.name, "failed": self.failed}
         rates, cpu_ms = [round(rate, 1) for rate in self.rates], round(statistics.median(self.cpu_ms), 3)
@@ -144,7 +141,7 @@ def write_files(samples: Samples, folder: Path) -> None:
 
 
 def references(samples: Samples, angles: Sequence[float]) -> NDArray[np.float64]:
-    """The supersampled views of the first images turned by `angles`."""
+    """Return the supersampled views of the first images turned by `angles` in degrees."""
     images = [simplejpeg.decode_jpeg(jpeg) for jpeg in samples.jpegs(np.arange(len(angles)))]
     whole = Stamp(samples.image_px, samples.image_px)
     (parameters,) = TurnedViews(VIEW, tuple(angles)).parameters(whole, 0, range(len(angles)))
@@ -152,7 +149,7 @@ def references(samples: Samples, angles: Sequence[float]) -> NDArray[np.float64]
 
 
 def check(contenders: dict[str, Contender], samples: Samples, count: int) -> list[Row]:
-    """The errors of the first `count` views of each."""
+    """Return a row for each contender, with the error of its first `count` views."""
     angles = [(37.3 * place) % 360 for place in range(count)]
     either_way = [references(samples, [way * angle for angle in angles]) for way in (1, -1)]
     rows = []
@@ -160,14 +157,15 @@ def check(contenders: dict[str, Contender], samples: Samples, count: int) -> lis
         try:
             views, versions = contender.views(angles)
         except BrokenError as error:
-            rows.append(Row(name, failed=str(error)))
-        else:  # libraries differ in which way round an angle is
-            rows.append(Row(name, min(rms(views - truth) for truth in either_way), versions=versions))
+            rows.append(Row(name=name, failed=str(error)))
+        else:  # libraries differ in the direction of an angle
+            error_levels = min(rms(views - truth) for truth in either_way)
+            rows.append(Row(name=name, error=error_levels, versions=versions))
     return rows
 
 
 def measure(contenders: dict[str, Contender], rows: list[Row], runs: int) -> None:
-    """Time those that work, epoch by epoch in turn; the results go into their rows."""
+    """Time those that work, epoch by epoch in turn, and write the results into their rows."""
     for run in range(runs + 1):  # the first one warms up
         for row in [row for row in rows if not row.failed]:
             try:
@@ -184,7 +182,7 @@ def measure(contenders: dict[str, Contender], rows: list[Row], runs: int) -> Non
 
 
 def table(rows: list[Row]) -> str:
-    """The results as a table in Markdown."""
+    """Return the results as a table in Markdown."""
     base = next((row.rate for row in rows if row.name == BASE), 0.0)
     lines = ["| loader | images/s | ratio | min to max | CPU ms/image | error |", "|---|---|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: row.rate):
@@ -198,20 +196,7 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def report(rows: list[Row], samples: Samples, cores: int, runs: int) -> dict[str, Any]:
-    """All that is needed to repeat it."""
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "benchmarks.peers", *sys.argv[1:]]),
-        "machine": f"{cores} cores, {platform.processor() or platform.machine()}",
-        "python": platform.python_version(),
-        "images": len(samples),
-        "runs": runs,
-        "results": [row.to_dict() for row in rows],
-    }
-
-
-@click.command(context_settings={"show_default": True})
+@click.command(cls=Command, context_settings={"show_default": True})
 @click.argument("shards", type=click.Path(path_type=Path))
 @click.option("--peers", "python", default="", help="Interpreter that has the peers; see `benchmarks/peers.py`.")
 @click.option("--only", default="", help="Names of contenders with commas between; all: none given.")
@@ -220,7 +205,12 @@ def report(rows: list[Row], samples: Samples, cores: int, runs: int) -> dict[str
 @click.option("--checked", default=100, type=click.IntRange(1), help="Images to compare with the reference.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="JSON file to write.")
 def main(shards: Path, python: str, only: str, runs: int, cores: int, checked: int, out: Path | None) -> None:
-    """Time the loaders on the training images of the folder SHARDS."""
+    """Time the loaders on the training images of the folder SHARDS.
+
+    \b
+    Example:
+      python -m benchmarks.peers shards --only torchvision,ours
+    """
     known = {**PEERS, **OURS}
     names = only.split(",") if only else [name for name in known if python or name in NEED_NO_PEERS]
     if wrong := set(names) - set(known):
@@ -240,7 +230,8 @@ def main(shards: Path, python: str, only: str, runs: int, cores: int, checked: i
         measure(contenders, rows, runs)
     click.echo(table(rows))
     if out is not None:
-        out.write_text(json.dumps(report(rows, samples, cores, runs), indent=1) + "\n")
+        about = provenance() | {"images": len(samples), "runs": runs}
+        write_json(out, about | {"results": [row.to_dict() for row in rows]})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A command in a process of its own: how long it takes, on how much processor time, in how much memory."""
+"""Run a command in a process of its own: how long it takes, and how much processor time and memory."""
 
 import subprocess
 import time
@@ -11,12 +11,12 @@ import psutil
 POLL_S = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What one command and its workers took, read every 50 ms. peak_*: 1e6 bytes resident in them at once, at most.
+    """What a command and its workers used, read every 50 ms. Peaks are of all of them at once, in 1e6 bytes.
 
-    `peak_resident_mb` counts a page as often as processes share it, `peak_proportional_mb` once (PSS), and
-    `peak_without_files_mb` leaves pages of files out (libraries, mapped shards), which the system may drop.
+    `peak_resident_mb` counts a page once for each process that shares it, `peak_proportional_mb` once in all (PSS), and
+    `peak_without_files_mb` leaves out the pages of files (libraries, mapped shards), which the system may drop.
     """
 
     command: str
@@ -30,7 +30,11 @@ class Timing:
 
 
 def timed(command: list[str], images: int) -> Timing:
-    """Run a command to its end; raises CalledProcessError where it fails."""
+    """Run a command to its end; raise CalledProcessError where it fails.
+
+    Args:
+        images: how many it handles.
+    """
     click.echo(" ".join(command), err=True)
     started, peak = time.perf_counter(), (0, 0, 0)
     cpu_s: dict[int, float] = {}
@@ -44,15 +48,23 @@ def timed(command: list[str], images: int) -> Timing:
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     shown = " ".join(Path(part).name if "/" in part else part for part in command)
-    rate = round(images / seconds, 1)
-    memory = (round(peak[0] / 1e6, 1), round(peak[1] / 1e6, 1), round(peak[2] / 1e6, 1))
-    return Timing(shown, images, round(seconds, 2), round(sum(cpu_s.values()), 2), rate, *memory)
+    resident, without_files, proportional = (round(each / 1e6, 1) for each in peak)
+    return Timing(
+        command=shown,
+        images=images,
+        seconds=round(seconds, 2),
+        cpu_s=round(sum(cpu_s.values()), 2),
+        images_per_s=round(images / seconds, 1),
+        peak_resident_mb=resident,
+        peak_without_files_mb=without_files,
+        peak_proportional_mb=proportional,
+    )
 
 
 def memory_bytes(process: psutil.Process, cpu_s: dict[int, float]) -> tuple[int, int, int]:
-    """The resident memory of a process and its descendants: all of it, without pages of files, and proportional.
+    """Return the resident bytes of a process and its descendants: all, without pages of files, and proportional.
 
-    Also notes in `cpu_s`, by process, the processor time each has used so far.
+    Also writes into `cpu_s` the processor time each has used so far, by process id.
     """
     resident = without_files = proportional = 0
     try:

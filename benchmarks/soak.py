@@ -1,10 +1,10 @@
-"""Whether anything piles up: a training of many epochs, with predictions in between, in one process.
+"""Whether memory, files or threads pile up: a training of many epochs with predictions in between, in one process.
 
     python -m benchmarks.soak shards --epochs 100
 
-`train.py` and `predict.py` as they are: two members, checkpoints after every step, the stream and not the store, so
-that shards are read and decoded in every epoch. After each epoch it is noted what the process holds. The growth is that
-from epoch SETTLED on, by when every buffer has been made and every thread started.
+Runs `train.py` and `predict.py` as they are: two members, a checkpoint after every step, no resident stamps, so that
+every epoch reads and decodes the shards. After each epoch it looks at what the process holds. Growth counts from epoch
+SETTLED on, when every buffer has been made and every thread started.
 """
 
 import gc
@@ -22,8 +22,9 @@ import psutil
 
 import predict
 import train
-from training.loop import Training
-from training.run import current_versions
+from benchmarks.measuring import RESULTS, provenance, write_json
+from galaxy_zoo.console import Command
+from training.loop import Trainer
 
 SETTLED = 20
 RECIPE = """
@@ -56,9 +57,9 @@ ema_decay = 0.99
 """
 
 
-@dataclass(frozen=True)
-class Held:
-    """What the process holds after an epoch. memory_mb: resident, 1e6 bytes; files: open file descriptors."""
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What the process holds after an epoch. memory_mb: resident, in 1e6 bytes; files: open file descriptors."""
 
     epoch: int
     seconds: float
@@ -68,45 +69,52 @@ class Held:
     maps: int
 
 
-def look(epoch: int, began: float) -> Held:
-    """What this process holds now, without garbage that only waits for its collector."""
+def footprint(epoch: int, began: float) -> Footprint:
+    """Return what this process holds now, without garbage that only waits for its collector."""
     gc.collect()
     process = psutil.Process()
     maps = len(Path("/proc/self/maps").read_text().splitlines())
     memory = process.memory_info().rss / 1e6
-    return Held(epoch, time.monotonic() - began, memory, process.num_fds(), process.num_threads(), maps)
+    return Footprint(
+        epoch=epoch,
+        seconds=time.monotonic() - began,
+        memory_mb=memory,
+        files=process.num_fds(),
+        threads=process.num_threads(),
+        maps=maps,
+    )
 
 
-def soak(run: Callable[[], None], after_epoch: Callable[[int], None], *, limit_s: float) -> list[Held]:
-    """Run a training, and look at the process after each epoch; at the limit it is asked to stop, as by Ctrl-C."""
-    finish, began, held = Training.finish_epoch, time.monotonic(), list[Held]()
+def soak(run: Callable[[], None], after_epoch: Callable[[int], None], *, limit_s: float) -> list[Footprint]:
+    """Run a training and return the footprint after each epoch; stop it at the limit, as Ctrl-C does."""
+    finish, began, held = Trainer.finish_epoch, time.monotonic(), list[Footprint]()
 
-    def finish_and_look(training: Training) -> None:
-        finish(training)
+    def finish_and_look(trainer: Trainer, epoch: int) -> None:
+        finish(trainer, epoch)
         after_epoch(len(held) + 1)
-        held.append(look(len(held) + 1, began))
+        held.append(footprint(len(held) + 1, began))
         if time.monotonic() - began > limit_s:
             signal.raise_signal(signal.SIGINT)
 
-    Training.finish_epoch = finish_and_look  # type: ignore[method-assign, assignment]
+    Trainer.finish_epoch = finish_and_look  # type: ignore[method-assign, assignment]
     try:
         run()
     except SystemExit:  # stopped and saved
         pass
     finally:
-        Training.finish_epoch = finish  # type: ignore[method-assign]
+        Trainer.finish_epoch = finish  # type: ignore[method-assign]
     return held
 
 
 def slope(values: list[float]) -> tuple[float, float]:
-    """How much a value grows in an epoch, by least squares, and the standard error of that."""
+    """Return the growth of a value per epoch, by least squares, and its standard error."""
     epochs = np.arange(len(values))
     coefficients, covariance = np.polyfit(epochs, values, 1, cov=True)
     return float(coefficients[0]), float(np.sqrt(covariance[0, 0]))
 
 
-def summarise(held: list[Held]) -> dict[str, object]:
-    """What has grown since epoch SETTLED, and the least and the most that was held since then."""
+def summarise(held: list[Footprint]) -> dict[str, object]:
+    """Return the growth since epoch SETTLED, and the least and the most that was held since then."""
     settled = held[SETTLED:]
     memory = [each.memory_mb for each in settled]
     growth, error = slope(memory)
@@ -120,15 +128,20 @@ def summarise(held: list[Held]) -> dict[str, object]:
     return {"epochs": len(held), **slopes, **ranges}
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(cls=Command, context_settings={"show_default": True})
 @click.argument("shards", type=click.Path(path_type=Path))
 @click.option("--epochs", default=100, type=click.IntRange(SETTLED + 3), help="Of the training.")
 @click.option("--predict-every", default=5, type=click.IntRange(1), help="Epochs between predictions.")
 @click.option("--minutes", default=20.0, help="Stop the training after so long.")
 @click.option("--crop-px", default=64, help="Of the images.")
-@click.option("--out", default=Path(__file__).parent / "results" / "soak.json", type=click.Path(path_type=Path))
+@click.option("--out", default=RESULTS / "soak.json", type=click.Path(path_type=Path))
 def main(shards: Path, epochs: int, predict_every: int, minutes: float, crop_px: int, out: Path) -> None:
-    """Train on the folder SHARDS, predict its test galaxies now and then, and print what the process holds."""
+    """Train on the folder SHARDS, predict its test galaxies now and then, and print what the process holds.
+
+    \b
+    Example:
+      python -m benchmarks.soak shards --epochs 100
+    """
     with tempfile.TemporaryDirectory() as folder:
         run, recipe = Path(folder) / "run", Path(folder) / "soak.toml"
         recipe.write_text(RECIPE.format(crop=crop_px, epochs=epochs))
@@ -144,8 +157,7 @@ def main(shards: Path, epochs: int, predict_every: int, minutes: float, crop_px:
             lambda: train.main(training, standalone_mode=False), predict_now_and_then, limit_s=60 * minutes
         )
     summary = summarise(held)
-    saved = {"versions": current_versions(), "summary": summary, "held": [asdict(each) for each in held]}
-    out.write_text(json.dumps(saved, indent=1) + "\n")
+    write_json(out, provenance() | {"summary": summary, "held": [asdict(each) for each in held]})
     click.echo(json.dumps(summary, indent=1))
 
 

@@ -1,13 +1,13 @@
-"""How far views are from the truth: error of stamp and warp against an 8 x 8 supersampled reference.
+"""How far views are from the truth: the error of stamp and warp against an 8 x 8 supersampled reference.
 
     python -m benchmarks.warp_error shards --count 200
 
-Plain rotations by random angles, grey levels 0-255, root of the mean squared error over pixels, channels and
-galaxies. First by the stamp's resolution over that of the view (`galaxy_zoo.view.STAMP_OVERSAMPLING` is chosen
-by it), then for both implementations as they are.
+Rotations by random angles; the root of the mean squared error over pixels, channels and galaxies, in grey levels
+(0-255). The first columns vary the ratio of the stamp's resolution to the view's, which `STAMP_OVERSAMPLING` in
+`galaxy_zoo.view` is chosen by; the last two are both implementations as they are.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -16,8 +16,9 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from galaxy_zoo.console import Command
 from galaxy_zoo.view import Stamp, View
-from pipeline.augment import RandomViews
+from pipeline.augment import Parameters, Positions, RandomViews, warp_matrices
 from pipeline.loader import Backend, Decoding, Loader, Sampling
 from pipeline.shards import Samples, open_split
 from pipeline.warp import WarpKernel, reduce_window
@@ -33,8 +34,32 @@ VIEWS = {
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class TurnedViews:
+    """Views of the first samples, one each, turned by given angles; see `pipeline.augment.Views`."""
+
+    view: View
+    angles_deg: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return 1
+
+    def stamp(self, image_px: tuple[int, int]) -> Stamp:
+        """See `Views`."""
+        return self.view.stamp(image_px)
+
+    def parameters(self, stamp: Stamp, epoch: int, positions: Positions) -> list[Parameters]:  # noqa: ARG002
+        """See `Views`; a sample after the last angle is not turned."""
+        given = dict(enumerate(np.radians(self.angles_deg)))
+        angles = np.array([given.get(position, 0.0) for position in positions])
+        plain = np.zeros(len(positions), bool)
+        return [
+            Parameters(warp_matrices(self.view, stamp, angle=angles, zoom=np.ones_like(angles), flip=plain), None)
+        ]
+
+
 def reference(image: NDArray[np.uint8], view: View, warp: NDArray[np.float32]) -> Floats:
-    """The view of a whole image, each pixel the mean of 8 x 8 bilinear samples.
+    """Return the view of a whole image, each pixel the mean of 8 x 8 bilinear samples.
 
     Args:
         warp: from view to image coordinates, shape (2, 3).
@@ -49,14 +74,14 @@ def reference(image: NDArray[np.uint8], view: View, warp: NDArray[np.float32]) -
 
 
 def references(images: list[NDArray[np.uint8]], view: View) -> Floats:
-    """The references of images for the views that `RandomViews(view, (0,))` draws in epoch 0."""
+    """Return the references for the views that `RandomViews(view, (0,))` draws in epoch 0."""
     whole = Stamp(images[0].shape[:2], images[0].shape[:2])
     (parameters,) = RandomViews(view, (0,)).parameters(whole, 0, range(len(images)))
     return np.stack([reference(i, view, warp) for i, warp in zip(images, parameters.warps, strict=True)])
 
 
 def error_by_oversampling(images: list[NDArray[np.uint8]], view: View, truth: Floats, factor: float) -> float:
-    """The error of the OpenCV kernel with a stamp of another resolution."""
+    """Return the error of the OpenCV kernel with a stamp of `factor` times the view's resolution."""
     stamp = view.stamp((images[0].shape[0], images[0].shape[1]))
     side = min(stamp.window_px[0], round(stamp.window_px[0] * factor * view.size_px / view.crop_px))
     stamp = replace(stamp, size_px=(side, side))
@@ -70,7 +95,7 @@ def error_by_oversampling(images: list[NDArray[np.uint8]], view: View, truth: Fl
 
 
 def error_of(samples: Samples, view: View, truth: Floats, backend: Backend) -> float:
-    """The error of an implementation as it is."""
+    """Return the error of an implementation as it is."""
     views = RandomViews(view, (0,))
     sampling = Sampling(batch_size=len(truth), shuffle=False)
     with Loader(samples, views, sampling, Decoding(backend=backend)) as loader:
@@ -79,15 +104,20 @@ def error_of(samples: Samples, view: View, truth: Floats, backend: Backend) -> f
 
 
 def rms(values: Floats) -> float:
-    """The root of the mean square."""
+    """Return the root of the mean square."""
     return float(np.sqrt(np.mean(np.square(values))))
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(cls=Command, context_settings={"show_default": True})
 @click.argument("shards", type=click.Path(path_type=Path))
-@click.option("--count", default=200, type=click.IntRange(1), help="Galaxies.")
+@click.option("--count", default=200, type=click.IntRange(1), help="How many galaxies.")
 def main(shards: Path, count: int) -> None:
-    """Print the errors on the first COUNT training galaxies of SHARDS."""
+    """Print the errors on the first training galaxies of SHARDS.
+
+    \b
+    Example:
+      python -m benchmarks.warp_error shards --count 60
+    """
     samples, _ = open_split(shards, "train")
     count = min(count, len(samples))
     images = [simplejpeg.decode_jpeg(jpeg) for jpeg in samples.jpegs(np.arange(count))]

@@ -4,13 +4,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
-from timm.optim._param_groups import param_groups_layer_decay
-from timm.optim.muon import Muon
 from torch import nn
 from torch.optim import lr_scheduler
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Optimiser:
     """One of torch's optimisers, or timm's Muon. momentum and nesterov are SGD's only.
 
@@ -57,6 +55,8 @@ class Optimiser:
             case "adamax":
                 return torch.optim.Adamax(parameters, **shared)
             case "muon":
+                from timm.optim.muon import Muon  # noqa: PLC0415 (takes seconds)
+
                 return Muon(parameters, **shared)
             case "sgd":
                 return torch.optim.SGD(
@@ -67,6 +67,8 @@ class Optimiser:
         trained = [each for each in network.parameters() if each.requires_grad]
         if self.layer_decay == 1:
             return trained
+        from timm.optim._param_groups import param_groups_layer_decay  # noqa: PLC0415
+
         groups = param_groups_layer_decay(network, self.weight_decay, layer_decay=self.layer_decay)
         return [group | {"lr": self.lr * group["lr_scale"]} for group in groups]
 
@@ -96,7 +98,7 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Step:
+class MultiStep:
     """The learning rate of the optimiser, times `factor` at each of `milestones`: shares of the training."""
 
     milestones: tuple[float, ...]
@@ -188,7 +190,7 @@ class OneCycle:
 
 SCHEDULES: dict[str, type[Schedule]] = {
     "constant": Constant,
-    "step": Step,
+    "step": MultiStep,
     "cosine": Cosine,
     "warm_restarts": WarmRestarts,
     "one_cycle": OneCycle,

@@ -1,10 +1,8 @@
 """A recipe: everything that defines a system but its data and its seed. One TOML file, read strictly."""
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +10,14 @@ from ensemble.heads import HEADS, Dirichlet, Head
 from ensemble.losses import LOSSES, DirichletMultinomial, Loss
 from ensemble.networks import NETWORKS, Network
 from ensemble.optimisers import SCHEDULES, Optimiser, Schedule
+from ensemble.recipe_files import read_recipe_file
 from galaxy_zoo.errors import RecipeError
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.strict import nearest, parse, parse_kind
 from galaxy_zoo.view import Triple, View
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """How long, on what batches, and what is kept.
 
@@ -69,7 +68,7 @@ class About:
     tree: str = "gz2-kaggle"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A system to train; `table` is what it was read from."""
 
@@ -115,18 +114,21 @@ def recipe_from_table(table: Mapping[str, Any], name: str, *, where: str) -> Rec
         if key not in table:
             raise RecipeError(f"{where}: table [{key}] is missing")
     at = {key: f"{where}: [{key}]" for key in TABLES}
-    recipe = Recipe(
-        name=name,
-        about=parse(About, table["about"], at["about"]),
-        view=parse(View, table["view"], at["view"]),
-        network=parse_kind(NETWORKS, table["network"], at["network"]),
-        head=parse_kind(HEADS, table["head"], at["head"]),
-        loss=parse_kind(LOSSES, table["loss"], at["loss"]),
-        optimiser=parse(Optimiser, table["optimiser"], at["optimiser"]),
-        schedule=parse_kind(SCHEDULES, table["schedule"], at["schedule"]),
-        training=parse(Training, table["training"], at["training"]),
-        table=table,
-    )
+    try:
+        recipe = Recipe(
+            name=name,
+            about=parse(About, table["about"], at["about"]),
+            view=parse(View, table["view"], at["view"]),
+            network=parse_kind(NETWORKS, table["network"], at["network"]),
+            head=parse_kind(HEADS, table["head"], at["head"]),
+            loss=parse_kind(LOSSES, table["loss"], at["loss"]),
+            optimiser=parse(Optimiser, table["optimiser"], at["optimiser"]),
+            schedule=parse_kind(SCHEDULES, table["schedule"], at["schedule"]),
+            training=parse(Training, table["training"], at["training"]),
+            table=table,
+        )
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
     if isinstance(recipe.head, Dirichlet) != isinstance(recipe.loss, DirichletMultinomial):
         raise RecipeError(f"{where}: head 'dirichlet' and loss 'dirichlet_multinomial' need each other")
     _check_turns(recipe, where)
@@ -150,23 +152,5 @@ def load_recipe(name_or_path: str) -> Recipe:
     Raises:
         RecipeError: there is no such recipe (names the nearest one), or it is not a recipe.
     """
-    own = resources.files("ensemble.recipes").joinpath(f"{name_or_path}.toml")
-    is_path = name_or_path.endswith(".toml")
-    if not is_path and not own.is_file():
-        raise RecipeError(
-            f"no recipe {name_or_path!r}{nearest(name_or_path, known_recipes())}, or give a .toml file"
-        )
-    try:
-        text = Path(name_or_path).read_text() if is_path else own.read_text()
-        table = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {name_or_path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"recipe {name_or_path}: not a TOML file: {error}") from error
+    table = read_recipe_file(name_or_path)
     return recipe_from_table(table, Path(name_or_path).stem, where=f"recipe {name_or_path}")
-
-
-def known_recipes() -> list[str]:
-    """Names of the recipes that come with the project."""
-    files = resources.files("ensemble.recipes").iterdir()
-    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from ensemble.recipe import known_recipes, load_recipe
+from ensemble.recipe_files import known_recipes, read_recipe_file
 from evaluation.evidence import Evidence
 from evaluation.section import Block, Figure, Figures, Section, Table
 from evaluation.theme import INK, MUTED, SERIES, add_legend, new_axes, short, to_svg, without_frame
@@ -140,7 +140,7 @@ def published_scores(evidence: Evidence) -> pd.DataFrame:
     here = {each.run.recipe.name for each in evidence.predictions}
     rows = []
     for name in known_recipes():
-        about = load_recipe(name).table["about"]
+        about = read_recipe_file(name)["about"]
         score = " ".join(str(value) for key, value in about.items() if key.startswith("published"))
         if score and about.get("tree", "gz2-kaggle") == evidence.tree.name:
             rows.append((name, about["source"], score))

@@ -5,10 +5,10 @@ import os
 from collections.abc import Callable
 
 ReadAt = Callable[[int, int], bytes]
-"""`read_at(offset, size)`: that slice of some bytes, shorter at their end."""
+"""`read_at(offset, size)` returns that slice of some bytes, a shorter one at their end."""
 
 
-class Window(io.RawIOBase):
+class ByteRange(io.RawIOBase):
     """`size` bytes behind a `ReadAt` as a file, for `zipfile`, `tarfile` and `hashlib`."""
 
     def __init__(self, read_at: ReadAt, size: int) -> None:
@@ -17,15 +17,15 @@ class Window(io.RawIOBase):
         self._offset = 0
 
     def readable(self) -> bool:
-        """Whether it can be read: yes."""
+        """Return True: it is open for reading."""
         return True
 
     def seekable(self) -> bool:
-        """Whether it can be read in any order: yes."""
+        """Return True: it is read in any order."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to an offset and return it."""
+        """Move to an offset and return it."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._offset, os.SEEK_END: self._size}[whence]
         if base + offset < 0:
             raise OSError(f"seek to {base + offset}")
@@ -33,11 +33,11 @@ class Window(io.RawIOBase):
         return self._offset
 
     def tell(self) -> int:
-        """The offset."""
+        """Return the offset."""
         return self._offset
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill a buffer, at the end only its beginning, and return how many bytes that are."""
+        """Fill a buffer as far as the bytes go; return how many were read."""
         data = self._read_at(self._offset, min(len(buffer), max(0, self._size - self._offset)))
         buffer[: len(data)] = data
         self._offset += len(data)

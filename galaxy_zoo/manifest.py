@@ -157,7 +157,7 @@ def _from_dict(data: dict[str, Any], *, where: str) -> Manifest:
     height, width = data["image_px"]
     splits = {_split(name): tuple(_shard(s) for s in shards) for name, shards in data["splits"].items()}
     mean, std, votes = data["channel_mean"], data["channel_std"], data["vote_mean"]
-    tree = tree_from_dict(data["tree"], where=where)
+    tree = tree_from_dict(data["tree"], where=f"{where}: tree")
     if votes is not None and len(votes) != len(tree.columns):
         raise ValueError(f"{len(votes)} vote means for {len(tree.columns)} answers")
     manifest = Manifest(

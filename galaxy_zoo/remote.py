@@ -1,6 +1,6 @@
-"""Files and folders of object stores (`s3://`, `gs://`, any URL that fsspec reads), with the part of pathlib used here.
+"""Files and folders of a store (`s3://`, `gs://`, any URL that fsspec reads), with the part of pathlib used here.
 
-How they are reached, waited for and what they say when they fail is in `galaxy_zoo.stores`.
+`galaxy_zoo.stores` opens the stores, repeats what fails for a moment and turns their errors into those of the disk.
 """
 
 import errno
@@ -17,7 +17,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
-from galaxy_zoo.byte_range import Window
+from galaxy_zoo.byte_range import ByteRange
 from galaxy_zoo.stores import host_of, open_store, patiently
 
 T = TypeVar("T")
@@ -28,18 +28,18 @@ BUFFER_BYTES = 8 * 2**20
 REQUESTS_AT_ONCE = 16
 
 WHOLE_OR_NOTHING = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
-"""Stores where an object appears when its upload is complete; elsewhere a file is renamed when it is."""
+"""Stores where a file appears when its upload is complete; elsewhere it is uploaded under another name and renamed."""
 VERSION_KEYS = ("etag", "md5hash", "generation", "lastmodified", "last_modified", "mtime", "updated", "created")
 
 
 def is_url(path: str) -> bool:
-    """Whether a path is that of an object store; no path of the disk that pathlib made has two slashes."""
+    """Return whether a path is one of a store; no path of the disk that pathlib made has two slashes."""
     return "://" in path
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a store says about a file or folder; `version` is a number that changes whenever the file does."""
+    """What a store says about a file or folder; `version` changes whenever the file does."""
 
     is_dir: bool
     st_size: int
@@ -50,8 +50,8 @@ class Status:
 class RemotePath:
     """A file or folder of a store.
 
-    `listed` is what a listing said about it, which saves asking again. `retry_s` is how long to try what fails, None
-    for as long as the environment says.
+    `listed` is what a listing said about it, which saves a request. `retry_s` limits the time to repeat what fails;
+    None leaves that to the environment.
     """
 
     url: str
@@ -66,54 +66,50 @@ class RemotePath:
 
     @property
     def name(self) -> str:
-        """The last part of the path."""
+        """Return the last part of the path."""
         return str(self).rstrip("/").rpartition("/")[2]
 
     @property
     def suffix(self) -> str:
-        """The suffix of the name, with its dot."""
+        """Return the suffix of the name, with its dot."""
         return Path(self.name).suffix
 
     def with_suffix(self, suffix: str) -> "RemotePath":
-        """The path with another suffix."""
+        """Return the path with another suffix."""
         return RemotePath(self.url.removesuffix(self.suffix) + suffix)
 
     def absolute(self) -> "RemotePath":
-        """The path itself: a URL is the same everywhere."""
+        """Return the path itself: a URL is the same everywhere."""
         return self
 
     def stat(self) -> Status:
-        """What the store says about it, or said when it was listed.
+        """Return what the store says about it, or said when it was listed.
 
         Raises:
             FileNotFoundError: there is no such file or folder.
         """
-        return self.listed or self.ask()
-
-    def ask(self) -> Status:
-        """What the store says about it now; raises as `stat`."""
-        return _status(self._call(lambda store, path: store.info(path)))
+        return self.listed or _status(self._call(lambda store, path: store.info(path)))
 
     def exists(self) -> bool:
-        """Whether there is such a file or folder."""
+        """Return whether there is such a file or folder."""
         return self._status_or_none() is not None
 
     def is_dir(self) -> bool:
-        """Whether it is a folder: there are files below it."""
+        """Return whether it is a folder, which is a path with files below it."""
         status = self._status_or_none()
         return status is not None and status.is_dir
 
     def is_file(self) -> bool:
-        """Whether it is a file."""
+        """Return whether it is a file."""
         status = self._status_or_none()
         return status is not None and not status.is_dir
 
     def is_symlink(self) -> bool:
-        """Whether it is a link: stores have none."""
+        """Return False: stores have no links."""
         return False
 
     def iterdir(self) -> Iterator["RemotePath"]:
-        """What lies in the folder; nothing where there is no such folder, since stores have no empty ones.
+        """Yield what lies in the folder; nothing where there is no such folder, since stores have no empty ones.
 
         Raises:
             FileNotFoundError: there is no such bucket.
@@ -126,40 +122,35 @@ class RemotePath:
         yield from self._listed(found)
 
     def check_bucket(self) -> None:
-        """Check that the bucket of the path exists, in a store that has such.
-
-        Raises:
-            FileNotFoundError: it does not.
-        """
+        """Raise FileNotFoundError where the store has buckets, but not the one of this path."""
         if self._protocol in WHOLE_OR_NOTHING and not self._call(_has_bucket):
             raise FileNotFoundError(errno.ENOENT, "there is no such bucket", str(self))
 
     def files(self) -> Iterator["RemotePath"]:
-        """Every file below the folder."""
+        """Yield every file below the folder."""
         yield from self._listed(self._call(lambda store, path: store.find(path, detail=True)).values())
 
     def relative_to(self, folder: "RemotePath") -> str:
-        """The path below a folder, with "/"."""
+        """Return the path from a folder on, with "/"."""
         return self.url.removeprefix(folder.url.rstrip("/") + "/")
 
     def read_bytes(self) -> bytes:
-        """The whole file."""
+        """Return the whole file."""
         return self._call(lambda store, path: bytes(store.cat_file(path)))
 
     def read_text(self) -> str:
-        """The whole file as UTF-8."""
+        """Return the whole file, which is UTF-8."""
         return self.read_bytes().decode()
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """A slice of the file, which must lie in it, with one request."""
+        """Read a slice of the file, which must lie in it, with one request."""
         if not size:
             return b""
         return self._call(lambda store, path: bytes(store.cat_file(path, start=offset, end=offset + size)))
 
     def open(self, mode: Literal["rb"] = "rb") -> io.BufferedReader:  # noqa: ARG002 - pathlib's interface
-        """The file, open for reading; a few MiB are read at once."""
-        num_bytes = self.stat().st_size
-        return io.BufferedReader(Window(self.read_at, num_bytes), BUFFER_BYTES)
+        """Open the file for reading, a few MiB a request."""
+        return io.BufferedReader(ByteRange(self.read_at, self.stat().st_size), BUFFER_BYTES)
 
     def unlink(self) -> None:
         """Remove the file, if it is there."""
@@ -169,16 +160,15 @@ class RemotePath:
             return
 
     def rmdir(self) -> None:
-        """Remove the folder, which must be empty: only needed where that is still a folder."""
+        """Remove the folder, which must be empty; most stores have no empty folders to remove."""
         if self._protocol not in WHOLE_OR_NOTHING:
             self._call(lambda store, path: store.rmdir(path))
 
     @contextmanager
     def atomic_write(self) -> Iterator[BinaryIO]:
-        """A file that becomes this one when the block ends without an error: whole, or not at all.
+        """Open a temporary file and upload it, whole or not at all, when the block ends without an error.
 
-        Until then it lies without a name in the folder for temporary files ($TMPDIR), so nothing is left of it
-        however the process ends.
+        It has no name in the folder for temporary files ($TMPDIR): nothing is left of it, however the process ends.
         """
         with tempfile.TemporaryFile() as file:
             try:
@@ -201,7 +191,7 @@ class RemotePath:
                 store.put_file(local, path, chunksize=PART_BYTES)
             except FileNotFoundError as error:
                 if _has_bucket(store, path):
-                    raise ConnectionError("it has forgotten the parts it had") from error
+                    raise ConnectionError("it lost the parts that were uploaded") from error
                 raise
 
         self._call(upload)
@@ -212,22 +202,20 @@ class RemotePath:
 
     @property
     def takes_many_at_once(self) -> bool:
-        """Whether several requests may be under way at once, by several threads."""
+        """Return whether several threads may send requests at once."""
         return bool(self._store.async_impl)
 
     @property
     def _store(self) -> Any:
-        """What fsspec reads it with; where that has one connection, as for FTP, each thread has one of its own."""
+        """The store by fsspec; one that has a single connection, as FTP has, is opened for each thread."""
         store = open_store(self._protocol, self._place, os.getpid(), 0)
-        return (
-            store
-            if store.async_impl
-            else open_store(self._protocol, self._place, os.getpid(), threading.get_ident())
-        )
+        if store.async_impl:
+            return store
+        return open_store(self._protocol, self._place, os.getpid(), threading.get_ident())
 
     @property
     def _place(self) -> str:
-        """The host, or what else stands first: a bucket."""
+        """The host or the bucket, whichever the URL begins with."""
         return self.url.partition("://")[2].partition("/")[0]
 
     def _status_or_none(self) -> Status | None:
@@ -242,11 +230,11 @@ class RemotePath:
         own = store._strip_protocol(self.url).strip("/")
         for info in infos:
             name = str(info["name"]).strip("/")
-            if name != own and not info["name"].endswith("/"):  # an object that stands for a folder
+            if name != own and not info["name"].endswith("/"):  # that is an empty file that stands for a folder
                 yield RemotePath(f"{root}{name}", _status(info))
 
     def _call(self, function: Callable[[Any, str], T]) -> T:
-        """`function(store, path)`, again and again while the store does not answer."""
+        """Return `function(store, path)`, repeated while the store does not answer."""
         store = self._store
         path = store._strip_protocol(self.url)
         return patiently(lambda: function(store, path), str(self), self.retry_s)
@@ -256,10 +244,10 @@ AnyPath = Path | RemotePath
 
 
 def path_of(text: str) -> AnyPath:
-    """The path on the disk or in a store that a user named; `file://` is the disk.
+    """Return the path on the disk or in a store that a user named; `file://` is the disk.
 
     Raises:
-        ValueError: the path is empty, or the URL holds a password, names nothing, or is one of several joined by "::".
+        ValueError: the path is empty, or the URL holds a password, names nothing, or is several joined by "::".
     """
     protocol, separator, rest = text.partition("://")
     if not text:

@@ -1,9 +1,9 @@
-"""The stores that fsspec reads: opening them, waiting for them, and their errors as those of the disk.
+"""Open the stores that fsspec reads, repeat what fails for a moment, and turn their errors into those of the disk.
 
-Errors are `OSError`s with the URL as their `filename` and one line as `strerror`. What may be over soon (no answer, too
-many requests) is tried again for `SHARD_TOOL_RETRY_S` seconds (default 60).
+Errors are `OSError`s with the URL as `filename` and one line as `strerror`. What may pass (no answer, too many
+requests) is repeated for `SHARD_TOOL_RETRY_S` seconds (default 60).
 
-Credentials and endpoints come from where the store's own tools have them (environment, profile), never from a URL.
+Credentials and endpoints come from where the store's own tools look (environment, profile), never from a URL.
 """
 
 import errno
@@ -28,7 +28,7 @@ LONGEST_WAIT_S = 10.0
 POLL_S = 0.2
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    # retried here, also after a silence; and many S3 servers send the checksum of the whole object with a part of it
+    # `patiently` repeats, also after a silence; and many S3 servers send the checksum of the whole file with a slice
     "s3": {
         "config_kwargs": {
             "response_checksum_validation": "when_required",
@@ -49,7 +49,7 @@ PERMANENT_NUMBERS = {
     errno.ENOSPC,
     getattr(errno, "EREMCHG", errno.EINVAL),
 }
-"""The `OSError`s that s3fs makes of answers which will not change."""
+"""The `OSError`s that s3fs makes of answers that stay the same."""
 TRANSIENT_NAMES = {
     "ConnectionError",
     "HTTPClientError",
@@ -57,7 +57,7 @@ TRANSIENT_NAMES = {
     "ClientError",
     "ResponseParserError",
 }
-"""Errors of botocore and aiohttp that are no `OSError`s."""
+"""Errors of botocore and aiohttp that are not `OSError`s."""
 NO_CREDENTIALS_NAMES = {
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -65,12 +65,16 @@ NO_CREDENTIALS_NAMES = {
     "DefaultCredentialsError",
 }
 SIGNATURE = re.compile(r"\?[^\s'\"]+")
-"""What follows the path of a URL in an error, which may let in whoever reads it."""
+"""The query of a URL in an error: it may hold a signature that gives access to whoever reads it."""
 
 
 @lru_cache
 def open_store(protocol: str, place: str, process: int, thread: int) -> Any:  # noqa: ARG001 - connections are one's own
-    """What fsspec reads a protocol with, at the host that is the `place` where URLs name one."""
+    """Open the store of a protocol with fsspec, at the host `place` where its URLs name one.
+
+    Raises:
+        InputError: fsspec does not know the protocol, or lacks a package or a setting for it.
+    """
     try:
         import fsspec  # noqa: PLC0415 - not needed for folders on the disk, and slow to import
 
@@ -99,20 +103,20 @@ def open_store(protocol: str, place: str, process: int, thread: int) -> Any:  # 
 
 
 def host_of(store: Any, url: str) -> dict[str, Any]:
-    """The host, port and user that a URL names for `store`; empty where it names none, as of a bucket."""
+    """Return the host, port and user that a URL names for `store`; nothing where the URL names a bucket."""
     found = store._get_kwargs_from_urls(url)
     return {name: found[name] for name in ("host", "port", "username", "user") if found.get(name)}
 
 
 def patiently(function: Callable[[], T], url: str, limit_s: float | None = None) -> T:
-    """What `function` returns, called again and again while it fails for reasons that may pass.
+    """Return what `function` returns, and repeat it while it fails for a reason that may pass.
 
     Args:
-        url: what errors name.
-        limit_s: how long; None for as long as the environment says.
+        url: the path that errors name.
+        limit_s: the time to go on trying; None leaves that to the environment.
 
     Raises:
-        OSError: it failed for so long, or for a reason that stays.
+        OSError: it failed for that long, or for a reason that stays.
     """
     limit_s = _retry_s() if limit_s is None else limit_s
     failed_at, wait_s = None, 0.2
@@ -131,7 +135,7 @@ def patiently(function: Callable[[], T], url: str, limit_s: float | None = None)
 
 @contextmanager
 def until(is_over: Callable[[], bool]) -> Iterator[None]:
-    """Stop waiting for stores in the block as soon as `is_over()`, or that of a block around it."""
+    """Give up waiting for stores in the block as soon as `is_over()`, here or in a block around it, is true."""
     outer = _is_over.get()
     token = _is_over.set(lambda: is_over() or outer())
     try:
@@ -156,14 +160,14 @@ def _retry_s() -> float:
 
 def _is_transient(error: Exception) -> bool:
     if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, OSError):
-        return _is_transient(error.__cause__)  # fsspec calls a host that does not answer a missing file
+        return _is_transient(error.__cause__)  # fsspec reports a host that does not answer as a missing file
     if isinstance(error, OSError):
         return not isinstance(error, PERMANENT) and error.errno not in PERMANENT_NUMBERS
     return any(kind.__name__ in TRANSIENT_NAMES for kind in type(error).__mro__)
 
 
 def _plain(error: Exception, url: str, *, tried_s: float) -> OSError:
-    """An error of a store as one of the disk: number, one line, URL."""
+    """Return an error of a store as one of the disk: number, one line, URL."""
     detail = SIGNATURE.sub("?...", " ".join(str(error).split()))[:300]
     if isinstance(error, FileNotFoundError) and not _is_transient(error):
         return FileNotFoundError(errno.ENOENT, "there is no such file, folder or bucket", url)

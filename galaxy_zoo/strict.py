@@ -5,9 +5,8 @@ import difflib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
-
-from galaxy_zoo.errors import RecipeError
 
 T = TypeVar("T")
 
@@ -59,74 +58,84 @@ def _check_whole_numbers(data: object) -> None:
     if isinstance(data, Mapping | list):
         for value in data.values() if isinstance(data, Mapping) else data:
             _check_whole_numbers(value)
-    elif isinstance(data, int):
-        _whole_number(str(data))
+    elif isinstance(data, int) and abs(data) >= LARGEST_NUMBER:  # also True and False, which are fine
+        raise ValueError(f"a whole number of {data.bit_length()} bits is out of range")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """'; did you mean ...?' where a known name is close, and in any case the known names."""
+    """Return '; did you mean ...?' where a known name is close, and in any case the known names."""
     close = difflib.get_close_matches(name, known, n=1)
     guess = f"; did you mean {close[0]!r}?" if close else ""
     return f"{guess} (known: {', '.join(sorted(known))})"
 
 
 def parse(kind: type[T], table: object, where: str) -> T:
-    """Make a dataclass of type `kind` from a table whose keys are its fields.
+    """Make a dataclass of type `kind` from a table whose keys are its fields; `where` begins every message.
+
+    A field whose metadata holds a "key" is called by that in the table.
 
     Raises:
-        RecipeError: a key is unknown, missing or of the wrong type, or the dataclass refuses a value.
+        ValueError: a key is unknown, missing or of the wrong type, or the dataclass refuses a value.
     """
     if not isinstance(table, Mapping):
-        raise RecipeError(f"{where} must be a table, not {table!r}")
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        raise ValueError(f"{where} must be a table, not {table!r}")
+    fields = {each.metadata.get("key", each.name): each for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in table:
         if key not in fields:
-            raise RecipeError(f"{where}: unknown key {key!r}{nearest(str(key), list(fields))}")
-    for name, field in fields.items():
+            raise ValueError(f"{where}: unknown key {key!r}{nearest(str(key), list(fields))}")
+    for key, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in table:
-            raise RecipeError(f"{where}: key {name!r} is missing")
+        if required and key not in table:
+            raise ValueError(f"{where}: key {key!r} is missing")
     hints = get_type_hints(kind)
-    values = {key: _convert(value, hints[key], f"{where}: {key}") for key, value in table.items()}
+    values = {
+        fields[key].name: _convert(value, hints[fields[key].name], f"{where}: {key}")
+        for key, value in table.items()
+    }
     try:
         return kind(**values)
     except ValueError as error:
-        raise RecipeError(f"{where}: {error}") from error
+        raise ValueError(f"{where}: {error}") from error
 
 
 def parse_kind(kinds: Mapping[str, type[T]], table: object, where: str) -> T:
     """Make the dataclass that the table's key `kind` names.
 
     Raises:
-        RecipeError: as `parse`, or there is no such kind.
+        ValueError: as `parse`, or there is no such kind.
     """
     if not isinstance(table, Mapping) or "kind" not in table:
-        raise RecipeError(f"{where} must be a table with a key 'kind', one of: {', '.join(sorted(kinds))}")
+        raise ValueError(f"{where} must be a table with a key 'kind', one of: {', '.join(sorted(kinds))}")
     name = str(table["kind"])
     if name not in kinds:
-        raise RecipeError(f"{where}: unknown kind {name!r}{nearest(name, list(kinds))}")
+        raise ValueError(f"{where}: unknown kind {name!r}{nearest(name, list(kinds))}")
     return parse(kinds[name], {key: value for key, value in table.items() if key != "kind"}, where)
 
 
 def _convert(value: object, hint: Any, where: str) -> Any:
+    if get_origin(hint) is UnionType:  # X | None
+        return None if value is None else _convert(value, get_args(hint)[0], where)
     if get_origin(hint) is tuple:
         return _convert_list(value, get_args(hint), where)
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
-            raise RecipeError(f"{where} must be one of {', '.join(map(str, get_args(hint)))}, not {value!r}")
+            raise ValueError(f"{where} must be one of {', '.join(map(str, get_args(hint)))}, not {value!r}")
         return value
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return parse(hint, value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not hint:
-        raise RecipeError(f"{where} must be of type {hint.__name__}, not {value!r}")
+        raise ValueError(f"{where} must be of type {hint.__name__}, not {value!r}")
     return value
 
 
 def _convert_list(value: object, hints: tuple[Any, ...], where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise RecipeError(f"{where} must be a list, not {value!r}")
+        raise ValueError(f"{where} must be a list, not {value!r}")
     if Ellipsis in hints:
-        return tuple(_convert(each, hints[0], where) for each in value)
+        hints = hints[:1] * len(value)
     if len(value) != len(hints):
-        raise RecipeError(f"{where} must have {len(hints)} values, not {len(value)}")
-    return tuple(_convert(each, hint, where) for each, hint in zip(value, hints, strict=True))
+        raise ValueError(f"{where} must have {len(hints)} values, not {len(value)}")
+    places = [f"{where} {i}" if dataclasses.is_dataclass(hint) else where for i, hint in enumerate(hints, 1)]
+    return tuple(map(_convert, value, hints, places))

@@ -18,10 +18,8 @@ reads a user's own:
     columns = ["two_arms", "more_arms"]
 """
 
-import tomllib
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
 from itertools import pairwise
@@ -29,47 +27,65 @@ from pathlib import Path
 from typing import Any
 
 from galaxy_zoo.errors import TreeError
-
-TREE_KEYS = {"name", "id_column", "question"}
-QUESTION_KEYS = {"name", "columns", "answers", "parent"}
+from galaxy_zoo.strict import nearest, parse, parse_toml
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """One question: its answers are neighbouring columns that sum to the votes of `parent`, or to 1.
 
-    `parent` is the column of the answer this question hangs from, None where everybody is asked.
+    answers: how a figure calls the answers; default: the columns. parent: the column of the answer that this
+    question hangs from; None where everybody is asked.
     """
 
     name: str
     columns: tuple[str, ...]
-    answers: tuple[str, ...]
+    answers: tuple[str, ...] = ()
     parent: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where the values make no question."""
+        if not self.answers:
+            object.__setattr__(self, "answers", self.columns)
+        if not self.columns or not all((self.name, *self.columns, *self.answers)):
+            raise ValueError("a question needs a name and columns, none of them empty")
+        if len(self.answers) != len(self.columns):
+            raise ValueError(
+                f"{len(self.columns)} columns but {len(self.answers)} answers; give one answer a column"
+            )
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class DecisionTree:
-    """Questions in the order of their columns.
-
-    Raises:
-        TreeError: a column stands twice, a parent is unknown, or questions hang from each other in a circle.
-    """
+    """Questions in the order of their columns."""
 
     name: str
-    id_column: str
-    questions: tuple[Question, ...]
+    id_column: str = "id"
+    questions: tuple[Question, ...] = field(metadata={"key": "question"})
 
     def __post_init__(self) -> None:
-        self._check()
+        """Raise ValueError where the questions make no tree."""
+        if not (self.name and self.id_column and self.questions):
+            raise ValueError("a tree needs a name, an id_column and at least one [[question]]")
+        twice = [name for name, count in Counter((self.id_column, *self.columns)).items() if count > 1]
+        if twice:
+            raise ValueError(f"column {twice[0]!r} stands twice; name the id and every answer once")
+        for question in self.questions:
+            if question.parent is not None and question.parent not in self.columns:
+                raise ValueError(
+                    f"question {question.name!r} hangs from {question.parent!r}, which is no column"
+                    f"{nearest(question.parent, self.columns)}"
+                )
+        _ = self.order
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The names of all answers, in the order of the columns of a table of votes."""
+        """Names of all answers, in the order of the columns of a table of votes."""
         return tuple(column for question in self.questions for column in question.columns)
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
-        """For each question, the half-open slice of its columns."""
+        """Half-open slice of the columns of each question."""
         ends = [0]
         for question in self.questions:
             ends.append(ends[-1] + len(question.columns))
@@ -77,7 +93,7 @@ class DecisionTree:
 
     @cached_property
     def parents(self) -> tuple[int | None, ...]:
-        """For each question, the index of the column it hangs from, or None."""
+        """Index of the column that each question hangs from, or None."""
         at = {column: index for index, column in enumerate(self.columns)}
         return tuple(None if q.parent is None else at[q.parent] for q in self.questions)
 
@@ -91,13 +107,13 @@ class DecisionTree:
             ready = [i for i in waiting if (p := self.questions[i].parent) is None or owner[p] in order]
             if not ready:
                 names = ", ".join(repr(self.questions[i].name) for i in waiting)
-                raise TreeError(f"tree {self.name!r}: questions hang from each other in a circle: {names}")
+                raise ValueError(f"questions hang from each other in a circle: {names}")
             order += ready
             waiting = [i for i in waiting if i not in ready]
         return tuple(order)
 
     def to_dict(self) -> dict[str, Any]:
-        """The tree as plain data in the layout of its TOML file, for a manifest."""
+        """Return the tree as plain data in the layout of its TOML file, for a manifest."""
         questions = [
             {"name": q.name, "columns": list(q.columns), "answers": list(q.answers)}
             | ({} if q.parent is None else {"parent": q.parent})
@@ -105,51 +121,17 @@ class DecisionTree:
         ]
         return {"name": self.name, "id_column": self.id_column, "question": questions}
 
-    def _check(self) -> None:
-        if not self.questions:
-            raise TreeError(f"tree {self.name!r} has no question; give at least one [[question]]")
-        for question in self.questions:
-            self._check_question(question)
-        twice = [column for column, count in Counter(self.columns).items() if count > 1]
-        if twice:
-            raise TreeError(f"tree {self.name!r}: column {twice[0]!r} stands twice; name every answer once")
-        for question in self.questions:
-            if question.parent is not None and question.parent not in self.columns:
-                raise TreeError(
-                    f"tree {self.name!r}: question {question.name!r} hangs from {question.parent!r}, "
-                    f"which is no column; the columns are {', '.join(self.columns)}"
-                )
-        _ = self.order
 
-    def _check_question(self, question: Question) -> None:
-        if not question.columns:
-            raise TreeError(f"tree {self.name!r}: question {question.name!r} has no columns")
-        if len(question.answers) != len(question.columns):
-            raise TreeError(
-                f"tree {self.name!r}: question {question.name!r} has {len(question.columns)} columns "
-                f"but {len(question.answers)} answers; give one answer a column"
-            )
-        if self.id_column in question.columns:
-            raise TreeError(f"tree {self.name!r}: column {self.id_column!r} is the id, not an answer")
-
-
-def tree_from_dict(data: Mapping[str, Any], *, where: str) -> DecisionTree:
+def tree_from_dict(data: object, *, where: str) -> DecisionTree:
     """Build a tree from the data of its TOML file or of a manifest; `where` names it in errors.
 
     Raises:
         TreeError: a key is unknown or missing, a value is of the wrong type, or it is not a tree.
     """
-    _check_keys(data, TREE_KEYS, required={"name", "question"}, where=where)
-    name = _text(data["name"], f"{where}: name")
-    id_column = _text(data.get("id_column", "id"), f"{where}: id_column")
-    tables = data["question"]
-    if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
-        raise TreeError(f"{where}: questions are a list of [[question]] tables")
-    questions = tuple(_question_from_dict(each, f"{where}: question {i}") for i, each in enumerate(tables, 1))
     try:
-        return DecisionTree(name, id_column, questions)
-    except TreeError as error:
-        raise TreeError(f"{where}: {error}") from error
+        return parse(DecisionTree, data, where)
+    except ValueError as error:
+        raise TreeError(str(error)) from error
 
 
 def load_tree(name_or_path: str | Path) -> DecisionTree:
@@ -166,39 +148,13 @@ def load_tree(name_or_path: str | Path) -> DecisionTree:
             f"no decision tree {str(name_or_path)!r}: give one of {', '.join(known_trees())} or a TOML file"
         ) from error
     try:
-        return tree_from_dict(tomllib.loads(text), where=str(name_or_path))
-    except tomllib.TOMLDecodeError as error:
+        data = parse_toml(text)
+    except ValueError as error:
         raise TreeError(f"{name_or_path}: not a TOML file: {error}") from error
+    return tree_from_dict(data, where=str(name_or_path))
 
 
 def known_trees() -> list[str]:
-    """Names of the trees that come with the project."""
+    """Return the names of the trees that come with the project."""
     files = resources.files("galaxy_zoo.trees").iterdir()
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
-
-
-def _question_from_dict(data: Mapping[str, Any], where: str) -> Question:
-    _check_keys(data, QUESTION_KEYS, required={"name", "columns"}, where=where)
-    columns = _texts(data["columns"], f"{where}: columns")
-    answers = _texts(data["answers"], f"{where}: answers") if "answers" in data else columns
-    parent = None if data.get("parent") is None else _text(data["parent"], f"{where}: parent")
-    return Question(_text(data["name"], f"{where}: name"), columns, answers, parent)
-
-
-def _check_keys(data: Mapping[str, Any], known: set[str], *, required: set[str], where: str) -> None:
-    if unknown := sorted(set(data) - known):
-        raise TreeError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}")
-    if missing := sorted(required - set(data)):
-        raise TreeError(f"{where}: key {missing[0]!r} is missing")
-
-
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise TreeError(f"{where} must be a text, not {value!r}")
-    return value
-
-
-def _texts(value: object, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TreeError(f"{where} must be a list of texts, not {value!r}")
-    return tuple(_text(each, where) for each in value)

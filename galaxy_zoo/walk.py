@@ -8,8 +8,8 @@ from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import Floats
 
 
-@dataclass(frozen=True)
-class Step:
+@dataclass(frozen=True, kw_only=True)
+class ChosenAnswer:
     """The answer chosen at one question.
 
     votes: its votes, a fraction of everybody. share: its fraction of those who were asked the question.
@@ -21,7 +21,7 @@ class Step:
     share: float
 
 
-def walk(votes: Floats, tree: DecisionTree) -> list[Step]:
+def walk(votes: Floats, tree: DecisionTree) -> list[ChosenAnswer]:
     """The steps from the first question down, always by the answer with the most votes, parents first.
 
     A question that is missing a vote or that nobody answered ends its branch.
@@ -38,7 +38,12 @@ def walk(votes: Floats, tree: DecisionTree) -> list[Step]:
             best = int(np.argmax(mine))
             chosen.add(columns.start + best)
             steps.append(
-                Step(question.name, question.answers[best], float(mine[best]), float(mine[best] / mine.sum()))
+                ChosenAnswer(
+                    question=question.name,
+                    answer=question.answers[best],
+                    votes=float(mine[best]),
+                    share=float(mine[best] / mine.sum()),
+                )
             )
     return steps
 

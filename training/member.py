@@ -3,12 +3,14 @@
 What a member becomes depends on its own seed and on the batches it is given, not on the members beside it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ensemble.model import Predictor, build_network
 from ensemble.recipe import Recipe
@@ -19,11 +21,13 @@ from training.ranks import ALONE, Ranks
 class Member:
     """A network with its optimiser, schedule and running average of weights.
 
+    predictor: the network with the running average of the weights, where the recipe asks for one.
+
     Args:
         seed: of the initial weights and of dropout.
         pretrained: use pretrained weights where the recipe asks for them.
         trial: other initial weights for each number.
-        ranks: the processes that train it together.
+        team: the ranks that train it together.
     """
 
     def __init__(
@@ -36,12 +40,12 @@ class Member:
         device: torch.device,
         pretrained: bool = True,
         trial: int = 0,
-        ranks: Ranks = ALONE,
+        team: Ranks = ALONE,
     ) -> None:
         torch.manual_seed(_sub_seed(seed, trial) if trial else seed)
-        self._recipe, self._seed, self._ranks = recipe, seed, ranks
+        self._recipe, self._seed, self._team = recipe, seed, team
         self._network = build_network(recipe, tree, pretrained=pretrained).to(device)
-        self._trained = ranks.shared(self._network)
+        self._trained = DistributedDataParallel(self._network) if team.world_size > 1 else self._network
         self._loss = recipe.loss.build(tree)
         self._loss_of: Any = torch.compile(self._forward) if device.type == "cuda" else self._forward
         self._optimiser = recipe.optimiser.build(self._network[0], fused=device.type == "cuda")
@@ -50,27 +54,27 @@ class Member:
         )
         decay = recipe.training.ema_decay
         self._ema = ModelEmaV3(self._network, decay=decay, use_warmup=True) if decay else None
-        self._scored = Predictor(self._network if self._ema is None else self._ema.module, device)
+        self.predictor = Predictor(self._network if self._ema is None else self._ema.module, device)
         self.steps, self.stopped = 0, False
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """Learning rate of the next step."""
         return float(self._optimiser.param_groups[0]["lr"])
 
     def step(self, images: Tensor, votes: Tensor, *, weight: float = 1.0) -> Tensor:
-        """One update of the weights; returns the loss, a scalar on the device.
+        """Update the weights once, and return the loss, a scalar on the device.
+
+        A member that has stopped learns nothing and returns 0.
 
         Args:
             images: shape (batch, 3, size, size), channels-last, on the device.
             votes: shape (batch, answers), NaN where missing.
-            weight: of this batch among those of all ranks, whose mean is 1.
-
-        A member that has stopped learns nothing and returns 0.
+            weight: factor of the loss for the gradients; its mean over the ranks is 1.
         """
         if self.stopped:
             return votes.new_zeros(())
-        if not len(images):  # a rank without samples in a last, short step joins in with an image without votes
+        if not len(images):  # a rank without samples in a short last step joins with an image that has no votes
             images = images.new_zeros(1, *images.shape[1:])
             votes = votes.new_full((1, votes.shape[1]), torch.nan)
         torch.manual_seed(_sub_seed(self._seed, self.steps))  # for dropout
@@ -88,24 +92,20 @@ class Member:
         return loss.detach()
 
     def _forward(self, images: Tensor, votes: Tensor) -> Tensor:
-        """Images to the loss: what is compiled as one graph, with its gradients."""
+        """Return the loss of a batch; this is compiled as one graph, with its gradients."""
         return self._loss(self._trained(images), votes)
 
-    def predict(self, images: Tensor) -> Tensor:
-        """Votes of shape (batch, answers), float32, from the running average of the weights where there is one."""
-        return self._scored.predict(images)
-
-    def share(self) -> None:
-        """Give all ranks the statistics of batch norm of the first: each sees batches of its own."""
-        for module in (self._network, self._scored.network):
-            self._ranks.broadcast(module.buffers())
+    def broadcast_buffers(self) -> None:
+        """Give all ranks the batch-norm statistics of the first; each rank sees batches of its own."""
+        for module in (self._network, self.predictor.network):
+            self._team.broadcast(module.buffers())
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights that `predict` uses."""
-        return dict(self._scored.network.state_dict())
+        """Return the weights that `predictor` uses."""
+        return dict(self.predictor.network.state_dict())
 
     def state(self) -> dict[str, Any]:
-        """All that is needed to go on as if nothing had happened."""
+        """Return everything needed to go on as if nothing had happened."""
         return {
             "network": self._network.state_dict(),
             "ema": None if self._ema is None else self._ema.module.state_dict(),
@@ -116,13 +116,45 @@ class Member:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what `state` gave."""
+        """Restore what `state` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError, RuntimeError: it is not the state of such a member.
+        """
+        own = self.state()
+        own["optimiser"] = {"param_groups": own["optimiser"]["param_groups"]}  # the rest is made at the first step
+        _check_structure(state, own, "the state")
+        if state["steps"] < 0:
+            raise ValueError(f"{state['steps']} steps")
         self._network.load_state_dict(state["network"])
         if self._ema is not None:
             self._ema.module.load_state_dict(state["ema"])
         _load_optimiser(self._optimiser, state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
         self.steps, self.stopped = state["steps"], state["stopped"]
+
+
+def _check_structure(found: Any, own: Any, name: str) -> None:
+    """Check that a loaded state has the keys, lengths, shapes and kinds of values of a member's own.
+
+    Raises:
+        ValueError: it does not; `name` says where.
+    """
+    if isinstance(own, Mapping):
+        fits = isinstance(found, Mapping) and own.keys() <= found.keys()
+        parts = [(found[key], own[key], f"{name}, {key}") for key in own] if fits else []
+    elif isinstance(own, list | tuple):
+        fits = isinstance(found, list | tuple) and len(own) == len(found)
+        parts = [(*pair, name) for pair in zip(found, own, strict=True)] if fits else []
+    elif isinstance(own, Tensor):
+        fits, parts = isinstance(found, Tensor) and found.shape == own.shape, []
+    else:
+        kinds = (int, float) if isinstance(own, int | float) and not isinstance(own, bool) else type(own)
+        fits, parts = isinstance(found, kinds), []
+    if not fits:
+        raise ValueError(f"{name} is not what this recipe makes")
+    for part in parts:
+        _check_structure(*part)
 
 
 def _load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:

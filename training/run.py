@@ -10,9 +10,10 @@ RUN/member-00/events...          the same for TensorBoard
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,20 @@ from typing import Any
 from ensemble.recipe import Recipe, recipe_from_table
 from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, exclusive, write_text
-from galaxy_zoo.tree import DecisionTree, tree_from_dict
+from galaxy_zoo.fold import Fold
+from galaxy_zoo.strict import parse, parse_json
+from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.version import __version__
 
 RUN_NAME = "run.json"
 BEST_NAME = "best.safetensors"
+MOST_MEMBERS = 99
 PACKAGES = ("torch", "nvidia-dali-cuda120", "timm", "numpy")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Data:
-    """What a run was trained on. manifest_sha256: of the manifest of the shards, so of all of them."""
+    """What a run was trained on. manifest_sha256: of the shards' manifest, which has the checksums of all of them."""
 
     tree: DecisionTree
     image_px: tuple[int, int]
@@ -38,11 +42,34 @@ class Data:
     vote_mean: tuple[float | None, ...] | None
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run and its folder. fold: "k/K" or "none"; versions: of the packages, and the commit, when it began.
+@dataclass(frozen=True, kw_only=True)
+class _Facts:
+    """What run.json says besides the recipe and the versions; see `Run`."""
 
-    shard_groups: groups of shards that ranks stick to, which its batches depend on; 0: every rank reads all shards.
+    members: int
+    seed: int
+    fold: str
+    pretrained: bool
+    data: Data
+    shard_groups: int = 0  # older runs do not say it
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a value makes no run."""
+        Fold.named(self.fold)
+        if not 1 <= self.members <= MOST_MEMBERS or self.seed < 0 or self.shard_groups < 0:
+            raise ValueError(f"{self.members} members, seed {self.seed}, {self.shard_groups} groups of shards")
+        if min(self.data.image_px) < 1 or len(self.data.vote_mean or ()) not in {0, len(self.data.tree.columns)}:
+            raise ValueError(
+                f"images of {self.data.image_px} px, mean votes of {len(self.data.vote_mean or ())} answers"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run and its folder.
+
+    fold: "k/K" or "none". versions: of the packages, and the commit, when it began. shard_groups: number of groups of
+    shards that ranks stick to, on which its batches depend; 0: every rank reads all shards.
     """
 
     folder: Path
@@ -56,56 +83,83 @@ class Run:
     shard_groups: int = 0
 
     def member_folder(self, member: int) -> Path:
-        """The folder of a member."""
+        """Return the folder of a member."""
         return self.folder / f"member-{member:02d}"
 
     def check_free(self) -> None:
-        """Check that a new run can be made in the folder.
+        """Check that a new run can be made in the folder, which is `locked`.
 
         Raises:
             OutputError: the folder is not empty.
         """
-        if self.folder.exists() and (not self.folder.is_dir() or any(map(_is_content, self.folder.iterdir()))):
+        if any(map(_is_content, self.folder.iterdir())):
             raise OutputError(f"{self.folder} is not empty; go on with --resume, or give another --out")
 
     def create(self) -> None:
-        """Make the members' folders and write run.json.
-
-        Raises:
-            OutputError: another training has done so meanwhile.
-        """
-        if (self.folder / RUN_NAME).exists():
-            raise OutputError(f"{self.folder}: another training was made there meanwhile; give another --out")
+        """Make the members' folders and write run.json."""
         for member in range(self.members):
             self.member_folder(member).mkdir(exist_ok=True)
         write_text(self.folder / RUN_NAME, json.dumps(self._to_dict(), indent=1) + "\n")
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Make the folder where it is missing, and keep every other training out of it.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder if it is missing, and keep every other training out of it for the length of the block.
+
+        If there is no run in it at the end, what was made for the lock is removed.
 
         Raises:
-            OutputError: another training writes to it.
+            OutputError: another training writes to the folder, or it is a file.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise OutputError(f"{self.folder} is not a folder; give another --out")
+        lock, is_new = self.folder / "lock", not self.folder.exists()
+        has_lock = lock.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
-        return exclusive(
-            self.folder / "lock", busy=f"{self.folder}: another training writes to it; wait for its end"
-        )
+        with exclusive(lock, busy=f"{self.folder}: another training writes to it; wait for its end"):
+            try:
+                yield
+            finally:
+                if not (self.folder / RUN_NAME).exists():
+                    with suppress(OSError):
+                        if not has_lock:
+                            lock.unlink()
+                        if is_new:
+                            self.folder.rmdir()
 
     def check_same(self, saved: "Run") -> None:
         """Check that this run, as asked for, is the one saved in its folder.
 
         Raises:
-            RunError: it differs; says in what.
+            RunError: it differs; the message names the first difference.
         """
-        asked = replace(self, versions=saved.versions)._to_dict()
-        different = _first_difference(saved._to_dict(), asked, "")
-        if different:
+        if different := _first_difference(saved.identity, self.identity, ""):
             raise RunError(
                 f"{self.folder} was started with {different}; "
                 "resume with the same options and shards, or give another --out"
             )
 
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides what the members learn and which galaxies they do not see, as JSON values."""
+        values: dict[str, Any] = json.loads(json.dumps(self._to_dict()))
+        del values["versions"]
+        return values
+
+    def check_header(self, header: Mapping[str, Any], path: Path) -> None:
+        """Check that a checkpoint, by its header, is of this run as run.json tells it. Older checkpoints do not say.
+
+        Raises:
+            RunError: run.json was edited, or the checkpoint is of another run.
+        """
+        kept = header.get("run", self.identity)
+        if different := _first_difference(kept, self.identity, ""):
+            raise RunError(
+                f"{self.folder / RUN_NAME} is not what {path} was trained with ({different}); restore it, "
+                "or train again"
+            )
+
     def _to_dict(self) -> dict[str, Any]:
+        """Return what run.json says."""
         return {
             "recipe_name": self.recipe.name,
             "recipe": self.recipe.table,
@@ -120,49 +174,34 @@ class Run:
 
 
 def _is_content(path: Path) -> bool:
-    """Whether it is more than what a training leaves that was killed before it wrote run.json."""
+    """Return whether this is more than a training leaves that was killed before it wrote run.json."""
     is_own = path.name in {"lock", RUN_NAME + TEMPORARY_SUFFIX}
     return not is_own and not (path.is_dir() and not any(path.iterdir()))
 
 
 def load_run(folder: Path) -> Run:
-    """Read a run.
+    """Read the run in a folder.
 
     Raises:
         RunError: there is none, or its run.json is damaged.
     """
     path = folder / RUN_NAME
     try:
-        saved = json.loads(path.read_text())
-        data = saved["data"]
-        tree = tree_from_dict(data["tree"], where=str(path))
-        vote_mean = None if data["vote_mean"] is None else tuple(data["vote_mean"])
-        if int(saved["members"]) < 1 or (vote_mean and len(vote_mean) != len(tree.columns)):
-            raise ValueError(f"{saved['members']} members, {len(vote_mean or ())} mean votes")
-        return Run(
-            folder=folder,
-            recipe=recipe_from_table(saved["recipe"], saved["recipe_name"], where=str(path)),
-            members=int(saved["members"]),
-            seed=int(saved["seed"]),
-            fold=saved["fold"],
-            pretrained=saved["pretrained"],
-            data=Data(
-                tree=tree,
-                image_px=(data["image_px"][0], data["image_px"][1]),
-                manifest_sha256=data["manifest_sha256"],
-                vote_mean=vote_mean,
-            ),
-            versions=saved["versions"],
-            shard_groups=int(saved.get("shard_groups", 0)),  # runs that were begun before there were any
-        )
+        saved = parse_json(path.read_bytes())
+        named = {key: saved.pop(key) for key in ("recipe_name", "recipe", "versions")}
+        facts = parse(_Facts, saved, "the run")
+        recipe = recipe_from_table(named["recipe"], str(named["recipe_name"]), where=str(path))
+        return Run(folder=folder, recipe=recipe, versions=dict(named["versions"]), **vars(facts))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{folder}: no {RUN_NAME}, so not a run; make one with: python train.py SHARDS") from error
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise RunError(f"{path}: damaged: {type(error).__name__} {error}; train again") from error
+    except KeyError as error:
+        raise RunError(f"{path}: damaged: key {error} is missing; restore it, or train again") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{path}: damaged: {error}; restore it, or train again") from error
 
 
 def current_versions() -> dict[str, str]:
-    """Versions of Python, of the packages that decide a result, and the commit of this project."""
+    """Return the versions of Python and of the packages that decide a result, and the commit of this project."""
     found = {name: _version(name) for name in PACKAGES}
     return {"galaxy-zoo-pipeline": __version__, "commit": _commit(), "python": platform.python_version(), **found}
 
@@ -183,16 +222,14 @@ def _commit() -> str:
 
 
 def _first_difference(kept: Any, asked: Any, name: str) -> str:
-    """'NAME KEPT, not ASKED' for the first value that differs; empty where none does."""
+    """Return "NAME KEPT, not ASKED" for the first value that differs, or "" if none does."""
     if isinstance(kept, Mapping) and isinstance(asked, Mapping):
         found = (
             _first_difference(kept.get(key), asked.get(key), f"{name}.{key}".lstrip("."))
             for key in (*kept, *(key for key in asked if key not in kept))
         )
         return next((text for text in found if text), "")
-    if kept == asked or (isinstance(kept, list | tuple) and list(kept) == list(asked or ())):
-        return ""
-    return f"{name} {_short(kept)}, not {_short(asked)}"
+    return "" if kept == asked else f"{name} {_short(kept)}, not {_short(asked)}".lstrip()
 
 
 def _short(value: Any) -> str:

@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import timm
-from timm.utils.model import freeze
 from torch import nn
 
 from galaxy_zoo.errors import RunError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Timm:
     """A network of the timm library by its name, with its last layer replaced; see timm.list_models().
 
@@ -34,6 +32,8 @@ class Timm:
             raise ValueError(f"hidden must all be at least 1, not {self.hidden}")
         if self.frozen and not self.pretrained:
             raise ValueError("frozen without pretrained would never learn")
+        import timm  # noqa: PLC0415 (takes seconds)
+
         if not timm.is_model(self.model):
             close = timm.list_models(f"*{self.model.split('.')[0][:6]}*")[:5]
             raise ValueError(f"timm has no model {self.model!r}; close: {', '.join(close) or 'none'}")
@@ -44,6 +44,8 @@ class Timm:
         Raises:
             RunError: the weights cannot be downloaded, or the network does not take images of `size_px`.
         """
+        from timm.utils.model import freeze  # noqa: PLC0415
+
         wanted = self.pretrained and pretrained
         network: Any = self._create(size_px, outputs, pretrained=wanted)
         if self.hidden:
@@ -56,6 +58,8 @@ class Timm:
         return module
 
     def _create(self, size_px: int, outputs: int, *, pretrained: bool) -> Any:
+        import timm  # noqa: PLC0415
+
         options: dict[str, Any] = {"num_classes": outputs, "pretrained": pretrained}
         options["drop_rate"] = 0.0 if self.hidden else self.dropout  # else ours sits before the last layer
         if getattr(timm.get_pretrained_cfg(self.model), "fixed_input_size", False):

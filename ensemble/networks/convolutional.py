@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from timm.layers.cbam import ChannelAttn
 from torch import Tensor, nn
 
 from galaxy_zoo.errors import RunError
@@ -14,7 +13,7 @@ Initial = Literal["torch", "xavier"]
 Source: Glorot & Bengio 2010."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cnn:
     """Convolution blocks, each conv (- batch norm) - ReLU (- CBAM) - 2 x 2 pool, then linear layers.
 
@@ -130,6 +129,8 @@ class Cbam(nn.Module):
     """
 
     def __init__(self, channels: int, reduction: int) -> None:
+        from timm.layers.cbam import ChannelAttn  # noqa: PLC0415 (takes seconds)
+
         super().__init__()
         self.channel = ChannelAttn(channels, rd_ratio=1 / reduction, mlp_bias=True)
         self.spatial = nn.Conv2d(2, 1, 7, padding=3)

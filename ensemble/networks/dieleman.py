@@ -19,7 +19,7 @@ FIRST_STD, DENSE_STD, LAST_STD, FOURTH_STD = 0.01, 0.001, 0.01, 0.1
 CONVOLUTION_BIAS, DENSE_BIAS, LAST_BIAS = 0.1, 0.01, 0.1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dieleman:
     """16 parts, convolutions, dense layers; takes two turns of a view of 69 px.
 

@@ -23,7 +23,7 @@ Element = tuple[int, int]
 """Of a group: 1 if it mirrors, and then by how many quarters it rotates."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GroupCnn:
     """Blocks of group convolution (- 2 x 2 max pool) - batch norm - ReLU, then the mean over pixels, a layer alike,
     the maximum over the group, and a linear layer.

@@ -24,10 +24,10 @@ from shard_tool.commands.options import echo_failures, echo_first, tree_option, 
 from shard_tool.images.jpeg import jpeg_size
 from shard_tool.images.sizes import Size, common_size
 from shard_tool.shards.parallel import Tick, run_tasks
-from shard_tool.shards.proof import Failure, SampleRules, lint_samples
+from shard_tool.shards.proof import Failure, SampleRules, prove_samples
 from shard_tool.shards.reader import decode_votes, image_of, read_component, votes_of
 from shard_tool.shards.repeated_ids import SeenIds
-from shard_tool.shards.statistics import Sums, add_all, add_up_votes, channel_moments, no_statistics, vote_means
+from shard_tool.shards.statistics import add_all, add_up_votes, channel_moments, no_statistics, vote_means
 from shard_tool.shards.tar_walk import Walk, walk_tar
 from shard_tool.source.scratch import open_scratch, rows
 
@@ -175,7 +175,7 @@ def index_tar(task: IndexTask, tick: Tick) -> IndexedShard:
         failures.append(Failure(task.tar.name, "", "holds no sample: a sample is KEY.jpg with KEY.<anything>"))
     sums = ChannelSums(task.rules.image_px)
     measure = sums.add if task.is_measured else None
-    failures += lint_samples(task.tar, walk.samples, task.rules, tick, measure=measure)
+    failures += prove_samples(task.tar, walk.samples, task.rules, tick, measure=measure)
     index = format_index(walk.samples)
     shard = Shard(
         name=task.tar.name,
@@ -277,15 +277,10 @@ def _statistics(task: IndexTask, samples: Sequence[Sample], sums: "ChannelSums")
         labelled=labelled,
         vote_counts=counts,
         vote_sums=totals,
-        channel_sums=_sums(sums.sums),
-        channel_squares=_sums(sums.squares),
+        channel_sums=sums.sums,
+        channel_squares=sums.squares,
         measured=sums.num_images,
     )
-
-
-def _sums(values: list[int]) -> Sums:
-    red, green, blue = values
-    return red, green, blue
 
 
 def _manifest(shards: Sequence[IndexedShard], rules: SampleRules) -> Manifest:

@@ -25,7 +25,7 @@ from shard_tool.commands.options import (
 )
 from shard_tool.shards.journal import JOURNAL_NAME, REJECTED_NAME
 from shard_tool.shards.parallel import Executor, Tick, run_tasks
-from shard_tool.shards.proof import Failure, SampleRules, lint_samples
+from shard_tool.shards.proof import Failure, SampleRules, prove_samples
 from shard_tool.shards.reader import image_of
 from shard_tool.shards.repeated_ids import SeenIds
 from shard_tool.shards.tar_walk import walk_tar
@@ -207,7 +207,7 @@ def _lint_deeply(
         failures += [Failure(tar.name, "", f"member {other!r} is not a file of a sample") for other in walk.others]
     if indexed is not None:
         failures += _compare(index_path(tar).name, indexed, walk.samples)
-    failures += lint_samples(tar, walk.samples, task.rules, tick)
+    failures += prove_samples(tar, walk.samples, task.rules, tick)
     return walk.samples, failures + _check_count(task, tar.name, len(walk.samples))
 
 

@@ -96,7 +96,7 @@ def pack(
         counts=about.counts,
         shards=about.shards,
         seed=seed,
-        encoding=Encoding(quality, resize, pad, about.stretch),
+        encoding=Encoding(quality=quality, resize_px=resize, pad_px=pad, fits=about.stretch),
         catalogue=about.catalogue_options,
         decode=not about.no_decode,
     )

@@ -37,14 +37,14 @@ def preview(*, shards: Path, sheet: Path, count: int, seed: int, split: str | No
     if sheet.suffix.lower() != ".png":
         raise click.UsageError(f"{sheet}: the sheet is a PNG; give it a name that ends in .png")
     with ends_at_ctrl_c():
-        from shard_tool.shards.contact_sheet import draw_samples, draw_sheet, read_galaxies
+        from shard_tool.shards.contact_sheet import draw_samples, draw_sheet, read_cells
     manifest = read_manifest(shards)
     split = split or next(iter(manifest.splits), "train")
     if not manifest.samples(split):
         raise ShardError(f"{shards}: no {split} samples; its splits are: {', '.join(manifest.splits) or 'none'}")
     check_outputs([sheet], [shards / MANIFEST_NAME, *(shards / each.name for each in manifest.splits[split])])
     positions = draw_samples(manifest.samples(split), count, seed)
-    galaxies = list(read_galaxies(shards, manifest, split, positions, side_px=side_px))
+    galaxies = list(read_cells(shards, manifest, split=split, positions=positions, side_px=side_px))
     with atomic_write(sheet) as file:
         draw_sheet(galaxies).save(file, "PNG")
     click.echo(f"{sheet}: {len(galaxies):,} of {manifest.samples(split):,} {split} galaxies")

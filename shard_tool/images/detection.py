@@ -1,9 +1,9 @@
 """Find the galaxy of an image and measure it as SExtractor does, by its Python port `sep`.
 
-Detection is that of Dieleman 2014 (kaggle-galaxies, extract_pysex_params_gen2.py): the green channel, SExtractor's own
-background and filter, what is 2 sigma above the noise; of all objects the one with the largest area, weighted by a
-Gaussian of its distance from the middle. So is the size: the semi-major axis of the Petrosian aperture. How closely
-both agree with the measurements that he published: docs/experiments.md, 2026-11-20.
+Detection follows Dieleman 2014 (kaggle-galaxies, extract_pysex_params_gen2.py): in the green channel, with SExtractor's
+own background and filter, what is 2 sigma above the noise; of all objects the one with the largest area, weighted by a
+Gaussian of its distance from the middle. The size is his too: the semi-major axis of the Petrosian aperture.
+docs/experiments.md, 2026-11-20, says how closely both agree with the measurements that he published.
 """
 
 from typing import Any
@@ -42,7 +42,7 @@ def require_sep() -> None:
 
 
 def find_galaxy(pixels: NDArray[np.uint8]) -> Found | None:
-    """The galaxy of an image of shape (height, width, 3), None where nothing stands out from the noise."""
+    """Find the galaxy in pixels of shape (height, width, 3); None where nothing stands out from the noise."""
     import sep  # noqa: PLC0415
 
     green = np.ascontiguousarray(pixels[:, :, 1], np.float32)
@@ -64,7 +64,7 @@ def find_galaxy(pixels: NDArray[np.uint8]) -> Found | None:
 
 
 def petrosian_radius(distances: Floats, light: Floats) -> float:
-    """Where the light falls to a fifth of its mean within; from 1.75 to 6 times what `distances` are in."""
+    """Return where the light falls to a fifth of its mean within: 1.75 to 6, in the unit of `distances`."""
     bins = (distances[distances < MAX_PETROSIAN * (1 + ANNULUS)] / STEP).astype(np.int64)
     near = light[distances < MAX_PETROSIAN * (1 + ANNULUS)]
     edges = np.arange(round(MAX_PETROSIAN * (1 + ANNULUS) / STEP) + 2) * STEP
@@ -82,7 +82,7 @@ def petrosian_radius(distances: Floats, light: Floats) -> float:
 
 
 def _distances(galaxy: Any, shape: tuple[int, ...]) -> Floats:
-    """Of each pixel from a galaxy, in units of the ellipse of its second moments."""
+    """Return each pixel's distance from a galaxy, in units of the ellipse of its second moments."""
     y, x = np.indices(shape, sparse=True)
     x, y = x - galaxy["x"], y - galaxy["y"]
     return np.asarray(np.sqrt(galaxy["cxx"] * x * x + galaxy["cyy"] * y * y + galaxy["cxy"] * x * y))

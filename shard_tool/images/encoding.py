@@ -1,8 +1,8 @@
-"""What becomes of an image before it enters a shard: nothing, or a JPEG of another size or from another format.
+"""Make the JPEG that enters a shard of an image: the same bytes, or another size, or from another format.
 
-A JPEG stays byte for byte what it is unless `--resize` or `--pad` ask for another size than it has. Whatever is
-encoded is encoded once, at a stated quality, with all its colour resolution (4:4:4): galaxies are small, and
-halving the resolution of their colours would be one more loss.
+A JPEG stays byte for byte what it is unless `--resize` or `--pad` change its size. What is encoded is encoded once, at
+a stated quality, with the full resolution of its colours (4:4:4): galaxies are small, and halving that would be one
+more loss.
 """
 
 from collections.abc import Mapping
@@ -26,15 +26,15 @@ Pixels = NDArray[np.uint8]
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 SUBSAMPLING = "4:4:4"
 PIXELS_TO_JPEG = 16
-"""About how many times smaller a JPEG of a galaxy is than its pixels; decides the number of shards."""
+"""How many times smaller than its pixels a JPEG of a galaxy is, roughly; decides the number of shards."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Encoding:
     """How images become JPEGs of one size.
 
-    `pad_px` centres an image on a black square of that side, `resize_px` scales a square to that side; with both,
-    padding comes first. None leaves the size as it is. `fits` is needed for FITS images.
+    `pad_px` centres an image on a black square of that side, then `resize_px` scales a square to that side; None leaves
+    the size as it is. `fits` is needed for FITS images.
     """
 
     quality: int = 95
@@ -44,19 +44,23 @@ class Encoding:
 
     @property
     def image_px(self) -> Size | None:
-        """The (height, width) of what comes out, None where that is the one of what goes in."""
+        """Return the (height, width) of the JPEGs, None where each keeps the size of its image."""
         side = self.resize_px or self.pad_px
         return None if side is None else (side, side)
 
     @classmethod
     def of_stated(cls, stated: Mapping[str, Any]) -> "Encoding":
-        """The encoding that a manifest states."""
+        """Return the encoding that a manifest states."""
         fits = stated.get("fits_asinh")
-        stretch = None if fits is None else Stretch(**fits)
-        return cls(stated["quality"], stated["resize_px"], stated["pad_px"], stretch)
+        return cls(
+            quality=stated["quality"],
+            resize_px=stated["resize_px"],
+            pad_px=stated["pad_px"],
+            fits=None if fits is None else Stretch(**fits),
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """What the manifest says about images that were encoded."""
+        """Return what the manifest states about images that were encoded."""
         return {
             "quality": self.quality,
             "subsampling": SUBSAMPLING,
@@ -66,13 +70,11 @@ class Encoding:
         }
 
     def is_stated(self, stated: Mapping[str, Any] | None) -> bool:
-        """Whether a pack with this encoding may have led to what a manifest states."""
+        """Return whether a pack with this encoding may have written what a manifest states."""
         return self.image_px is None if stated is None else stated == self.to_dict()
 
     def to_jpeg(self, name: str, data: bytes) -> bytes:
-        """The JPEG of an image file: the same bytes where it is one of the right size already.
-
-        A JPEG that stays as it is has not been proven to decode.
+        """Return the JPEG of an image file: its own bytes, not proven to decode, if it is one of the right size.
 
         Raises:
             ImageError: it cannot be decoded, or not be brought to the size.
@@ -82,11 +84,7 @@ class Encoding:
         return self.encode(self._decode(name, data))
 
     def encode(self, pixels: Pixels) -> bytes:
-        """The JPEG of pixels, brought to the size.
-
-        Raises:
-            ImageError: they cannot be.
-        """
+        """Return the JPEG of pixels, brought to the size; raise ImageError where they cannot be."""
         subsampling = SUBSAMPLING.replace(":", "")
         fitted = np.ascontiguousarray(self._fit(pixels))
         return bytes(simplejpeg.encode_jpeg(fitted, self.quality, "RGB", subsampling))
@@ -114,26 +112,22 @@ AS_IT_IS = Encoding()
 
 
 def encoded_bytes(image_px: Size) -> int:
-    """About how large a JPEG of that size is going to be."""
+    """Return about how many bytes a JPEG of that size is going to have."""
     return image_px[0] * image_px[1] * 3 // PIXELS_TO_JPEG
 
 
 def is_jpeg(name: str) -> bool:
-    """Whether an image file of that name is a JPEG."""
+    """Return whether an image file of that name is a JPEG."""
     return name.lower().endswith(JPEG_SUFFIXES)
 
 
 def is_fits(name: str) -> bool:
-    """Whether an image file of that name is a FITS file."""
+    """Return whether an image file of that name is a FITS file."""
     return name.lower().endswith(FITS_SUFFIXES)
 
 
 def size_of(name: str, data: bytes) -> Size:
-    """The (height, width) of an image file by its header.
-
-    Raises:
-        ImageError: its header cannot be read.
-    """
+    """Return the (height, width) of an image file by its header; raise ImageError where that cannot be read."""
     if is_fits(name):
         return fits_size(data)
     return jpeg_size(data) if is_jpeg(name) else png_size(data)

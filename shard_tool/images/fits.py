@@ -1,15 +1,15 @@
-"""FITS cut-outs of one or three bands: proven to be whole, stretched and turned into pixels.
+"""Prove FITS cut-outs of one or three bands to be whole, stretch them and turn them into pixels.
 
-All images get the same stretch, so that a faint galaxy stays fainter than a bright one. `black` and `white` are in
-the units of the file: what is at or below black is black, and an intensity of `white` is as bright as can be.
+All images get the same stretch, so that a faint galaxy stays fainter than a bright one. `black` and `white` are in the
+units of the file: values up to `black` are black, and an intensity of `white` is as bright as can be.
 
     intensity = mean of the bands, each (value - black) / (white - black) and not below 0
     pixel = band * arcsinh(softening * intensity) / arcsinh(softening) / intensity
 
-and where a band of a pixel comes out above 1, all of its bands are divided by the largest: colours stay.
+and where a band of a pixel comes out above 1, all its bands are divided by the largest, which keeps the colour.
 
 Three planes are taken as blue, green, red: in the order of their wavelengths, as the Legacy Surveys write them
-(grz). The first row of a FITS image is its lowest, so rows are turned round.
+(grz). The first row of a FITS image is its lowest, so the rows are reversed.
 
 Source: Lupton et al. 2004, PASP 116, 133.
 """
@@ -31,22 +31,22 @@ from shard_tool.images.sizes import Size, check_sides
 SUFFIXES = (".fits", ".fit")
 SIGNATURE = b"SIMPLE  ="
 _filters = threading.Lock()
-"""Warning filters belong to the process, so only one thread may have changed them at a time."""
+"""Warning filters belong to the process, so only one thread at a time may change them."""
 
 BRIGHTEST = 1e30
-"""Where values are cut off, in units of the range: far beyond any data, far from overflow."""
+"""The limit of values, in units of the range: far beyond any data, far from overflow."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """How values become brightness; a larger `softening` shows fainter parts."""
+    """The stretch from values to brightness; a larger `softening` shows fainter parts."""
 
     black: float
     white: float
     softening: float = 10.0
 
     def to_pixels(self, bands: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Pixels of shape (height, width, 3), red, green, blue, from bands of shape (1 or 3, height, width)."""
+        """Return uint8 pixels of shape (height, width, 3), R G B, from bands of shape (1 or 3, height, width)."""
         scaled = np.clip((bands - self.black) / (self.white - self.black), 0, BRIGHTEST)
         intensity = scaled.mean(axis=0)
         stretched = np.arcsinh(self.softening * intensity) / np.arcsinh(self.softening)
@@ -69,11 +69,7 @@ def require_astropy(where: str) -> None:
 
 
 def fits_size(data: bytes) -> Size:
-    """The (height, width) that the header says.
-
-    Raises:
-        ImageError: it is no FITS image of one or three bands.
-    """
+    """Return the (height, width) by the header; raise ImageError where it is no image of one or three bands."""
     with _image(data) as image:
         return _size(image)
 
@@ -98,7 +94,7 @@ def decode_fits(data: bytes, stretch: Stretch) -> NDArray[np.uint8]:
 
 @contextmanager
 def _image(data: bytes) -> Iterator[Any]:
-    """The first HDU with an image; what astropy warns of, but for odd headers, is an error."""
+    """Open the first HDU with an image; a warning of astropy is an error unless it is about an odd header."""
     from astropy.io import fits  # noqa: PLC0415
     from astropy.utils.exceptions import AstropyUserWarning  # noqa: PLC0415
 

@@ -1,8 +1,8 @@
 """Prove that a JPEG is whole, in colour and of the right size.
 
-The loader cannot skip a bad image: one truncated JPEG costs a batch. So every image is decoded before it enters
-a shard, with libjpeg's warnings taken as errors. What this catches, tried with simplejpeg 1.9.0 (libjpeg-turbo)
-on 40 of Kaggle's galaxies, 10 to 50 random places in each:
+The loader cannot skip a bad image: one truncated JPEG costs a batch. So every image is decoded before it enters a
+shard, with libjpeg's warnings taken as errors. Tried with simplejpeg 1.9.0 (libjpeg-turbo) at 10 to 50 random places
+of 40 of Kaggle's galaxies, this catches
 
 - always: an empty file, another format, a cut at any place (even the last byte alone, and a missing end marker
   whatever follows it), 512 or more bytes in a row that were zeroed, dropped or made random;
@@ -12,8 +12,8 @@ on 40 of Kaggle's galaxies, 10 to 50 random places in each:
   and it is checked as well (`archives.read_member`), so from a zip such an image is always rejected;
 - never: bytes after the end marker. They are harmless (DALI ignores them too) and stay as they are.
 
-A grey JPEG would decode to three equal channels and a CMYK one to wrong colours, both without a warning; the
-header tells.
+A grey JPEG would decode to three equal channels and a CMYK one to wrong colours, both without a warning; their headers
+tell.
 """
 
 import numpy as np
@@ -51,9 +51,9 @@ def decode_strictly(data: bytes, image_px: tuple[int, int]) -> NDArray[np.uint8]
 def check_strictly(data: bytes, image_px: tuple[int, int]) -> None:
     """Prove a JPEG as `decode_strictly` does, in half the time, where nobody needs its pixels.
 
-    Every coefficient is still decoded, which is where a JPEG can be wrong; left out is most of the arithmetic
-    from coefficients to pixels, which cannot fail (libjpeg decodes to an eighth of the size). Of 4,800 damaged
-    copies of Kaggle's galaxies, 1 to 16 bits flipped or cut anywhere, both find the same 3,398.
+    libjpeg decodes to an eighth of the size: it still decodes every coefficient, where a JPEG can be wrong, and leaves
+    out most of the arithmetic from coefficients to pixels, which cannot fail. Of 4,800 damaged copies of Kaggle's
+    galaxies, with 1 to 16 bits flipped or a cut anywhere, both find the same 3,398.
 
     Raises:
         ImageError: as `decode_strictly`.
@@ -69,19 +69,15 @@ def check_header(data: bytes, image_px: Size) -> None:
     """Check what can be told without decoding: a colour JPEG of the right size that has an end.
 
     Raises:
-        ImageError: it is not; no other damage is noticed.
+        ImageError: it is not; other damage goes unnoticed.
     """
     _check_header(data, image_px)
-    if data.rfind(END_MARKER) < 0:  # found at once from behind, where it is; never within the coded pixels
+    if data.rfind(END_MARKER) < 0:  # it stands at the end, and never within the coded pixels
         raise ImageError("damaged JPEG: cut off, it has no end marker")
 
 
 def jpeg_size(data: bytes) -> Size:
-    """The (height, width) that the header says.
-
-    Raises:
-        ImageError: it is empty or no JPEG.
-    """
+    """Return the (height, width) that the header says; raise ImageError where it is empty or no JPEG."""
     if not data:
         raise ImageError("empty file")
     height, width, _ = _header(data)

@@ -1,9 +1,9 @@
 """Prove that a PNG is whole and in colour, and decode it.
 
 Every chunk carries a checksum, and the pixels must be as many as the header says, so damage is always found.
-Eight bits a channel, red, green and blue. An alpha channel that is opaque everywhere is left out. Everything else
-would need a decision that only the owner of the images can take, and is rejected: 16 bits (which stretch?), grey
-and palettes (which colours?), transparency (in front of what?).
+Eight bits a channel, red, green and blue, are read; an alpha channel that is opaque everywhere is left out. Everything
+else needs a decision that only the owner of the images can take, and is rejected: 16 bits (which stretch?), grey and
+palettes (which colours?), transparency (in front of what?).
 
 Source: PNG Specification (Third Edition), W3C 2025: chunks in section 5, IHDR in 11.2.1, Adam7 in 8.1.
 """
@@ -29,11 +29,7 @@ ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 
 
 def png_size(data: bytes) -> Size:
-    """The (height, width) that the header says.
-
-    Raises:
-        ImageError: it is no PNG.
-    """
+    """Return the (height, width) that the header says; raise ImageError where it is no PNG."""
     if not data:
         raise ImageError("empty file")
     if not data.startswith(SIGNATURE):
@@ -71,7 +67,7 @@ def decode_png(data: bytes) -> NDArray[np.uint8]:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and body of every chunk, up to the end of the image."""
+    """Yield name and body of every chunk, up to the end of the image."""
     at, name = len(SIGNATURE), b""
     while name != b"IEND":
         size = int.from_bytes(data[at : at + 4])
@@ -97,7 +93,7 @@ def _check_kind(bits: int, colour: int, chunks: set[bytes]) -> None:
 
 
 def _lines(height: int, width: int, *, is_interlaced: bool) -> list[Size]:
-    """The rows and columns of each pass."""
+    """Return the rows and columns of each pass."""
     passes = ADAM7 if is_interlaced else ((0, 0, 1, 1),)
     sizes = [(-(-(height - y) // dy), -(-(width - x) // dx)) for x, y, dx, dy in passes]
     return [(rows, columns) for rows, columns in sizes if rows > 0 and columns > 0]

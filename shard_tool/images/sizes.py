@@ -1,4 +1,4 @@
-"""Sizes of images, (height, width) in pixels: which are too large to decode, and which one the most have."""
+"""Sizes of images, (height, width) in pixels: which are too large to decode, and which one is the most common."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,11 +8,11 @@ from galaxy_zoo.errors import ImageError
 Size = tuple[int, int]
 
 LARGEST_SIDE_PX = 8192
-"""No image is decoded that says it is larger: its pixels would take more than 200 MB."""
+"""No image that says it is larger is decoded: its pixels would take more than 200 MB."""
 
 
 def check_sides(size: Size) -> Size:
-    """The size itself.
+    """Return the size itself.
 
     Raises:
         ImageError: a side is no pixel long, or longer than `LARGEST_SIDE_PX`.
@@ -24,6 +24,6 @@ def check_sides(size: Size) -> Size:
 
 
 def common_size(sizes: Iterable[Size]) -> Size | None:
-    """The most common of some sizes, None without any. Of those that are equally common the largest is taken."""
+    """Return the most common size, the largest of equally common ones, None without any."""
     counts = Counter(sizes)
     return max(counts, key=lambda size: (counts[size], size), default=None)

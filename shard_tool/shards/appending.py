@@ -1,8 +1,8 @@
-"""Add new galaxies to a finished folder of shards, in new shards after the old ones, which nobody touches.
+"""Add galaxies to a finished folder of shards, in new shards after the old ones, which stay as they are.
 
-The new shards are made in OUT/.append, by the same code and with the same journal as those of `pack`. Then they
-are moved beside the old ones, and last the new manifest replaces the old one in one step. Until then the folder is
-the old set for everyone who reads it, whatever happens.
+The new shards are made in OUT/.append, by the same code and with the same journal as those of `pack`. Then they move
+beside the old ones, and last the new manifest replaces the old one in one step. Until then the folder is the old set
+for everyone who reads it, whatever happens.
 """
 
 import csv
@@ -33,9 +33,9 @@ from shard_tool.source.samples import SPLITS, Rejected, Rejects
 STAGING_NAME = ".append"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NewGalaxies:
-    """What to add: everything else is as in the manifest of the folder."""
+    """What to add; everything else is as in the manifest of the folder."""
 
     source: Path
     labels: tuple[AnyPath, ...] = ()
@@ -58,7 +58,7 @@ class Appended:
 
 
 def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
-    """Append galaxies; None where an interrupted append turns out to have been finished already.
+    """Append galaxies; return None where an interrupted append turns out to have been finished.
 
     Raises:
         InputError: the source cannot be used, or an id is in the folder already; nothing was changed.
@@ -72,7 +72,7 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
     staging = folder / STAGING_NAME
     journal = Journal(staging)
     if staging.exists():
-        begun = _clear_committed(staging, manifest, out)
+        begun = _clear_committed(staging, manifest, out=out)
         if out.resume and begun and make_plan(_options(new, manifest)).identity["images"] == begun.get("images"):
             return None
     plan = _plan(new, folder, manifest)
@@ -96,36 +96,41 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
     )
 
 
-def _clear_committed(staging: Path, manifest: Manifest, out: OutOptions) -> dict[str, str]:
-    """Clear up after an append that was killed after its last step; returns what it was made from, {} without one.
+def _clear_committed(staging: Path, manifest: Manifest, *, out: OutOptions) -> dict[str, str]:
+    """Clear up after an append that was killed after its last step; return what it was made from, {} without one.
 
     Raises:
         OutputError: another append is under way, or was interrupted and neither option says what to do with it.
     """
     with Journal(staging).alone():
-        if _is_committed(staging, manifest):
-            begun = _identity_begun(staging)
+        begun, made = _identity_begun(staging), _made(staging)
+        if made and made <= _names(manifest):
             shutil.rmtree(staging)
             return begun
-        if _has_begun(staging) and not (out.resume or out.overwrite):
+        if begun and not (out.resume or out.overwrite):
             raise OutputError(
                 f"{out.folder}: an append was interrupted; pass --resume to finish it or --overwrite to begin anew"
             )
     return {}
 
 
+def _names(manifest: Manifest) -> set[str]:
+    return {shard.name for shards in manifest.splits.values() for shard in shards}
+
+
 def _appendable(folder: Path) -> Manifest:
+    """Return the manifest of a finished folder that `pack` made."""
     manifest = read_manifest(folder)
     of_manifest(manifest, folder)
     if manifest.is_foreign:
-        raise ShardError(f"{folder}: others wrote these tars; write more of them and run shard_tool index again")
+        raise ShardError(f"{folder}: others wrote these tars; add tars to them and run shard_tool index again")
     if (folder / JOURNAL_NAME / PLAN_NAME).exists():
         raise OutputError(f"{folder}: a pack is writing to it, or was interrupted; finish it with pack --resume")
     return manifest
 
 
 def _options(new: NewGalaxies, manifest: Manifest) -> PackOptions:
-    """How to pack the new galaxies: as the old ones were."""
+    """Return options that pack the new galaxies as the old ones were packed."""
     return PackOptions(
         source=new.source,
         tree=manifest.tree,
@@ -142,7 +147,7 @@ def _options(new: NewGalaxies, manifest: Manifest) -> PackOptions:
 
 
 def _identity_begun(staging: Path) -> dict[str, str]:
-    """What the append in `staging` was made from, as far as it is still written there."""
+    """Return what the append in `staging` was made from; {} where its plan is missing or damaged."""
     try:
         return dict(json.loads((staging / JOURNAL_NAME / PLAN_NAME).read_text()))
     except (OSError, ValueError, TypeError):
@@ -150,13 +155,13 @@ def _identity_begun(staging: Path) -> dict[str, str]:
 
 
 def _is_empty(manifest: Manifest, plan: PackPlan, shards: Sequence[PackedShard]) -> bool:
-    """Whether nothing was packed, or nothing of the split that the set would be known by."""
+    """Return whether nothing was packed, or nothing of the split that the set would be known by."""
     samples = {split: sum(p.shard.samples for p in packed) for split, packed in by_split(plan, shards).items()}
     return not any(samples.values()) or (plan.main_split not in manifest.splits and not samples[plan.main_split])
 
 
 def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> PackPlan:
-    """What to add, in shards that are numbered on from the old ones.
+    """Plan the new shards, whose numbers follow those of the old ones.
 
     Raises:
         InputError: the source or its labels cannot be used, its images have another size, or an id is known.
@@ -172,7 +177,7 @@ def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> PackPlan:
 
 
 def _encoding(manifest: Manifest, new: NewGalaxies) -> Encoding:
-    """How the old images were encoded, if any were; with the stretch asked for, if they had none."""
+    """Return how the old images were encoded, with the stretch asked for where they had none."""
     if manifest.encoding is None:
         return replace(AS_IT_IS, fits=new.fits)
     try:
@@ -183,7 +188,7 @@ def _encoding(manifest: Manifest, new: NewGalaxies) -> Encoding:
         return replace(encoding, fits=new.fits)
     if new.fits is not None and new.fits != encoding.fits:
         raise SourceError(
-            f"{new.source}: the FITS images of OUT have another stretch, {encoding.fits}; leave --fits-range away"
+            f"{new.source}: the FITS images of OUT have another stretch, {encoding.fits}; omit --fits-range"
         )
     return encoding
 
@@ -213,36 +218,25 @@ def _renumbered(plan: PackPlan, manifest: Manifest) -> PackPlan:
 
 
 def _files(plan: PackPlan) -> Iterator[str]:
-    """The files that an append moves beside the old ones."""
+    """Yield the names of the files that an append moves beside the old ones."""
     for name in plan.names:
         yield from (name, index_path(Path(name)).name)
 
 
-def _has_begun(staging: Path) -> bool:
-    return (staging / JOURNAL_NAME / PLAN_NAME).exists()
-
-
 def _made(staging: Path) -> set[str]:
-    """The shards that the journal of an append says are finished."""
+    """Return the names of the shards that the journal of an append says are finished."""
     return {f"{entry.stem}.tar" for entry in (staging / JOURNAL_NAME).glob("t*-*.json")}
-
-
-def _is_committed(staging: Path, manifest: Manifest) -> bool:
-    """Whether an append was killed between its last step and clearing up: the manifest has its shards."""
-    made = _made(staging)
-    return bool(made) and made <= {shard.name for shards in manifest.splits.values() for shard in shards}
 
 
 def _take_back(folder: Path, plan: PackPlan, manifest: Manifest) -> None:
     """Undo the moves of an append that was killed before its last step.
 
     Raises:
-        OutputError: a file lies in the way that no append has made.
+        OutputError: a file in the way was not made by an append.
     """
     staging = folder / STAGING_NAME
     made = _made(staging)
-    committed = {shard.name for shards in manifest.splits.values() for shard in shards}
-    stale = [name for tar in sorted(made - committed) for name in (tar, index_path(Path(tar)).name)]
+    stale = [name for tar in sorted(made - _names(manifest)) for name in (tar, index_path(Path(tar)).name)]
     for name in dict.fromkeys([*_files(plan), *stale]):
         if not (folder / name).exists():
             continue
@@ -254,7 +248,7 @@ def _take_back(folder: Path, plan: PackPlan, manifest: Manifest) -> None:
 def _merge(
     manifest: Manifest, staging: Path, plan: PackPlan, shards: list[PackedShard], *, num_rejected: int
 ) -> Manifest:
-    """The manifest of the old and the new shards together."""
+    """Return the manifest of the old and the new shards together."""
     added = by_split(plan, shards)
     splits = {
         split: (*manifest.splits.get(split, ()), *(packed.shard for packed in added.get(split, ())))
@@ -285,7 +279,7 @@ def _merge(
 
 
 def _known_rejects(folder: Path, count: int) -> Iterator[Rejected]:
-    """The first `count` rejects listed in the folder: those of an append that was killed come after them.
+    """Yield the first `count` rejects listed in the folder; those of an append that was killed come after them.
 
     Raises:
         ShardError: they are not all there.
@@ -303,12 +297,12 @@ def _known_rejects(folder: Path, count: int) -> Iterator[Rejected]:
             raise ValueError(f"{number} rows, the manifest says {count}")
     except (OSError, ValueError, csv.Error) as error:
         raise ShardError(
-            f"{path}: missing or damaged ({error}); get it back from where the shards came"
+            f"{path}: missing or damaged ({error}); copy it again from where the shards came"
         ) from error
 
 
 def _commit(folder: Path, manifest: Manifest, plan: PackPlan, rejected: Iterable[Rejected]) -> None:
-    """Move the new shards beside the old ones; the manifest comes last and makes them count."""
+    """Move the new shards beside the old ones, and last the manifest, which makes them count."""
     staging = folder / STAGING_NAME
     manifest.write(staging)
     for name in _files(plan):

@@ -1,8 +1,8 @@
 """Who may write to a folder of a store, which has no locks: each pack lays down a claim and looks for others.
 
-A claim is a small object of its own, renewed every few seconds. Stores show what was written to whoever lists
-afterwards (S3 since 2020, Google's and Azure's always), so of two packs at least one sees the other, and goes. A
-claim that was not renewed for long, or whose process is known to be dead, is of a pack that was killed.
+A claim is a small file, rewritten every few seconds. A store lists what was written before it was asked (S3 since 2020,
+Google's and Azure's always), so of two packs at least one sees the other, and stops. A claim that was not renewed for
+long, or whose process is known to be dead, belongs to a pack that was killed.
 """
 
 import json
@@ -23,12 +23,12 @@ from galaxy_zoo.remote import RemotePath
 CLAIM_PREFIX = "lock-"
 RENEWED_EVERY_S = 20.0
 DEAD_AFTER_S = 120.0
-"""Far longer than clocks of machines differ that a store serves at all."""
+"""Far longer than the clocks of machines differ that a store answers at all."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim:
-    """Which process lays claim to a folder. `space` tells where its number means something: a boot and a container."""
+    """A process that claims a folder. `space` names the boot and the container that its number belongs to."""
 
     host: str
     space: str
@@ -37,37 +37,37 @@ class Claim:
 
     @property
     def age_s(self) -> float:
-        """Seconds since it was renewed."""
+        """Return the seconds since it was renewed."""
         return max(0.0, time.time() - self.renewed_s)
 
     @property
     def is_dead(self) -> bool:
-        """Whether its process is gone, as far as can be told from here."""
+        """Return whether its process is gone, as far as this machine can tell."""
         is_here = self.space == _space()
         return self.age_s > DEAD_AFTER_S or (is_here and not Path(f"/proc/{self.process}").exists())
 
 
-class Held:
+class HeldClaim:
     """A claim that this process holds and renews."""
 
     def __init__(self, folder: RemotePath) -> None:
         self._folder = folder
         self.path = folder / f"{CLAIM_PREFIX}{uuid4().hex}"
-        self._once = replace(self.path, retry_s=0)  # it is renewed often enough
+        self._once = replace(self.path, retry_s=0)  # the next renewal is the retry
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._keep, daemon=True)
+        self._thread = threading.Thread(target=self._renew, daemon=True)
 
     def start(self) -> None:
-        """Lay down the claim and keep it."""
+        """Lay down the claim and begin to renew it."""
         self._write(self.path)
         self._thread.start()
 
     def check(self) -> None:
-        """Check that the folder is still claimed by this process alone.
+        """Check that no other pack took this one for dead while the store could not be reached.
 
         Raises:
-            OutputError: another one took it for dead, since the store could not be reached for long.
-            OSError: the store cannot be asked.
+            OutputError: one did, and removed the claim.
+            OSError: the store does not answer.
         """
         if not self.path.exists():
             raise OutputError(
@@ -75,7 +75,7 @@ class Held:
             )
 
     def end(self) -> None:
-        """Give the folder back; where the store cannot be reached the claim grows old."""
+        """Remove the claim; where the store does not answer, it expires."""
         self._is_over.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -84,10 +84,10 @@ class Held:
             replace(self._folder, retry_s=0).rmdir()  # fails where a journal is left
 
     def _write(self, path: RemotePath) -> None:
-        claim = Claim(socket.gethostname(), _space(), os.getpid(), time.time())
+        claim = Claim(host=socket.gethostname(), space=_space(), process=os.getpid(), renewed_s=time.time())
         write_text(path, json.dumps(asdict(claim)) + "\n")
 
-    def _keep(self) -> None:
+    def _renew(self) -> None:
         while not self._is_over.wait(RENEWED_EVERY_S):
             with suppress(OSError):
                 if self._once.exists():
@@ -95,14 +95,14 @@ class Held:
 
 
 @contextmanager
-def claimed(folder: RemotePath) -> Iterator[Held]:
-    """Claim a folder, and keep the claim while the block runs.
+def claimed(folder: RemotePath) -> Iterator[HeldClaim]:
+    """Claim a folder while the block runs.
 
     Raises:
         OutputError: another pack is writing to it.
         OSError: the store cannot be reached.
     """
-    held = Held(folder)
+    held = HeldClaim(folder)
     try:
         held.start()
         for path in folder.iterdir():
@@ -120,13 +120,13 @@ def _remove_or_refuse(path: RemotePath) -> None:
         return
     raise OutputError(
         f"{path}: another pack is writing to it: process {claim.process} on {claim.host}, last heard of "
-        f"{claim.age_s:.0f} s ago; wait for its end, or if it was killed, run the same command with --resume "
-        f"{DEAD_AFTER_S:.0f} s after that"
+        f"{claim.age_s:.0f} s ago; wait for it to end. If it was killed, run the same command with --resume "
+        f"{DEAD_AFTER_S:.0f} s later"
     )
 
 
 def _read(path: RemotePath) -> Claim | None:
-    """A claim; None where it has just gone."""
+    """Return a claim; None where it has just gone."""
     try:
         return Claim(**json.loads(path.read_text()))
     except FileNotFoundError:
@@ -138,6 +138,6 @@ def _read(path: RemotePath) -> Claim | None:
 
 
 def _space() -> str:
-    """Names the process numbers of this boot of this machine, and of this container."""
+    """Return a name for this boot of this machine and this container, within which process numbers are unique."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot} {Path('/proc/self/ns/pid').readlink()}"

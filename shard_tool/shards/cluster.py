@@ -1,11 +1,10 @@
-"""Shards on a Dask cluster that is running already: each is one task, and a lost worker costs the shards it was at.
+"""Run the tasks of `parallel` on the workers of a running Dask cluster: a lost worker costs the shards it was at.
 
-What `parallel` does with the processes of one machine, done by the workers of many. They read SOURCE and write OUT
-themselves, under the same paths as here; nothing but tasks and what came of them goes through the scheduler. Only a
-few tasks a thread are handed out at a time, so neither the scheduler nor this process ever holds them all.
+The workers read SOURCE and write OUT themselves, under the same paths as here; only tasks and their results go through
+the scheduler. A thread has two tasks at a time, so neither the scheduler nor this process ever holds them all.
 
-A task ends at its next image when nobody wants it any more: it was cancelled, the process that asked for it is gone,
-or its worker has lost the scheduler. A worker may have several threads; the code of a task holds for that.
+A task ends at its next image when nobody wants it any more: it was cancelled, the process that submitted it is gone, or
+its worker has lost the scheduler. Tasks may run in several threads of one worker.
 
 Source: Dask.distributed, "Worker State Machine" and "Why did my worker die?", https://distributed.dask.org.
 """
@@ -16,9 +15,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 import click
@@ -40,30 +38,13 @@ R = TypeVar("R")
 
 CONNECT_S = 20
 WORKERS_S = 60
-"""How long to wait for a first worker, and for another one after the last was lost."""
+"""How long to wait for the first worker, and for another one after the last was lost."""
 ASK_S = 2
 POLL_S = 0.1
 TASKS_A_THREAD = 2
-"""One at work and one waiting, so that a thread never waits for the scheduler."""
+"""One that runs and one that waits, so that a thread never waits for the scheduler."""
 
-KEPT = "what is finished is kept: run again with --resume"
-
-
-@dataclass(frozen=True)
-class _Sight:
-    """A path as a machine sees it; `num_bytes` is None for a folder, `fence` that of the pack in it."""
-
-    is_there: bool
-    num_bytes: int | None
-    fence: str
-
-
-@dataclass(frozen=True)
-class _Done(Generic[R]):
-    """What came of a task, and how many images it was."""
-
-    result: R
-    num_images: int
+KEPT = "finished shards are kept, so run the same command with --resume"
 
 
 class Cluster:
@@ -75,26 +56,18 @@ class Cluster:
         self._address = address
 
     def check_sees(self, path: AnyPath) -> None:
-        """Check that every worker sees the same file or folder at `path`: for a pack's OUT, with its journal.
-
-        Raises:
-            InputError: one does not.
-        """
+        """Raise InputError where a worker sees another file or folder at `path`: as OUT, one with another journal."""
         mine = _look(path)
         for worker, theirs in self._ask(_look, path).items():
             if theirs != mine:
-                what = "is another file or folder there" if theirs.is_there else "is not there"
+                what = "is another file or folder there" if theirs else "is not there"
                 raise InputError(
                     f"{path} {what} on worker {worker}: it must be on a file system that all workers share, under "
                     "the same path"
                 )
 
     def check_workers(self) -> None:
-        """Check that every worker has this package, in this version, and the same libraries.
-
-        Raises:
-            InputError: one has not.
-        """
+        """Raise InputError where a worker lacks this package, or has another version of it or of its libraries."""
         mine = _versions()
         for worker, theirs in self._ask(_versions).items():
             _check_versions(mine, theirs, worker)
@@ -102,10 +75,10 @@ class Cluster:
     def run(
         self, function: Callable[[T, Tick], R], tasks: Iterable[T], count: Callable[[int], None]
     ) -> Iterator[R]:
-        """Yield the results as they come; `count` is told the images of each. `str` of a task names it in errors.
+        """Yield results as they come; `count` gets the number of images of each. Errors name a task by its `str`.
 
         Raises:
-            OutputError: a task has killed its workers again and again, or the cluster is gone.
+            OutputError: a task killed one worker after another, or the cluster is gone.
         """
         from distributed import as_completed  # noqa: PLC0415 - an extra, which most packs do without
         from distributed.protocol.pickle import dumps  # noqa: PLC0415
@@ -118,7 +91,7 @@ class Cluster:
                 room = TASKS_A_THREAD * self._num_threads() - len(names)
                 for task in islice(todo, max(0, room)):
                     key = f"{task}-{batch_name}"
-                    # as bytes, which the scheduler passes on as they are: objects it would unpack and pack again
+                    # bytes, which the scheduler passes on as they are: it would unpickle and pickle objects
                     packed = dumps((function, task))
                     future = self._client.submit(_run, packed, versions, key=key, pure=False)
                     names[future] = str(task)
@@ -126,18 +99,18 @@ class Cluster:
                 if not names:
                     return
                 for future in self._next_batch(done):
-                    done_task: _Done[R] = self._result(future, names.pop(future))
-                    count(done_task.num_images)
-                    yield done_task.result
+                    result, num_images = self._result(future, names.pop(future))
+                    count(num_images)
+                    yield result
         finally:
             if names and self._client.status == "running":
                 self._client.cancel(list(names), force=True)
 
     def _ask(self, function: Callable[..., R], *arguments: object) -> Mapping[str, R]:
-        """What `function` returns on each worker.
+        """Return what `function` returns on each worker.
 
         Raises:
-            InputError: a worker cannot run it, for want of this package.
+            InputError: a worker cannot run it, since it lacks this package.
         """
         answers: dict[str, R | Exception] = self._client.run(function, *arguments, on_error="return")
         good: dict[str, R] = {}
@@ -148,10 +121,10 @@ class Cluster:
         return good
 
     def _num_threads(self) -> int:
-        """The threads of all workers, which may come and go.
+        """Return the number of threads of all workers, which may come and go.
 
         Raises:
-            OutputError: there has been none for too long, or the scheduler is gone.
+            OutputError: there was no worker for `WORKERS_S`, or the scheduler is gone.
         """
         deadline = time.monotonic() + WORKERS_S
         while True:
@@ -168,7 +141,7 @@ class Cluster:
             time.sleep(ASK_S)
 
     def _next_batch(self, done: "as_completed") -> Iterable["Future"]:
-        """The next futures that are done, as soon as there is one."""
+        """Return the next futures that are done, as soon as there is one."""
         ask_at = time.monotonic() + ASK_S
         while not done.has_ready():
             time.sleep(POLL_S)
@@ -177,20 +150,21 @@ class Cluster:
                 ask_at = time.monotonic() + ASK_S
         return list(done.next_batch(block=False))
 
-    def _result(self, future: "Future", name: str) -> "_Done[R]":
+    def _result(self, future: "Future", name: str) -> tuple[Any, int]:
+        """Return what a task returned and how many images it was."""
         from distributed import KilledWorker  # noqa: PLC0415
 
         try:
-            done: _Done[R] = future.result()
+            done: tuple[Any, int] = future.result()
         except CancelledError as error:
             raise self._gone() from error
         except KilledWorker as error:
             raise OutputError(
-                f"{name}: {error.allowed_failures + 1} workers died while they had it, the last one was "
-                f"{error.last_worker.address}, perhaps for want of memory (its log says); give them more; {KEPT}"
+                f"{name}: {error.allowed_failures + 1} workers died while they had it, the last one "
+                f"{error.last_worker.address}, perhaps out of memory (see its log); give them more; {KEPT}"
             ) from error
         except ImportError as error:
-            raise InputError(f"{_lacks('that came later', error)}; {KEPT}") from error
+            raise InputError(f"{_lacks('that joined later', error)}; {KEPT}") from error
         except OSError as error:
             if future.status == "error":  # the task's own
                 raise
@@ -203,10 +177,10 @@ class Cluster:
 
 @contextmanager
 def connected(address: str | None, path: AnyPath) -> Iterator[Cluster | None]:
-    """The cluster of the scheduler at `address`, proven to work and to see `path`; None without an address.
+    """Connect to the cluster whose scheduler is at `address` and check its workers; None without an address.
 
     Raises:
-        InputError: distributed is not installed, nobody answers, no worker comes, or one does not fit.
+        InputError: distributed is not installed, nothing answers, no worker comes, or one lacks this version or `path`.
     """
     if address is None:
         yield None
@@ -220,9 +194,9 @@ def connected(address: str | None, path: AnyPath) -> Iterator[Cluster | None]:
         ) from error
     _silence()
     try:
-        get_address_host_port(address)  # a client of an address that makes no sense waits for itself to close
+        get_address_host_port(address)  # a client of a malformed address waits for itself to close
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError, MemoryError) as error:  # another server's answer is taken for a length in bytes
+    except (OSError, ValueError, MemoryError) as error:  # Dask takes another server's answer for a length in bytes
         raise InputError(
             f"{address}: no Dask scheduler answers ({str(error).splitlines()[0]}); start one with: dask scheduler"
         ) from error
@@ -237,10 +211,7 @@ def connected(address: str | None, path: AnyPath) -> Iterator[Cluster | None]:
 def _silence() -> None:
     """Keep Dask's log, with its tracebacks, off the terminal: what matters in it becomes an error here."""
     for name in list(logging.root.manager.loggerDict):
-        if name.partition(".")[0] in {
-            "distributed",
-            "tornado",
-        }:  # Dask gives several of them handlers of their own
+        if name.partition(".")[0] in {"distributed", "tornado"}:  # Dask gives several of them handlers
             logging.getLogger(name).handlers[:] = [logging.NullHandler()]
 
 
@@ -255,14 +226,14 @@ def _wait_for_worker(client: "Client", address: str) -> None:
         ) from error
 
 
-def _run(packed: bytes, versions: dict[str, str]) -> _Done[Any]:
-    """Do a task on a worker; `packed` are a function and its task."""
+def _run(packed: bytes, versions: dict[str, str]) -> tuple[Any, int]:
+    """Run a task on a worker; `packed` are its function and it. Return the result and the number of images."""
     from distributed import Reschedule, get_worker  # noqa: PLC0415
     from distributed.protocol.pickle import loads  # noqa: PLC0415
 
     worker = get_worker()
     key = worker.get_current_task()
-    _check_versions(versions, _versions(), worker.address)  # it may have come after the others were checked
+    _check_versions(versions, _versions(), worker.address)  # it may have joined after the others were checked
     function, task = loads(packed)
     num_images = 0
 
@@ -273,28 +244,28 @@ def _run(packed: bytes, versions: dict[str, str]) -> _Done[Any]:
             raise Stopped
 
     try:
-        return _Done(function(task, tick), num_images)
+        result = function(task, tick)
     except Stopped as stopped:
-        raise Reschedule from stopped  # where nobody wants it, that comes to nothing
+        raise Reschedule from stopped  # no effect where nobody wants it
+    return result, num_images
 
 
 def _is_wanted(worker: "Worker", key: Any) -> bool:
-    """Whether the scheduler still wants what this worker is computing under a key."""
+    """Return whether the scheduler still wants what this worker computes under a key."""
     state = worker.state.tasks.get(key)
     return state is not None and state.state == "executing" and worker.status.name not in {"closing", "closed"}
 
 
-def _look(path: AnyPath) -> _Sight:
+def _look(path: AnyPath) -> str | None:
+    """Return what tells a path from others: a folder's fence, a file's size, None where there is neither."""
     try:
-        if path.is_dir():
-            return _Sight(True, None, Journal(path).fence())
-        return _Sight(True, path.stat().st_size, "")
+        return f"folder {Journal(path).fence()}" if path.is_dir() else f"file {path.stat().st_size}"
     except OSError:
-        return _Sight(False, None, "")
+        return None
 
 
 def _versions() -> dict[str, str]:
-    """The versions that must be the same everywhere, by name: libraries, for others might give other pixels."""
+    """Return the versions, by name, that must be the same everywhere: other libraries may give other pixels."""
     return {
         "galaxy-zoo-pipeline": __version__,
         "Python": ".".join(platform.python_version_tuple()[:2]),

@@ -23,23 +23,23 @@ VOTE_LINES = 4
 
 
 @dataclass(frozen=True)
-class Galaxy:
-    """One cell of a sheet: uint8 pixels of shape (side, side, 3), and the lines under it, the id first."""
+class Cell:
+    """A cell of a sheet: uint8 pixels of shape (side, side, 3), and the lines under them, the id first."""
 
     pixels: NDArray[np.uint8]
     lines: tuple[str, ...]
 
 
 def draw_samples(samples: int, count: int, seed: int) -> list[int]:
-    """Positions of up to `count` of so many samples, drawn at random without repetition, ascending."""
+    """Draw up to `count` positions of so many samples at random, without repetition; return them ascending."""
     drawn = np.random.default_rng(seed).permutation(samples)[:count]
     return sorted(int(position) for position in drawn)
 
 
-def read_galaxies(
-    folder: Path, manifest: Manifest, split: str, positions: Sequence[int], *, side_px: int
-) -> Iterator[Galaxy]:
-    """The galaxies at positions of a split, counted from its first shard on, ascending.
+def read_cells(
+    folder: Path, manifest: Manifest, *, split: str, positions: Sequence[int], side_px: int
+) -> Iterator[Cell]:
+    """Yield the samples at positions of a split, ascending and counted from its first shard on.
 
     Raises:
         ShardError: a shard is not what the manifest says, or an image does not decode.
@@ -51,39 +51,39 @@ def read_galaxies(
         if mine:
             samples, tar = proven_index(folder, shard), folder / shard.name
             for position in mine:
-                yield _read(tar, samples[position], manifest.tree, side_px)
+                yield _read(tar, samples[position], tree=manifest.tree, side_px=side_px)
 
 
 def main_votes(votes: NDArray[np.float32], tree: DecisionTree) -> list[str]:
-    """What most voted for, a line a question; `votes` has the shape (answers,)."""
+    """Return what most voted for, a line a question; `votes` has the shape (answers,)."""
     return [f"{step.answer} {step.votes:.2f}" for step in walk(votes, tree)]
 
 
-def draw_sheet(galaxies: Sequence[Galaxy], *, num_columns: int = COLUMNS) -> Image.Image:
-    """A sheet of galaxies, `num_columns` a row."""
-    side = galaxies[0].pixels.shape[0]
-    num_columns = min(num_columns, len(galaxies))
-    num_rows = -(-len(galaxies) // num_columns)
-    width, height = side + GAP_PX, side + max(len(g.lines) for g in galaxies) * LINE_PX + 2 * GAP_PX
+def draw_sheet(cells: Sequence[Cell], *, num_columns: int = COLUMNS) -> Image.Image:
+    """Draw a sheet of cells, `num_columns` a row."""
+    side = cells[0].pixels.shape[0]
+    num_columns = min(num_columns, len(cells))
+    num_rows = -(-len(cells) // num_columns)
+    width, height = side + GAP_PX, side + max(len(cell.lines) for cell in cells) * LINE_PX + 2 * GAP_PX
     sheet = Image.new("RGB", (num_columns * width + GAP_PX, num_rows * height + GAP_PX), BACKGROUND)
-    for number, galaxy in enumerate(galaxies):
+    for number, cell in enumerate(cells):
         row, column = divmod(number, num_columns)
-        _draw(sheet, galaxy, GAP_PX + column * width, GAP_PX + row * height)
+        _draw(sheet, cell, left=GAP_PX + column * width, top=GAP_PX + row * height)
     return sheet
 
 
-def _draw(sheet: Image.Image, galaxy: Galaxy, left: int, top: int) -> None:
-    side, draw = galaxy.pixels.shape[0], ImageDraw.Draw(sheet)
+def _draw(sheet: Image.Image, cell: Cell, *, left: int, top: int) -> None:
+    side, draw = cell.pixels.shape[0], ImageDraw.Draw(sheet)
     font = ImageFont.load_default(FONT_PX)
-    sheet.paste(Image.fromarray(galaxy.pixels), (left, top))
-    for number, line in enumerate(galaxy.lines):
+    sheet.paste(Image.fromarray(cell.pixels), (left, top))
+    for number, line in enumerate(cell.lines):
         while draw.textlength(line, font) > side:
             line = line[:-3] + ".."  # noqa: PLW2901 - shortened until it fits
         colour = VOTE_COLOUR if number else ID_COLOUR
         draw.text((left, top + side + 2 + number * LINE_PX), line, colour, font)
 
 
-def _read(tar: Path, sample: Sample, tree: DecisionTree, side_px: int) -> Galaxy:
+def _read(tar: Path, sample: Sample, *, tree: DecisionTree, side_px: int) -> Cell:
     image, votes = image_of(sample), votes_of(sample)
     if image is None:
         raise ShardError(f"{tar}: sample {key_of(sample)} does not hold one JPEG; see: shard_tool lint --deep")
@@ -98,11 +98,11 @@ def _read(tar: Path, sample: Sample, tree: DecisionTree, side_px: int) -> Galaxy
             raise ShardError(
                 f"{tar}: {image.name} does not decode: {error}; list all such images with: shard_tool lint --deep"
             ) from error
-    return Galaxy(_fit(pixels, side_px), tuple(lines))
+    return Cell(_fit(pixels, side_px), tuple(lines))
 
 
 def _fit(pixels: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-    """The largest square in the middle, scaled to `side_px`."""
+    """Return the largest square in the middle, scaled to `side_px`."""
     height, width = pixels.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

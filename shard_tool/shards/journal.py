@@ -1,17 +1,17 @@
-"""The folder `pack` writes to: who may write there, what is finished already, and what may be deleted.
+"""The folder `pack` writes to: who may write there, what is finished, and what may be deleted.
 
 While a pack runs, OUT/.pack/ holds
 
-    lock                  locked by the running pack; in a store: lock-* (shard_tool/shards/claims.py)
+    lock                  locked by the running pack; in a store: lock-* (see claims.py)
     plan.json             what the shards depend on
-    train-000003.json     what came of a finished shard
+    train-000003.json     the entry of a finished shard
 
 A shard's tar and index are renamed into place before its entry appears, so an entry stands for a whole shard.
 `manifest.json` comes last, then the journal goes.
 
-On a cluster a worker that is presumed dead may still be writing the shard that another one was given: their
-temporary names differ, and what they write is the same. It may even outlive the pack; so before it renames anything
-it compares the plan with the one that it was started for (`check_fence`).
+On a cluster a worker that was given up for dead may still be writing a shard that another one was given. Their
+temporary names differ and their bytes are the same. It may even outlive the pack, so before it renames anything it
+compares the plan with the one it was started for (`check_fence`).
 """
 
 import fcntl
@@ -31,7 +31,7 @@ from galaxy_zoo.files import TEMPORARY_SUFFIX, open_lock, sha256_of, write_text
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import MANIFEST_NAME, Shard, Statistics
 from galaxy_zoo.remote import AnyPath, RemotePath, remove_files
-from shard_tool.shards.claims import CLAIM_PREFIX, Held, claimed
+from shard_tool.shards.claims import CLAIM_PREFIX, HeldClaim, claimed
 from shard_tool.source.samples import Rejected
 
 JOURNAL_NAME = ".pack"
@@ -44,7 +44,7 @@ OWN_JOURNAL_NAME = re.compile(rf"(?:lock(?:-[0-9a-f]{{32}})?|plan\.json|(?:train
 
 @dataclass(frozen=True)
 class PackedShard:
-    """What came of a shard."""
+    """A finished shard, the samples it left out, and the sums over those it holds."""
 
     shard: Shard
     rejected: tuple[Rejected, ...]
@@ -52,10 +52,9 @@ class PackedShard:
 
 
 def check_out(out: AnyPath, *, overwrite: bool, resume: bool) -> None:
-    """Refuse a folder with something in it that neither option allows. Only under the lock: a pack renames its files.
+    """Raise OutputError where a folder holds what the options do not allow.
 
-    Raises:
-        OutputError: there is such a thing.
+    Only under the lock: a running pack renames its files.
     """
     entries: list[AnyPath] = sorted(out.iterdir(), key=lambda entry: entry.name)
     names = [entry.name for entry in entries]
@@ -63,7 +62,7 @@ def check_out(out: AnyPath, *, overwrite: bool, resume: bool) -> None:
     if foreign and (overwrite or resume):
         raise OutputError(
             f"{out}: holds {foreign[0]}{' and others' if len(foreign) > 1 else ''}, which pack did not make; "
-            "name another folder, or take that out of it"
+            "name another folder, or move that elsewhere"
         )
     if names and not (overwrite or resume):
         raise OutputError(
@@ -75,29 +74,29 @@ def check_out(out: AnyPath, *, overwrite: bool, resume: bool) -> None:
 
 
 def is_finished(out: AnyPath) -> bool:
-    """Whether the folder holds a finished pack: a manifest, and no plan of one that is under way."""
+    """Return whether the folder holds a finished pack: a manifest, and no plan of one under way."""
     return (out / MANIFEST_NAME).exists() and not (out / JOURNAL_NAME / PLAN_NAME).exists()
 
 
 @contextmanager
 def output_errors(path: AnyPath) -> Iterator[None]:
-    """Turn an `OSError` of writing into an `OutputError` that names `path` and the way on."""
+    """Turn an `OSError` of the block into an `OutputError` that names `path` and says how to go on."""
     try:
         yield
     except OSError as error:
         raise OutputError(
-            f"{error.filename or path}: {error.strerror or error}; mend that, then run the same command with "
-            "--resume: what is finished is kept"
+            f"{error.filename or path}: {error.strerror or error}; fix this and run the same command with --resume: "
+            "finished shards are kept"
         ) from error
 
 
 class Journal:
-    """The journal of one pack, of which there is one at a time in a folder."""
+    """The journal of the one pack that may write to a folder."""
 
     def __init__(self, out: AnyPath) -> None:
-        """Name the journal of `out`; touches nothing."""
+        """Name the journal of `out`; nothing is read or written."""
         self.out = out
-        self._held: Held | None = None
+        self._claim: HeldClaim | None = None
         self._folder = out / JOURNAL_NAME
         self._plan = self._folder / PLAN_NAME
 
@@ -106,7 +105,7 @@ class Journal:
         """Keep every other pack out of the folder, then check what is in it.
 
         Raises:
-            OutputError: another pack is writing to it, or `check_out` says so.
+            OutputError: another pack is writing to it, or `check_out` refuses it.
         """
         with self.alone():
             with output_errors(self.out):
@@ -145,16 +144,15 @@ class Journal:
                 self.out.rmdir()
 
     def check_held(self) -> None:
-        """Check, before the manifest makes the shards count, that no other pack has taken the folder over.
+        """Raise OutputError where another pack has taken the folder over, as can happen in a store.
 
-        Raises:
-            OutputError: one has; that can only happen in a store.
+        To be called before the manifest makes the shards count.
         """
-        if self._held is not None:
-            self._held.check()
+        if self._claim is not None:
+            self._claim.check()
 
     def begin(self, identity: dict[str, str], *, resume: bool) -> None:
-        """Write down what the shards depend on, or on resuming compare it; otherwise delete an old pack.
+        """Delete an old pack and write down what the shards depend on, or, on resuming, compare that.
 
         Raises:
             OutputError: the interrupted pack was made from something else.
@@ -168,7 +166,7 @@ class Journal:
             write_text(self._plan, json.dumps(identity, indent=1) + "\n")
 
     def finished_shard(self, name: str) -> PackedShard | None:
-        """What came of a shard, if it is finished and its files are still what they were."""
+        """Return the entry of a shard if it is finished and its files still have their checksums."""
         try:
             packed = _packed_from_dict(json.loads(self._entry(name).read_text()))
             tar = self.out / name
@@ -179,31 +177,27 @@ class Journal:
         return packed if is_whole else None
 
     def finish_shard(self, packed: PackedShard) -> None:
-        """Write down what came of a shard."""
+        """Write the entry of a shard."""
         write_text(self._entry(packed.shard.name), json.dumps(asdict(packed)) + "\n", is_contested=True)
 
     def fence(self) -> str:
-        """What tells the pack that is under way from any other: a checksum of its plan, "" where there is none."""
+        """Return what tells the pack under way from any other: a checksum of its plan, "" where there is none."""
         try:
             return sha256(self._plan.read_bytes()).hexdigest()
         except FileNotFoundError:
             return ""
 
     def check_fence(self, fence: str) -> None:
-        """Check that the pack under way is still the one with this `fence`, or one of the same shards.
-
-        Raises:
-            OutputError: it is not.
-        """
+        """Raise OutputError where the pack under way is not the one with this `fence`, nor one of the same shards."""
         if self.fence() != fence:
             raise OutputError(
                 f"{self.out}: its pack has ended or another one has begun since this shard was begun"
             )
 
     def end(self) -> None:
-        """Remove the journal: the plan first, for without it the pack counts as finished, whatever is left.
+        """Remove the journal, its plan first: without it the pack counts as finished, whatever is left.
 
-        Before it, what workers left behind that were killed while others made their shards.
+        Before that go the temporary files of workers that were killed while others made their shards.
         """
         with output_errors(self.out):
             self._delete(only_temporary=True)
@@ -211,7 +205,7 @@ class Journal:
         self._remove()
 
     def tidy(self) -> None:
-        """Remove what is left of the journal of a finished pack that was killed while it removed it."""
+        """Remove the rest of a journal whose pack was killed while it removed it."""
         if self._folder.exists():
             with suppress(OSError, OutputError), ExitStack() as stack:
                 self._lock(stack)
@@ -230,22 +224,22 @@ class Journal:
 
     def _lock(self, stack: ExitStack) -> None:
         if isinstance(self._folder, RemotePath):
-            self._held = stack.enter_context(claimed(self._folder))
+            self._claim = stack.enter_context(claimed(self._folder))
         else:
             stack.enter_context(self._locked(self._folder))
 
     @contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:
-        """Hold the lock of a folder on the disk, which goes with the process, however it ends."""
+        """Hold the lock of a folder on the disk; it goes with the process, however that ends."""
         folder.mkdir(parents=True, exist_ok=True)
         lock = folder / "lock"
         with open_lock(lock) as file:
             try:
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise OutputError(f"{self.out}: another pack is writing to it; wait for its end") from error
+                raise OutputError(f"{self.out}: another pack is writing to it; wait for it to end") from error
             if not (lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())):
-                raise OutputError(f"{self.out}: another pack was just ending there; run the command again")
+                raise OutputError(f"{self.out}: another pack has just ended there; run the command again")
             yield
 
     def _compare(self, identity: dict[str, str]) -> None:
@@ -261,12 +255,12 @@ class Journal:
             )
 
     def _delete(self, *, only_temporary: bool) -> None:
-        """Delete what a pack makes, the manifest first: without it the folder no longer counts as finished."""
+        """Delete what a pack makes, the manifest first: without it the folder does not count as finished."""
         own = sorted(self.out.iterdir(), key=lambda path: (path.name != MANIFEST_NAME, path.name))
         for path in [*own, *self._folder.iterdir()]:
             is_kept = path.is_dir() or _is_lock(path)
             if not is_kept and (path.suffix == TEMPORARY_SUFFIX or not only_temporary):
-                with suppress(FileNotFoundError):  # a worker may just be removing or renaming its own
+                with suppress(FileNotFoundError):  # a worker may be removing or renaming its own
                     path.unlink()
 
 

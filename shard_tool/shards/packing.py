@@ -1,4 +1,4 @@
-"""Pack a source into shards: plan, write the shards in parallel, then the list of rejects and the manifest."""
+"""Pack a source into shards: write them in parallel, then the list of rejects and the manifest."""
 
 import csv
 import io
@@ -23,9 +23,9 @@ from shard_tool.source.plan import PackPlan, make_plan
 from shard_tool.source.samples import Rejected, Rejects
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OutOptions:
-    """Where to write, what to do with what is there, and who does it: a cluster, or processes of this machine."""
+    """Where to write, what to do with what is there, and who writes: a cluster, or processes of this machine."""
 
     folder: AnyPath
     overwrite: bool = False
@@ -43,35 +43,32 @@ class Packed:
 
 
 def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
-    """On resuming, the manifest of a pack that is finished already.
+    """Return, on resuming, the manifest of a pack that is finished already.
 
     Raises:
         OutputError: it was finished from another source or with other options.
     """
-    if out.resume and is_finished(out.folder):
-        manifest = read_manifest(out.folder)
-        if (manifest.tree, manifest.seed) != (options.tree, options.seed):
-            raise OutputError(
-                f"{out.folder}: finished with tree {manifest.tree.name} and seed {manifest.seed}; "
-                "pass --overwrite to pack again"
-            )
-        if not options.encoding.is_stated(manifest.encoding):
-            raise OutputError(
-                f"{out.folder}: finished with other --quality, --resize, --pad or --fits options; "
-                "pass --overwrite to pack again"
-            )
-        if options.decode and not manifest.is_decoded:
-            raise OutputError(
-                f"{out.folder}: finished with --no-decode; pass --overwrite to pack again, decoding all"
-            )
-        _check_same_samples(make_plan(options), manifest, out.folder)
-        Journal(out.folder).tidy()
-        return manifest
-    return None
+    if not (out.resume and is_finished(out.folder)):
+        return None
+    manifest = read_manifest(out.folder)
+    if difference := _difference(options, manifest):
+        raise OutputError(f"{out.folder}: finished {difference}; pass --overwrite to pack again")
+    _check_same_samples(make_plan(options), manifest, out.folder)
+    Journal(out.folder).tidy()
+    return manifest
+
+
+def _difference(options: PackOptions, manifest: Manifest) -> str:
+    """Return which options a finished pack had that are not those of this one; "" where it fits."""
+    if (manifest.tree, manifest.seed) != (options.tree, options.seed):
+        return f"with tree {manifest.tree.name} and seed {manifest.seed}"
+    if not options.encoding.is_stated(manifest.encoding):
+        return "with other --quality, --resize, --pad or --fits options"
+    return "with --no-decode" if options.decode and not manifest.is_decoded else ""
 
 
 def _check_same_samples(plan: PackPlan, manifest: Manifest, folder: AnyPath) -> None:
-    """Compare what would be packed with what was: shards by name, the number of samples, kept or rejected, votes."""
+    """Raise OutputError where other shards, samples or votes would be packed than were."""
     planned = plan.names
     packed = [shard.name for shards in manifest.splits.values() for shard in shards]
     num_planned = plan.num_samples + len(plan.rejected)
@@ -106,8 +103,8 @@ def pack(options: PackOptions, out: OutOptions, plan: PackPlan, journal: Journal
     The output is the same, byte for byte, for any number of workers and after any interruption.
 
     Args:
-        plan: of the same options.
-        journal: of OUT, as `begun` gave it.
+        plan: made of the same options.
+        journal: that of OUT, from `begun`.
 
     Raises:
         InputError: the source, the labels or the tree cannot be used; nothing was written.
@@ -135,21 +132,22 @@ def write_shards(plan: PackPlan, out: OutOptions) -> tuple[list[PackedShard], Re
 
     Raises:
         InputError: a worker of the cluster does not see the folder.
+        OutputError: a shard cannot be written.
     """
     if out.cluster is not None:
         out.cluster.check_sees(out.folder)
     fence = Journal(out.folder).fence()
     tasks = (
         ShardTask(
-            out.folder,
-            shard,
-            plan.image_px,
-            plan.num_answers,
-            plan.num_measured(shard),
-            out.resume,
-            fence,
-            plan.encoding,
-            plan.decode,
+            out=out.folder,
+            plan=shard,
+            image_px=plan.image_px,
+            num_answers=plan.num_answers,
+            num_measured=plan.num_measured(shard),
+            resume=out.resume,
+            fence=fence,
+            encoding=plan.encoding,
+            decode=plan.decode,
         )
         for shard in plan.shards()
     )
@@ -191,7 +189,7 @@ def _manifest(
 
 
 def by_split(plan: PackPlan, shards: Sequence[PackedShard]) -> dict[str, list[PackedShard]]:
-    """The shards of each split, which are in the order of the plan."""
+    """Return the shards, which are in the order of the plan, by split."""
     remaining = iter(shards)
     return {cut.split: list(islice(remaining, cut.num_shards)) for cut in plan.cuts}
 

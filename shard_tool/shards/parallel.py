@@ -1,8 +1,7 @@
-"""Shards in parallel: each is one task of one process; the images done are counted while the tasks run.
+"""Run tasks in processes of this machine, or by an `Executor` elsewhere, and count their images meanwhile.
 
-A task is `function(task, tick)`; it calls `tick()` after every image, which counts it and raises `Stopped` when
-the run is to end. Nothing is inherited by the processes: they work the same however they are started. Instead of
-them an `Executor` can run the tasks: `cluster` has one.
+A task runs as `function(task, tick)` and calls `tick()` after every image, which counts it and raises `Stopped` when
+the run is to end. The processes inherit nothing, so they work the same however they are started.
 """
 
 import multiprocessing
@@ -29,7 +28,7 @@ Tick = Callable[[], None]
 
 POLL_S = 0.1
 TASKS_AHEAD = 2
-"""How many tasks there are for each worker at once, the one it works on included."""
+"""Tasks handed out to a worker at once, the one it works on included."""
 
 _counter: Any = None
 _is_stopping: Any = None
@@ -39,18 +38,13 @@ class Stopped(Exception):  # noqa: N818 - no error: the run was asked to end
     """The run is to end; raised by `tick`."""
 
 
-def num_cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Executor(Protocol):
     """Runs tasks elsewhere."""
 
     def run(
         self, function: Callable[[T, Tick], R], tasks: Iterable[T], count: Callable[[int], None]
     ) -> Iterator[R]:
-        """Yield the results as they come; `count` is told how many images were done since it was last told."""
+        """Yield results as they come; `count` gets the number of images done since it was last called."""
 
 
 def run_tasks(
@@ -62,18 +56,17 @@ def run_tasks(
     description: str,
     executor: Executor | None = None,
 ) -> Iterator[R]:
-    """Yield the results as they come, in any order, behind a progress bar over `total` images on stderr.
+    """Yield results as they come, in any order, and show a progress bar over `total` images on stderr.
 
-    Tasks are drawn when their turn comes, two for each worker at most, and so is memory for them.
-    When a task fails the others end at their next image, and the error of the first one is raised. With an
-    `executor` that runs the tasks, and `workers` is not used.
+    Tasks are drawn when their turn comes, so at most two a worker are in memory. When one fails, the others end at
+    their next image and its error is raised. An `executor` replaces the `workers` processes of this machine.
     """
     seconds = 0.2 if sys.stderr.isatty() else 10
     with tqdm(
         total=total, desc=description, unit="image", unit_scale=True, mininterval=seconds, file=sys.stderr
     ) as bar:
         if executor is not None:
-            yield from executor.run(function, tasks, lambda images: _update(bar, images))
+            yield from executor.run(function, tasks, lambda num_images: _update(bar, num_images))
             return
         remaining = iter(tasks)
         first = list(islice(remaining, 2))
@@ -105,7 +98,7 @@ def _in_processes(
                     yield future.result()
         except BrokenProcessPool as error:
             raise OutputError(
-                "a worker process was killed, perhaps for want of memory; what is finished is kept: "
+                "a worker process was killed, perhaps out of memory; finished work is kept: "
                 "run again with fewer --workers (and --resume)"
             ) from error
         finally:
@@ -117,8 +110,8 @@ def _in_processes(
 def _ctrl_c_waits() -> Iterator[None]:
     """Hold Ctrl-C back until the block ends.
 
-    An executor that is interrupted while it starts a process does not know of that process: nobody waits for it, and it
-    fails with a traceback when what it shares with this one is gone.
+    A pool that is interrupted while it starts a process does not know of that process: nobody waits for it, and it
+    fails with a traceback once what it shares with this one is gone.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -133,15 +126,15 @@ def _ctrl_c_waits() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _update(bar: "tqdm[Any]", images: int) -> None:
-    bar.update(images)
+def _update(bar: "tqdm[Any]", num_images: int) -> None:
+    bar.update(num_images)
 
 
 def prepare_workers(workers: int) -> None:
-    """Begin to start what the workers are forked from, while the caller is still finding out what to do."""
+    """Begin to start the server that workers are forked from, while the caller still plans their tasks."""
     if workers > 1 and _context().get_start_method() == "forkserver":
-        # Ctrl-C comes to all processes, and would show a traceback of a server that is still importing; the mask is
-        # inherited, and the parent asks the workers to stop. The tracker unblocks it when it is started
+        # Ctrl-C reaches all processes, and a server that is still importing would print a traceback. It inherits the
+        # mask, and so do the workers, which the parent asks to stop. The tracker, once started, unblocks it
         resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -151,7 +144,7 @@ def prepare_workers(workers: int) -> None:
 
 
 def _context() -> Any:
-    """Fork processes from a clean server: quick, and safe whatever threads this process has."""
+    """Return a context that forks processes from a clean server: fast, and safe whatever threads this process has."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -167,7 +160,7 @@ def _start_worker(counter: Any, is_stopping: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """Leave at once when the parent was killed, so that a resumed run has the folder for itself."""
+    """Exit at once when the parent was killed, so that a resumed run has the folder to itself."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

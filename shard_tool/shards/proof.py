@@ -1,4 +1,4 @@
-"""Check the samples of a shard: every image decodes, every row of votes is what the tree asks for."""
+"""The deep check of a tar, for `lint` and `index`: every image decodes, all votes are what the tree asks for."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -24,16 +24,16 @@ Measure = Callable[[NDArray[np.uint8]], None]
 
 @dataclass(frozen=True)
 class Failure:
-    """What is wrong: in which file, with which sample ("" for the file as a whole), and what."""
+    """What is wrong with a sample of a file, or with the file as a whole where `sample` is ""."""
 
     file: str
     sample: str
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SampleRules:
-    """What a sample must be. One in a tar that others wrote may lack votes and hold more."""
+    """What a sample must be; one in a tar that others wrote may lack votes and hold more."""
 
     tree: DecisionTree
     image_px: tuple[int, int]
@@ -41,10 +41,10 @@ class SampleRules:
     is_foreign: bool
 
 
-def lint_samples(
+def prove_samples(
     tar: AnyPath, samples: Sequence[Sample], rules: SampleRules, tick: Tick, *, measure: Measure | None = None
 ) -> list[Failure]:
-    """Read and check samples of a tar; `measure` is called with the pixels of every good image."""
+    """Read and check samples of a tar, and return what fails; `measure` gets the pixels of every good image."""
     failures = []
     with tar.open("rb") as file:
         for sample in samples:
@@ -55,7 +55,7 @@ def lint_samples(
 
 
 def check_votes_file(data: bytes, tree: DecisionTree) -> Iterator[str]:
-    """What is wrong with a `.npy` file of votes."""
+    """Yield what is wrong with a `.npy` file of votes."""
     try:
         dtype, shape = _npy_header(data)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, TokenError) as error:
@@ -63,13 +63,13 @@ def check_votes_file(data: bytes, tree: DecisionTree) -> Iterator[str]:
         return
     num_answers = len(tree.columns)
     if dtype != np.dtype("<f4") or shape != (num_answers,):
-        yield f"votes of {dtype} and shape {shape}; tree {tree.name!r} needs float32 and shape ({num_answers},)"
+        yield f"its votes are {dtype} of shape {shape}; tree {tree.name!r} needs float32 of shape ({num_answers},)"
         return
     if len(data) != NPY_HEADER_BYTES + 4 * num_answers:
-        yield f"its votes have {len(data)} bytes, the loader needs {NPY_HEADER_BYTES + 4 * num_answers}"
+        yield f"its votes have {len(data)} bytes; the loader needs {NPY_HEADER_BYTES + 4 * num_answers}"
         return
     if not encode_votes(np.zeros(num_answers, np.float32)).startswith(data[:NPY_HEADER_BYTES]):
-        yield "the header of its votes is not the one that numpy writes, which the loader needs"
+        yield "its votes have another header than numpy writes, which the loader needs"
     votes = np.frombuffer(data, "<f4", offset=NPY_HEADER_BYTES)
     outside = np.flatnonzero((votes < 0) | (votes > 1))
     if len(outside):
@@ -81,7 +81,7 @@ def check_votes_file(data: bytes, tree: DecisionTree) -> Iterator[str]:
 
 
 def _npy_header(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """What the header of a `.npy` file says; its data is not touched, so a header that lies costs no memory."""
+    """Return dtype and shape from the header of a `.npy` file; its data is not read, so a lie costs no memory."""
     file = io.BytesIO(data)
     if np.lib.format.read_magic(file) == (1, 0):
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)

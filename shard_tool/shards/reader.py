@@ -1,4 +1,4 @@
-"""Read a shard of a finished folder: proven to be what the manifest says before its first sample is given out."""
+"""Read a shard of a finished folder, once it is proven to be what the manifest says."""
 
 import io
 from collections.abc import Iterator
@@ -29,18 +29,18 @@ class StoredSample:
 
 
 def image_of(sample: Sample) -> Component | None:
-    """The component that is the image, None where there is none or more than one."""
+    """Return the component that is the image, None where there is none or more than one."""
     images = [c for c in sample if c.extension.lower() in IMAGE_EXTENSIONS]
     return images[0] if len(images) == 1 else None
 
 
 def votes_of(sample: Sample) -> Component | None:
-    """The component that holds the votes, if any."""
+    """Return the component that holds the votes, if any."""
     return next((c for c in sample if c.extension == VOTES_EXTENSION), None)
 
 
 def proven_index(folder: Path, shard: Shard) -> list[Sample]:
-    """The samples of a shard by its index, which is the one the manifest was written with.
+    """Return the samples of a shard by its index, which is proven by its checksum.
 
     Raises:
         ShardError: the index or the tar is missing, changed, or of another size.
@@ -63,10 +63,10 @@ def proven_index(folder: Path, shard: Shard) -> list[Sample]:
 
 
 def read_shard(folder: Path, shard: Shard, num_answers: int) -> Iterator[StoredSample]:
-    """Every sample of a shard in its order; nothing before tar and index are proven by their checksums.
+    """Yield every sample of a shard, in its order, once the checksums of tar and index are proven.
 
     Raises:
-        ShardError: the shard is not what the manifest says, or a sample holds no image or votes of another tree.
+        ShardError: the shard is not what the manifest says, or a sample holds no image, or votes of another tree.
     """
     tar = folder / shard.name
     samples = proven_index(folder, shard)
@@ -87,19 +87,19 @@ def read_shard(folder: Path, shard: Shard, num_answers: int) -> Iterator[StoredS
 
 
 def read_component(file: io.BufferedReader, component: Component) -> bytes:
-    """The bytes of a component of an open tar."""
+    """Return the bytes of a component of an open tar."""
     file.seek(component.offset)
     return file.read(component.size)
 
 
 def decode_votes(data: bytes, num_answers: int, tar: Path, name: str) -> NDArray[np.float32]:
-    """Votes of shape (answers,) from the bytes of a `.npy` file.
+    """Return the votes in the bytes of a `.npy` file, float32 of shape (answers,).
 
     Raises:
-        ShardError: there are not `num_answers` of them; names the tar and the file in it.
+        ShardError: there are not `num_answers` of them; the error names the tar and the file in it.
     """
     if len(data) != NPY_HEADER_BYTES + 4 * num_answers:
         raise ShardError(
-            f"{tar}: {name} does not hold {num_answers} votes, as the tree says; see: shard_tool lint --deep"
+            f"{tar}: {name} does not hold the {num_answers} votes of the tree; see: shard_tool lint --deep"
         )
     return np.frombuffer(data, "<f4", offset=NPY_HEADER_BYTES)

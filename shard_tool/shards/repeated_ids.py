@@ -1,4 +1,4 @@
-"""Which ids stand more than once in a folder of shards, found on the disk."""
+"""Find the ids that stand more than once in a folder of shards, on the disk and not in memory."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,7 @@ from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
 
 
 class SeenIds:
-    """The ids of all samples that were seen, by split and shard."""
+    """The ids of the samples seen so far, by split and shard."""
 
     def __init__(self) -> None:
         self._database = open_scratch("seen (split TEXT, id BLOB, shard TEXT, place INTEGER)")
@@ -19,7 +19,7 @@ class SeenIds:
         )
 
     def again(self, split: str) -> Iterator[tuple[str, str, str]]:
-        """(shard, id, shard where it stands first) of each sample of an id that its split has already."""
+        """Yield (shard, id, shard where it stands first) of each sample whose id its split has already."""
         found = rows(
             self._database,
             "SELECT shard, id, first FROM (SELECT shard, id, place, first_value(shard) OVER same AS first, "

@@ -1,4 +1,4 @@
-"""The sums of a manifest's `Statistics`: of one shard, of several sets together, and what follows from them."""
+"""Add up a manifest's `Statistics`: those of votes, of shards and of sets, and the moments that follow from them."""
 
 import math
 from collections.abc import Iterable
@@ -19,39 +19,39 @@ NO_SUMS: Sums = (0, 0, 0)
 
 
 def no_statistics(num_answers: int) -> Statistics:
-    """The statistics of nothing: what `add` leaves all others unchanged by."""
+    """Return the statistics of nothing, the zero of `add`."""
     return Statistics(NO_SUMS, 0, (0,) * num_answers, (0.0,) * num_answers, NO_SUMS, NO_SUMS, 0)
 
 
 def add_all(statistics: Iterable[Statistics], num_answers: int) -> Statistics:
-    """The statistics of several sets together."""
+    """Return the statistics of several sets together."""
     return reduce(add, statistics, no_statistics(num_answers))
 
 
 def add(one: Statistics, other: Statistics) -> Statistics:
-    """The statistics of two sets together."""
+    """Return the statistics of two sets together."""
     return Statistics(
         image_bytes=(
-            min(filter(None, (one.image_bytes[0], other.image_bytes[0])), default=0),  # no image has 0 bytes
+            min(filter(None, (one.image_bytes[0], other.image_bytes[0])), default=0),  # 0 is that of no image
             one.image_bytes[1] + other.image_bytes[1],
             max(one.image_bytes[2], other.image_bytes[2]),
         ),
         labelled=one.labelled + other.labelled,
         vote_counts=tuple(a + b for a, b in zip(one.vote_counts, other.vote_counts, strict=True)),
         vote_sums=tuple(a + b for a, b in zip(one.vote_sums, other.vote_sums, strict=True)),
-        channel_sums=_column_sums((one.channel_sums, other.channel_sums)),
-        channel_squares=_column_sums((one.channel_squares, other.channel_squares)),
+        channel_sums=add_sums(one.channel_sums, other.channel_sums),
+        channel_squares=add_sums(one.channel_squares, other.channel_squares),
         measured=one.measured + other.measured,
     )
 
 
 def without_pixels(statistics: Statistics) -> Statistics:
-    """Statistics of a set whose images do not count for the channels."""
+    """Return the statistics of a set whose images do not count for the channels."""
     return replace(statistics, channel_sums=NO_SUMS, channel_squares=NO_SUMS, measured=0)
 
 
 def channel_moments(statistics: Statistics, image_px: Size) -> tuple[Triple, Triple]:
-    """Mean and standard deviation in [0, 1] of each channel over the pixels of the images measured."""
+    """Return mean and standard deviation, in [0, 1], of each channel over the pixels of the images measured."""
     num_pixels = image_px[0] * image_px[1] * statistics.measured
     # in integers up to the root: no cancellation, the same on every machine
     means = [total / num_pixels / 255 for total in statistics.channel_sums]
@@ -63,7 +63,7 @@ def channel_moments(statistics: Statistics, image_px: Size) -> tuple[Triple, Tri
 
 
 def vote_means(statistics: Statistics) -> tuple[float | None, ...] | None:
-    """The mean vote of each answer, None where it has none; None where nothing is labelled."""
+    """Return the mean vote of each answer, None where it has none; None where nothing is labelled."""
     if not statistics.labelled:
         return None
     pairs = zip(statistics.vote_sums, statistics.vote_counts, strict=True)
@@ -71,11 +71,7 @@ def vote_means(statistics: Statistics) -> tuple[float | None, ...] | None:
 
 
 def of_manifest(manifest: Manifest, folder: Path) -> Statistics:
-    """The statistics of a manifest.
-
-    Raises:
-        ShardError: an older version of this project wrote it, without them.
-    """
+    """Return the statistics of a manifest; raise ShardError where an older version wrote it without them."""
     if manifest.statistics is None:
         raise ShardError(f"{folder}: its manifest is of an older version, without the sums; pack again")
     return manifest.statistics
@@ -84,11 +80,7 @@ def of_manifest(manifest: Manifest, folder: Path) -> Statistics:
 def add_up_votes(
     votes: Iterable[NDArray[np.float32]], num_answers: int
 ) -> tuple[int, tuple[int, ...], tuple[float, ...]]:
-    """How many rows there are, and of each answer the count and the sum of the votes present.
-
-    Args:
-        votes: arrays of shape (samples, answers).
-    """
+    """Return the number of rows of arrays of shape (samples, answers), and each answer's count and sum of votes."""
     labelled, counts, totals = 0, np.zeros(num_answers, np.int64), np.zeros(num_answers)
     for each in votes:
         present = ~np.isnan(each)
@@ -98,7 +90,7 @@ def add_up_votes(
     return labelled, tuple(counts.tolist()), tuple(totals.tolist())
 
 
-def _column_sums(rows: Iterable[Sums]) -> Sums:
-    """The sum of each channel over shards."""
-    red, green, blue = (sum(column) for column in zip(NO_SUMS, *rows, strict=True))
+def add_sums(sums: Sums, values: Iterable[int]) -> Sums:
+    """Return the sums of the channels, each with its value added."""
+    red, green, blue = (total + value for total, value in zip(sums, values, strict=True))
     return red, green, blue

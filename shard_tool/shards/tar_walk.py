@@ -1,4 +1,4 @@
-"""Which samples a tar holds, found by its headers alone; for tars of any origin."""
+"""Find the samples of a tar of any origin by its headers alone."""
 
 import re
 import tarfile
@@ -16,12 +16,12 @@ MEMBER_NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
 Source: webdataset 1.0.2, `tariterators.base_plus_ext`.
 """
 META_NAME = re.compile(r"__[^/]*__(?:/|$)")
-"""Members that webdataset leaves out as not belonging to a sample.
+"""Members that webdataset leaves out: they belong to no sample.
 
 Source: webdataset 1.0.2, `tariterators.meta_prefix`.
 """
 TAR_ERRORS = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError, EOFError)
-"""What `tarfile` raises on bytes that are no tar, or a spoiled one."""
+"""What `tarfile` raises on bytes that are no tar, or a damaged one."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Walk:
 
 
 def walk_tar(tar: AnyPath) -> Walk:
-    """Find the samples of a tar: neighbouring files of one key. A leading `./` is no part of a name."""
+    """Find the samples of a tar: neighbouring files of one key. A leading `./` does not belong to a name."""
     components: list[Component] = []
     others: list[str] = []
     why = ""
@@ -61,7 +61,7 @@ def walk_tar(tar: AnyPath) -> Walk:
 
 
 def _members(tar: AnyPath) -> Iterator[tarfile.TarInfo]:
-    """The members of a tar whose data lies in it, one after the other, up to the zeros at its end.
+    """Yield the members of a tar, whose data lies in it one after the other, up to the zeros at its end.
 
     Raises:
         ShardError: the data of a member lies elsewhere, or what follows the last one is not the end of a tar:
@@ -70,7 +70,7 @@ def _members(tar: AnyPath) -> Iterator[tarfile.TarInfo]:
     num_bytes, end = tar.stat().st_size, 0
     with tar.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:") as file:
         for member in file:
-            file.members = []  # type: ignore[attr-defined] # it would keep them all
+            file.members = []  # type: ignore[attr-defined] # else it keeps them all
             if member.offset_data < end or member.size < 0:
                 raise ShardError(f"not a whole tar: member {member.name!r} lies before the one before it")
             end = member.offset_data + (member.size if member.isreg() else 0)

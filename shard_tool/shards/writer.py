@@ -1,4 +1,4 @@
-"""Write one shard: a plain WebDataset tar and its index, byte for byte the same whenever the samples are.
+"""Write a shard: a plain WebDataset tar and its index, byte for byte the same for the same samples.
 
 USTAR, owner 0, mode 0444 and time 0 for every file, `<id>.jpg` with the bytes of the JPEG untouched, then, where
 there are votes, `<id>.votes.npy` (float32, one value an answer, behind numpy's header of 128 bytes).
@@ -19,12 +19,12 @@ VOTES_EXTENSION = "votes.npy"
 
 
 def encode_votes(votes: NDArray[np.float32]) -> bytes:
-    """Votes of shape (answers,) as the bytes of a `.npy` file."""
+    """Return votes of shape (answers,) as the bytes of a `.npy` file."""
     return npy_header(len(votes)) + votes.astype("<f4", copy=False).tobytes()
 
 
 def tar_header(name: str, size: int) -> bytes:
-    """The 512 bytes before a file in a tar: those of `tarfile`, ten times as fast.
+    """Return the 512 bytes before a file in a tar: those of `tarfile`, ten times as fast.
 
     Source: POSIX.1-1988 (ustar): name at 0:100, size at 124:135 and checksum at 148:155, both octal.
     """
@@ -38,7 +38,7 @@ def tar_header(name: str, size: int) -> bytes:
 
 
 def _empty_header() -> tuple[bytes, int]:
-    """The header of a file without name and size, and what its checksum is without these."""
+    """Return the header of a file without name and size, and its checksum without these."""
     info = tarfile.TarInfo("")
     info.mode = 0o444
     header = info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
@@ -50,7 +50,7 @@ _EMPTY_HEADER, _EMPTY_CHECKSUM = _empty_header()
 
 
 class ShardWriter:
-    """Writes samples to an open file and keeps its checksum and its index."""
+    """Writes samples to an open file, and keeps its checksum and its index."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -60,28 +60,28 @@ class ShardWriter:
 
     @property
     def num_samples(self) -> int:
-        """The samples written so far."""
+        """Return the number of samples written so far."""
         return len(self._samples)
 
     @property
     def num_bytes(self) -> int:
-        """The bytes written so far."""
+        """Return the number of bytes written so far."""
         return self._offset
 
     @property
     def sha256(self) -> str:
-        """The checksum of the bytes written so far."""
+        """Return the checksum of the bytes written so far."""
         return self._sha256.hexdigest()
 
     @property
     def image_bytes(self) -> tuple[int, int, int]:
-        """The least, the sum and the most bytes of the images written so far; zeros before the first."""
+        """Return least, sum and most of the images' bytes written so far; zeros before the first."""
         sizes = [image.size for image, *_ in self._samples]
         return min(sizes, default=0), sum(sizes), max(sizes, default=0)
 
     @property
     def index(self) -> str:
-        """The text of the index of the samples written so far."""
+        """Return the text of the index of the samples written so far."""
         return format_index(self._samples)
 
     def add(self, sample_id: str, jpeg: bytes, votes: bytes | None) -> None:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from galaxy_zoo.byte_range import ReadAt, Window
+from galaxy_zoo.byte_range import ByteRange, ReadAt
 from galaxy_zoo.errors import ImageError, SourceError
 from galaxy_zoo.remote import RemotePath, is_url
 from shard_tool.source.seekable_deflate import SeekableDeflate
@@ -75,7 +75,7 @@ def state_of(path: str) -> tuple[int, int]:
         OSError: there is no such file, or it cannot be reached.
     """
     if is_url(path):
-        said = RemotePath(path).ask()
+        said = RemotePath(path).stat()
         return said.st_size, said.version
     status = Path(path).stat()
     return status.st_size, status.st_mtime_ns
@@ -121,7 +121,7 @@ def list_members(archive: Archive) -> list[ArchiveMember]:
     size = archive.num_bytes if archive.inner is None else archive.inner.size
     try:
         read_at = in_blocks(archive, open_archive(archive), size)
-        with zipfile.ZipFile(io.BufferedReader(Window(read_at, size))) as file:
+        with zipfile.ZipFile(io.BufferedReader(ByteRange(read_at, size))) as file:
             infos = [info for info in file.infolist() if not info.is_dir()]
     except (zipfile.BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError) as error:
         raise SourceError(f"{archive.name}: not a whole zip file ({error}); download it again") from error

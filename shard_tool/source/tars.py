@@ -10,7 +10,7 @@ import tarfile
 import zlib
 from pathlib import Path
 
-from galaxy_zoo.byte_range import ReadAt, Window
+from galaxy_zoo.byte_range import ByteRange, ReadAt
 from galaxy_zoo.errors import SourceError
 from shard_tool.source.archives import (
     LARGEST_RATIO,
@@ -32,7 +32,7 @@ TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFEr
 """Raised by `tarfile` on bytes that are no tar, or a damaged one."""
 
 
-class _Headers(Window):
+class _Headers(ByteRange):
     """The bytes of a tar for `tarfile`, which reads nothing but headers."""
 
     def read(self, size: int | None = -1) -> bytes:

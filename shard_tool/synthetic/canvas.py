@@ -10,7 +10,7 @@ from shard_tool.synthetic.galaxies import FRAME_PX
 from shard_tool.synthetic.light import Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Window:
     """A box of the canvas with its coordinates, in frame pixels from the box's centre of interest."""
 
@@ -40,10 +40,10 @@ class Canvas:
         rows, y = self._axis(y_px, half_px)
         shape = (y.size, x.size)
         return Window(
-            rows,
-            columns,
-            np.ascontiguousarray(np.broadcast_to(x, shape)),
-            np.ascontiguousarray(np.broadcast_to(y[:, None], shape)),
+            rows=rows,
+            columns=columns,
+            x=np.ascontiguousarray(np.broadcast_to(x, shape)),
+            y=np.ascontiguousarray(np.broadcast_to(y[:, None], shape)),
         )
 
     def _axis(self, centre_px: float, half_px: float) -> tuple[slice, Array]:

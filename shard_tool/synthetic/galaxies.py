@@ -5,7 +5,7 @@ pixel: a surface brightness of 1 is as bright as one standard deviation of the s
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 FRAME_PX = 424
@@ -38,7 +38,7 @@ class Odd(StrEnum):
     DUST_LANE = "dust lane"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bulge:
     """A Sersic spheroid; a spheroidal galaxy is nothing but its bulge."""
 
@@ -50,7 +50,7 @@ class Bulge:
     blueness: float  # 0 old stars, 1 young stars
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Disk:
     """An exponential disk."""
 
@@ -70,7 +70,7 @@ class Bar:
     angle: float  # in the disk's plane
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Arms:
     """Logarithmic spiral arms."""
 
@@ -92,7 +92,7 @@ class Ring:
     radius_px: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Blob:
     """One more elliptical patch of light: a companion, a knot, a neighbour."""
 
@@ -106,7 +106,7 @@ class Blob:
     blueness: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Arc:
     """A curved streak around the centre: a lensed image or a tidal tail."""
 
@@ -119,7 +119,7 @@ class Arc:
     blueness: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Star:
     """A foreground star: a point before the blur."""
 
@@ -129,7 +129,7 @@ class Star:
     blueness: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trail:
     """A satellite's trail across the frame."""
 
@@ -149,7 +149,7 @@ class Seam:
     length_px: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sky:
     """What is in the frame besides the galaxy."""
 
@@ -163,13 +163,13 @@ class Sky:
 
     @property
     def psf_px(self) -> float:
-        """Standard deviation of the blur, in frame pixels."""
+        """Return the standard deviation of the blur, in frame pixels."""
         return PSF_SIGMA_NATIVE_PX * FRAME_PX / self.native_px
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Galaxy:
-    """All that is true of one synthetic galaxy."""
+    """The whole truth about one synthetic galaxy."""
 
     family: Family
     flux: float  # in sky noise x square frame pixels
@@ -185,17 +185,17 @@ class Galaxy:
     bend: float = 0.0  # how much the galaxy is bent out of shape, 0 to about 1
     odd: Odd | None = None
     oddness: float = 0.0  # how striking the odd feature is, 0 to 1
-    companions: tuple[Blob, ...] = field(default=())
-    arcs: tuple[Arc, ...] = field(default=())
+    companions: tuple[Blob, ...] = ()
+    arcs: tuple[Arc, ...] = ()
 
     @property
     def axis_ratio(self) -> float:
-        """Apparent axis ratio of the light, bulge and disk weighed by their flux."""
+        """Return the apparent axis ratio of the light: bulge and disk, weighted by their flux."""
         share = self.bulge.fraction
         return share * self.bulge.axis_ratio + (1 - share) * self.disk.axis_ratio
 
     def visibility(self, size_px: float) -> float:
-        """How much contrast of a pattern that repeats every `size_px` is left by the blur, 0 to 1.
+        """Return the contrast, 0 to 1, that the blur leaves of a pattern that repeats every `size_px`.
 
         Source: modulation transfer function of a Gaussian, exp(-2 (pi sigma / period)^2).
         """

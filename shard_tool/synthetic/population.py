@@ -59,12 +59,12 @@ def _angle(rng: np.random.Generator) -> float:
 
 
 def _flux(rng: np.random.Generator) -> float:
-    """Total light: about the median radial profile of 300 Kaggle images once stretched."""
+    """Draw the total light: stretched, it gives about the median radial profile of 300 Kaggle images."""
     return float(rng.lognormal(math.log(3.3e5), 0.45))
 
 
 def _size(rng: np.random.Generator) -> float:
-    """Scatter of the size in the frame; a few galaxies were measured in pieces and fill the frame."""
+    """Draw a factor for the size in the frame; a few galaxies were measured in pieces and fill it."""
     scatter = rng.lognormal(0.0, 0.14)
     return float(scatter * rng.uniform(1.3, 2.2) if rng.random() < 0.04 else scatter)
 

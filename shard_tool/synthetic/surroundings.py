@@ -81,7 +81,7 @@ def _star(rng: np.random.Generator) -> Star:
     """Draw a field star: star counts fall with brightness as a power law; most are red or white."""
     x_px, y_px = rng.uniform(-HALF_FRAME_PX, HALF_FRAME_PX, 2)
     flux = 900.0 * rng.random() ** -1.3
-    return Star(float(x_px), float(y_px), float(min(flux, 4e5)), _star_blueness(rng))
+    return Star(x_px=float(x_px), y_px=float(y_px), flux=float(min(flux, 4e5)), blueness=_star_blueness(rng))
 
 
 def _star_blueness(rng: np.random.Generator) -> float:
@@ -91,7 +91,8 @@ def _star_blueness(rng: np.random.Generator) -> float:
 
 def _bright_star(rng: np.random.Generator) -> Star:
     x_px, y_px = rng.uniform(-HALF_FRAME_PX, HALF_FRAME_PX, 2)
-    return Star(float(x_px), float(y_px), float(10.0 ** rng.uniform(5.8, 7.2)), float(rng.uniform(-0.3, 1.1)))
+    flux, blueness = 10.0 ** rng.uniform(5.8, 7.2), rng.uniform(-0.3, 1.1)
+    return Star(x_px=float(x_px), y_px=float(y_px), flux=float(flux), blueness=float(blueness))
 
 
 def _neighbour(rng: np.random.Generator) -> Blob:

@@ -23,7 +23,10 @@ def test_a_contender_is_checked_and_timed_and_one_that_breaks_is_named(shards: P
 
 
 def test_the_table_gives_ratios_to_torchvision() -> None:
-    rows = [Row("torchvision", 0.6, [100.0], [4.0]), Row("ours", 0.4, [500.0, 700.0, 600.0], [1.0, 2.0, 9.0])]
+    rows = [
+        Row(name="torchvision", error=0.6, rates=[100.0], cpu_ms=[4.0]),
+        Row(name="ours", error=0.4, rates=[500.0, 700.0, 600.0], cpu_ms=[1.0, 2.0, 9.0]),
+    ]
     assert table(rows).splitlines()[-1] == "| ours | 600 | 6.00 | 500 to 700 | 2.00 | 0.40 |"
 
 

@@ -2,11 +2,14 @@
 
 import pytest
 
-from benchmarks.soak import SETTLED, Held, slope, summarise
+from benchmarks.soak import SETTLED, Footprint, slope, summarise
 
 
-def held(count: int, *, mb_per_epoch: float, files: int = 9) -> list[Held]:
-    return [Held(epoch, float(epoch), 100 + mb_per_epoch * epoch, files, 4, 50) for epoch in range(count)]
+def held(count: int, *, mb_per_epoch: float, files: int = 9) -> list[Footprint]:
+    return [
+        Footprint(epoch=epoch, seconds=1.0, memory_mb=100 + mb_per_epoch * epoch, files=files, threads=4, maps=50)
+        for epoch in range(count)
+    ]
 
 
 def test_a_leak_shows_as_its_size_an_epoch() -> None:

@@ -10,11 +10,10 @@ from galaxy_zoo.votes import check_votes, normalise_votes
 
 FORMS: list[Literal["softmax", "divisive"]] = ["softmax", "divisive"]
 UPSIDE_DOWN = DecisionTree(
-    "upside-down",
-    "id",
-    (
-        Question("arms", ("two", "many"), ("two", "many"), parent="disk"),
-        Question("shape", ("smooth", "disk"), ("smooth", "disk")),
+    name="upside-down",
+    questions=(
+        Question(name="arms", columns=("two", "many"), parent="disk"),
+        Question(name="shape", columns=("smooth", "disk")),
     ),
 )
 

@@ -8,9 +8,9 @@ from ensemble.losses import LOSSES, Bce, CrossEntropy, DirichletMultinomial, Hie
 from galaxy_zoo.tree import DecisionTree, Question, load_tree
 
 NAN = float("nan")
-SHAPE = Question("shape", ("smooth", "disk", "star"), ("smooth", "disk", "star"))
-BAR = Question("bar", ("yes", "no"), ("yes", "no"), parent="disk")
-TREE, SHORTER = DecisionTree("both", "id", (SHAPE, BAR)), DecisionTree("one", "id", (SHAPE,))
+SHAPE = Question(name="shape", columns=("smooth", "disk", "star"))
+BAR = Question(name="bar", columns=("yes", "no"), parent="disk")
+TREE, SHORTER = DecisionTree(name="both", questions=(SHAPE, BAR)), DecisionTree(name="one", questions=(SHAPE,))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_cross_entropy_is_lowest_where_the_shares_are_right(predicted: Tensor, v
 
 def test_the_dirichlet_multinomial_of_two_answers_is_the_beta_binomial() -> None:
     """Against the integral of the binomial likelihood over the Beta distribution."""
-    tree = DecisionTree("one", "id", (Question("bar", ("yes", "no"), ("yes", "no")),))
+    tree = DecisionTree(name="one", questions=(Question(name="bar", columns=("yes", "no")),))
     alpha, counts = torch.tensor([[3.0, 5.0]]), torch.tensor([[7.0, 4.0]])
     loss = DirichletMultinomial(voters=11).build(tree)(alpha, counts / 11)
     shares = torch.linspace(0, 1, 20_001, dtype=torch.float64)[1:-1]

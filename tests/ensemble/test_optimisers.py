@@ -4,14 +4,14 @@ import torch
 from timm.optim import Muon
 from torch import nn
 
-from ensemble.optimisers import Constant, Cosine, OneCycle, Optimiser, Schedule, Step, WarmRestarts
+from ensemble.optimisers import Constant, Cosine, MultiStep, OneCycle, Optimiser, Schedule, WarmRestarts
 
 EPOCHS, STEPS = 4, 10
 
 
 def rates(schedule: Schedule, lr: float = 0.1) -> list[float]:
     """The learning rate of every step of a training."""
-    optimiser = Optimiser("sgd", lr).build(nn.Linear(1, 1), fused=False)
+    optimiser = Optimiser(kind="sgd", lr=lr).build(nn.Linear(1, 1), fused=False)
     moving = schedule.build(optimiser, epochs=EPOCHS, steps_per_epoch=STEPS)
     seen = []
     for _ in range(EPOCHS * STEPS):
@@ -44,18 +44,20 @@ def test_one_cycle_peaks_after_its_warm_up_and_ends_near_zero() -> None:
     assert seen[-1] < 0.001
 
 
-@pytest.mark.parametrize("schedule", [Constant(), Step((0.5,)), Cosine(), WarmRestarts(1), OneCycle()], ids=repr)
+@pytest.mark.parametrize(
+    "schedule", [Constant(), MultiStep((0.5,)), Cosine(), WarmRestarts(1), OneCycle()], ids=repr
+)
 def test_a_schedule_survives_its_last_step(schedule: Schedule) -> None:
     assert len(rates(schedule)) == EPOCHS * STEPS
 
 
 def test_steps_are_at_shares_of_the_training() -> None:
-    assert rates(Step((0.25, 0.75), factor=0.5)) == [0.1] * 10 + [0.05] * 20 + [0.025] * 10
+    assert rates(MultiStep((0.25, 0.75), factor=0.5)) == [0.1] * 10 + [0.05] * 20 + [0.025] * 10
 
 
 def test_layers_learn_the_slower_the_further_they_are_from_the_last() -> None:
     network = timm.create_model("resnet10t", num_classes=3)
-    optimiser = Optimiser("adamw", lr=0.1, weight_decay=0.3, layer_decay=0.5).build(network, fused=False)
+    optimiser = Optimiser(kind="adamw", lr=0.1, weight_decay=0.3, layer_decay=0.5).build(network, fused=False)
     rate = {
         id(p): (group["lr"], group["weight_decay"]) for group in optimiser.param_groups for p in group["params"]
     }
@@ -67,7 +69,7 @@ def test_layers_learn_the_slower_the_further_they_are_from_the_last() -> None:
 
 
 def test_one_cycle_keeps_the_ratios_of_layers() -> None:
-    optimiser = Optimiser("adamw", lr=0.1, layer_decay=0.5).build(timm.create_model("resnet10t"), fused=False)
+    optimiser = Optimiser(kind="adamw", lr=0.1, layer_decay=0.5).build(timm.create_model("resnet10t"), fused=False)
     before = [group["lr"] / 0.1 for group in optimiser.param_groups]
     OneCycle().build(optimiser, epochs=1, steps_per_epoch=10)
     started = [group["lr"] for group in optimiser.param_groups]
@@ -77,7 +79,7 @@ def test_one_cycle_keeps_the_ratios_of_layers() -> None:
 @pytest.mark.parametrize("steps", range(1, 13))
 @pytest.mark.parametrize("warmup", [0.01, 0.2, 0.5, 0.99])
 def test_one_cycle_survives_however_short_the_training(steps: int, warmup: float) -> None:
-    optimiser = Optimiser("sgd", 0.1).build(nn.Linear(1, 1), fused=False)
+    optimiser = Optimiser(kind="sgd", lr=0.1).build(nn.Linear(1, 1), fused=False)
     moving = OneCycle(warmup).build(optimiser, epochs=1, steps_per_epoch=steps)
     for _ in range(steps):
         assert 0 < optimiser.param_groups[0]["lr"] <= 0.1
@@ -96,7 +98,7 @@ def test_one_cycle_survives_however_short_the_training(steps: int, warmup: float
     ],
 )
 def test_optimisers_are_torchs_and_timms_own(kind: str, expected: type) -> None:
-    optimiser = Optimiser(kind, 0.2, weight_decay=0.3).build(nn.Linear(1, 1), fused=False)
+    optimiser = Optimiser(kind=kind, lr=0.2, weight_decay=0.3).build(nn.Linear(1, 1), fused=False)
     assert type(optimiser) is expected
     assert optimiser.param_groups[0]["lr"] == 0.2
     assert optimiser.param_groups[0]["weight_decay"] == 0.3
@@ -106,7 +108,7 @@ def test_a_step_of_muon_is_orthogonal_for_matrices_and_filters_alike() -> None:
     torch.manual_seed(0)
     layers = nn.ModuleList([nn.Linear(12, 6, bias=False), nn.Conv2d(3, 8, 3, bias=False)])
     before = [each.weight.detach().clone() for each in layers]
-    optimiser = Optimiser("muon", 0.1).build(layers, fused=False)
+    optimiser = Optimiser(kind="muon", lr=0.1).build(layers, fused=False)
     for each in layers:
         each.weight.grad = torch.randn_like(each.weight)
     optimiser.step()

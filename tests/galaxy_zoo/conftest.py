@@ -16,11 +16,10 @@ def gz2() -> DecisionTree:
 def shapes() -> DecisionTree:
     """Two questions, the second hangs from the second answer of the first."""
     return DecisionTree(
-        "shapes",
-        "id",
-        (
-            Question("shape", ("smooth", "disk"), ("smooth", "a disk")),
-            Question("arms", ("two", "more"), ("two", "more"), parent="disk"),
+        name="shapes",
+        questions=(
+            Question(name="shape", columns=("smooth", "disk"), answers=("smooth", "a disk")),
+            Question(name="arms", columns=("two", "more"), parent="disk"),
         ),
     )
 

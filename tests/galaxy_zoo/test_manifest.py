@@ -154,7 +154,7 @@ def test_a_newer_manifest_says_to_update(manifest: Manifest, tmp_path: Path) -> 
 
 def test_a_tree_that_is_none_is_named_with_the_manifest(manifest: Manifest, tmp_path: Path) -> None:
     rewrite(manifest, tmp_path, {"tree": {"name": "bare", "question": []}})
-    with pytest.raises(TreeError, match=r"manifest\.json: tree 'bare' has no question"):
+    with pytest.raises(TreeError, match=r"manifest\.json: tree: .* at least one"):
         read_manifest(tmp_path)
 
 

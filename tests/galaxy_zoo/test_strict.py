@@ -15,7 +15,7 @@ def test_json_with_a_number_out_of_range_is_refused_in_one_line(number: str) -> 
     assert len(str(caught.value)) < 150
 
 
-@pytest.mark.parametrize("number", ["nan", "inf", *NUMBERS])
+@pytest.mark.parametrize("number", ["nan", "inf", "0x" + "f" * 2000, *NUMBERS])
 def test_toml_with_a_number_out_of_range_is_refused_in_one_line(number: str) -> None:
     with pytest.raises(ValueError, match=r"out of range|limit") as caught:
         parse_toml(f"a = [{number}]")
@@ -32,4 +32,4 @@ def test_deep_nesting_is_refused(levels: int) -> None:
 
 def test_what_is_within_bounds_is_read() -> None:
     assert parse_json('{"a": [1, -2.5, "x", null]}') == {"a": [1, -2.5, "x", None]}
-    assert parse_toml("a = [1, -2.5]\nb = 99999999999999999999") == {"a": [1, -2.5], "b": 10**20 - 1}
+    assert parse_toml("a = [1, -2.5, true]\nb = 99999999999999999999") == {"a": [1, -2.5, True], "b": 10**20 - 1}

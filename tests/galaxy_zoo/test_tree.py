@@ -46,8 +46,8 @@ def trees(draw: st.DrawFn) -> DecisionTree:
         columns = tuple(f"q{index}a{answer}" for answer in range(size))
         earlier = [column for question in questions for column in question.columns]
         parent = draw(st.none() | st.sampled_from(earlier)) if earlier else None
-        questions.append(Question(f"q{index}", columns, columns, parent))
-    return DecisionTree("random", "id", tuple(draw(st.permutations(questions))))
+        questions.append(Question(name=f"q{index}", columns=columns, parent=parent))
+    return DecisionTree(name="random", questions=tuple(draw(st.permutations(questions))))
 
 
 def write(folder: Path, text: str) -> Path:
@@ -108,23 +108,31 @@ def test_a_users_file_gives_its_tree_with_columns_as_default_answers(tmp_path: P
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('parent = "disk"', 'parent = "disc"', "question 'arms' hangs from 'disc', which is no column"),
+        (
+            'parent = "disk"',
+            'parent = "disc"',
+            "question 'arms' hangs from 'disc', which is no column; did you mean 'disk'?",
+        ),
         ('parent = "disk"', 'parent = "two"', "in a circle: 'arms'"),
         ('["smooth", "disk"]', '["smooth", "disk"]\nparent = "more"', "in a circle: 'shape', 'arms'"),
         ('["two", "more"]', '["two", "disk"]', "column 'disk' stands twice"),
-        ('["two", "more"]', '["two", "id"]', "'id' is the id, not an answer"),
-        ('["two", "more"]', '["two", "three", "more"]', "question 'arms' has 3 columns but 2 answers"),
-        ('["two", "more"]', "[]", "question 'arms' has no columns"),
+        ('["two", "more"]', '["two", "id"]', "column 'id' stands twice"),
+        ('["two", "more"]', '["two", "three", "more"]', "question 2: 3 columns but 2 answers"),
+        ('["two", "more"]', "[]", "question 2: a question needs a name and columns"),
         ('["two", "more"]', '"two"', "question 2: columns must be a list"),
-        ('["two", "more"]', '["two", 3]', "question 2: columns must be a text, not 3"),
-        ("parent =", "parrent =", "question 2: unknown key 'parrent'"),
-        ('name = "shapes"', 'name = "shapes"\nidcolumn = "id"', "unknown key 'idcolumn'"),
+        ('["two", "more"]', '["two", 3]', "question 2: columns must be of type str, not 3"),
+        ("parent =", "parrent =", "question 2: unknown key 'parrent'; did you mean 'parent'?"),
+        (
+            'name = "shapes"',
+            'name = "shapes"\nidcolumn = "id"',
+            "unknown key 'idcolumn'; did you mean 'id_column'?",
+        ),
         ('name = "arms"\n', "", "question 2: key 'name' is missing"),
         ('name = "shapes"', "", "key 'name' is missing"),
-        ('name = "shapes"', 'name = ""', "name must be a text"),
+        ('name = "shapes"', 'name = ""', "a tree needs a name"),
         ('name = "shapes"', "name = shapes", "not a TOML file"),
-        (USER_TREE, 'name = "shapes"\nquestion = "shape"', "questions are a list of"),
-        (USER_TREE, 'name = "shapes"\nquestion = []', "has no question"),
+        (USER_TREE, 'name = "shapes"\nquestion = "shape"', "question must be a list"),
+        (USER_TREE, 'name = "shapes"\nquestion = []', "at least one [[question]]"),
     ],
 )
 def test_a_file_that_is_no_tree_is_refused_by_name(tmp_path: Path, old: str, new: str, says: str) -> None:

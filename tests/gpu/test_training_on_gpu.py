@@ -102,7 +102,12 @@ def test_a_member_taken_up_from_a_checkpoint_goes_on_the_same(kind: str, tmp_pat
 
 
 def test_an_equivariant_network_gives_the_same_votes_whichever_way_up_the_images_are() -> None:
-    network = GroupCnn((4, 8), (3, 3), 1, 8).build(size_px=16, outputs=5, pretrained=False).cuda().eval()
+    network = (
+        GroupCnn(channels=(4, 8), kernels=(3, 3), pools=1, hidden=8)
+        .build(size_px=16, outputs=5, pretrained=False)
+        .cuda()
+        .eval()
+    )
     images = torch.rand(2, 3, 16, 16, device="cuda")
     assert torch.allclose(network(turn(images, (1, 1))), network(images), atol=1e-4)
 

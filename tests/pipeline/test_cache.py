@@ -16,10 +16,10 @@ from typing import Any, BinaryIO
 import fetching
 import numpy as np
 import pytest
+from late_proxy import LateProxy
 from s3_server import LISTED_AGAIN_S, S3Server, url
 from starting import start
 
-from benchmarks.store import LateProxy
 from galaxy_zoo import stores
 from galaxy_zoo.errors import OutputError, ShardError
 from galaxy_zoo.manifest import read_manifest

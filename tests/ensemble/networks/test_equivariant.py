@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,9 @@ def network(group: GroupName, pools: int = 2) -> nn.Module:
     """In double precision and with statistics of batch norm that are not those it starts with."""
     torch.manual_seed(0)
     made = (
-        GroupCnn((4, 6, 8), (5, 3, 3), pools, 10, group).build(size_px=SIZE, outputs=3, pretrained=False).double()
+        GroupCnn(channels=(4, 6, 8), kernels=(5, 3, 3), pools=pools, hidden=10, group=group)
+        .build(size_px=SIZE, outputs=3, pretrained=False)
+        .double()
     )
     for _ in range(3):
         made(torch.rand(8, 3, SIZE, SIZE).double())
@@ -55,18 +59,20 @@ def test_every_weight_is_trained_also_by_a_last_batch_of_one_image(batch: int) -
 
 def test_a_view_that_pools_would_cut_at_one_side_is_refused() -> None:
     with pytest.raises(RunError, match="multiple of 8 px, not 20"):
-        GroupCnn((4, 4, 4), (3, 3, 3), 3, 8).build(size_px=20, outputs=3, pretrained=False)
+        GroupCnn(channels=(4, 4, 4), kernels=(3, 3, 3), pools=3, hidden=8).build(
+            size_px=20, outputs=3, pretrained=False
+        )
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (((4,), (3, 3), 0, 8), "1 channels for 2 kernels"),
-        (((4,), (4,), 0, 8), "must be odd"),
-        (((4,), (3,), 2, 8), "from 0 to 1"),
-        (((0,), (3,), 0, 8), "at least 1"),
+        ({"kernels": (3, 3)}, "1 channels for 2 kernels"),
+        ({"kernels": (4,)}, "must be odd"),
+        ({"pools": 2}, "from 0 to 1"),
+        ({"channels": (0,)}, "at least 1"),
     ],
 )
-def test_values_that_make_no_network_are_refused(values: tuple[object, ...], message: str) -> None:
+def test_values_that_make_no_network_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        GroupCnn(*values)
+        GroupCnn(**{"channels": (4,), "kernels": (3,), "pools": 0, "hidden": 8} | values)

@@ -56,7 +56,7 @@ def test_cbam_adds_what_it_attends_to() -> None:
 
 def test_a_pool_of_maxima_may_come_before_the_relu_or_after() -> None:
     after, before = (
-        Cnn((4, 8), (3, 3), pool_first=first).build(size_px=12, outputs=2, pretrained=False)
+        Cnn(channels=(4, 8), kernels=(3, 3), pool_first=first).build(size_px=12, outputs=2, pretrained=False)
         for first in (False, True)
     )
     before.load_state_dict(dict(zip(before.state_dict(), after.state_dict().values(), strict=True)))
@@ -65,7 +65,9 @@ def test_a_pool_of_maxima_may_come_before_the_relu_or_after() -> None:
 
 
 def test_batch_norm_counts_pooled_pixels_where_the_pool_comes_first() -> None:
-    network = Cnn((4,), (3,), batch_norm=True, pool_first=True).build(size_px=12, outputs=2, pretrained=False)
+    network = Cnn(channels=(4,), kernels=(3,), batch_norm=True, pool_first=True).build(
+        size_px=12, outputs=2, pretrained=False
+    )
     shapes = []
     norm = next(layer for layer in network if isinstance(layer, nn.BatchNorm2d))
     norm.register_forward_hook(lambda _, inputs, __: shapes.append(inputs[0].shape))
@@ -74,7 +76,7 @@ def test_batch_norm_counts_pooled_pixels_where_the_pool_comes_first() -> None:
 
 
 def test_a_grey_network_looks_at_one_channel() -> None:
-    for kind in (Cnn((4,), (3,), grey=True), LinNet((8,), grey=True)):
+    for kind in (Cnn(channels=(4,), kernels=(3,), grey=True), LinNet((8,), grey=True)):
         network = kind.build(size_px=8, outputs=3, pretrained=False).eval()
         images = torch.rand(2, 3, 8, 8)
         assert torch.equal(network(images), network(images[:, :1].expand(-1, 3, -1, -1)))
@@ -108,7 +110,7 @@ def with_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("with_weights")
 def test_a_frozen_network_learns_in_its_last_layer_only() -> None:
-    network = Timm("resnet10t", frozen=True).build(size_px=64, outputs=5, pretrained=True).train()
+    network = Timm(model="resnet10t", frozen=True).build(size_px=64, outputs=5, pretrained=True).train()
     learning = {name for name, each in network.named_parameters() if each.requires_grad}
     assert learning == {"fc.weight", "fc.bias"}
     before = {name: each.clone() for name, each in network.named_buffers()}
@@ -117,12 +119,12 @@ def test_a_frozen_network_learns_in_its_last_layer_only() -> None:
 
 
 def test_random_weights_are_never_frozen() -> None:
-    network = Timm("resnet10t", frozen=True).build(size_px=64, outputs=5, pretrained=False)
+    network = Timm(model="resnet10t", frozen=True).build(size_px=64, outputs=5, pretrained=False)
     assert all(each.requires_grad for each in network.parameters())
 
 
 def test_hidden_layers_take_the_place_of_the_last() -> None:
-    network = Timm("resnet10t", hidden=(7,), dropout=0.5).build(size_px=64, outputs=5, pretrained=False)
+    network = Timm(model="resnet10t", hidden=(7,), dropout=0.5).build(size_px=64, outputs=5, pretrained=False)
     assert [type(layer) for layer in network.get_classifier()] == [nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
     votes: Tensor = network(torch.rand(2, 3, 64, 64))
     assert votes.shape == (2, 5)
@@ -130,7 +132,7 @@ def test_hidden_layers_take_the_place_of_the_last() -> None:
 
 def test_a_transformer_takes_images_of_the_recipes_size() -> None:
     with torch.device("meta"):
-        network = Timm("vit_base_patch14_reg4_dinov2").build(size_px=112, outputs=5, pretrained=False)
+        network = Timm(model="vit_base_patch14_reg4_dinov2").build(size_px=112, outputs=5, pretrained=False)
         assert network(torch.rand(1, 3, 112, 112)).shape == (1, 5)
 
 

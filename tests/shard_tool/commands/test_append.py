@@ -227,7 +227,7 @@ def test_killed_at_any_step_the_old_set_stays_valid_and_resuming_ends_with_the_s
         else:
             context.setattr(appending, step, die)
         with pytest.raises(Killed):
-            appending.append(appending.NewGalaxies(parts[1], shards=3), appending.OutOptions(old))
+            appending.append(appending.NewGalaxies(source=parts[1], shards=3), appending.OutOptions(folder=old))
     if step != "clear":
         assert (old / "manifest.json").read_bytes() == before
         assert run("unpack", old, tmp_path / "unpacked", "--workers", 1).exit_code == 0
@@ -251,7 +251,7 @@ def test_an_interrupted_append_can_be_thrown_away(
     with monkeypatch.context() as context:
         context.setattr(appending, "write_rejects", die)
         with pytest.raises(Killed):
-            appending.append(appending.NewGalaxies(parts[1], shards=3), appending.OutOptions(old))
+            appending.append(appending.NewGalaxies(source=parts[1], shards=3), appending.OutOptions(folder=old))
     changed = append(parts[1], old, "--shards", 5, "--resume")
     assert (changed.exit_code, "cannot resume" in changed.stderr) == (1, True)
     assert append(parts[1], old, "--shards", 5, "--overwrite").exit_code == 0

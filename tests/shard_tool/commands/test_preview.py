@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kaggle_download import Download, contents, jpeg, make_download, pack, run
 
 from galaxy_zoo.tree import load_tree
-from shard_tool.shards.contact_sheet import Galaxy, draw_samples, draw_sheet, main_votes
+from shard_tool.shards.contact_sheet import Cell, draw_samples, draw_sheet, main_votes
 
 TREE = load_tree("gz2-kaggle")
 
@@ -48,7 +48,7 @@ def test_a_sheet_draws_each_galaxy_once(samples: int, count: int, seed: int) -> 
 
 def test_galaxies_stand_side_by_side_unchanged() -> None:
     colours = [np.full((40, 40, 3), 10 * i, np.uint8) for i in range(11)]
-    sheet = np.asarray(draw_sheet([Galaxy(each, ("1", "a very long answer indeed")) for each in colours]))
+    sheet = np.asarray(draw_sheet([Cell(each, ("1", "a very long answer indeed")) for each in colours]))
     width, height = 40 + 6, 40 + 2 * 13 + 2 * 6
     assert sheet.shape == (2 * height + 6, 8 * width + 6, 3)
     for number, colour in enumerate(colours):

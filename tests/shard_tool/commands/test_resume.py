@@ -95,7 +95,7 @@ def test_a_killed_worker_is_one_message_and_what_is_finished_is_kept(
     workers[0].kill()
     _, errors = running.communicate(timeout=20)
     assert running.returncode == 1
-    assert "a worker process was killed, perhaps for want of memory" in errors
+    assert "a worker process was killed, perhaps out of memory" in errors
     assert "Traceback" not in errors
     assert pack(slow_source, tmp_path / "out", "--resume", "--workers", 2).exit_code == 0
     assert contents(tmp_path / "out") == slow_packed

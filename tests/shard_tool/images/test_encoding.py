@@ -93,16 +93,16 @@ def test_encoded_shards_are_byte_identical_for_any_number_of_workers(mixed: Path
 
 def test_padding_centres_and_resizing_averages() -> None:
     flat = png(np.full((20, 10, 3), 200, np.uint8))
-    padded = simplejpeg.decode_jpeg(Encoding(100, pad_px=41).to_jpeg("a.png", flat)).astype(int)
+    padded = simplejpeg.decode_jpeg(Encoding(quality=100, pad_px=41).to_jpeg("a.png", flat)).astype(int)
     inside = np.zeros((41, 41, 3), bool)
     inside[10:30, 15:25] = True
     assert np.abs(padded[inside] - 200).max() < 4
     assert padded[~inside].max() < 4
     stripes = np.zeros((60, 60, 3), np.uint8)
     stripes[:, ::2] = 200
-    half = simplejpeg.decode_jpeg(Encoding(100, resize_px=30).to_jpeg("a.png", png(stripes))).astype(int)
+    half = simplejpeg.decode_jpeg(Encoding(quality=100, resize_px=30).to_jpeg("a.png", png(stripes))).astype(int)
     assert np.abs(half - 100).max() < 4
-    both = Encoding(100, resize_px=20, pad_px=40).to_jpeg("a.png", flat)
+    both = Encoding(quality=100, resize_px=20, pad_px=40).to_jpeg("a.png", flat)
     assert simplejpeg.decode_jpeg(both)[10, 10].min() > 180
 
 
@@ -182,7 +182,9 @@ def test_a_finished_pack_is_not_taken_for_one_with_another_encoding(
     assert "finished with other --quality, --resize, --pad or --fits options" in result.stderr
 
 
-@pytest.mark.parametrize("encoding", [Encoding(), Encoding(80, 20, 30), Encoding(fits=Stretch(-0.5, 2, 7))])
+@pytest.mark.parametrize(
+    "encoding", [Encoding(), Encoding(quality=80, resize_px=20, pad_px=30), Encoding(fits=Stretch(-0.5, 2, 7))]
+)
 def test_an_encoding_comes_back_from_what_a_manifest_states(encoding: Encoding) -> None:
     stated = json.loads(json.dumps(encoding.to_dict()))
     assert Encoding.of_stated(stated) == encoding

@@ -14,7 +14,7 @@ from galaxy_zoo.files import write_text
 from galaxy_zoo.remote import RemotePath
 from shard_tool.shards.claims import CLAIM_PREFIX, DEAD_AFTER_S, Claim, claimed
 
-ANOTHER = Claim("another", "another boot", 4711, 0.0)
+ANOTHER = Claim(host="another", space="another boot", process=4711, renewed_s=0.0)
 
 
 @pytest.fixture

@@ -26,7 +26,13 @@ def begin(out: Path, plan: PackPlan, *, resume: bool = False) -> ShardTask:
         journal.begin(plan.identity, resume=resume)
     shard = next(plan.shards())
     return ShardTask(
-        out, shard, plan.image_px, plan.num_answers, len(shard.samples), resume=False, fence=journal.fence()
+        out=out,
+        plan=shard,
+        image_px=plan.image_px,
+        num_answers=plan.num_answers,
+        num_measured=len(shard.samples),
+        resume=False,
+        fence=journal.fence(),
     )
 
 

@@ -1,0 +1,75 @@
+"""The files of recipes: which come with the project, and what a file says together with its base.
+
+A file may begin with `base = "NAME"`, a recipe that comes with the project, and then gives only what differs from it:
+
+    base = "dieleman"
+
+    [about]
+    source = "this project"
+
+    [network]
+    top_filters = 192
+
+Reading a file imports no torch; `ensemble.recipe` makes a recipe of what it says.
+"""
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from galaxy_zoo.errors import RecipeError
+from galaxy_zoo.strict import nearest, parse_toml
+
+
+def known_recipes() -> list[str]:
+    """Return the names of the recipes that come with the project."""
+    files = resources.files("ensemble.recipes").iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+
+
+def read_recipe_file(name_or_path: str) -> dict[str, Any]:
+    """Return the tables of a recipe by its name or, where it ends in .toml, by its path; its base is merged in.
+
+    Raises:
+        RecipeError: there is no such recipe, its base is unknown or has a base itself, or the file is not TOML.
+    """
+    where = f"recipe {name_or_path}"
+    own = _read(name_or_path)
+    if "base" not in own:
+        return own
+    base_name = own.pop("base")
+    if base_name not in known_recipes():
+        raise RecipeError(
+            f"{where}: no recipe {base_name!r} to be its base{nearest(str(base_name), known_recipes())}"
+        )
+    base = _read(base_name)
+    if "base" in base:
+        raise RecipeError(
+            f"{where}: its base {base_name!r} is based on {base['base']!r} itself; "
+            f'write base = "{base["base"]}" and repeat what {base_name!r} changes'
+        )
+    del base["about"]  # of another recipe
+    return base | {name: _merged(base.get(name), table) for name, table in own.items()}
+
+
+def _read(name_or_path: str) -> dict[str, Any]:
+    is_path = name_or_path.endswith(".toml")
+    own = resources.files("ensemble.recipes").joinpath(f"{name_or_path}.toml")
+    if not is_path and name_or_path not in known_recipes():
+        hint = nearest(name_or_path, known_recipes())
+        raise RecipeError(f"no recipe {name_or_path!r}{hint}, or give a .toml file")
+    try:
+        return parse_toml(Path(name_or_path).read_text() if is_path else own.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {name_or_path}: cannot be read: {error}") from error
+    except ValueError as error:
+        raise RecipeError(f"recipe {name_or_path}: not a TOML file: {error}") from error
+
+
+def _merged(base: object, own: object) -> object:
+    """Return a table with the keys it leaves to its base; a table of another kind leaves none."""
+    if not (isinstance(base, Mapping) and isinstance(own, Mapping)):
+        return own
+    is_other_kind = "kind" in own and own["kind"] != base.get("kind")
+    return own if is_other_kind else {**base, **own}

@@ -1,0 +1,64 @@
+"""The table of recipes, and the numbers of parameters it shows."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ensemble.listing import num_parameters, table_of_recipes
+from ensemble.model import build_network
+from ensemble.recipe import load_recipe
+from ensemble.recipe_files import known_recipes
+from galaxy_zoo.tree import load_tree
+
+PUBLISHED = {
+    "ng_cnn": 19_460_645,
+    "ng_cbam": 19_636_081,
+    "ng_baseline": 2_896_709,
+    "dieleman": pytest.approx(42e6, rel=0.01),
+    "plain": pytest.approx(1.4e6, rel=0.03),
+}
+
+
+def count_parameters(name: str) -> int:
+    """Build the network without its memory and count."""
+    recipe = load_recipe(name)
+    with torch.device("meta"):
+        network = build_network(recipe, load_tree(recipe.about.tree), pretrained=False)
+    return sum(each.numel() for each in network.parameters())
+
+
+def test_the_kept_numbers_of_parameters_are_those_of_the_networks() -> None:
+    counted = {name: count_parameters(name) for name in known_recipes()}
+    assert num_parameters() == counted, (
+        f"write into ensemble/recipes/parameters.json:\n{json.dumps(counted, indent=1)}"
+    )
+
+
+@pytest.mark.parametrize(("name", "parameters"), PUBLISHED.items())
+def test_networks_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
+    assert num_parameters()[name] == parameters
+
+
+def test_the_list_shows_what_was_measured_beside_what_was_published(tmp_path: Path) -> None:
+    (tmp_path / "accuracy-ng_cnn.json").write_text(
+        '{"recipe": "ng_cnn", "rmse": 0.0912345, "data": "7,696 galaxies"}'
+    )
+    lines = table_of_recipes(tmp_path).splitlines()
+    assert len(lines) == 1 + len(known_recipes())
+    [line] = [line for line in lines if line.startswith("ng_cnn ")]
+    assert "19,460,645" in line
+    assert "RMSE .08003, Kaggle private  " in line
+    assert line.endswith("  RMSE 0.09123, 7,696 galaxies")
+
+
+def test_the_list_needs_no_torch() -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom ensemble.listing import table_of_recipes\n"
+        "table_of_recipes(Path())\nprint(*sorted({'torch', 'timm', 'pandas'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []

@@ -1,0 +1,76 @@
+"""Files of recipes, and what they leave to their base."""
+
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from ensemble.recipe import load_recipe
+from ensemble.recipe_files import read_recipe_file
+from galaxy_zoo.errors import RecipeError
+
+ABOUT = '[about]\nsource = "me"\n'
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_an_unknown_recipe_names_the_nearest_one() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe 'ng_cn'; did you mean 'ng_cnn'\?"):
+        load_recipe("ng_cn")
+
+
+def test_a_users_own_file_is_a_recipe(tmp_path: Path) -> None:
+    own = tmp_path / "mine.toml"
+    own.write_text(resources.files("ensemble.recipes").joinpath("quick.toml").read_text())
+    assert load_recipe(str(own)).name == "mine"
+
+
+@pytest.mark.parametrize(("text", "message"), [("a = [", "not a TOML file"), (None, "cannot be read")])
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(str(path))
+
+
+def test_a_file_says_what_its_base_says_but_for_what_it_names(tmp_path: Path) -> None:
+    own = write(tmp_path, f'base = "quick"\n{ABOUT}[view]\nflip = false\n[head]\nkind = "tree"\n')
+    base = read_recipe_file("quick")
+    expected = base | {"about": {"source": "me"}, "view": base["view"] | {"flip": False}}
+    assert read_recipe_file(own) == expected
+    assert load_recipe(own).table == expected
+
+
+def test_a_table_of_another_kind_takes_nothing_from_the_base(tmp_path: Path) -> None:
+    own = write(tmp_path, f'base = "quick"\n{ABOUT}[network]\nkind = "linnet"\nhidden = [8]\n')
+    assert read_recipe_file(own)["network"] == {"kind": "linnet", "hidden": [8]}
+
+
+def test_where_a_recipe_comes_from_is_not_taken_from_its_base(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"table \[about\] is missing"):
+        load_recipe(write(tmp_path, 'base = "quick"\n'))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('base = "dielemann"', "no recipe 'dielemann' to be its base; did you mean 'dieleman'"),
+        ("base = 3", "no recipe 3 to be its base"),
+        ('base = "mine.toml"', "no recipe 'mine.toml' to be its base"),
+        ('base = "dieleman_relu"', "its base 'dieleman_relu' is based on 'dieleman' itself"),
+        (
+            f'base = "quick"\n{ABOUT}[view]\ncrop_pix = 3',
+            r"\[view\]: unknown key 'crop_pix'; did you mean 'crop_px'",
+        ),
+        (f'base = "quick"\n{ABOUT}[veiw]\ncrop_px = 3', r"unknown table \[veiw\]; did you mean 'view'"),
+        (f'base = "quick"\nview = 3\n{ABOUT}', r"\[view\] must be a table"),
+    ],
+)
+def test_a_base_that_cannot_be_one_or_a_wrong_key_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(write(tmp_path, text))

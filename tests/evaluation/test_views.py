@@ -1,0 +1,85 @@
+"""`views.py` draws what the network of a recipe sees."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from click.testing import CliRunner, Result
+
+from ensemble.recipe import load_recipe
+from evaluation.views import Choice, cells, gallery_cells
+from galaxy_zoo.view import View
+from pipeline.shards import open_split
+from views import main
+
+VIEW = View(crop_px=64, size_px=32, rotation_deg=180, flip=True, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+
+
+def draw(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_a_row_shows_source_stamp_plain_grey_and_random_views(shards: Path) -> None:
+    samples, _ = open_split(shards, "train")
+    drawn = cells(samples, VIEW, 3, Choice(count=5, seed=1, side_px=96))
+    assert len(drawn) == 5 * 7
+    for start in range(0, 35, 7):
+        source, stamp, plain, grey, *random = drawn[start : start + 7]
+        [position] = np.flatnonzero(samples.keys == source.lines[0])
+        np.testing.assert_array_equal(
+            source.pixels, simplejpeg.decode_jpeg(samples.jpegs(np.array([position]))[0])
+        )
+        height, width = VIEW.stamp((96, 96)).size_px
+        assert stamp.lines == ("stamp", f"{width} x {height} px")
+        middle = source.pixels[16:80, 16:80].astype(int)
+        assert abs(plain.pixels.mean(axis=(0, 1)) - middle.mean(axis=(0, 1))).max() < 3
+        assert (grey.pixels == grey.pixels[..., :1]).all()
+        assert [each.lines for each in random] == [(f"random view {k}", "32 px") for k in (1, 2, 3)]
+        assert len({each.pixels.tobytes() for each in (plain, *random)}) == 4
+
+
+def test_a_gallery_shows_the_source_grey_cropped_and_smaller(shards: Path) -> None:
+    samples, _ = open_split(shards, "train")
+    drawn = gallery_cells(samples, VIEW, Choice(count=2, seed=1, side_px=96))
+    assert len(drawn) == 2 * 5
+    source, grey, crop, half, quarter = (each.pixels.astype(float) for each in drawn[:5])
+    luma = source @ (0.299, 0.587, 0.114)
+    assert abs(grey[..., 0] - luma).max() <= 1.5
+    assert abs(crop.mean() - luma[16:80, 16:80].mean()) < 2
+    assert abs(half.mean() - crop.mean()) < 2
+    assert abs(quarter.mean() - crop.mean()) < 3
+    assert len(np.unique(quarter[0, :, 0])) <= 16
+    assert drawn[1].lines == ("grey, 96 px",)
+    assert drawn[4].lines == ("grey, crop 64 at 16 px",)
+
+
+def test_the_same_seed_gives_the_same_sheet(shards: Path, tmp_path: Path) -> None:
+    sheets = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        result = draw(shards, tmp_path / f"{name}.png", "--count", 2, "--seed", seed, "--size", 64)
+        assert (result.exit_code, result.stdout) == (0, f"{tmp_path / name}.png: 2 of 83 train galaxies\n")
+        sheets.append((tmp_path / f"{name}.png").read_bytes())
+    assert sheets[0] == sheets[1] != sheets[2]
+
+
+def test_every_recipe_can_be_drawn(shards: Path) -> None:
+    samples, _ = open_split(shards, "test")
+    for name in ("ng_cnn", "serrano_2"):
+        assert len(cells(samples, load_recipe(name).view, 1, Choice(count=1, seed=0, side_px=64))) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "says"),
+    [
+        (("sheet.gif",), 2, "ends in .png"),
+        (("sheet.png", "--recipe", "quik"), 1, "no recipe 'quik'"),
+        (("sheet.png", "--split", "val"), 1, "no val shards"),
+        (("none/sheet.png",), 1, "No such file or directory"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_message(
+    arguments: tuple[str, ...], exit_code: int, says: str, shards: Path, tmp_path: Path
+) -> None:
+    result = draw(shards, tmp_path / arguments[0], *arguments[1:])
+    assert (result.exit_code, says in result.stderr) == (exit_code, True)
