@@ -128,6 +128,25 @@ class PackPlan:
         found = ((each, self.draft.first(query, to_bytes(each))) for each in ids)
         return [(each, to_text(row[0])) for each, row in found if row]
 
+    def in_both_splits(self) -> tuple[int, str]:
+        """Return how many ids are in train and test, and the first of them; (0, "") if there are none."""
+        count, first = self.draft.first(
+            "SELECT count(*), min(id) FROM file AS tested WHERE split = 'test' AND rejected IS NULL AND EXISTS "
+            "(SELECT 1 FROM file WHERE split = 'train' AND rejected IS NULL AND id = tested.id)"
+        )
+        return count, to_text(first or b"")
+
+    def alike_in_both_splits(self) -> tuple[int, str]:
+        """Return how many test images have size and CRC of a training image, and the id of one; (0, "") if none.
+
+        The CRC is that of a zip; images from elsewhere are not compared.
+        """
+        alike = f"SELECT max(CASE split WHEN 'test' THEN id END) AS id FROM file WHERE {IS_SAMPLE} GROUP BY num_bytes, "
+        count, first = self.draft.first(
+            f"SELECT count(*), min(id) FROM ({alike} fingerprint HAVING count(DISTINCT split) > 1)"
+        )
+        return count, to_text(first or b"")
+
     def num_measured(self, shard: ShardPlan) -> int:
         """Return how many images of a shard the channel statistics are of: all of the main split, or so many of each.
 
