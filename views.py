@@ -4,167 +4,32 @@ python views.py shards sheet.png --recipe quick --count 6
 python views.py shards gallery.png --recipe ng_cnn --gallery      # what grey, crop and size do to an image
 """
 
-if __name__ == "__main__":  # what is below takes seconds
-    from galaxy_zoo.starting import end_at_ctrl_c
-
-    end_at_ctrl_c()
-
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
-import cv2
-import numpy as np
-import simplejpeg
-from numpy.typing import NDArray
-from torch import Tensor
 
-from ensemble.recipe import load_recipe
-from galaxy_zoo.console import Command, cache_options, path_or_url
-from galaxy_zoo.files import atomic_write
-from galaxy_zoo.manifest import read_manifest
-from galaxy_zoo.remote import AnyPath
-from galaxy_zoo.view import Stamp, View
-from pipeline.augment import FixedViews, RandomViews, Views
-from pipeline.cache import Cache, open_set
-from pipeline.loader import Loader, Sampling
-from pipeline.shards import Samples, open_split
-from pipeline.warp import reduce_window, rgb_pixels
-from shard_tool.shards.contact_sheet import Cell, draw_sheet
-
-Pixels = NDArray[np.uint8]
+from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, path_or_url
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which galaxies to draw: the first `count` of an epoch's order by `seed`, and how large."""
-
-    count: int
-    seed: int
-    side_px: int
-
-
-def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[Cell]:
-    """The cells of a sheet, galaxy by galaxy: source, stamp, plain, grey and `num_views` random views of each."""
-    stamp = view.stamp(samples.image_px)
-    plain = View(
-        crop_px=view.crop_px,
-        size_px=view.size_px,
-        framing=view.framing,
-        object_radius_px=view.object_radius_px,
-        mean=view.mean,
-        std=view.std,
-        grey=view.grey,
-        channel=view.channel,
-    )
-    seeds = tuple(range(choice.seed, choice.seed + num_views))
-    ids, random = _draw(samples, RandomViews(view, seeds), choice)
-    _, (plain_views,) = _draw(samples, FixedViews(plain), choice)
-    _, (grey_views,) = _draw(samples, FixedViews(replace(plain, grey=True, channel="all")), choice)
-    size = f"{view.size_px} px"
-    drawn = []
-    for number, sample_id in enumerate(ids):
-        source = _source(samples, sample_id)
-        height, width = source.shape[:2]
-        drawn += [
-            _cell(source, choice, sample_id, f"source, {width} x {height} px"),
-            _cell(_stamp(source, stamp), choice, "stamp", _size(stamp.size_px)),
-            _cell(rgb_pixels(plain_views[number], view), choice, "plain view", size),
-            _cell(rgb_pixels(grey_views[number], view), choice, "the same in grey", size),
-        ]
-        drawn += [
-            _cell(rgb_pixels(each[number], view), choice, f"random view {k}", size)
-            for k, each in enumerate(random, 1)
-        ]
-    return drawn
-
-
-def gallery_cells(samples: Samples, view: View, choice: Choice) -> list[Cell]:
-    """The cells of a gallery: the source of each galaxy, in grey, its crop in grey, and that at smaller sizes.
-
-    As in the "Galaxy Imagery Classification" notebook: original, grey, crop, and resized to a half and a quarter.
-    """
-    height, width = samples.image_px
-    crop_px = round(view.crop_px)
-    variants = {
-        f"grey, {min(height, width)} px": (min(height, width), min(height, width)),
-        **{
-            f"grey, crop {crop_px} at {side} px": (crop_px, side) for side in (crop_px, crop_px // 2, crop_px // 4)
-        },
-    }
-    columns = []
-    for crop, size in variants.values():
-        grey = View(crop_px=crop, size_px=max(1, size), grey=True)
-        ids, (images,) = _draw(samples, FixedViews(grey), choice)
-        columns.append([rgb_pixels(image, grey) for image in images])
-    drawn = []
-    for number, sample_id in enumerate(ids):
-        drawn.append(_cell(_source(samples, sample_id), choice, sample_id, f"source, {width} x {height} px"))
-        drawn += [_cell(made[number], choice, name) for name, made in zip(variants, columns, strict=True)]
-    return drawn
-
-
-def _draw(samples: Samples, views: Views, choice: Choice) -> tuple[list[str], tuple[Tensor, ...]]:
-    """Ids and views of the galaxies chosen; the same galaxies whatever the views."""
-    with Loader(samples, views, Sampling(batch_size=choice.count, seed=choice.seed)) as loader:
-        batch = next(iter(loader.epoch(0)))
-    return batch.ids.tolist(), batch.views
-
-
-def _source(samples: Samples, sample_id: str) -> Pixels:
-    [position] = np.flatnonzero(samples.keys == sample_id)
-    pixels: Pixels = simplejpeg.decode_jpeg(samples.jpegs(np.array([position]))[0], strict=True)
-    return pixels
-
-
-def _stamp(source: Pixels, stamp: Stamp) -> Pixels:
-    """What `pipeline` cuts every view from."""
-    top, left = ((side - window) // 2 for side, window in zip(source.shape, stamp.window_px, strict=False))
-    return reduce_window(source[top : top + stamp.window_px[0], left : left + stamp.window_px[1]], stamp)
-
-
-def _cell(pixels: Pixels, choice: Choice, *lines: str) -> Cell:
-    """A cell; what is smaller is enlarged without smoothing, so that its own pixels show."""
-    scale = choice.side_px / max(pixels.shape[:2])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
-    cell = np.zeros((choice.side_px, choice.side_px, 3), np.uint8)
-    top, left = (choice.side_px - height) // 2, (choice.side_px - width) // 2
-    cell[top : top + height, left : left + width] = cv2.resize(pixels, (width, height), interpolation=method)
-    return Cell(cell, lines)
-
-
-def _size(size_px: tuple[int, int]) -> str:
-    return f"{size_px[1]} x {size_px[0]} px"
+def _check_png(ctx: click.Context, parameter: click.Parameter, sheet: Path) -> Path:  # noqa: ARG001
+    if sheet.suffix.lower() != ".png":
+        raise click.UsageError(f"{sheet}: the sheet is a PNG; give it a name that ends in .png")
+    return sheet
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("shards", type=path_or_url)
-@click.argument("sheet", type=click.Path(path_type=Path))
+@click.argument("sheet", type=click.Path(path_type=Path), callback=_check_png)
 @click.option("--recipe", default="quick", help="Recipe: a known name or a TOML file.")
 @click.option("--count", type=click.IntRange(1, 100), default=6, help="Number of galaxies.")
-@click.option("--views", "num_views", type=click.IntRange(1, 16), default=4, help="Random views of each.")
+@click.option("--views", type=click.IntRange(1, 16), default=4, help="Random views of each.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the galaxies and the views.")
 @click.option("--split", default="train", help="Split to draw from.")
-@click.option(
-    "--size", "side_px", type=click.IntRange(32, 1024), default=160, help="Pixels of a side on the sheet."
-)
+@click.option("--size", type=click.IntRange(32, 1024), default=160, help="Pixels of a side on the sheet.")
 @click.option("--gallery", is_flag=True, help="Show the source in grey, cropped and at smaller sizes instead.")
 @cache_options
-def main(
-    *,
-    shards: AnyPath,
-    sheet: Path,
-    recipe: str,
-    count: int,
-    num_views: int,
-    seed: int,
-    split: str,
-    side_px: int,
-    gallery: bool,
-    cache_folder: Path,
-    cache_gb: float | None,
-) -> None:
+def main(**options: Any) -> None:
     """Draw what the network of a recipe sees of galaxies in SHARDS, into the image SHEET (a .png).
 
     A row a galaxy: the image, the stamp that views are cut from, the plain view, the same in grey, and views with
@@ -174,21 +39,9 @@ def main(
     Example:
       python views.py shards sheet.png --recipe ng_cnn --count 8
     """
-    if sheet.suffix.lower() != ".png":
-        raise click.UsageError(f"{sheet}: the sheet is a PNG; give it a name that ends in .png")
-    view = load_recipe(recipe).view
-    with open_set(shards, Cache(cache_folder, cache_gb)) as source:
-        manifest = read_manifest(source.folder)
-        view = view.with_statistics(manifest.channel_mean, manifest.channel_std)
-        view = replace(view, turns_deg=view.turns_deg[:1])
-        source.need(split)
-        source.need_objects(view)
-        samples, _ = open_split(source.folder, split)
-        choice = Choice(min(count, len(samples)), seed, side_px)
-        drawn = gallery_cells(samples, view, choice) if gallery else cells(samples, view, num_views, choice)
-    with atomic_write(sheet) as file:
-        draw_sheet(drawn, num_columns=len(drawn) // choice.count).save(file, "PNG")
-    click.echo(f"{sheet}: {choice.count:,} of {len(samples):,} {split} galaxies")
+    with ends_at_ctrl_c():
+        from evaluation.views import SheetRequest, draw  # noqa: PLC0415 - takes seconds
+    draw(SheetRequest(**options))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from pipeline.augment import FixedViews, rotations_and_flips
 from pipeline.device import choose_device
 from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import Samples, open_split
-from prediction.passes import find_members
+from prediction.members import find_members
 from training.checkpoint import Position, positions
 from training.run import RUN_NAME, Run, load_run
 

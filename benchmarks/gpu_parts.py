@@ -24,7 +24,7 @@ from galaxy_zoo.view import View
 from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
 from pipeline.graph import decode_window
 from pipeline.loader import Backend, Decoding, Loader, Sampling
-from prediction.passes import Seer, predict_part
+from prediction.passes import predict_part
 
 GOAL_LEVELS = 2.0
 """Largest mean difference between two ways to the same pixels, in grey levels."""
@@ -146,7 +146,7 @@ def predict(setup: Setup) -> list[Result]:
     """One member with random weights and its test-time views of the training samples."""
     recipe, num_views = setup.recipe(PREDICTED), 4 if setup.quick else NUM_VIEWS
     network = build_network(recipe, setup.tree, pretrained=False)
-    member = Seer(Predictor(network, torch.device(setup.device)))
+    member = Predictor(network, torch.device(setup.device))
     views = FixedViews(recipe.view, rotations_and_flips(num_views))
     sampling = Sampling(batch_size=setup.batch_size if setup.quick else PREDICTED_BATCH, shuffle=False)
     with Loader(setup.samples(), views, sampling, Decoding(device=setup.device)) as loader:

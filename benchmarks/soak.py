@@ -24,7 +24,7 @@ import predict
 import train
 from benchmarks.measuring import RESULTS, provenance, write_json
 from galaxy_zoo.console import Command
-from training.loop import Training
+from training.loop import Trainer
 
 SETTLED = 20
 RECIPE = """
@@ -87,22 +87,22 @@ def footprint(epoch: int, began: float) -> Footprint:
 
 def soak(run: Callable[[], None], after_epoch: Callable[[int], None], *, limit_s: float) -> list[Footprint]:
     """Run a training and return the footprint after each epoch; stop it at the limit, as Ctrl-C does."""
-    finish, began, held = Training.finish_epoch, time.monotonic(), list[Footprint]()
+    finish, began, held = Trainer.finish_epoch, time.monotonic(), list[Footprint]()
 
-    def finish_and_look(training: Training) -> None:
-        finish(training)
+    def finish_and_look(trainer: Trainer, epoch: int) -> None:
+        finish(trainer, epoch)
         after_epoch(len(held) + 1)
         held.append(footprint(len(held) + 1, began))
         if time.monotonic() - began > limit_s:
             signal.raise_signal(signal.SIGINT)
 
-    Training.finish_epoch = finish_and_look  # type: ignore[method-assign, assignment]
+    Trainer.finish_epoch = finish_and_look  # type: ignore[method-assign, assignment]
     try:
         run()
     except SystemExit:  # stopped and saved
         pass
     finally:
-        Training.finish_epoch = finish  # type: ignore[method-assign]
+        Trainer.finish_epoch = finish  # type: ignore[method-assign]
     return held
 
 

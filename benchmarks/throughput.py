@@ -39,7 +39,7 @@ from pipeline.loader import Batch, Decoding, Loader, Sampling
 from pipeline.order import epoch_order
 from pipeline.shards import Samples
 from pipeline.stamps import StampPolicy
-from training.loop import Pauses, train_epoch
+from training.loop import train_step
 from training.member import Member
 from training.meter import Meter
 
@@ -218,7 +218,8 @@ def epoch_speeds(setup: Setup, batches: Loader, member: Member) -> list[dict[str
     meter, speeds = Meter([0], torch.device(setup.device)), []
     for epoch in range(setup.runs + 1):
         meter.begin_epoch("")
-        train_epoch([member], batches.epoch(epoch), meter, Pauses())
+        for batch in meter.timed(batches.epoch(epoch)):
+            train_step([member], batch, meter, num_samples=len(batch.ids))
         meter.mean_losses()  # waits for the device
         speeds.append(meter.speed())
     return speeds[1:]

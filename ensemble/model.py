@@ -1,8 +1,11 @@
 """A model: the network of a recipe with its head, and the predictions of one."""
 
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ensemble.recipe import Recipe
@@ -58,3 +61,25 @@ class Predictor:
         self.network.eval()
         votes: Tensor = self._votes(images)
         return votes
+
+
+class ViewedGalaxies(Protocol):
+    """Batches of ids, shape (batch,), and of views of them, shape (batch, 3, size, size) each."""
+
+    @property
+    def ids(self) -> NDArray[np.str_]: ...  # noqa: D102
+
+    @property
+    def views(self) -> tuple[Tensor, ...]: ...  # noqa: D102
+
+
+def predict_batches(
+    members: Sequence[Predictor], batches: Iterable[ViewedGalaxies]
+) -> Iterator[tuple[NDArray[np.str_], Tensor]]:
+    """Yield, batch by batch, the ids and the votes of all members for all views.
+
+    Votes are float32, shape (members, views, batch, answers), and stay on the device.
+    """
+    for batch in batches:
+        votes = [torch.stack([member.predict(images) for images in batch.views]) for member in members]
+        yield batch.ids, torch.stack(votes)

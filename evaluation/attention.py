@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from evaluation.evidence import Evidence
 from evaluation.gallery import to_uri
-from evaluation.section import Part, Section
+from evaluation.section import Fragment, Section
 from galaxy_zoo.console import progress
 from galaxy_zoo.errors import InputError
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.view import View
+from pipeline.warp import rgb_pixels
 
 PICTURE_PX = 144
 METHODS = {"Grad-CAM": GradCAM, "AblationCAM": AblationCAM}
@@ -43,7 +44,7 @@ class Looked:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the part `attention.html`."""
+    """A picture of the fragment `attention.html`."""
 
     uri: str
     alt: str
@@ -101,9 +102,9 @@ def section(
     answers = [f"{q.name}: {a}" for q in evidence.tree.questions for a in q.answers]
     rows = []
     for number, each in enumerate(looked):
-        pixels = _pixels(images[number], view)
+        pixels = rgb_pixels(images[number], view)
         key, answer = str(evidence.validation.galaxies.keys[each.position]), answers[each.column]
-        pictures = [Picture(to_uri((255 * pixels).astype(np.uint8), PICTURE_PX), f"galaxy {key}", "what it gets")]
+        pictures = [Picture(to_uri(pixels, PICTURE_PX), f"galaxy {key}", "what it gets")]
         pictures += [
             Picture(_overlay(pixels, found[number]), f"{name}, galaxy {key}", name) for name, found in maps.items()
         ]
@@ -115,7 +116,7 @@ def section(
         "it, by their gradients (Grad-CAM) or by what is lost without them (AblationCAM). Early layers see edges, "
         "late ones shapes."
     )
-    return Section("attention", "What the network looks at", lead, (Part("attention.html", rows),))
+    return Section("attention", "What the network looks at", lead, (Fragment("attention.html", rows),))
 
 
 def heat_maps(
@@ -181,13 +182,8 @@ def _maps_of(network: nn.Module, module: nn.Module, images: Tensor, name: str) -
     return channels, height, width
 
 
-def _overlay(pixels: NDArray[np.float32], found: NDArray[np.float32]) -> str:
+def _overlay(pixels: NDArray[np.uint8], found: NDArray[np.float32]) -> str:
+    image = pixels.astype(np.float32) / 255
     return to_uri(
-        show_cam_on_image(pixels, found, use_rgb=True, colormap=cv2.COLORMAP_INFERNO, image_weight=0.5), PICTURE_PX
+        show_cam_on_image(image, found, use_rgb=True, colormap=cv2.COLORMAP_INFERNO, image_weight=0.5), PICTURE_PX
     )
-
-
-def _pixels(image: Tensor, view: View) -> NDArray[np.float32]:
-    """A normalised view, shape (3, size, size), as pixels in [0, 1], shape (size, size, 3)."""
-    pixels = image.permute(1, 2, 0).float().cpu().numpy() * np.array(view.std) + np.array(view.mean)
-    return np.asarray(np.clip(pixels, 0, 1), np.float32)

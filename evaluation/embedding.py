@@ -17,9 +17,9 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from evaluation.evidence import Evidence, Scored
-from evaluation.extra import has_umap
+from evaluation.extra import known_methods
 from evaluation.gallery import crop_px, draw
-from evaluation.section import Part, Section
+from evaluation.section import Fragment, Section
 from galaxy_zoo.console import progress
 from galaxy_zoo.votes import Floats
 
@@ -76,13 +76,8 @@ def _umap(features: Floats) -> Floats:
     return points
 
 
-METHODS: Mapping[str, Callable[[Floats], Floats]] = {"pca": _pca, "tsne": _tsne, "umap": _umap}
+COMPUTE: Mapping[str, Callable[[Floats], Floats]] = {"pca": _pca, "tsne": _tsne, "umap": _umap}
 TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
-
-
-def known_methods() -> list[str]:
-    """The methods that can be computed here."""
-    return [name for name in METHODS if name != "umap" or has_umap()]
 
 
 def section(evidence: Evidence, features: Features, methods: Sequence[str]) -> Section:
@@ -117,9 +112,9 @@ def section(evidence: Evidence, features: Features, methods: Sequence[str]) -> S
         f"{len(table):,} galaxies by what the last layer of the first member of {name} gets of "
         f"them, {features.validation.shape[1]} numbers each, in two dimensions. Neighbours look alike to the network."
     )
-    if "umap" not in methods and not has_umap():
+    if "umap" not in methods and "umap" not in known_methods():
         lead += " UMAP is not installed: pip install -e '.[umap]'."
-    return Section("embedding", "Embedding", lead, (Part("embedding.html", data),))
+    return Section("embedding", "Embedding", lead, (Fragment("embedding.html", data),))
 
 
 def project(features: Floats, methods: Sequence[str]) -> dict[str, Floats]:
@@ -132,7 +127,7 @@ def project(features: Floats, methods: Sequence[str]) -> dict[str, Floats]:
     with progress(total=len(methods), unit="method") as bar:
         for name in methods:
             bar.set_description(f"embedding: {TITLES[name]}")
-            points[name] = METHODS[name](features)
+            points[name] = COMPUTE[name](features)
             bar.update()
     return points
 

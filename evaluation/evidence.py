@@ -3,41 +3,29 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from galaxy_zoo.scores import DEFAULT, Resampling
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import Floats
+from pipeline.shards import Samples
 from training.run import Run
 
 ALL_RUNS = "all runs"
-
-
-class Galaxies(Protocol):
-    """Some galaxies, as `pipeline.shards.Samples`: ids, and JPEGs by position."""
-
-    @property
-    def keys(self) -> NDArray[np.str_]:
-        """Ids, shape (galaxies,)."""
-
-    def jpegs(self, samples: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-        """The bytes of the JPEGs at these positions."""
 
 
 @dataclass(frozen=True)
 class Scored:
     """Galaxies with true votes: float, shape (galaxies, answers), NaN where missing."""
 
-    galaxies: Galaxies
+    galaxies: Samples
     votes: Floats
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What the members of a run predict.
+@dataclass(frozen=True, kw_only=True)
+class RunVotes:
+    """The votes that the members of a run predict.
 
     folds: the other runs of the same cross-validation, each of which predicts the galaxies that it has held out.
     validation: float32, shape (members, views, galaxies, answers). training: the same of training galaxies, from the
@@ -63,7 +51,7 @@ class Prediction:
         return mean
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """Everything the sections of a report look at.
 
@@ -76,7 +64,7 @@ class Evidence:
     validation: Scored
     training: Scored | None
     mean_votes: Floats
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[RunVotes, ...]
     resampling: Resampling = DEFAULT
 
     @cached_property

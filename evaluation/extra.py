@@ -1,4 +1,4 @@
-"""What the report needs beyond training and predicting: the extra `report`."""
+"""What the report needs beyond training and predicting: the extras `report` and `umap`."""
 
 from importlib.util import find_spec
 
@@ -12,6 +12,8 @@ MODULES = {
     "sklearn": "scikit-learn",
 }
 """Modules and the packages they come in."""
+METHODS = ("pca", "tsne", "umap")
+"""The methods of the embedding; UMAP is an extra of its own."""
 
 
 def check_extra() -> None:
@@ -25,6 +27,6 @@ def check_extra() -> None:
         raise InputError(f"the report needs {', '.join(missing)}; install them with: pip install -e '.[report]'")
 
 
-def has_umap() -> bool:
-    """Whether UMAP can be computed."""
-    return find_spec("umap") is not None
+def known_methods() -> list[str]:
+    """Return the methods of the embedding that can be computed here."""
+    return [name for name in METHODS if name != "umap" or find_spec("umap") is not None]

@@ -8,10 +8,11 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from evaluation.evidence import Evidence, Galaxies
-from evaluation.section import Part, Section
+from evaluation.evidence import Evidence
+from evaluation.section import Fragment, Section
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import Floats, mean_votes, parent_votes
+from pipeline.shards import Samples
 
 PICTURE_PX = 160
 QUALITY = 72
@@ -68,7 +69,7 @@ def tree_section(evidence: Evidence) -> Section:
     _, predicted = evidence.main
     votes = votes_on_tree(evidence.tree, mean_votes(evidence.validation.votes), predicted.mean(axis=0))
     lead = "Every question hangs from the answer that leads to it. Bars are mean votes of all validation galaxies."
-    return Section("tree", "Decision tree", lead, (Part("tree.html", votes),))
+    return Section("tree", "Decision tree", lead, (Fragment("tree.html", votes),))
 
 
 def section(evidence: Evidence) -> Section:
@@ -92,7 +93,7 @@ def section(evidence: Evidence) -> Section:
         "views predict different votes. A question's own galaxies are those that most volunteers were asked it of."
     )
     data = {"cards": cards, "questions": [question.name for question in evidence.tree.questions]}
-    return Section("gallery", "Gallery", lead, (Part("gallery.html", data),))
+    return Section("gallery", "Gallery", lead, (Fragment("gallery.html", data),))
 
 
 def votes_on_tree(tree: DecisionTree, true: Floats, predicted: Floats) -> tuple[Asked, ...]:
@@ -163,7 +164,7 @@ def crop_px(evidence: Evidence) -> float:
     return evidence.predictions[0].run.recipe.view.crop_px
 
 
-def draw(galaxies: Galaxies, positions: list[int], crop: float, side_px: int) -> list[str]:
+def draw(galaxies: Samples, positions: list[int], crop: float, side_px: int) -> list[str]:
     """Pictures of the middle `crop` pixels of galaxies, as data URIs."""
     pictures = []
     for at in positions:

@@ -39,14 +39,14 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of the page by its template, which gets `data`."""
+class Fragment:
+    """A fragment of the page by its template, which gets `data`."""
 
     template: str
     data: object
 
 
-Block = Figures | Table | Part
+Block = Figures | Table | Fragment
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from galaxy_zoo.tree import DecisionTree
-from galaxy_zoo.votes import Floats
+from galaxy_zoo.votes import Floats, rmse
 
 ALL_COLUMNS = slice(None)
 _CHUNK_BYTES = 2**25
@@ -76,6 +76,29 @@ def rmse_by_question(predicted: ArrayLike, true: ArrayLike, tree: DecisionTree) 
         ValueError: the shapes differ, or a prediction is missing.
     """
     return _roots(_errors(predicted, true, tree.slices).sum(axis=1))
+
+
+def scores_by_name(predicted: Floats, true: Floats, tree: DecisionTree) -> dict[str, float]:
+    """Return `rmse` and `accuracy` over all questions, and of each question `rmse/QUESTION` and `accuracy/QUESTION`.
+
+    Questions that no galaxy has votes for are left out.
+
+    Args:
+        predicted: shape (galaxies, answers).
+        true: the same shape.
+    """
+    scores = {"rmse": rmse(predicted, true)}
+    num_right, num_asked = 0, 0
+    by_question = rmse_by_question(predicted, true, tree)
+    for question, columns, error in zip(tree.questions, tree.slices, by_question.tolist(), strict=True):
+        if not np.isnan(error):
+            scores[f"rmse/{question.name}"] = error
+        answered = true[:, columns].sum(axis=1) > 0  # not where a vote is missing
+        if answered.any():
+            right = predicted[answered, columns].argmax(axis=1) == true[answered, columns].argmax(axis=1)
+            scores[f"accuracy/{question.name}"] = float(right.mean())
+            num_right, num_asked = num_right + int(right.sum()), num_asked + len(right)
+    return scores | ({"accuracy": num_right / num_asked} if num_asked else {})
 
 
 def bootstrap_interval(

@@ -5,19 +5,29 @@ twice: on the galaxies it was fitted on, and cross-fitted, each fifth of them by
 
 Everything is computed from the products of the members' errors, summed over answers: the squared error of the blend
 w is w' G w for G[i, j] = sum of error_i * error_j. So trying a blend costs nothing, however many galaxies there are.
+
+What is weighted is a column of members: a member of one run, or, where the same member was trained on several folds,
+all of its trainings together. Such a column has held out more galaxies than one fold.
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from galaxy_zoo.errors import RunError
 from galaxy_zoo.scores import Comparison, paired_bootstrap
 from galaxy_zoo.votes import Floats
+from prediction.members import TrainedMember
+from prediction.passes import Block
+from prediction.request import Blend
 
 NUM_FOLDS = 5
+LINES_SHOWN = 20
 SUM_PENALTY = 1e3
 """How much a deviation of the sum of weights from 1 costs, over the error of the average member."""
 
@@ -82,7 +92,7 @@ def optimal_weights(products: Floats) -> Weights:
     return result
 
 
-BLENDS: dict[str, Fit] = {"uniform": uniform, "best-k": best_k, "weights": optimal_weights}
+BLENDS: dict[Blend, Fit] = {"uniform": uniform, "best-k": best_k, "weights": optimal_weights}
 
 
 def greedy_order(products: Floats) -> tuple[int, ...]:
@@ -162,3 +172,64 @@ class HeldOut:
 def _error(products: Floats, weights: Weights) -> float:
     """The squared error, over all answers, of the blend of some members."""
     return float(weights @ products @ weights)
+
+
+def columns_of(members: Sequence[TrainedMember]) -> list[tuple[int, ...]]:
+    """Numbers of the members that differ in nothing but the fold they were trained on, in their first's order."""
+    columns: dict[str, list[int]] = {}
+    for number, member in enumerate(members):
+        run = member.run
+        same = json.dumps([run.recipe.table, run.seed, member.index, run.pretrained], sort_keys=True)
+        columns.setdefault(same, []).append(number)
+    return [tuple(column) for column in columns.values()]
+
+
+def held_out_votes(blocks: Iterable[Block], columns: Sequence[Sequence[int]], true: pd.DataFrame) -> HeldOut:
+    """The predictions of all columns for the galaxies that each of them holds out.
+
+    Args:
+        blocks: by members that have not seen the galaxies.
+        true: votes by id.
+
+    Raises:
+        RunError: there are no such galaxies, or too few.
+    """
+    predictions, votes = [], []
+    for block in blocks:
+        rows = [[at for at, member in enumerate(block.members) if member in column] for column in columns]
+        if all(rows):
+            predictions.append(np.stack([block.mean[some].mean(axis=0) for some in rows]))
+            votes.append(true.loc[block.ids.tolist()].to_numpy())
+    hint = "blend with --blend uniform, or train all members with the same --fold, or each of them with every fold"
+    if not predictions:
+        raise RunError(f"no galaxy is held out from all members, so no blend can be fitted; {hint}")
+    try:
+        return HeldOut(np.concatenate(predictions, axis=1), np.concatenate(votes))
+    except ValueError as error:
+        raise RunError(f"{error}; {hint}") from error
+
+
+def member_weights(columns: Sequence[Sequence[int]], column_weights: Weights, num_members: int) -> Weights:
+    """The weights of members: a column's is shared out among its members."""
+    weights = np.zeros(num_members)
+    for column, weight in zip(columns, column_weights.tolist(), strict=True):
+        weights[list(column)] = weight / len(column)
+    return weights
+
+
+def describe_blends(held_out: HeldOut, blends: dict[Blend, Fitted], names: Sequence[str]) -> list[str]:
+    """A table of the blends, and the curve of score against the number of members; `names` are of the columns."""
+    lines = ["blend      fitted   cross-fitted   cross-fitted minus uniform"]
+    for name, fitted in blends.items():
+        against = f"{fitted.against_uniform.difference.value:+.5f}" if name != "uniform" else ""
+        interval = fitted.against_uniform.difference
+        spread = f" ({interval.low:+.5f} to {interval.high:+.5f})" if against else ""
+        lines.append(f"{name:<10} {fitted.fitted_rmse:.5f}  {fitted.held_out_rmse:.5f}        {against}{spread}")
+    curve = held_out.curve()
+    lines.append("members    fitted   cross-fitted   added")
+    for k, (member, fit, held) in enumerate(
+        zip(curve.order, curve.fitted_rmse, curve.held_out_rmse, strict=True), 1
+    ):
+        if k <= LINES_SHOWN:
+            lines.append(f"{k:<10} {fit:.5f}  {held:.5f}        {names[member]}")
+    return lines

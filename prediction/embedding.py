@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from galaxy_zoo.errors import RunError
 
 
 class Embedder:
-    """Keeps the input of the last linear layer of `network` whenever it is run.
+    """Keeps the input of the last linear layer of `network` whenever the network runs.
 
     Where a recipe has one last layer a question, all of them get the same input.
 
@@ -20,14 +21,18 @@ class Embedder:
         linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
         if not linear:
             raise RunError("this network has no linear layer, so no embedding; predict without --embeddings")
-        self._kept: Tensor | None = None
-        linear[-1].register_forward_pre_hook(self._keep)
+        self._kept: list[Tensor] = []
+        self._hook = linear[-1].register_forward_pre_hook(self._keep)
 
     def take(self) -> Tensor:
-        """The embedding of the images that the network saw last: float32, shape (batch, features)."""
-        assert self._kept is not None, "the network has not been run"
-        embedding, self._kept = self._kept, None
-        return embedding.detach().float().flatten(1)
+        """Return the embedding, mean over the views seen since the last call: float32, shape (batch, features)."""
+        embeddings = [each.detach().float().flatten(1) for each in self._kept]
+        self._kept = []
+        return torch.stack(embeddings).mean(dim=0)
+
+    def remove(self) -> None:
+        """Leave the network as it was."""
+        self._hook.remove()
 
     def _keep(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:  # noqa: ARG002
-        self._kept = inputs[0]
+        self._kept.append(inputs[0])

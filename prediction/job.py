@@ -1,90 +1,112 @@
 """A whole prediction: members x galaxies, the blend fitted where one is, and the files."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any
 
+import click
 import numpy as np
-import pandas as pd
-import torch
 
+from galaxy_zoo.checking import Reference, read_reference
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.manifest import Shard
+from galaxy_zoo.submission import read_submission, warnings_about
 from galaxy_zoo.version import __version__
-from galaxy_zoo.view import View
-from prediction.blend import Weights, mean_of
-from prediction.blending import columns_of, describe_blends, fit_blends, held_out_votes, member_weights
+from galaxy_zoo.walk import describe_walk
+from pipeline.device import choose_device
+from prediction.blend import (
+    BLENDS,
+    Weights,
+    columns_of,
+    describe_blends,
+    held_out_votes,
+    mean_of,
+    member_weights,
+)
+from prediction.members import TrainedMember, find_members
 from prediction.outputs import Outputs, Predicted
-from prediction.parts import Spool
-from prediction.passes import PART_STEPS, Batches, Group, Prediction, TrainedMember, by_unseen
-from training.ranks import Ranks
-from training.run import Run
+from prediction.parts import Parts
+from prediction.passes import PART_STEPS, Assignment, Passes, by_unseen
+from prediction.request import Blend, Request
+from prediction.source import LINES_SHOWN, Shards, open_source
+from training.ranks import Ranks, started_by_torchrun
+from training.run import Run, load_run
 
 
-class Source(Protocol):
-    """The shards of a data set and how they are read; the scripts make it, for `pipeline` is not known here."""
+def predict(request: Request) -> int:
+    """Predict and write everything that is asked for; return how many images could not be used.
 
-    @property
-    def shards(self) -> tuple[Shard, ...]:
-        """Those to predict."""
+    Raises:
+        InputError: a run, shards, images or a reference cannot be used.
+        OutputError: an output cannot be written.
+    """
+    device = choose_device(request.device)
+    with started_by_torchrun(device) as ranks, ExitStack() as stack:
+        runs = [load_run(folder) for folder in request.runs]
+        members, outputs = find_members(runs), Outputs(request.out, request.details, request.embeddings)
+        outputs.check()
+        reference, parts = read_reference(request.ids, request.score, runs[0].data.tree), Parts(request.out)
+        if ranks.is_first:
+            stack.enter_context(parts.locked())
+        source, num_unusable = stack.enter_context(
+            open_source(request, runs, folder=parts.folder / "images", device=device, ranks=ranks)
+        )
+        prediction = Prediction(
+            members=members,
+            source=source,
+            outputs=outputs,
+            out_of_fold=request.out_of_fold,
+            blend=request.blend,
+        )
+        predicted, lines = prediction.run(parts, ranks)
+        if predicted is not None:
+            parts.end()
+            click.echo("\n".join([*lines, *_describe(request, prediction, predicted)]))
+            _compare(predicted, runs[0], reference)
+            if reference.ids is not None:
+                read_submission(request.out, runs[0].data.tree, expected_ids=reference.ids)
+    return num_unusable
 
-    @property
-    def training_shards(self) -> tuple[Shard, ...]:
-        """Those that members were trained on, but for their folds."""
 
-    @property
-    def batch_size(self) -> int:
-        """Galaxies a batch."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where batches are."""
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """Everything about it that decides the bytes of a prediction, as JSON."""
-
-    def open(self, shards: Sequence[Shard], view: View) -> AbstractContextManager[Batches]:
-        """The batches of some shards, in their order."""
-
-    def unseen(self, run: Run) -> frozenset[str]:
-        """The names of the training shards that were held out from the members of a run."""
-
-    def training_votes(self) -> pd.DataFrame:
-        """The votes of the training shards by id."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Which members predict what, and where to. blend: one of `prediction.blend.BLENDS`."""
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Which members predict what, and where to."""
 
     members: Sequence[TrainedMember]
-    source: Source
+    source: Shards
     outputs: Outputs
-    out_of_fold: bool = False
-    blend: str = "uniform"
+    out_of_fold: bool
+    blend: Blend
 
-    def run(self, spool: Spool, ranks: Ranks) -> tuple[Predicted | None, list[str]]:
+    def run(self, parts: Parts, ranks: Ranks) -> tuple[Predicted | None, list[str]]:
         """Predict what is missing and, on the first rank, write everything.
-
-        Args:
-            spool: begun.
 
         Returns:
             What was predicted, None on other ranks, and lines about the blend.
 
         Raises:
             RunError: no galaxy is held out from the members, and that was asked for.
+            OutputError: there are parts of another prediction.
         """
-        weights, lines = self._fit(spool, ranks)
-        with_embeddings = self.outputs.embeddings is not None
-        prediction = self._prediction("predict", self._groups(weights), spool, with_embeddings=with_embeddings)
-        prediction.run(ranks)
-        tree = self.members[0].run.data.tree
-        return self.outputs.write(prediction, weights, tree) if ranks.is_first else None, lines
+        if ranks.is_first and (num_parts := parts.begin(self.key)):
+            click.echo(f"going on with {num_parts} finished parts in {parts.folder}", err=True)
+        ranks.barrier()
+        weights, lines = self._fit(parts, ranks)
+        passes = Passes(
+            name="predict",
+            members=self.members,
+            assignments=self._assignments(weights),
+            source=self.source,
+            parts=parts,
+            with_embeddings=self.outputs.embeddings is not None,
+        )
+        passes.run(ranks)
+        tree = self.source.manifest.tree
+        return self.outputs.write(passes, weights, tree) if ranks.is_first else None, lines
 
     @property
     def key(self) -> dict[str, Any]:
@@ -101,35 +123,56 @@ class Job:
             "embeddings": self.outputs.embeddings is not None,
         }
 
-    def _prediction(
-        self, name: str, groups: Sequence[Group], spool: Spool, *, with_embeddings: bool = False
-    ) -> Prediction:
-        source = self.source
-        return Prediction(
-            name, self.members, groups, source.open, source.batch_size, spool, source.device, with_embeddings
-        )
-
-    def _unseen_groups(self, shards: Sequence[Shard]) -> list[Group]:
-        return by_unseen(shards, [self.source.unseen(member.run) for member in self.members])
-
-    def _fit(self, spool: Spool, ranks: Ranks) -> tuple[Weights, list[str]]:
-        """The weight of each member, and the scores of the blends where one is fitted."""
+    def _fit(self, parts: Parts, ranks: Ranks) -> tuple[Weights, list[str]]:
+        """Return the weight of each member, and the scores of the blends where one is fitted."""
         if self.blend == "uniform":
             return mean_of(range(len(self.members)), len(self.members)), []
-        validation = self._prediction("validate", self._unseen_groups(self.source.training_shards), spool)
+        validation = Passes(
+            name="validate",
+            members=self.members,
+            assignments=self._unseen(self.source.training_shards),
+            source=self.source,
+            parts=parts,
+        )
         validation.run(ranks)
         columns = columns_of(self.members)
         held_out = held_out_votes(validation.blocks(), columns, self.source.training_votes())
-        blends = fit_blends(held_out)
+        blends = {name: held_out.fit(method) for name, method in BLENDS.items()}
         names = [", ".join(self.members[member].name for member in column) for column in columns]
         weights = member_weights(columns, blends[self.blend].weights, len(self.members))
         return weights, describe_blends(held_out, blends, names)
 
-    def _groups(self, weights: Weights) -> list[Group]:
-        """Who predicts what: members of no weight predict nothing."""
+    def _assignments(self, weights: Weights) -> list[Assignment]:
+        """Assign the shards; members of no weight predict nothing."""
         if not self.out_of_fold:
-            return [Group(self.source.shards, tuple(np.flatnonzero(weights).tolist()))]
-        groups = self._unseen_groups(self.source.shards)
-        if not groups:
+            return [Assignment(self.source.shards, tuple(np.flatnonzero(weights).tolist()))]
+        assignments = self._unseen(self.source.shards)
+        if not assignments:
             raise RunError("no member held out a fold, so all have seen every galaxy; train with --fold k/K")
-        return groups
+        return assignments
+
+    def _unseen(self, shards: Sequence[Shard]) -> list[Assignment]:
+        return by_unseen(shards, [self.source.unseen(member.run) for member in self.members])
+
+
+def _describe(request: Request, prediction: Prediction, predicted: Predicted) -> list[str]:
+    """Return what was predicted by what; of images also the walk of the first down the tree."""
+    counts = Counter(member.run.recipe.name for member in prediction.members)
+    recipes = " + ".join(f"{count} {name}" for name, count in counts.items())
+    how = f"{recipes}, {len(request.fixed_views)} views, blend {request.blend}"
+    lines = [f"{request.out}: {len(predicted.ids):,} galaxies, {how}"]
+    if request.is_images:
+        tree = prediction.source.manifest.tree
+        first = zip(predicted.ids[:LINES_SHOWN], predicted.votes, strict=False)
+        lines += [f"{sample_id}: {describe_walk(votes, tree)}" for sample_id, votes in first]
+    return lines
+
+
+def _compare(predicted: Predicted, run: Run, reference: Reference) -> None:
+    """Say what looks broken, and the score where the truth is given."""
+    tree, means = run.data.tree, run.data.vote_mean
+    training_mean = None if means is None else np.array([np.nan if each is None else each for each in means])
+    for warning in warnings_about(predicted.votes, tree, training_mean):
+        click.echo(f"warning: {warning}", err=True)
+    for line in reference.describe(predicted.ids.tolist(), predicted.votes, tree):
+        click.echo(line)

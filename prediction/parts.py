@@ -1,4 +1,4 @@
-"""What a prediction has finished, in a folder beside its output, so that it can be killed at any moment and go on.
+"""The finished parts of a prediction, in a folder beside its output: killed at any moment, it goes on from them.
 
 OUT.parts/lock           held by the prediction that is running
 OUT.parts/key.json       everything that decides the result: checksums of weights and shards, views, batch size
@@ -18,27 +18,27 @@ from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.files import exclusive, write_text
 from training.checkpoint import load_state, save_state
 
-SUFFIX, PART = ".parts", ".safetensors"
+FOLDER_SUFFIX, PART_SUFFIX = ".parts", ".safetensors"
 
 
-class Spool:
+class Parts:
     """The parts of a prediction that writes to `out`."""
 
     def __init__(self, out: Path) -> None:
-        self.folder = out.with_name(out.name + SUFFIX)
+        self.folder = out.with_name(out.name + FOLDER_SUFFIX)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Make the folder where it is missing, and keep every other prediction out of it.
 
-        Afterwards the folder goes, unless it holds parts to go on from.
+        Removes the folder afterwards, unless it holds parts to go on from.
 
         Raises:
             OutputError: another prediction writes to the same output.
             OSError: the folder cannot be written.
         """
         self.folder.mkdir(exist_ok=True)
-        busy = f"{self.folder}: another prediction writes there; wait for its end, or name another --out"
+        busy = f"{self.folder}: another prediction writes there; wait until it ends, or name another --out"
         with exclusive(self.folder / "lock", busy=busy):
             try:
                 yield
@@ -47,18 +47,17 @@ class Spool:
                     shutil.rmtree(self.folder)
 
     def begin(self, key: Mapping[str, Any]) -> int:
-        """Note what decides the result; returns the number of parts to go on from.
+        """Note what decides the result, and return the number of finished parts.
 
         Raises:
-            OutputError: there are parts of a prediction of another key; says in what it differs.
+            OutputError: the parts are those of a prediction of another key; the message names the differences.
         """
         path, parts = self.folder / "key.json", self._parts()
         text = json.dumps(key, indent=1, sort_keys=True) + "\n"
         if parts and (different := _differences(path, json.loads(text))):
             raise OutputError(
                 f"{self.folder}: holds {len(parts)} finished parts of another prediction (of another "
-                f"{', '.join(different)}); go on with the same command as before, name another --out, or remove the "
-                "folder"
+                f"{', '.join(different)}); run the same command as before, name another --out, or remove the folder"
             )
         write_text(path, text)
         return len(parts)
@@ -76,7 +75,7 @@ class Spool:
         return load_state(self._path(name))
 
     def is_whole(self, name: str) -> bool:
-        """Whether a part is finished and undamaged."""
+        """Return whether a part is finished and undamaged."""
         try:
             self.read(name)
         except RunError:
@@ -89,14 +88,14 @@ class Spool:
             part.unlink()
 
     def _parts(self) -> list[Path]:
-        return list(self.folder.glob(f"*{PART}"))
+        return list(self.folder.glob(f"*{PART_SUFFIX}"))
 
     def _path(self, name: str) -> Path:
-        return self.folder / f"{name}{PART}"
+        return self.folder / f"{name}{PART_SUFFIX}"
 
 
 def _differences(path: Path, asked: Mapping[str, Any]) -> list[str]:
-    """The names of the values that are not those asked for."""
+    """Return the names of the values that are not those asked for."""
     try:
         kept = json.loads(path.read_text())
     except (OSError, ValueError):

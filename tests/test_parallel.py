@@ -21,14 +21,15 @@ from torch import distributed
 from torch.distributed import TCPStore
 
 import predict
-import train
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.fold import Fold
 from pipeline.cache import ShardSet
 from pipeline.groups import open_groups
 from training.checkpoint import load_state, positions
-from training.ranks import Ranks, started_by_torchrun
+from training.loop import weight_of
+from training.ranks import Ranks, members_of, started_by_torchrun
 from training.run import load_run
+from training.samples import open_samples
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,13 +90,13 @@ def test_ranks_that_share_batches_go_on_within_an_epoch_of_one_process_and_learn
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_every_member_has_one_rank(world_size: int) -> None:
-    shares = [Ranks(rank, world_size).members(5) for rank in range(world_size)]
+    shares = [members_of(5, Ranks(rank, world_size), "members") for rank in range(world_size)]
     assert sorted(member for share in shares for member in share) == list(range(5))
 
 
 def test_weights_of_ranks_make_the_mean_of_all_samples() -> None:
     counts, losses = [3, 2, 0], [1.0, 5.0, 0.0]
-    weights = [Ranks(rank, 3, "data").weight(count, sum(counts)) for rank, count in enumerate(counts)]
+    weights = [weight_of(count, sum(counts), Ranks(rank, 3)) for rank, count in enumerate(counts)]
     mean = sum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / 3
     assert mean == pytest.approx((3 * 1.0 + 2 * 5.0) / 5)
 
@@ -168,7 +169,7 @@ def test_a_rank_that_finds_no_other_is_one_message(monkeypatch: pytest.MonkeyPat
     for name, value in {"WORLD_SIZE": "2", "RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     with (
-        pytest.raises(RunError, match=r"rank 0 waits in vain for another one \(Gloo .* refused\); with"),
+        pytest.raises(RunError, match=r"rank 0 lost contact with another rank \(Gloo .* refused\); with"),
         started_by_torchrun(torch.device("cpu")),
     ):
         pass
@@ -267,7 +268,7 @@ def test_a_rank_that_is_killed_has_all_started_again_and_go_on_to_the_same_weigh
         wait_for_checkpoint(out)
         workers(job)[-1].kill()
         assert job.wait(120) == 0, (tmp_path / "log").read_text()
-    assert "waits in vain for another one" in (tmp_path / "log").read_text()
+    assert "lost contact with another rank" in (tmp_path / "log").read_text()
     assert same(weights(out, 0), weights(tmp_path / "unbroken", 0))
     assert [m["loss"] for m in metrics(out)] == [m["loss"] for m in metrics(tmp_path / "unbroken")]
 
@@ -363,15 +364,15 @@ def test_a_run_keeps_its_groups_of_shards(shards: Path, plain: Path, tmp_path: P
     resumed = run(*arguments, "--stick-to-shard", "--resume")
     assert "balance takes the votes of all galaxies, which no rank has" in resumed.stderr
     with pytest.raises(RunError, match="3 ranks for the 2 groups of shards that the run was begun with; start at"):
-        train.open_own(load_run(out), ShardSet(shards, shards), None, Ranks(0, 3, "data"), resume=True)
+        open_samples(load_run(out), ShardSet(shards, shards), None, Ranks(0, 3))
 
 
 def test_a_rank_that_sees_other_shards_than_the_first_is_stopped() -> None:
     class Second(Ranks):
-        def agree(self, value):
+        def broadcast_object(self, value):
             return "of the first"
 
     Ranks().check_same("anything", "the manifest")
     Second(1, 2).check_same("of the first", "the manifest")
-    with pytest.raises(RunError, match="the manifest is another one on rank 1 than on the first"):
+    with pytest.raises(RunError, match="the manifest differs between rank 1 and the first rank"):
         Second(1, 2).check_same("another", "the manifest")

@@ -30,7 +30,8 @@ from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
 from galaxy_zoo.walk import describe_walk
 from pipeline.shards import open_split
-from prediction.parts import Spool
+from prediction.parts import Parts
+from shard_tool.cli import main as shard_tool
 
 ROOT = Path(__file__).parents[1]
 TREE = load_tree("gz2-kaggle")
@@ -94,7 +95,7 @@ def predicted(out: Path, *args: object) -> pd.DataFrame:
     """Predict to `out`, and read it."""
     result = run(*args, "--out", out)
     assert result.exit_code == 0, result.output
-    assert not Spool(out).folder.exists()
+    assert not Parts(out).folder.exists()
     return read(out)
 
 
@@ -299,7 +300,7 @@ class TestResume:
         with monkeypatch.context() as context:
             first = stop_after(context, 2)
             assert run(*what, "--out", out).exit_code == 130
-        damaged = next(Spool(out).folder.glob(f"{first[0]}*"))
+        damaged = next(Parts(out).folder.glob(f"{first[0]}*"))
         data = bytearray(damaged.read_bytes())
         data[-9] ^= 1
         damaged.write_bytes(data)
@@ -329,12 +330,12 @@ class TestResume:
         self, runs: dict[str, Path], shards: Path, tmp_path: Path
     ) -> None:
         out = tmp_path / "s.csv"
-        Spool(out).folder.mkdir()
-        with exclusive(Spool(out).folder / "lock", busy="never"):
+        Parts(out).folder.mkdir()
+        with exclusive(Parts(out).folder / "lock", busy="never"):
             result = run(runs["tree"], shards, "--out", out)
             assert result.exit_code == 1
             assert "another prediction writes there" in result.output
-            assert Spool(out).folder.exists()
+            assert Parts(out).folder.exists()
         with (
             pytest.raises(OutputError),
             exclusive(tmp_path / "lock", busy=""),
@@ -413,67 +414,49 @@ class TestImages:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["9.jpg"]
 
 
-class TestCheck:
-    @pytest.fixture
-    def submission(self, runs: dict[str, Path], shards: Path, tmp_path: Path) -> Path:
-        predicted(tmp_path / "s.csv", runs["sigmoid"], shards, "--split", "train")
-        return tmp_path / "s.csv"
-
-    def test_a_submission_is_compared_with_a_benchmark_or_a_list_of_ids(self, submission: Path) -> None:
-        table = read(submission)
-        benchmark, ids = submission.with_name("b.csv.xz"), submission.with_name("ids.txt")
-        (table * 0).to_csv(benchmark)
-        ids.write_text("\n".join(table.index))
-        for reference in (benchmark, ids):
-            result = run("--check", submission, "--ids", reference)
-            assert result.exit_code == 0, result.output
-            assert f"s.csv: {NUM_TRAIN} galaxies" in result.stdout
-        ids.write_text("\n".join([*table.index, "999999"]))
-        result = run("--check", submission, "--ids", ids)
-        assert result.exit_code == 1
+class TestReferences:
+    def test_ids_that_are_missing_are_named_after_the_prediction(
+        self, runs: dict[str, Path], shards: Path, tmp_path: Path
+    ) -> None:
+        ids = predicted(tmp_path / "s.csv", runs["sigmoid"], shards).index.tolist()
+        for extra, code in (([], 0), (["999999"], 1)):
+            (tmp_path / "ids.txt").write_text("\n".join([*ids, *extra]))
+            result = run(runs["sigmoid"], shards, "--out", tmp_path / "s.csv", "--ids", tmp_path / "ids.txt")
+            assert result.exit_code == code, result.output
         assert "1 ids are missing: 999999" in result.output
 
-    def test_broken_predictions_are_warned_about_with_the_run_to_compare_with(
-        self, runs: dict[str, Path], submission: Path
-    ) -> None:
-        (read(submission) * 1e-4).to_csv(submission)
-        result = run(runs["sigmoid"], "--check", submission)
-        assert result.exit_code == 0
-        for warning in ("nearly the same for every galaxy", "far from the training votes", "answers do not sum"):
-            assert warning in result.stderr
-
     def test_a_score_comes_with_its_interval_and_that_of_each_question(
-        self, submission: Path, labels: pd.DataFrame, tmp_path: Path
+        self, runs: dict[str, Path], shards: Path, labels: pd.DataFrame, tmp_path: Path
     ) -> None:
         labels.to_csv(tmp_path / "truth.csv")
-        result = run("--check", submission, "--score", tmp_path / "truth.csv")
+        what = [runs["sigmoid"], shards, "--split", "train", "--out", tmp_path / "s.csv"]
+        result = run(*what, "--score", tmp_path / "truth.csv")
         assert result.exit_code == 0, result.output
-        table = read(submission)
+        table = read(tmp_path / "s.csv")
         assert f"RMSE {rmse(table, labels.loc[table.index]):.5f} (" in result.stdout
         for question in TREE.questions:
             assert f"  {question.name} " in result.stdout
+        assert "answers do not sum to the votes of their parent" in result.stderr
 
-    def test_a_truth_of_other_galaxies_is_refused(
-        self, submission: Path, labels: pd.DataFrame, tmp_path: Path
-    ) -> None:
-        labels.iloc[2:].to_csv(tmp_path / "truth.csv")
-        result = run("--check", submission, "--score", tmp_path / "truth.csv")
-        assert result.exit_code == 1
-        assert f"truth.csv: no row of votes for 2 of {NUM_TRAIN} predicted ids: 100000, 100007" in result.output
+    @pytest.mark.parametrize("option", ["--check", "--tree"])
+    def test_checking_a_file_says_where_it_went(self, option: str) -> None:
+        result = run(option, "s.csv", "--ids", "ids.txt")
+        assert result.exit_code == 2
+        assert "shard_tool check FILE" in result.output
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, num_parts: int) -> list[str]:
     """Stop as by Ctrl-C when so many parts are written; gives the names of all that were."""
     written: list[str] = []
-    write = Spool.write
+    write = Parts.write
 
-    def write_some(spool: Spool, name: str, state: dict) -> None:
+    def write_some(parts: Parts, name: str, state: dict) -> None:
         if len(written) == num_parts:
             raise KeyboardInterrupt
-        write(spool, name, state)
+        write(parts, name, state)
         written.append(name)
 
-    monkeypatch.setattr(Spool, "write", write_some)
+    monkeypatch.setattr(Parts, "write", write_some)
     return written
 
 
@@ -507,11 +490,8 @@ def bad_arguments(case: str, runs: dict[str, Path], shards: Path, folder: Path) 
         "images and folds": lambda: [one, folder, "--out-of-fold"],
         "resized shards": lambda: [one, shards, "--resize"],
         "fold and blend": lambda: [one, shards, "--out-of-fold", "--blend", "weights"],
-        "tree": lambda: [one, shards, "--tree", "galaxy10"],
         "no truth": lambda: [one, shards, "--score", folder / "none.csv"],
-        "no submission": lambda: ["--check", folder / "none.csv"],
-        "check and views": lambda: ["--check", folder / "none.csv", "--views", 2],
-        "no ids": lambda: ["--check", folder / "none.csv", "--ids", folder / "none.txt"],
+        "no ids": lambda: [one, shards, "--ids", folder / "none.txt"],
     }
     return cases[case]()
 
@@ -532,8 +512,11 @@ def test_the_commands_of_the_readme_run_as_they_stand_there(
     commands = [shlex.split(line, comments=True) for line in block.splitlines()[1:]]
     assert len(commands) == 5
     for command in commands:
-        assert command[:2] == ["python", "predict.py"]
-        result = run(*command[2:])
+        if command[0] == "shard_tool":
+            result = CliRunner().invoke(shard_tool, command[1:])
+        else:
+            assert command[:2] == ["python", "predict.py"]
+            result = run(*command[2:])
         assert result.exit_code == 0, result.output
 
 
@@ -546,7 +529,7 @@ def shards_without_test(shards: Path, folder: Path) -> Path:
 
 
 MESSAGES = {
-    "no run": (2, "give one RUN or more"),
+    "no run": (2, "Missing argument 'RUN...'"),
     "another tree": (1, "predict with them one by one"),
     "another size": (1, "was trained on images of (64, 64) px"),
     "a run twice": (1, "has the same weights as"),
@@ -556,10 +539,7 @@ MESSAGES = {
     "images and folds": (2, "need the shards trained on"),
     "resized shards": (2, "--resize is for images"),
     "fold and blend": (2, "goes with neither"),
-    "tree": (2, "--tree is for --check"),
     "no truth": (1, "none.csv: there is no such file"),
-    "no submission": (1, "there is no such file"),
-    "check and views": (2, "--check predicts nothing, so it goes without --views"),
     "no ids": (1, "none.txt: there is no such"),
 }
 

@@ -18,12 +18,15 @@ import evaluate
 import predict
 import train
 import views
+from evaluation.galaxies import open_sets
 from galaxy_zoo import stores
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.remote import path_of
 from pipeline.augment import FixedView
 from pipeline.cache import Cache, open_set
+from prediction.source import Reading, Shards
 from training.checkpoint import load_state
+from training.meter import Meter
 from training.run import load_run
 
 CPU = ("--device", "cpu", "--threads", "1")
@@ -74,16 +77,16 @@ def test_training_gives_the_same_weights_also_where_it_was_begun_on_the_disk(
     assert whole.exit_code == 0, whole.output
     assert same(weights(tmp_path / "whole"), weights(trained))
     with monkeypatch.context() as patch:
-        add, steps = train.Meter.add, 0
+        add, steps = Meter.add, 0
 
-        def interrupting(self: train.Meter, *arguments: object) -> None:
+        def interrupting(self: Meter, *arguments: object) -> None:
             nonlocal steps
             steps += 1
             add(self, *arguments)
             if steps == 3:
                 signal.raise_signal(signal.SIGINT)
 
-        patch.setattr(train.Meter, "add", interrupting)
+        patch.setattr(Meter, "add", interrupting)
         assert run(train.main, shards, *options, "--out", tmp_path / "resumed").exit_code == 130
     resumed = run(train.main, url(stored), *options, "--out", tmp_path / "resumed", "--resume")
     assert resumed.exit_code == 0, resumed.output
@@ -146,9 +149,9 @@ def test_sheets_and_what_is_evaluated_are_the_same(
     found = []
     for path in (shards, path_of(url(stored))):
         with open_set(path, Cache(tmp_path / "CACHE")) as source:
-            reading = predict.Reading((FixedView(),), 16, torch.device("cpu"))
-            split = predict.Shards(source, read_manifest(source.folder), "train", reading)
-            sets = evaluate.open_sets(split, [load_run(trained)])
+            reading = Reading(views=(FixedView(),), batch_size=16, device=torch.device("cpu"))
+            split = Shards(shard_set=source, manifest=read_manifest(source.folder), split="train", reading=reading)
+            sets = open_sets(split, [load_run(trained)])
             assert sets.training is not None
             found.append([sets.validation.samples, sets.training.samples])
     for one, other in zip(*found, strict=True):

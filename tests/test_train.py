@@ -2,6 +2,8 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +28,7 @@ from galaxy_zoo.votes import rmse
 from pipeline.shards import open_split
 from training import loop
 from training.checkpoint import Position, load_state, positions
+from training.meter import Meter
 
 RECIPE = """
 [about]
@@ -144,7 +147,7 @@ def test_a_member_alone_is_the_same_as_in_company(
 
 def run_and_interrupt(patch: pytest.MonkeyPatch, stop_after: int, *arguments: object) -> Result:
     """Run train.py and press Ctrl-C after so many steps."""
-    add = train.Meter.add
+    add = Meter.add
     steps = 0
 
     def interrupting(self, *args) -> None:
@@ -154,7 +157,7 @@ def run_and_interrupt(patch: pytest.MonkeyPatch, stop_after: int, *arguments: ob
         if steps == stop_after:
             signal.raise_signal(signal.SIGINT)
 
-    patch.setattr(train.Meter, "add", interrupting)
+    patch.setattr(Meter, "add", interrupting)
     stopped = run(*arguments)
     assert stopped.exit_code == 130, stopped.output
     return stopped
@@ -418,6 +421,50 @@ def test_two_trainings_do_not_write_to_one_folder(shards: Path, recipe: Path, fi
     assert "another training writes to it" in result.output
 
 
+def test_a_folder_that_another_training_is_writing_to_is_busy_whatever_lies_in_it(
+    shards: Path, recipe: Path, tmp_path: Path
+) -> None:
+    """A file that the other one is about to rename must not be called foreign."""
+    (out := tmp_path / "run").mkdir()
+    (out / "curves.png.part").touch()
+    with exclusive(out / "lock", busy=""):
+        result = run(shards, "--recipe", recipe, "--out", out)
+    assert result.exit_code == 1
+    assert "another training writes to it" in result.output
+
+
+def test_a_folder_of_something_else_is_refused_and_left_as_it_was(
+    shards: Path, recipe: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "precious.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name, says in (("notes", "is not empty"), ("file", "is not a folder")):
+        result = run(shards, "--recipe", recipe, "--out", tmp_path / name)
+        assert (result.exit_code, says in result.output) == (1, True), result.output
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "notes", "precious.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        ([], 2),
+        (["shards", "--no-such-option"], 2),
+        (["shards", "--members", "0"], 2),
+        (["shards", "--fold", "5/5"], 2),
+        (["shards", "--stick-to-shard"], 2),
+        (["shards", "--stick-to-shard", "--parallel", "data"], 2),
+    ],
+)
+def test_help_and_usage_errors_import_nothing_that_takes_seconds(arguments: list[str], code: int) -> None:
+    slow = "{'torch', 'nvidia.dali', 'timm', 'pandas', 'matplotlib', 'tensorboard'}"
+    program = f"import sys, train\ntry: train.main()\nfinally: print(*{slow} & set(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.splitlines()[-1] == ""
+
+
 def test_training_without_a_fold_uses_every_shard(shards: Path, recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     result = run(shards, "--recipe", recipe, "--fold", "none", "--epochs", 1, "--out", out)
@@ -610,7 +657,7 @@ class TestPredict:
             (lambda a: a | {"shards": "nothing"}, 1, "no manifest.json"),
             (lambda a: a | {"views": 3}, 2, "give 1 or a multiple of 2"),
             (lambda a: a | {"zooms": "0.9,1.1"}, 2, "give 2 or a multiple of 4"),
-            (lambda a: a | {"zooms": "1,x"}, 2, "could not convert string to float: 'x'"),
+            (lambda a: a | {"zooms": "1,x"}, 2, "'1,x': give numbers"),
             (lambda a: a | {"out": "nowhere/s.csv"}, 1, "nowhere is missing; make it first"),
             (lambda a: a | {"out": a["run"]}, 1, "is a folder; name a file in it"),
         ],

@@ -66,19 +66,19 @@ def load_state(path: Path, *, device: torch.device | str = "cpu") -> dict[str, A
 
 
 class Position(NamedTuple):
-    """The step that comes next: the epoch, and the step in it."""
+    """The next step: its epoch, and its number in the epoch."""
 
     epoch: int
     step: int
 
 
 def checkpoint_path(folder: Path, position: Position) -> Path:
-    """The path of a member's checkpoint."""
+    """Return the path of a member's checkpoint."""
     return folder / f"last-{position.epoch:05d}-{position.step:07d}.safetensors"
 
 
 def positions(folder: Path) -> list[Position]:
-    """The positions of a member's checkpoints, oldest first."""
+    """Return the positions of a member's checkpoints, oldest first."""
     names = (re.fullmatch(r"last-(\d+)-(\d+)\.safetensors", path.name) for path in folder.iterdir())
     return sorted(Position(int(name[1]), int(name[2])) for name in names if name)
 
@@ -91,12 +91,12 @@ def save_checkpoint(folder: Path, position: Position, state: Mapping[str, Any]) 
 
 
 def common_positions(folders: Sequence[Path]) -> list[Position]:
-    """The positions that all members have checkpoints of, oldest first."""
+    """Return the positions that all members have checkpoints of, oldest first."""
     return sorted(set.intersection(*(set(positions(folder)) for folder in folders)))
 
 
 def forget_after(folder: Path, position: Position) -> None:
-    """Remove the checkpoints of a member beyond `position`, from where training goes on, and what a kill cut off."""
+    """Remove a member's checkpoints beyond `position`, where training goes on, and files that a kill cut off."""
     for unfinished in folder.glob(f"*{TEMPORARY_SUFFIX}"):
         unfinished.unlink()
     for each in positions(folder):

@@ -1,4 +1,4 @@
-"""Figures of a training: its curves, and what a member says of a few galaxies."""
+"""Figures of a run: the curves of its members, and what they predict of a few galaxies."""
 
 import math
 from collections.abc import Sequence
@@ -8,18 +8,48 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ensemble.model import Predictor
 from galaxy_zoo.files import atomic_write
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import Floats
+from pipeline.loader import Batch
+from training.held_out import HeldOut
+from training.loop import TrackedMember
+from training.run import Run
 
 SHOWN_ANSWERS = 4
+SHOWN_GALAXIES = 6
+
+
+def draw(tracked: Sequence[TrackedMember], held_out: HeldOut | None, run: Run) -> None:
+    """Draw the curves of each member, and show TensorBoard what it predicts of a few galaxies of the fold."""
+    batch = None
+    if held_out is not None and held_out.loader is not None:
+        batch = next(batch for batch in held_out.loader.epoch(0) if len(batch.ids))
+    for each in tracked:
+        if each.logbook is None:
+            continue
+        draw_curves(each.logbook.lines(), each.folder / "curves.png")
+        if batch is not None:
+            figure = _draw_batch(each.member.predictor, batch, run)
+            each.logbook.show("galaxies", figure, run.recipe.training.epochs)
+
+
+def _draw_batch(predictor: Predictor, batch: Batch, run: Run) -> Figure:
+    """Draw the first galaxies of a batch of plain views with their votes."""
+    images, votes = batch.views[0][:SHOWN_GALAXIES], batch.votes[:SHOWN_GALAXIES]
+    first_turn = images if images.ndim == 4 else images[:, 0]
+    pixels = first_turn.permute(0, 2, 3, 1).float().cpu().numpy()
+    pixels = pixels * np.array(run.recipe.view.std) + np.array(run.recipe.view.mean)
+    predicted = predictor.predict(images).cpu().numpy()
+    return draw_galaxies(pixels, predicted, votes.cpu().numpy(), run.data.tree)
 
 
 def draw_curves(lines: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw loss, RMSE and learning rate over the epochs as a PNG.
 
     Args:
-        lines: of metrics.jsonl, one an epoch.
+        lines: of metrics.jsonl, one per epoch.
     """
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     epochs = [line["epoch"] + 1 for line in lines]
@@ -43,8 +73,8 @@ LABELS = {
 }
 
 
-def galaxies(images: Floats, predicted: Floats, votes: Floats, tree: DecisionTree) -> Figure:
-    """Galaxies with the answers that got most votes, predicted and true.
+def draw_galaxies(images: Floats, predicted: Floats, votes: Floats, tree: DecisionTree) -> Figure:
+    """Draw galaxies with the answers that got most votes, predicted and true.
 
     Args:
         images: shape (galaxies, size, size, 3), in [0, 1].

@@ -1,4 +1,4 @@
-"""What a member's training leaves to read: metrics.jsonl and TensorBoard events, a line and a step an epoch."""
+"""The log of a member: metrics.jsonl and TensorBoard events, a line and a step for each epoch."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ METRICS_NAME = "metrics.jsonl"
 
 
 def epochs_logged(folder: Path) -> int:
-    """How many epochs the log in a member's folder is of."""
+    """Return the number of epochs in the log of a member's folder."""
     path = folder / METRICS_NAME
     return len(path.read_text().splitlines()) if path.exists() else 0
 
@@ -23,7 +23,7 @@ class Logbook:
     """Appends to the logs in a member's folder.
 
     Args:
-        epochs_done: epochs that count; lines beyond them, of epochs that are trained again, are removed.
+        epochs_done: epochs that are finished; lines beyond them are removed, since those epochs are trained again.
     """
 
     def __init__(self, folder: Path, *, epochs_done: int) -> None:
@@ -46,7 +46,7 @@ class Logbook:
         self._events.add_figure(name, figure, epoch)
 
     def lines(self) -> list[dict[str, float]]:
-        """The metrics of all epochs so far."""
+        """Return the metrics of all epochs so far."""
         return [json.loads(line) for line in self._path.read_text().splitlines()]
 
     def close(self) -> None:
@@ -57,6 +57,6 @@ class Logbook:
             threading.excepthook = self._excepthook
 
     def _pass_over(self, error: threading.ExceptHookArgs) -> None:
-        """TensorBoard's thread keeps an error of its file for the next call, which raises it; once is enough."""
+        """Print no OSError of TensorBoard's thread: the next call raises it anyway."""
         if not isinstance(error.exc_value, OSError):
             self._excepthook(error)

@@ -1,19 +1,15 @@
 """The training loop: members learn from one stream of batches, are scored on the fold held out, and saved.
 
-`train_epoch` is the loop; `Training` is what happens around it. Options and loaders are `train.py`'s.
+`train_step` is one step of all members; `Trainer` goes through the epochs. build.py makes what they work with.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from galaxy_zoo.errors import RunError
-from galaxy_zoo.tree import DecisionTree
-from galaxy_zoo.votes import Floats
 from pipeline.loader import Batch, Loader
 from training.checkpoint import (
     Position,
@@ -25,259 +21,228 @@ from training.checkpoint import (
     save_checkpoint,
     save_state,
 )
+from training.held_out import HeldOut, ScoreHistory
 from training.interrupt import Interrupt
 from training.logbook import Logbook, epochs_logged
 from training.member import Member
-from training.meter import Meter, Tally
+from training.meter import EpochSums, Meter
 from training.ranks import ALONE, Ranks
 from training.run import BEST_NAME, Run
-from training.scores import scores
 
 
 @dataclass
-class Pauses:
-    """When to save, and when to stop.
+class SaveSchedule:
+    """When to save within an epoch: so many steps or seconds after the last checkpoint; 0 is never."""
 
-    every_steps, every_s: a checkpoint so many steps or seconds after the last one; 0: only after every epoch.
-    """
-
-    interrupt: Interrupt = field(default_factory=Interrupt)
     every_steps: int = 0
     every_s: float = 0.0
-    save: Callable[[], None] = lambda: None
     _steps: int = 0
     _saved_at: float = field(default_factory=time.monotonic)
 
-    def due(self) -> bool:
-        """Whether to save before the next step."""
+    def is_due(self) -> bool:
+        """Return whether to save before the next step."""
         by_steps = self.every_steps and self._steps >= self.every_steps
         by_time = self.every_s and time.monotonic() - self._saved_at > self.every_s
         return bool(by_steps or by_time)
 
     def count_step(self) -> None:
-        """Note that a step was made."""
+        """Count a step."""
         self._steps += 1
 
-    def note_saved(self) -> None:
-        """Note that all is saved."""
+    def restart(self) -> None:
+        """Count from here, where everything was saved."""
         self._steps, self._saved_at = 0, time.monotonic()
 
 
-def train_epoch(
-    members: list[Member], batches: Iterable[Batch], meter: Meter, pauses: Pauses, ranks: Ranks = ALONE
-) -> bool:
-    """One pass over the batches; true if it came to the end, false if it was asked to stop before."""
-    for batch in meter.watch(batches):
-        samples, stop, save = ranks.total(len(batch.ids), pauses.interrupt.requested, pauses.due())
-        if stop:
-            return False
-        if save:
-            pauses.save()
-        weight = ranks.weight(len(batch.ids), samples)
-        pairs = zip(members, batch.views, strict=True)
-        losses = [member.step(images, batch.votes, weight=weight) for member, images in pairs]
-        meter.add(batch.ids, losses)
-        pauses.count_step()
-    return True
+@dataclass(kw_only=True)
+class TrackedMember:
+    """A member of a run, its folder there, how its score developed, and its logbook on the rank that writes it."""
+
+    member: Member
+    folder: Path
+    history: ScoreHistory = field(default_factory=ScoreHistory)
+    logbook: Logbook | None = None
 
 
-@dataclass
-class Held:
-    """The fold held out: its plain views, and the score of the training mean votes on it.
+def weight_of(num_here: int, num_samples: int, team: Ranks) -> float:
+    """Return the factor that makes the average over the ranks of their mean losses the mean over all samples.
 
-    batches: None where none of it is this rank's.
+    Args:
+        num_here: samples of this rank.
+        num_samples: samples of all ranks.
+    """
+    return num_here * team.world_size / num_samples
+
+
+def train_step(
+    members: Sequence[Member], batch: Batch, meter: Meter, *, num_samples: int, team: Ranks = ALONE
+) -> None:
+    """Update every member once, each by its own view of the batch.
+
+    Args:
+        num_samples: samples of the batch on all ranks of the team.
+
+    Raises:
+        RunError: a loss is not finite.
+    """
+    weight = weight_of(len(batch.ids), num_samples, team)
+    pairs = zip(members, batch.views, strict=True)
+    meter.add(batch.ids, [member.step(images, batch.votes, weight=weight) for member, images in pairs])
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """Trains the members of a run that this rank has, from the first epoch or a checkpoint to the last epoch.
+
+    team: the ranks that train them together; the first of them writes.
     """
 
-    batches: Loader | None
-    tree: DecisionTree
-    baseline_rmse: float
-    ranks: Ranks = ALONE
-
-    def score(self, members: list[Member]) -> list[dict[str, float]]:
-        """The scores of each member.
-
-        Raises:
-            RunError: a prediction is no number.
-        """
-        predicted, votes = self.predict(members)
-        if not np.isfinite(predicted).all():
-            raise RunError("the predictions of a member are not numbers; train anew with a lower learning rate")
-        return [scores(each, votes, self.tree) for each in predicted]
-
-    def predict(self, members: list[Member]) -> tuple[Floats, Floats]:
-        """Predicted votes, shape (members, samples, answers), and the true ones, (samples, answers)."""
-        for member in members:
-            member.share()
-        parts = []
-        for batch in self.batches.epoch(0) if self.batches is not None else ():
-            if not len(batch.ids):  # of a batch that is other ranks' alone
-                continue
-            predicted = [member.predict(batch.views[0]).cpu().numpy() for member in members]
-            parts.append((np.stack(predicted), batch.votes.cpu().numpy()))
-        everyone = [part for rank in self.ranks.gather(parts) for part in rank]
-        return np.concatenate([p for p, _ in everyone], axis=1), np.concatenate([v for _, v in everyone])
-
-
-@dataclass
-class Standing:
-    """How a member stands, by the score to be lowered on the fold. rises: in a row."""
-
-    best: float = math.inf
-    last: float = math.inf
-    rises: int = 0
-
-    def add(self, score: float) -> bool:
-        """Take in the score of an epoch; whether it is the best so far. NaN, where there is no fold, is."""
-        self.rises = self.rises + 1 if score > self.last else 0
-        self.last = score
-        if score >= self.best:
-            return False
-        self.best = min(self.best, score)  # where the score is NaN, min keeps its first argument
-        return True
-
-
-@dataclass
-class Training:
-    """Everything a training holds. numbers: of its members in the run; books: of those it writes."""
-
     run: Run
-    numbers: list[int]
-    members: list[Member]
+    tracked: Sequence[TrackedMember]
     batches: Loader
-    held: Held | None
+    held_out: HeldOut | None
     meter: Meter
-    pauses: Pauses
-    ranks: Ranks = ALONE
-    books: list[Logbook] = field(default_factory=list)
-    standings: list[Standing] = field(default_factory=list)
+    interrupt: Interrupt
+    schedule: SaveSchedule
+    team: Ranks = ALONE
 
-    def __post_init__(self) -> None:
-        self.standings = [Standing() for _ in self.members]
-        self.pauses.save = self.save
-        self._epoch = 0
+    @property
+    def members(self) -> list[Member]:
+        """The members, in the order of the views of a batch."""
+        return [each.member for each in self.tracked]
 
-    def loop(self, start: Position, tally: Tally) -> bool:
-        """Train from `start` to the end; false if interrupted, with a checkpoint of that step.
+    def train(self, start: Position, sums: EpochSums) -> bool:
+        """Train from `start` to the end; return False if interrupted, with a checkpoint of that step.
 
         Args:
-            tally: of the epoch of `start`, so far.
+            sums: over the epoch of `start`, before it.
         """
         epochs = self.run.recipe.training.epochs
-        for self._epoch in range(start.epoch, epochs):
+        for epoch in range(start.epoch, epochs):
             if all(member.stopped for member in self.members):
                 break
-            step, before = (start.step, tally) if self._epoch == start.epoch else (0, Tally())
-            self.meter.begin_epoch(f"epoch {self._epoch + 1}/{epochs}", step=step, tally=before)
-            batches = self.batches.epoch(self._epoch, seen=before.samples)
-            if not train_epoch(self.members, batches, self.meter, self.pauses, self.ranks):
-                self.save()
+            step, before = (start.step, sums) if epoch == start.epoch else (0, EpochSums())
+            self.meter.begin_epoch(f"epoch {epoch + 1}/{epochs}", step=step, sums=before)
+            if not self._train_epoch(epoch, self.batches.epoch(epoch, seen=before.samples)):
                 return False
-            self.finish_epoch()
+            self.finish_epoch(epoch)
         return True
 
-    def finish_epoch(self) -> None:
-        """Score the members on the fold, write logs and checkpoints.
+    def _train_epoch(self, epoch: int, batches: Iterable[Batch]) -> bool:
+        """Train on the batches; save when it is time, and stop, saved, where a rank is asked to: then return False."""
+        for batch in self.meter.timed(batches):
+            num_samples, stop, save = self.team.sum_numbers(
+                len(batch.ids), self.interrupt.requested, self.schedule.is_due()
+            )
+            if stop or save:
+                self.save(epoch)
+            if stop:
+                return False
+            train_step(self.members, batch, self.meter, num_samples=num_samples, team=self.team)
+            self.schedule.count_step()
+        return True
+
+    def finish_epoch(self, epoch: int) -> None:
+        """Score the members on the fold, and write logs and checkpoints.
 
         Raises:
-            RunError: a loss is not a number.
+            RunError: a loss or a prediction is not finite.
         """
         losses, speed = self.meter.mean_losses(), self.meter.speed()
-        found = self.held.score(self.members) if self.held else [{} for _ in losses]
-        for index, (member, loss) in enumerate(zip(self.members, losses, strict=True)):
-            if not member.stopped:
-                self._finish_member(
-                    index, {"loss": loss, "learning_rate": member.learning_rate, **speed}, found[index]
-                )
-        self._save(Position(self._epoch + 1, 0), Tally(0, (0.0,) * len(losses)))
-        score = ""
-        if self.held:
-            score = f", RMSE {_list(each['rmse'] for each in found)} (mean votes: {self.held.baseline_rmse:.5f})"
-        if self.ranks.writes:
-            self.meter.write(f"epoch {self._epoch + 1}: loss {_list(losses)}{score}, {self.meter}")
+        scores = self.held_out.score(self.members) if self.held_out else [{} for _ in losses]
+        for each, loss, found in zip(self.tracked, losses, scores, strict=True):
+            if not each.member.stopped:
+                measured = {"loss": loss, "learning_rate": each.member.learning_rate, **speed}
+                self._finish_member(each, epoch, measured, found)
+        self._save(Position(epoch + 1, 0), EpochSums(0, (0.0,) * len(losses)))
+        if self.team.is_first:
+            score = ""
+            if self.held_out:
+                baseline = self.held_out.baseline_rmse
+                score = f", RMSE {_list(each['rmse'] for each in scores)} (mean votes: {baseline:.5f})"
+            self.meter.write(f"epoch {epoch + 1}: loss {_list(losses)}{score}, {self.meter}")
 
-    def _finish_member(self, index: int, metrics: dict[str, float], found: dict[str, float]) -> None:
-        training, member, standing = self.run.recipe.training, self.members[index], self.standings[index]
-        to_lower = (
-            -found.get("accuracy", math.nan) if training.select == "accuracy" else found.get("rmse", math.nan)
-        )
-        is_best = standing.add(to_lower)
-        member.stopped = bool(training.patience) and standing.rises >= training.patience
-        if not self.ranks.writes:
+    def _finish_member(
+        self, each: TrackedMember, epoch: int, measured: dict[str, float], scores: dict[str, float]
+    ) -> None:
+        """Stop a member whose score has risen too often; write its log, and its weights if they are its best."""
+        training = self.run.recipe.training
+        score = scores.get(training.select, math.nan)
+        is_best = each.history.add(-score if training.select == "accuracy" else score)
+        each.member.stopped = bool(training.patience) and each.history.rises >= training.patience
+        if each.logbook is None:
             return
-        baseline = {"baseline_rmse": self.held.baseline_rmse} if self.held else {}
-        self.books[index].add(self._epoch, metrics | found | baseline)
+        baseline = {"baseline_rmse": self.held_out.baseline_rmse} if self.held_out else {}
+        each.logbook.add(epoch, measured | scores | baseline)
         if is_best:
-            path = self.run.member_folder(self.numbers[index]) / BEST_NAME
-            save_state(path, {"weights": member.weights(), "epoch": self._epoch})
+            save_state(each.folder / BEST_NAME, {"weights": each.member.weights(), "epoch": epoch})
 
-    def save(self) -> None:
-        """Write a checkpoint of every member at the step that comes next.
+    def save(self, epoch: int) -> None:
+        """Write a checkpoint of every member at the next step of `epoch`.
 
         Raises:
-            RunError: a loss is not a number: what would be saved is spoilt.
+            RunError: a loss is not finite, so the weights are spoilt.
         """
         steps = max(member.steps for member in self.members)  # those that stopped early made fewer
-        self._save(Position(self._epoch, steps - self._epoch * len(self.batches)), self.meter.tally())
+        self._save(Position(epoch, steps - epoch * len(self.batches)), self.meter.sums())
 
-    def _save(self, position: Position, tally: Tally) -> None:
-        self.pauses.note_saved()
-        if not self.ranks.writes:
+    def _save(self, position: Position, sums: EpochSums) -> None:
+        self.schedule.restart()
+        if not self.team.is_first:
             return
-        for number, member, standing, loss_sum in zip(
-            self.numbers, self.members, self.standings, tally.loss_sums, strict=True
-        ):
+        for each, loss_sum in zip(self.tracked, sums.loss_sums, strict=True):
             state = {
-                "member": member.state(),
-                "standing": asdict(standing),
-                "samples": tally.samples,
+                "member": each.member.state(),
+                "standing": asdict(each.history),
+                "samples": sums.samples,
                 "loss_sum": loss_sum,
             }
-            save_checkpoint(self.run.member_folder(number), position, state)
+            save_checkpoint(each.folder, position, state)
 
-    def resume(self) -> tuple[Position, Tally]:
-        """Take over the newest whole checkpoints that all members have.
+    def resume(self) -> tuple[Position, EpochSums]:
+        """Load the newest whole checkpoints that all members have.
 
         Returns:
-            Where to go on, and what was counted of that epoch so far, by however many ranks.
+            The step to go on at, and the sums over its epoch before it, from however many ranks.
 
         Raises:
             RunError: there are traces of a training, but no checkpoints to go on from.
         """
-        folders = [self.run.member_folder(number) for number in self.numbers]
+        folders = [each.folder for each in self.tracked]
         common = common_positions(folders)
         for position in reversed(common):
             try:
-                tally = self._load(position)
+                sums = self._load(position)
             except RunError as error:
                 self.meter.write(f"warning: {error}; trying the checkpoints before")
                 continue
-            self._forget_after(folders, position)
-            return position, tally
+            self._forget_after(position)
+            return position, sums
         if common or any(len(positions(folder)) > 1 or epochs_logged(folder) > 1 for folder in folders):
             raise RunError(
                 f"{self.run.folder}: no whole checkpoint that all members have, so it cannot go on; "
                 "restore member-*/last-*.safetensors, or train anew with another --out"
             )
-        self._forget_after(folders, Position(0, 0))  # killed before all members were saved for the first time
-        return Position(0, 0), Tally()
+        self._forget_after(Position(0, 0))  # killed before all members were saved for the first time
+        return Position(0, 0), EpochSums()
 
-    def _forget_after(self, folders: Sequence[Path], position: Position) -> None:
-        if self.ranks.shares_data:
-            self.ranks.wait()  # all have read before the first removes
-        for folder in folders if self.ranks.writes else ():
-            forget_after(folder, position)
+    def _forget_after(self, position: Position) -> None:
+        self.team.barrier()  # all have read before the first removes
+        if self.team.is_first:
+            for each in self.tracked:
+                forget_after(each.folder, position)
 
-    def _load(self, position: Position) -> Tally:
-        paths = [checkpoint_path(self.run.member_folder(number), position) for number in self.numbers]
+    def _load(self, position: Position) -> EpochSums:
+        paths = [checkpoint_path(each.folder, position) for each in self.tracked]
         states = [load_state(path) for path in paths]
-        for index, (path, state) in enumerate(zip(paths, states, strict=True)):
+        for each, path, state in zip(self.tracked, paths, states, strict=True):
             try:
-                self.members[index].load_state(state["member"])
-                self.standings[index] = Standing(**state["standing"])
+                each.member.load_state(state["member"])
+                each.history = ScoreHistory(**state["standing"])
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 reason = str(error).partition("\n")[0]
                 raise RunError(f"{path}: not a checkpoint of this member ({reason})") from error
-        return Tally(states[0]["samples"], tuple(float(state["loss_sum"]) for state in states))
+        return EpochSums(states[0]["samples"], tuple(float(state["loss_sum"]) for state in states))
 
 
 def _list(values: Iterable[float]) -> str:

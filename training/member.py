@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ensemble.model import Predictor, build_network
 from ensemble.recipe import Recipe
@@ -19,11 +20,13 @@ from training.ranks import ALONE, Ranks
 class Member:
     """A network with its optimiser, schedule and running average of weights.
 
+    predictor: the network with the running average of the weights, where the recipe asks for one.
+
     Args:
         seed: of the initial weights and of dropout.
         pretrained: use pretrained weights where the recipe asks for them.
         trial: other initial weights for each number.
-        ranks: the processes that train it together.
+        team: the ranks that train it together.
     """
 
     def __init__(
@@ -36,12 +39,12 @@ class Member:
         device: torch.device,
         pretrained: bool = True,
         trial: int = 0,
-        ranks: Ranks = ALONE,
+        team: Ranks = ALONE,
     ) -> None:
         torch.manual_seed(_sub_seed(seed, trial) if trial else seed)
-        self._recipe, self._seed, self._ranks = recipe, seed, ranks
+        self._recipe, self._seed, self._team = recipe, seed, team
         self._network = build_network(recipe, tree, pretrained=pretrained).to(device)
-        self._trained = ranks.shared(self._network)
+        self._trained = DistributedDataParallel(self._network) if team.world_size > 1 else self._network
         self._loss = recipe.loss.build(tree)
         self._loss_of: Any = torch.compile(self._forward) if device.type == "cuda" else self._forward
         self._optimiser = recipe.optimiser.build(self._network[0], fused=device.type == "cuda")
@@ -50,27 +53,27 @@ class Member:
         )
         decay = recipe.training.ema_decay
         self._ema = ModelEmaV3(self._network, decay=decay, use_warmup=True) if decay else None
-        self._scored = Predictor(self._network if self._ema is None else self._ema.module, device)
+        self.predictor = Predictor(self._network if self._ema is None else self._ema.module, device)
         self.steps, self.stopped = 0, False
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """Learning rate of the next step."""
         return float(self._optimiser.param_groups[0]["lr"])
 
     def step(self, images: Tensor, votes: Tensor, *, weight: float = 1.0) -> Tensor:
-        """One update of the weights; returns the loss, a scalar on the device.
+        """Update the weights once, and return the loss, a scalar on the device.
+
+        A member that has stopped learns nothing and returns 0.
 
         Args:
             images: shape (batch, 3, size, size), channels-last, on the device.
             votes: shape (batch, answers), NaN where missing.
-            weight: of this batch among those of all ranks, whose mean is 1.
-
-        A member that has stopped learns nothing and returns 0.
+            weight: factor of the loss for the gradients; its mean over the ranks is 1.
         """
         if self.stopped:
             return votes.new_zeros(())
-        if not len(images):  # a rank without samples in a last, short step joins in with an image without votes
+        if not len(images):  # a rank without samples in a short last step joins with an image that has no votes
             images = images.new_zeros(1, *images.shape[1:])
             votes = votes.new_full((1, votes.shape[1]), torch.nan)
         torch.manual_seed(_sub_seed(self._seed, self.steps))  # for dropout
@@ -88,24 +91,20 @@ class Member:
         return loss.detach()
 
     def _forward(self, images: Tensor, votes: Tensor) -> Tensor:
-        """Images to the loss: what is compiled as one graph, with its gradients."""
+        """Return the loss of a batch; this is compiled as one graph, with its gradients."""
         return self._loss(self._trained(images), votes)
 
-    def predict(self, images: Tensor) -> Tensor:
-        """Votes of shape (batch, answers), float32, from the running average of the weights where there is one."""
-        return self._scored.predict(images)
-
-    def share(self) -> None:
-        """Give all ranks the statistics of batch norm of the first: each sees batches of its own."""
-        for module in (self._network, self._scored.network):
-            self._ranks.broadcast(module.buffers())
+    def broadcast_buffers(self) -> None:
+        """Give all ranks the batch-norm statistics of the first; each rank sees batches of its own."""
+        for module in (self._network, self.predictor.network):
+            self._team.broadcast(module.buffers())
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights that `predict` uses."""
-        return dict(self._scored.network.state_dict())
+        """Return the weights that `predictor` uses."""
+        return dict(self.predictor.network.state_dict())
 
     def state(self) -> dict[str, Any]:
-        """All that is needed to go on as if nothing had happened."""
+        """Return everything needed to go on as if nothing had happened."""
         return {
             "network": self._network.state_dict(),
             "ema": None if self._ema is None else self._ema.module.state_dict(),
@@ -116,7 +115,7 @@ class Member:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what `state` gave."""
+        """Restore what `state` returned."""
         self._network.load_state_dict(state["network"])
         if self._ema is not None:
             self._ema.module.load_state_dict(state["ema"])

@@ -1,11 +1,12 @@
-"""How training goes: a progress bar with loss, images/s and the share of time spent waiting for data."""
+"""How a training or a prediction goes: progress bars with speed and the share of the time spent waiting for batches."""
 
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from galaxy_zoo.console import progress
+from pipeline.loader import Batch
 from training.ranks import ALONE, Ranks
-from training.waiting import watched
 from training.watch import LossWatch
 
 T = TypeVar("T")
@@ -23,11 +24,39 @@ T = TypeVar("T")
 REFRESH_S = 1.0
 
 
-@dataclass(frozen=True)
-class Tally:
-    """What was counted of an epoch by all ranks that train together.
+class Stopwatch:
+    """Measures the time since it was made, and how much of it a loop waited for its batches."""
 
-    loss_sums: for each member the sum of its loss over the samples; empty before the first.
+    def __init__(self) -> None:
+        self._started, self._waited_s = time.perf_counter(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, above 0."""
+        return max(time.perf_counter() - self._started, 1e-9)
+
+    @property
+    def waited(self) -> float:
+        """Share of the time spent waiting, from 0 to 1."""
+        return self._waited_s / self.seconds
+
+    def timed(self, batches: Iterable[T]) -> Iterator[T]:
+        """Yield the batches, and count the time until each one comes, and until there are no more, as waiting."""
+        source = iter(batches)
+        while True:
+            asked = time.perf_counter()
+            batch = next(source, None)
+            self._waited_s += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
+
+
+@dataclass(frozen=True)
+class EpochSums:
+    """What was summed up over an epoch so far, by all ranks that train together.
+
+    loss_sums: for each member the sum of its loss over the samples; empty before the first step.
     """
 
     samples: int = 0
@@ -35,50 +64,47 @@ class Tally:
 
 
 class Meter:
-    """Counts steps, images and waiting time; the sums of losses stay on the device until an epoch ends.
+    """Counts the steps, images and waiting time of an epoch; the sums of losses stay on the device until it ends.
 
     Args:
         members: the numbers of the members trained here.
+        team: the ranks that train them together.
     """
 
-    def __init__(self, members: Sequence[int], device: torch.device, ranks: Ranks = ALONE) -> None:
-        self._members, self._device, self._ranks = members, device, ranks
+    def __init__(self, members: Sequence[int], device: torch.device, team: Ranks = ALONE) -> None:
+        self._members, self._device, self._team = members, device, team
         self._bar: tqdm[Any] = tqdm(disable=True)
         self._watch = LossWatch(members, device)
         self.begin_epoch("")
 
     @contextmanager
-    def bar(self, steps: int, *, done: int) -> Iterator[None]:
-        """Show a progress bar of `steps` steps, `done` of which are done; on the first rank only."""
-        if not self._ranks.is_first:
+    def bar(self, steps: int, *, done: int, is_shown: bool) -> Iterator[None]:
+        """Show a progress bar of `steps` steps, of which `done` are done, for the length of the block."""
+        if not is_shown:
             yield
             return
         with progress(total=steps, done=done, unit="step") as self._bar:
             yield
 
-    def begin_epoch(self, label: str, *, step: int = 0, tally: Tally | None = None) -> None:
-        """Start to count an epoch; with what was counted before if at a later `step`."""
+    def begin_epoch(self, label: str, *, step: int = 0, sums: EpochSums | None = None) -> None:
+        """Start to count an epoch; `sums` is what was counted of it before `step`."""
         self._bar.set_description(label, refresh=False)
         self._watch.begin(label, step)
-        before = tally if tally is not None and self._ranks.writes else Tally()  # counted by one rank only
+        before = sums if sums is not None and self._team.is_first else EpochSums()  # counted by one rank only
         self._samples = self._seen_before = before.samples
-        sums = before.loss_sums or (0.0,) * len(self._members)
-        self._losses = torch.tensor(sums, dtype=torch.float64, device=self._device)
-        self._started = self._shown = time.perf_counter()
-        self._waited_s = 0.0
+        loss_sums = before.loss_sums or (0.0,) * len(self._members)
+        self._losses = torch.tensor(loss_sums, dtype=torch.float64, device=self._device)
+        self._stopwatch, self._shown = Stopwatch(), time.perf_counter()
 
-    def watch(self, batches: Iterable[T]) -> Iterator[T]:
-        """The same batches; the time until each comes is counted as waiting."""
-        return watched(batches, self._add_wait_s)
-
-    def _add_wait_s(self, seconds: float) -> None:
-        self._waited_s += seconds
+    def timed(self, batches: Iterable[T]) -> Iterator[T]:
+        """Yield the batches, and count the time until each one comes as waiting."""
+        return self._stopwatch.timed(batches)
 
     def add(self, ids: NDArray[np.str_], losses: list[Tensor]) -> None:
         """Count a step: the samples of the batch and the loss of each member.
 
         Raises:
-            RunError: a loss is no number.
+            RunError: a loss is not finite.
         """
         stacked = torch.stack(losses)
         self._watch.add(ids, stacked)
@@ -89,31 +115,30 @@ class Meter:
             self._shown = time.perf_counter()
             self._bar.set_postfix_str(f"loss {self._watch.mean:.5f}, {self}", refresh=False)
 
-    def tally(self) -> Tally:
-        """What was counted of this epoch. Waits for the device.
+    def sums(self) -> EpochSums:
+        """Return the sums over this epoch so far. Waits for the device.
 
         Raises:
-            RunError: a loss is no number.
+            RunError: a loss is not finite.
         """
         self._watch.finish()
-        [samples] = self._ranks.total(self._samples)
-        return Tally(samples, tuple(self._ranks.sum(self._losses.clone()).tolist()))
+        [samples] = self._team.sum_numbers(self._samples)
+        return EpochSums(samples, tuple(self._team.all_reduce(self._losses.clone()).tolist()))
 
     def mean_losses(self) -> list[float]:
-        """For each member its mean loss over the samples of this epoch. Waits for the device.
+        """Return for each member its mean loss over the samples of this epoch. Waits for the device.
 
         Raises:
-            RunError: a loss is no number.
+            RunError: a loss is not finite.
         """
-        tally = self.tally()
-        return [total / max(1, tally.samples) for total in tally.loss_sums]
+        sums = self.sums()
+        return [total / max(1, sums.samples) for total in sums.loss_sums]
 
     def speed(self) -> dict[str, float]:
-        """Of this epoch: images a second (of all members here), share of the time waited for data, seconds."""
-        seconds = max(time.perf_counter() - self._started, 1e-9)
-        together = self._ranks.world_size if self._ranks.shares_data else 1
-        images = len(self._members) * (self._samples - self._seen_before) * together
-        return {"images_per_s": images / seconds, "data_wait": self._waited_s / seconds, "seconds": seconds}
+        """Return the images per second of this epoch, of all members here, the share of waiting, and the seconds."""
+        seconds, waited = self._stopwatch.seconds, self._stopwatch.waited
+        images = len(self._members) * (self._samples - self._seen_before) * self._team.world_size
+        return {"images_per_s": images / seconds, "data_wait": waited, "seconds": seconds}
 
     def __str__(self) -> str:
         speed = self.speed()
@@ -122,3 +147,26 @@ class Meter:
     def write(self, line: str) -> None:
         """Print a line above the bar."""
         tqdm.write(line, file=sys.stderr)
+
+
+class PredictionMeter:
+    """The progress bar of a prediction of `total` galaxies, shown if `is_shown`."""
+
+    def __init__(self, label: str, total: int, *, is_shown: bool) -> None:
+        self._bar: tqdm[Any] = progress(total=total, unit="galaxy", desc=label) if is_shown else tqdm(disable=True)
+        self._stopwatch = Stopwatch()
+
+    def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield the batches, and count the time until each one comes as waiting."""
+        for batch in self._stopwatch.timed(batches):
+            yield batch
+            self._bar.set_postfix_str(f"data wait {self._stopwatch.waited:.1%}", refresh=False)
+            self._bar.update(len(batch.ids))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()

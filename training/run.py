@@ -10,8 +10,8 @@ RUN/member-00/events...          the same for TensorBoard
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,9 +28,9 @@ BEST_NAME = "best.safetensors"
 PACKAGES = ("torch", "nvidia-dali-cuda120", "timm", "numpy")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Data:
-    """What a run was trained on. manifest_sha256: of the manifest of the shards, so of all of them."""
+    """What a run was trained on. manifest_sha256: of the shards' manifest, which has the checksums of all of them."""
 
     tree: DecisionTree
     image_px: tuple[int, int]
@@ -38,11 +38,12 @@ class Data:
     vote_mean: tuple[float | None, ...] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run and its folder. fold: "k/K" or "none"; versions: of the packages, and the commit, when it began.
+    """A run and its folder.
 
-    shard_groups: groups of shards that ranks stick to, which its batches depend on; 0: every rank reads all shards.
+    fold: "k/K" or "none". versions: of the packages, and the commit, when it began. shard_groups: number of groups of
+    shards that ranks stick to, on which its batches depend; 0: every rank reads all shards.
     """
 
     folder: Path
@@ -56,46 +57,54 @@ class Run:
     shard_groups: int = 0
 
     def member_folder(self, member: int) -> Path:
-        """The folder of a member."""
+        """Return the folder of a member."""
         return self.folder / f"member-{member:02d}"
 
     def check_free(self) -> None:
-        """Check that a new run can be made in the folder.
+        """Check that a new run can be made in the folder, which is `locked`.
 
         Raises:
             OutputError: the folder is not empty.
         """
-        if self.folder.exists() and (not self.folder.is_dir() or any(map(_is_content, self.folder.iterdir()))):
+        if any(map(_is_content, self.folder.iterdir())):
             raise OutputError(f"{self.folder} is not empty; go on with --resume, or give another --out")
 
     def create(self) -> None:
-        """Make the members' folders and write run.json.
-
-        Raises:
-            OutputError: another training has done so meanwhile.
-        """
-        if (self.folder / RUN_NAME).exists():
-            raise OutputError(f"{self.folder}: another training was made there meanwhile; give another --out")
+        """Make the members' folders and write run.json."""
         for member in range(self.members):
             self.member_folder(member).mkdir(exist_ok=True)
         write_text(self.folder / RUN_NAME, json.dumps(self._to_dict(), indent=1) + "\n")
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Make the folder where it is missing, and keep every other training out of it.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder if it is missing, and keep every other training out of it for the length of the block.
+
+        If there is no run in it at the end, what was made for the lock is removed.
 
         Raises:
-            OutputError: another training writes to it.
+            OutputError: another training writes to the folder, or it is a file.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise OutputError(f"{self.folder} is not a folder; give another --out")
+        lock, is_new = self.folder / "lock", not self.folder.exists()
+        has_lock = lock.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
-        return exclusive(
-            self.folder / "lock", busy=f"{self.folder}: another training writes to it; wait for its end"
-        )
+        with exclusive(lock, busy=f"{self.folder}: another training writes to it; wait for its end"):
+            try:
+                yield
+            finally:
+                if not (self.folder / RUN_NAME).exists():
+                    with suppress(OSError):
+                        if not has_lock:
+                            lock.unlink()
+                        if is_new:
+                            self.folder.rmdir()
 
     def check_same(self, saved: "Run") -> None:
         """Check that this run, as asked for, is the one saved in its folder.
 
         Raises:
-            RunError: it differs; says in what.
+            RunError: it differs; the message names the first difference.
         """
         asked = replace(self, versions=saved.versions)._to_dict()
         different = _first_difference(saved._to_dict(), asked, "")
@@ -120,13 +129,13 @@ class Run:
 
 
 def _is_content(path: Path) -> bool:
-    """Whether it is more than what a training leaves that was killed before it wrote run.json."""
+    """Return whether this is more than a training leaves that was killed before it wrote run.json."""
     is_own = path.name in {"lock", RUN_NAME + TEMPORARY_SUFFIX}
     return not is_own and not (path.is_dir() and not any(path.iterdir()))
 
 
 def load_run(folder: Path) -> Run:
-    """Read a run.
+    """Read the run in a folder.
 
     Raises:
         RunError: there is none, or its run.json is damaged.
@@ -162,7 +171,7 @@ def load_run(folder: Path) -> Run:
 
 
 def current_versions() -> dict[str, str]:
-    """Versions of Python, of the packages that decide a result, and the commit of this project."""
+    """Return the versions of Python and of the packages that decide a result, and the commit of this project."""
     found = {name: _version(name) for name in PACKAGES}
     return {"galaxy-zoo-pipeline": __version__, "commit": _commit(), "python": platform.python_version(), **found}
 
@@ -183,7 +192,7 @@ def _commit() -> str:
 
 
 def _first_difference(kept: Any, asked: Any, name: str) -> str:
-    """'NAME KEPT, not ASKED' for the first value that differs; empty where none does."""
+    """Return "NAME KEPT, not ASKED" for the first value that differs, or "" if none does."""
     if isinstance(kept, Mapping) and isinstance(asked, Mapping):
         found = (
             _first_difference(kept.get(key), asked.get(key), f"{name}.{key}".lstrip("."))

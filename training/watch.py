@@ -1,4 +1,4 @@
-"""Looks at every loss without making a GPU wait: a copy is under way while the next steps run."""
+"""Checks every loss without making a GPU wait: losses are copied to the host while the next steps run."""
 
 import math
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from torch import Tensor
 from galaxy_zoo.errors import RunError
 
 STEPS = 20
-"""Losses are looked at in groups of so many steps, on a GPU one group late; on a CPU after every step."""
+"""On a GPU losses are checked in groups of so many steps, one group late; on a CPU after every step."""
 SHOWN_IDS = 8
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Losses on their way to the host, shape (steps, members), and the ids of each step's batch."""
+    """Losses on their way to the host, shape (steps, members), and the ids of the batch of each step."""
 
     first_step: int
     ids: list[NDArray[np.str_]]
@@ -27,7 +27,7 @@ class _Group:
 
 
 class LossWatch:
-    """Keeps the ids of the newest steps until their losses are known to be numbers."""
+    """Keeps the ids of the newest steps until their losses are known to be finite."""
 
     def __init__(self, members: Sequence[int], device: torch.device) -> None:
         self._members, self._on_gpu = members, device.type == "cuda"
@@ -42,10 +42,10 @@ class LossWatch:
         self._under_way: _Group | None = None
 
     def add(self, ids: NDArray[np.str_], losses: Tensor) -> None:
-        """Take over the losses of a step, shape (members,).
+        """Add the losses of a step, shape (members,).
 
         Raises:
-            RunError: one of these or of the steps before is no number.
+            RunError: one of these, or of the steps before, is not finite.
         """
         self._ids.append(ids)
         self._losses.append(losses)
@@ -53,10 +53,10 @@ class LossWatch:
             self._hand_over()
 
     def finish(self) -> None:
-        """Look at all that is left; waits for the device.
+        """Check all losses that are left. Waits for the device.
 
         Raises:
-            RunError: a loss is no number; says at which step and for which samples.
+            RunError: a loss is not finite; the message names the step and the samples.
         """
         if self._ids:
             self._hand_over()
@@ -82,7 +82,7 @@ class LossWatch:
         if group is None:
             return
         if group.copied is not None:
-            group.copied.synchronize()  # of steps that are long done
+            group.copied.synchronize()  # those steps ended long ago
         if not group.losses.isfinite().all():
             self._complain(group)
         self.mean = float(group.losses.mean())
@@ -93,6 +93,6 @@ class LossWatch:
         shown = ", ".join(ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
         raise RunError(
             f"{self._label}, step {group.first_step + step + 1}: the loss of member {self._members[member]} is "
-            f"{group.losses[step, member]:g} on {shown}; the last checkpoint is from before; look at these images "
-            "(shard_tool preview), or train anew with a lower learning rate"
+            f"{group.losses[step, member]:g} on {shown}; the last checkpoint is older than that; look at these "
+            "images (shard_tool preview), or train anew with a lower learning rate"
         )

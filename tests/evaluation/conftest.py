@@ -9,7 +9,7 @@ from making import RECIPE
 
 import evaluate
 import train
-from evaluation.evidence import Evidence, Prediction, Scored
+from evaluation.evidence import Evidence, RunVotes, Scored
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.scores import Resampling
 from galaxy_zoo.votes import mean_votes
@@ -68,6 +68,6 @@ def evidence(trained: Path, shards: Path) -> Evidence:
         validation=Scored(held_out, held_out.votes),
         training=None,
         mean_votes=mean_votes(held_out.votes),
-        predictions=(Prediction("tiny", run, predicted),),
+        predictions=(RunVotes(name="tiny", run=run, validation=predicted),),
         resampling=Resampling(resamples=100),
     )

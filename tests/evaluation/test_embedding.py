@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evaluation.embedding import Features, known_methods, project, section
+from evaluation.embedding import Features, project, section
 from evaluation.evidence import Evidence
 
 
@@ -40,8 +40,3 @@ def test_a_handful_of_galaxies_is_not_laid_out(evidence: Evidence) -> None:
     made = section(evidence, Features(np.ones((5, 8), np.float32), None), ["pca"])
     assert made.blocks == ()
     assert made.lead.startswith("5 galaxies are too few")
-
-
-def test_umap_is_known_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.embedding.has_umap", lambda: False)
-    assert known_methods() == ["pca", "tsne"]

@@ -5,7 +5,7 @@ import pytest
 
 from ensemble.recipe import load_recipe
 from evaluation import scoring
-from evaluation.evidence import ALL_RUNS, Evidence, Prediction
+from evaluation.evidence import ALL_RUNS, Evidence, RunVotes
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
 
@@ -13,7 +13,7 @@ from galaxy_zoo.votes import rmse
 def with_a_worse_run(evidence: Evidence) -> Evidence:
     [first] = evidence.predictions
     worse = np.clip(first.validation + 0.2, 0, 1)
-    return replace(evidence, predictions=(first, Prediction("worse", first.run, worse)))
+    return replace(evidence, predictions=(first, RunVotes(name="worse", run=first.run, validation=worse)))
 
 
 def test_members_their_blend_and_the_mean_votes_are_scored(evidence: Evidence) -> None:

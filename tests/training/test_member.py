@@ -96,8 +96,8 @@ def test_predictions_come_from_the_running_average_and_are_not_random() -> None:
     images, votes = batches(1)[0]
     for _ in range(3):
         member.step(images, votes)
-    predicted = member.predict(images)
-    assert torch.equal(predicted, member.predict(images))
+    predicted = member.predictor.predict(images)
+    assert torch.equal(predicted, member.predictor.predict(images))
     assert not predicted.requires_grad
     assert not torch.equal(member.weights()["0.0.weight"], member.state()["network"]["0.0.weight"])
 
@@ -148,7 +148,7 @@ def test_bf16_on_a_cpu_is_close_to_float32() -> None:
     full, half = (float(member.step(images, votes)) for member in members)
     assert full != half
     assert half == pytest.approx(full, rel=0.02)
-    assert members[1].predict(images).dtype == torch.float32
+    assert members[1].predictor.predict(images).dtype == torch.float32
 
 
 def test_a_dirichlet_member_learns_from_voters_and_predicts_votes() -> None:
@@ -160,6 +160,6 @@ def test_a_dirichlet_member_learns_from_voters_and_predicts_votes() -> None:
     votes = torch.from_numpy(normalise_votes(votes.numpy() ** 3, TREE)).float()
     losses = [float(member.step(images, votes)) for _ in range(30)]
     assert losses[-1] < losses[0]
-    predicted = member.predict(images).double().numpy()
+    predicted = member.predictor.predict(images).double().numpy()
     assert check_votes(predicted, TREE, tolerance=1e-5) == []
     assert rmse(predicted, votes.numpy()) < rmse(normalise_votes(np.ones((8, 37)), TREE), votes.numpy())

@@ -192,7 +192,7 @@ def _spoil_second_header(path: Path) -> Path:
         ),
         (
             lambda p: write_tar(p, {**jpegs("1.jpg"), "1.votes.npy": encode_votes(np.zeros(10, np.float32))}),
-            "bad.tar 1 votes of float32 and shape (10,); tree 'gz2-kaggle' needs float32",
+            "bad.tar 1 its votes are float32 of shape (10,); tree 'gz2-kaggle' needs float32",
         ),
         (
             lambda p: write_tar(p, {**jpegs("1.jpg"), "1.votes.npy": VOTES.replace(b"'<f4'", b"'>f4'")}),

@@ -8,9 +8,10 @@ import simplejpeg
 from click.testing import CliRunner, Result
 
 from ensemble.recipe import load_recipe
+from evaluation.views import Choice, cells, gallery_cells
 from galaxy_zoo.view import View
 from pipeline.shards import open_split
-from views import Choice, cells, gallery_cells, main
+from views import main
 
 VIEW = View(crop_px=64, size_px=32, rotation_deg=180, flip=True, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
 

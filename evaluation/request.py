@@ -1,0 +1,66 @@
+"""What evaluate.py is asked for, and which options go together. Imports nothing that takes long."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import click
+
+from evaluation.extra import METHODS, known_methods
+from galaxy_zoo.remote import AnyPath
+from pipeline.augment import FixedView
+from pipeline.options import parse_views
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRequest:
+    """The options of evaluate.py, by their names there.
+
+    layers, galaxies: what to explain; empty: as `attention` chooses. embedding: names of methods, or "all".
+    """
+
+    runs: tuple[Path, ...]
+    shards: AnyPath
+    out: Path
+    split: str
+    out_of_fold: bool
+    truth: Path | None
+    views: int
+    cams: int
+    galaxies: tuple[str, ...]
+    layers: tuple[str, ...]
+    points: int
+    embedding: str
+    batch_size: int
+    device: str
+    threads: int | None
+    cache_folder: Path
+    cache_gb: float | None
+
+    @cached_property
+    def fixed_views(self) -> tuple[FixedView, ...]:
+        """The test-time views."""
+        return parse_views(self.views)
+
+    @cached_property
+    def methods(self) -> tuple[str, ...]:
+        """The methods of the embedding."""
+        names = tuple(known_methods()) if self.embedding == "all" else tuple(self.embedding.split(","))
+        for name in names:
+            if name not in METHODS:
+                raise click.BadParameter(f"{name!r} is none of {', '.join(METHODS)}", param_hint="--embedding")
+            if name not in known_methods():
+                raise click.BadParameter(
+                    f"{name} needs a package; install it with: pip install -e '.[umap]'", param_hint="--embedding"
+                )
+        return names
+
+    def check_usage(self) -> None:
+        """Check that the options go together.
+
+        Raises:
+            click.UsageError: two options exclude each other, or there are no such views or methods.
+        """
+        if self.out_of_fold and self.split != "train":
+            raise click.UsageError("--out-of-fold evaluates training galaxies; omit --split test")
+        _ = self.fixed_views, self.methods

@@ -1,0 +1,171 @@
+"""Sheets of galaxies as a recipe's network sees them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ensemble.recipe import load_recipe
+from galaxy_zoo.files import atomic_write
+from galaxy_zoo.manifest import read_manifest
+from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.view import Stamp, View
+from pipeline.augment import FixedViews, RandomViews, Views
+from pipeline.cache import Cache, open_set
+from pipeline.loader import Loader, Sampling
+from pipeline.shards import Samples, open_split
+from pipeline.warp import reduce_window, rgb_pixels
+from shard_tool.shards.contact_sheet import Cell, draw_sheet
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SheetRequest:
+    """The options of views.py, by their names there."""
+
+    shards: AnyPath
+    sheet: Path
+    recipe: str
+    count: int
+    views: int
+    seed: int
+    split: str
+    size: int
+    gallery: bool
+    cache_folder: Path
+    cache_gb: float | None
+
+
+def draw(request: SheetRequest) -> None:
+    """Draw a sheet, and say what is on it.
+
+    Raises:
+        InputError: there is no such recipe or split, or a shard cannot be used.
+        OSError: the sheet cannot be written.
+    """
+    view = load_recipe(request.recipe).view
+    with open_set(request.shards, Cache(request.cache_folder, request.cache_gb)) as source:
+        manifest = read_manifest(source.folder)
+        view = view.with_statistics(manifest.channel_mean, manifest.channel_std)
+        view = replace(view, turns_deg=view.turns_deg[:1])
+        source.need(request.split)
+        source.need_objects(view)
+        samples, _ = open_split(source.folder, request.split)
+        choice = Choice(min(request.count, len(samples)), request.seed, request.size)
+        drawn = (
+            gallery_cells(samples, view, choice)
+            if request.gallery
+            else cells(samples, view, request.views, choice)
+        )
+    with atomic_write(request.sheet) as file:
+        draw_sheet(drawn, num_columns=len(drawn) // choice.count).save(file, "PNG")
+    click.echo(f"{request.sheet}: {choice.count:,} of {len(samples):,} {request.split} galaxies")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which galaxies to draw: the first `count` of an epoch's order by `seed`, and how large."""
+
+    count: int
+    seed: int
+    side_px: int
+
+
+def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[Cell]:
+    """Return the cells of a sheet: for each galaxy source, stamp, plain, grey and `num_views` random views."""
+    stamp = view.stamp(samples.image_px)
+    plain = View(
+        crop_px=view.crop_px,
+        size_px=view.size_px,
+        framing=view.framing,
+        object_radius_px=view.object_radius_px,
+        mean=view.mean,
+        std=view.std,
+        grey=view.grey,
+        channel=view.channel,
+    )
+    seeds = tuple(range(choice.seed, choice.seed + num_views))
+    ids, random = _draw(samples, RandomViews(view, seeds), choice)
+    _, (plain_views,) = _draw(samples, FixedViews(plain), choice)
+    _, (grey_views,) = _draw(samples, FixedViews(replace(plain, grey=True, channel="all")), choice)
+    size = f"{view.size_px} px"
+    drawn = []
+    for number, sample_id in enumerate(ids):
+        source = _source(samples, sample_id)
+        height, width = source.shape[:2]
+        drawn += [
+            _cell(source, choice, sample_id, f"source, {width} x {height} px"),
+            _cell(_stamp(source, stamp), choice, "stamp", _size(stamp.size_px)),
+            _cell(rgb_pixels(plain_views[number], view), choice, "plain view", size),
+            _cell(rgb_pixels(grey_views[number], view), choice, "the same in grey", size),
+        ]
+        drawn += [
+            _cell(rgb_pixels(each[number], view), choice, f"random view {k}", size)
+            for k, each in enumerate(random, 1)
+        ]
+    return drawn
+
+
+def gallery_cells(samples: Samples, view: View, choice: Choice) -> list[Cell]:
+    """Return the cells of a gallery: the source of each galaxy, in grey, its crop in grey, and that at smaller sizes.
+
+    As in the "Galaxy Imagery Classification" notebook: original, grey, crop, and resized to a half and a quarter.
+    """
+    height, width = samples.image_px
+    crop_px = round(view.crop_px)
+    variants = {
+        f"grey, {min(height, width)} px": (min(height, width), min(height, width)),
+        **{
+            f"grey, crop {crop_px} at {side} px": (crop_px, side) for side in (crop_px, crop_px // 2, crop_px // 4)
+        },
+    }
+    columns = []
+    for crop, size in variants.values():
+        grey = View(crop_px=crop, size_px=max(1, size), grey=True)
+        ids, (images,) = _draw(samples, FixedViews(grey), choice)
+        columns.append([rgb_pixels(image, grey) for image in images])
+    drawn = []
+    for number, sample_id in enumerate(ids):
+        drawn.append(_cell(_source(samples, sample_id), choice, sample_id, f"source, {width} x {height} px"))
+        drawn += [_cell(made[number], choice, name) for name, made in zip(variants, columns, strict=True)]
+    return drawn
+
+
+def _draw(samples: Samples, views: Views, choice: Choice) -> tuple[list[str], tuple[Tensor, ...]]:
+    """Return ids and views of the galaxies chosen; the same galaxies whatever the views."""
+    with Loader(samples, views, Sampling(batch_size=choice.count, seed=choice.seed)) as loader:
+        batch = next(iter(loader.epoch(0)))
+    return batch.ids.tolist(), batch.views
+
+
+def _source(samples: Samples, sample_id: str) -> Pixels:
+    [position] = np.flatnonzero(samples.keys == sample_id)
+    pixels: Pixels = simplejpeg.decode_jpeg(samples.jpegs(np.array([position]))[0], strict=True)
+    return pixels
+
+
+def _stamp(source: Pixels, stamp: Stamp) -> Pixels:
+    """Return the stamp that `pipeline` cuts every view from."""
+    top, left = ((side - window) // 2 for side, window in zip(source.shape, stamp.window_px, strict=False))
+    return reduce_window(source[top : top + stamp.window_px[0], left : left + stamp.window_px[1]], stamp)
+
+
+def _cell(pixels: Pixels, choice: Choice, *lines: str) -> Cell:
+    """Return a cell; what is smaller is enlarged without smoothing, so that its own pixels show."""
+    scale = choice.side_px / max(pixels.shape[:2])
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    cell = np.zeros((choice.side_px, choice.side_px, 3), np.uint8)
+    top, left = (choice.side_px - height) // 2, (choice.side_px - width) // 2
+    cell[top : top + height, left : left + width] = cv2.resize(pixels, (width, height), interpolation=method)
+    return Cell(cell, lines)
+
+
+def _size(size_px: tuple[int, int]) -> str:
+    return f"{size_px[1]} x {size_px[0]} px"

@@ -1,0 +1,183 @@
+"""What to predict: a split of a set of shards, or images that are packed for the time of the prediction."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+import torch
+
+from galaxy_zoo.errors import RunError
+from galaxy_zoo.files import sha256_of
+from galaxy_zoo.fold import Fold
+from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
+from galaxy_zoo.view import View
+from pipeline.augment import FixedView, FixedViews
+from pipeline.cache import Cache, ShardSet, open_set
+from pipeline.loader import Decoding, Loader, Sampling
+from pipeline.shards import Samples, shards_of
+from pipeline.stamps import STREAM, StampPolicy
+from prediction.request import Request
+from shard_tool.staging import stage
+from training.ranks import Ranks, own_device, own_threads
+from training.run import Run
+
+LINES_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How galaxies are read. threads: to decode with; None: one a core."""
+
+    views: tuple[FixedView, ...]
+    batch_size: int
+    device: torch.device
+    threads: int | None = None
+    stamps: StampPolicy = STREAM
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shards:
+    """A split of a set of shards, and how it is read."""
+
+    shard_set: ShardSet
+    manifest: Manifest
+    split: str
+    reading: Reading
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The shards of the split."""
+        return shards_of(self.shard_set.path, self.manifest, self.split)
+
+    @property
+    def training_shards(self) -> tuple[Shard, ...]:
+        """All training shards."""
+        return shards_of(self.shard_set.path, self.manifest, "train")
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What decides the bytes of a prediction, as far as the source does, as JSON."""
+        return {
+            "shards": self.manifest.set_sha256,
+            "split": self.split,
+            "views": [asdict(view) for view in self.reading.views],
+            "batch_size": self.reading.batch_size,
+            "device": self.reading.device.type,
+        }
+
+    def samples(self, shards: Sequence[Shard]) -> Samples:
+        """Return the samples of some shards."""
+        return Samples(self.shard_set.folder, self.manifest, shards)
+
+    def open(self, shards: Sequence[Shard], view: View) -> Loader:
+        """Return a loader of some shards, in their order."""
+        self.shard_set.need_objects(view)
+        reading = self.reading
+        sampling = Sampling(batch_size=reading.batch_size, shuffle=False)
+        decoding = Decoding(device=reading.device, num_threads=reading.threads, stamps=reading.stamps)
+        return Loader(self.samples(shards), FixedViews(view, reading.views), sampling, decoding)
+
+    def check_fits(self, run: Run) -> None:
+        """Check that the run was trained on this tree and this size of image.
+
+        Raises:
+            RunError: it was trained on others.
+        """
+        path, manifest = self.shard_set.path, self.manifest
+        if manifest.tree != run.data.tree:
+            raise RunError(
+                f"{run.folder} was trained on the tree {run.data.tree.name!r}, {path} holds {manifest.tree.name!r} "
+                "or another version of it; predict shards packed with the same tree"
+            )
+        if manifest.image_px != run.data.image_px:
+            raise RunError(
+                f"{run.folder} was trained on images of {run.data.image_px} px, {path} holds {manifest.image_px}; "
+                "predict images of the same size"
+            )
+
+    def is_trained_on(self, run: Run) -> bool:
+        """Return whether the run was trained on this very set of shards."""
+        return run.data.manifest_sha256 == sha256_of(self.shard_set.folder / MANIFEST_NAME)
+
+    def unseen(self, run: Run) -> frozenset[str]:
+        """Return the names of the training shards that were held out from the members of a run.
+
+        Raises:
+            RunError: the run was trained on other shards, so nobody knows what it has seen.
+        """
+        if not self.is_trained_on(run):
+            raise RunError(
+                f"{run.folder} was not trained on {self.shard_set.path} as it is now, so which galaxies it has not "
+                "seen is not known; give the shards it was trained on"
+            )
+        try:
+            fold = Fold.named(run.fold)
+        except ValueError as error:
+            raise RunError(f"{run.folder}/run.json: damaged: fold {run.fold!r}; train again") from error
+        if fold is None:
+            return frozenset()
+        _, held_out = fold.split(self.training_shards)
+        return frozenset(shard.name for shard in held_out)
+
+    def training_votes(self) -> pd.DataFrame:
+        """Return the votes of all training shards by id."""
+        samples = self.samples(self.training_shards)
+        return pd.DataFrame(samples.votes, index=samples.keys)
+
+
+@contextmanager
+def open_source(
+    request: Request, runs: Sequence[Run], *, folder: Path, device: torch.device, ranks: Ranks
+) -> Iterator[tuple[Shards, int]]:
+    """Open what a request is to predict; also yield how many images could not be used.
+
+    Args:
+        folder: where images are packed for the time of the prediction.
+
+    Raises:
+        InputError: there are no such shards, or none of the images can be used.
+        RunError: the first run does not fit the shards, or ranks see different ones.
+    """
+    reading = Reading(
+        views=request.fixed_views,
+        batch_size=request.batch_size,
+        device=own_device(device),
+        threads=own_threads(request.threads),
+        stamps=StampPolicy(request.stamps, folder=request.stamps_folder, reused=False),
+    )
+    with ExitStack() as stack:
+        if request.is_images:
+            num_unusable = ranks.broadcast_object(_stage(request, folder, runs) if ranks.is_first else 0)
+            shard_set = ShardSet(request.source, folder)
+        else:
+            num_unusable = 0
+            shard_set = stack.enter_context(
+                open_set(request.source, Cache(request.cache_folder, request.cache_gb))
+            )
+        manifest = read_manifest(shard_set.folder)
+        source = Shards(shard_set=shard_set, manifest=manifest, split=request.predicted_split, reading=reading)
+        source.check_fits(runs[0])
+        ranks.check_same(manifest.set_sha256, f"the manifest of {request.source}")
+        shard_set.need(*request.needed_splits)
+        yield source, num_unusable
+
+
+def _stage(request: Request, folder: Path, runs: Sequence[Run]) -> int:
+    """Pack images for the time of the prediction; measure them where a run's view is framed by the galaxy.
+
+    Names those that cannot be used and returns their number.
+    """
+    data = runs[0].data
+    is_framed = any(run.recipe.view.framing != "image" for run in runs)
+    packed = stage(request.source, folder, data.tree, data.image_px, resize=request.resize, measures=is_framed)
+    for each in packed.rejected.first(LINES_SHOWN):
+        click.echo(f"not predicted: {each.file}: {each.reason}", err=True)
+    if len(packed.rejected) > LINES_SHOWN:
+        click.echo(f"... and {len(packed.rejected) - LINES_SHOWN:,} more", err=True)
+    if not request.resize and any(" pixels" in each.reason for each in packed.rejected):
+        click.echo("images of another size than trained on are scaled with --resize", err=True)
+    return len(packed.rejected)

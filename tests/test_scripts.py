@@ -1,0 +1,29 @@
+"""Scripts answer at once where nothing is to be computed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SLOW = {"torch", "nvidia.dali", "timm", "pandas", "matplotlib", "scipy"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("predict --help", "predict run", "predict run shards --views 3", "predict --check s.csv"),
+        *("evaluate --help", "evaluate run", "evaluate run shards --embedding pca,tsen"),
+        *("views --help", "views shards sheet.gif"),
+    ],
+)
+def test_help_and_wrong_usage_import_nothing_slow(line: str) -> None:
+    script, *arguments = line.split()
+    code = f"import sys, {script}\ntry: {script}.main({arguments})\nfinally: print('loaded', *sys.modules)"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == (0 if "--help" in arguments else 2), ended.stderr
+    loaded = ended.stdout.splitlines()[-1].split()
+    assert "click" in loaded
+    assert not SLOW & set(loaded)

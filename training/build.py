@@ -1,0 +1,276 @@
+"""What train.py does: request -> recipe and shards -> a run for each fold -> loaders, members and a trainer."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from ensemble.recipe import load_recipe
+from galaxy_zoo.console import INTERRUPTED
+from galaxy_zoo.errors import RunError
+from galaxy_zoo.files import sha256_of
+from galaxy_zoo.fold import Fold, folds_named
+from galaxy_zoo.manifest import MANIFEST_NAME, read_manifest
+from pipeline.augment import FixedViews, RandomViews, Views, member_seeds
+from pipeline.cache import Cache, ShardSet, open_set
+from pipeline.device import choose_device
+from pipeline.groups import Opened
+from pipeline.loader import Decoding, Loader, Sampling
+from pipeline.shards import Samples
+from pipeline.stamps import StampPolicy
+from training.checkpoint import common_positions
+from training.figures import draw
+from training.held_out import HeldOut
+from training.interrupt import Interrupt
+from training.logbook import Logbook
+from training.loop import SaveSchedule, TrackedMember, Trainer, train_step
+from training.member import Member
+from training.meter import Meter
+from training.ranks import ALONE, Ranks, members_of, own_device, own_threads, started_by_torchrun
+from training.request import TrainingRequest
+from training.run import RUN_NAME, Data, Run, current_versions, load_run
+from training.samples import balanced_shares, baseline_rmse, check_votes, open_samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What all runs of a command have in common. device: the device of this rank."""
+
+    request: TrainingRequest
+    source: ShardSet
+    ranks: Ranks
+    device: torch.device
+    decoding: Decoding
+
+    @property
+    def team(self) -> Ranks:
+        """The ranks that train the same members as this one."""
+        return self.ranks if self.request.parallel == "data" else ALONE
+
+    def load(self, samples: Samples, views: Views, sampling: Sampling) -> Loader:
+        """Return a loader of this rank's share of each batch, or of whole batches if it has members of its own.
+
+        Raises:
+            RunError: a batch is too small for the ranks.
+        """
+        team = self.team
+        if sampling.batch_size < team.world_size:
+            raise RunError(
+                f"a batch of {sampling.batch_size} samples is too small for {team.world_size} ranks; start fewer"
+            )
+        sampling = replace(sampling, rank=team.rank, world_size=team.world_size)
+        return Loader(samples, views, sampling, self.decoding)
+
+
+def train(request: TrainingRequest) -> None:
+    """Train what is asked for: one run, or one for each fold. Ends the process with 130 if interrupted.
+
+    Raises:
+        GalaxyZooError: an input or output is bad.
+    """
+    recipe = load_recipe(request.recipe)
+    if request.epochs:
+        recipe = recipe.with_epochs(request.epochs)
+    folds, device = folds_named(request.fold or recipe.training.fold), choose_device(request.device)
+    stamps = StampPolicy(request.stamps, folder=request.stamps_folder, reused=recipe.training.epochs > 1)
+    with (
+        open_set(request.shards, Cache(request.cache_folder, request.cache_gb)) as source,
+        started_by_torchrun(device, request.parallel) as ranks,
+    ):
+        manifest = read_manifest(source.folder)
+        recipe = recipe.with_statistics(manifest.channel_mean, manifest.channel_std)
+        source.need_objects(recipe.view)
+        device = own_device(device)
+        decoding = Decoding(device=device, num_threads=own_threads(request.threads), stamps=stamps)
+        session = Session(request=request, source=source, ranks=ranks, device=device, decoding=decoding)
+        data = Data(
+            tree=manifest.tree,
+            image_px=manifest.image_px,
+            manifest_sha256=sha256_of(source.folder / MANIFEST_NAME),
+            vote_mean=manifest.vote_mean,
+        )
+        for name, fold in folds.items():
+            folder = request.out or Path("runs") / recipe.name
+            if len(folds) > 1:
+                folder /= f"fold-{name.replace('/', '-of-')}"
+            run = Run(
+                folder=folder,
+                recipe=recipe,
+                members=request.members,
+                seed=request.seed,
+                fold=name,
+                pretrained=not request.no_pretrained,
+                data=data,
+                versions=current_versions(),
+                shard_groups=ranks.world_size if request.stick_to_shard else 0,
+            )
+            if not train_run(run, fold, session):
+                click.echo(
+                    f"stopped and saved; go on with the same command and --resume (--out {folder})", err=True
+                )
+                raise SystemExit(INTERRUPTED)
+            if ranks.is_first:
+                click.echo(f"trained {run.members} x {recipe.name}: {folder}")
+
+
+def train_run(run: Run, fold: Fold | None, session: Session) -> bool:
+    """Train a run, or go on with it; return False if interrupted."""
+    ranks, source, team = session.ranks, session.source, session.team
+    if ranks.world_size > run.members and session.request.parallel == "members":
+        raise RunError(f"{ranks.world_size} ranks for {run.members} members; start fewer, or --parallel data")
+    with ExitStack() as stack:
+        if ranks.is_first:
+            stack.enter_context(run.locked())
+        resume = ranks.broadcast_object(session.request.resume and (run.folder / RUN_NAME).exists())
+        run = _checked(run, ranks, resume=resume)
+        ranks.check_same(run.data.manifest_sha256, f"the manifest of {source.path}")
+        opened = open_samples(run, source, fold, ranks)
+        check_votes(opened, source, team, has_fold=fold is not None)
+        trainer = _build_trainer(run, opened, session, stack, resume=resume)
+        if trainer is None:
+            return False
+        start, sums = trainer.resume()
+        if team.is_first:
+            for each in trainer.tracked:
+                each.logbook = stack.enter_context(closing(Logbook(each.folder, epochs_done=start.epoch)))
+        num_steps = len(trainer.batches)
+        done, total = start.epoch * num_steps + start.step, run.recipe.training.epochs * num_steps
+        stack.enter_context(trainer.meter.bar(total, done=done, is_shown=ranks.is_first))
+        finished = trainer.train(start, sums)
+        if finished and team.is_first:
+            draw(trainer.tracked, trainer.held_out, run)
+        return finished
+
+
+def _checked(run: Run, ranks: Ranks, *, resume: bool) -> Run:
+    """Check that the run fits what is in its folder, and return it with the groups of shards it was begun with.
+
+    Raises:
+        OutputError: the folder of a new run is not empty.
+        RunError: another run was begun there, or a new one would have a single group of shards.
+    """
+    if resume:
+        saved = load_run(run.folder)
+        if run.shard_groups and saved.shard_groups:
+            run = replace(run, shard_groups=saved.shard_groups)
+        run.check_same(saved)
+        return run
+    if run.shard_groups == 1:
+        raise RunError("--stick-to-shard needs several ranks: torchrun --nproc-per-node 2 train.py ...")
+    if ranks.is_first:
+        run.check_free()
+    return run
+
+
+def _build_trainer(
+    run: Run, opened: Opened, session: Session, stack: ExitStack, *, resume: bool
+) -> Trainer | None:
+    """Build everything that trains a run, and write its run.json if it is new; return None if interrupted."""
+    ranks, team, training = session.ranks, session.team, run.recipe.training
+    numbers = members_of(run.members, ranks, session.request.parallel)
+    seeds, folders = member_seeds(run.seed, numbers), [run.member_folder(number) for number in numbers]
+    shares = balanced_shares(run, opened.samples, quiet=not ranks.is_first)
+    sampling = Sampling(batch_size=training.batch_size, seed=run.seed, shares=shares, groups=opened.groups)
+    batches = stack.enter_context(session.load(opened.samples, RandomViews(run.recipe.view, seeds), sampling))
+    held_out = _open_held_out(run, opened, session, stack)
+    meter = Meter(numbers, session.device, team)
+    goes_on = resume and bool(common_positions(folders))
+    build = partial(
+        _build_members,
+        run,
+        seeds,
+        session,
+        steps_per_epoch=len(batches),
+        is_pretrained=run.pretrained and not goes_on,
+    )
+    trials: list[int] | None = [0] * len(seeds)
+    if training.trials > 1 and not goes_on:
+        trials = _best_trials(build, len(seeds), training.trials, batches=batches, held_out=held_out, meter=meter)
+    if trials is None:
+        return None
+    members = build(trials)
+    if ranks.is_first and not resume:
+        run.create()
+    ranks.barrier()
+    return Trainer(
+        run=run,
+        tracked=[TrackedMember(member=m, folder=folder) for m, folder in zip(members, folders, strict=True)],
+        batches=batches,
+        held_out=held_out,
+        meter=meter,
+        interrupt=stack.enter_context(Interrupt()),
+        schedule=SaveSchedule(session.request.save_steps, 60 * session.request.save_minutes),
+        team=team,
+    )
+
+
+def _open_held_out(run: Run, opened: Opened, session: Session, stack: ExitStack) -> HeldOut | None:
+    """Open the fold held out; None if the run has none."""
+    if run.fold == "none":
+        return None
+    loader = None
+    if opened.held_out is not None:
+        sampling = Sampling(batch_size=run.recipe.training.batch_size, shuffle=False, groups=opened.held_groups)
+        loader = stack.enter_context(session.load(opened.held_out, FixedViews(run.recipe.view), sampling))
+    baseline = baseline_rmse(opened, session.team)
+    return HeldOut(loader=loader, tree=run.data.tree, baseline_rmse=baseline, team=session.team)
+
+
+def _build_members(
+    run: Run,
+    seeds: Sequence[int],
+    session: Session,
+    trials: Sequence[int],
+    *,
+    steps_per_epoch: int,
+    is_pretrained: bool,
+) -> list[Member]:
+    """Build a member for each seed, with the initial weights of one of its trials."""
+    return [
+        Member(
+            run.recipe,
+            run.data.tree,
+            seed=seed,
+            trial=trial,
+            pretrained=is_pretrained,
+            steps_per_epoch=steps_per_epoch,
+            device=session.device,
+            team=session.team,
+        )
+        for seed, trial in zip(seeds, trials, strict=True)
+    ]
+
+
+def _best_trials(
+    build: Callable[[Sequence[int]], list[Member]],
+    num_members: int,
+    num_trials: int,
+    *,
+    batches: Loader,
+    held_out: HeldOut | None,
+    meter: Meter,
+) -> list[int] | None:
+    """Return for each member the trial whose initial weights score best after one epoch; None if interrupted.
+
+    Raises:
+        RunError: there is no fold to score on.
+    """
+    if held_out is None:
+        raise RunError("the recipe chooses initial weights by their score, which needs a fold: --fold k/K")
+    scores = []
+    with Interrupt() as interrupt:
+        for trial in range(num_trials):
+            members = build([trial] * num_members)
+            meter.begin_epoch(f"trial {trial + 1}/{num_trials}")
+            for batch in meter.timed(batches.epoch(0)):
+                num_samples, stop = held_out.team.sum_numbers(len(batch.ids), interrupt.requested)
+                if stop:
+                    return None
+                train_step(members, batch, meter, num_samples=num_samples, team=held_out.team)
+            scores.append([each["rmse"] for each in held_out.score(members)])
+    return [int(best) for best in np.argmin(scores, axis=0)]

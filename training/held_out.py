@@ -1,0 +1,71 @@
+"""The fold held out: how well members do on it, and which epoch of a member was its best."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ensemble.model import predict_batches
+from galaxy_zoo.errors import RunError
+from galaxy_zoo.scores import scores_by_name
+from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.votes import Floats
+from pipeline.loader import Loader
+from training.member import Member
+from training.ranks import ALONE, Ranks
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """The fold held out, as plain views.
+
+    loader: None where this rank has nothing of the fold. baseline_rmse: score of the mean votes of the training
+    samples. team: the ranks that score together.
+    """
+
+    loader: Loader | None
+    tree: DecisionTree
+    baseline_rmse: float
+    team: Ranks = ALONE
+
+    def score(self, members: Sequence[Member]) -> list[dict[str, float]]:
+        """Return the scores of each member, by name.
+
+        Raises:
+            RunError: a prediction is not finite.
+        """
+        predicted, votes = self.predict(members)
+        if not np.isfinite(predicted).all():
+            raise RunError("the predictions of a member are not finite; train anew with a lower learning rate")
+        return [scores_by_name(each, votes, self.tree) for each in predicted]
+
+    def predict(self, members: Sequence[Member]) -> tuple[Floats, Floats]:
+        """Return predicted votes, shape (members, samples, answers), and the true ones, shape (samples, answers)."""
+        for member in members:
+            member.broadcast_buffers()
+        predictors, mine = [member.predictor for member in members], []
+        for batch in self.loader.epoch(0) if self.loader is not None else ():
+            if len(batch.ids):  # other ranks may have all of a batch
+                [(_, predicted)] = predict_batches(predictors, [batch])
+                mine.append((predicted[:, 0].cpu().numpy(), batch.votes.cpu().numpy()))
+        parts = [part for rank in self.team.all_gather_object(mine) for part in rank]
+        return np.concatenate([p for p, _ in parts], axis=1), np.concatenate([v for _, v in parts])
+
+
+@dataclass
+class ScoreHistory:
+    """How the score of a member developed; lower is better. rises: how often in a row it got worse."""
+
+    best: float = math.inf
+    last: float = math.inf
+    rises: int = 0
+
+    def add(self, score: float) -> bool:
+        """Add the score of an epoch; return whether it is the best so far. NaN, where there is no fold, always is."""
+        self.rises = self.rises + 1 if score > self.last else 0
+        self.last = score
+        if score >= self.best:
+            return False
+        self.best = min(self.best, score)  # where the score is NaN, min keeps its first argument
+        return True

@@ -1,0 +1,34 @@
+"""What a user asks train.py for. Importing this takes neither torch nor DALI."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from galaxy_zoo.remote import AnyPath
+
+Parallel = Literal["members", "data"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """The argument and the options of train.py; without `out`, `epochs` or `fold` the recipe decides."""
+
+    shards: AnyPath
+    recipe: str
+    members: int
+    out: Path | None
+    epochs: int | None
+    fold: str | None
+    seed: int
+    resume: bool
+    no_pretrained: bool
+    parallel: Parallel
+    stick_to_shard: bool
+    save_steps: int
+    save_minutes: float
+    device: Literal["auto", "cpu", "cuda"]
+    threads: int | None
+    stamps: Literal["auto", "stream", "resident"]
+    stamps_folder: Path | None
+    cache_folder: Path
+    cache_gb: float | None
