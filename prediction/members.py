@@ -8,7 +8,7 @@ import torch
 from ensemble.model import Predictor, build_network
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import sha256_of
-from training.checkpoint import load_state
+from training.checkpoint import load_header, load_weights
 from training.run import BEST_NAME, Run
 
 
@@ -36,8 +36,8 @@ class TrainedMember:
         if in_float32:
             network.precision = "float32"
         try:
-            network.load_state_dict(load_state(path)["weights"])
-        except (KeyError, RuntimeError) as error:
+            network.load_state_dict(load_weights(path))
+        except RuntimeError as error:
             reason = str(error).partition("\n")[0]
             raise RunError(
                 f"{path}: not the weights of a member of {self.run.folder} ({reason}); train again"
@@ -49,8 +49,8 @@ def find_members(runs: Sequence[Run]) -> list[TrainedMember]:
     """Return all members of some runs.
 
     Raises:
-        RunError: a run is named twice, was trained on another tree or size of image than the first, or has a member
-            without a checkpoint.
+        RunError: a run is named twice, was trained on another tree or size of image than the first, has a member
+            without a checkpoint, or its run.json was edited.
     """
     first, members = runs[0], []
     for run in runs:
@@ -70,6 +70,7 @@ def find_members(runs: Sequence[Run]) -> list[TrainedMember]:
                 raise RunError(
                     f"{path}: no checkpoint yet; train at least one epoch: python train.py ... --resume"
                 )
+            run.check_header(load_header(path), path)
             members.append(TrainedMember(run, index, sha256_of(path)))
     _refuse_twins(members)
     return members

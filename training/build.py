@@ -12,7 +12,7 @@ import torch
 
 from ensemble.recipe import load_recipe
 from galaxy_zoo.console import INTERRUPTED
-from galaxy_zoo.errors import RunError
+from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.fold import Fold, folds_named
 from galaxy_zoo.manifest import MANIFEST_NAME, read_manifest
@@ -23,7 +23,7 @@ from pipeline.groups import Opened
 from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import Samples
 from pipeline.stamps import StampPolicy
-from training.checkpoint import common_positions
+from training.checkpoint import checkpoint_path, common_positions, load_header, positions
 from training.figures import draw
 from training.held_out import HeldOut
 from training.interrupt import Interrupt
@@ -159,12 +159,31 @@ def _checked(run: Run, ranks: Ranks, *, resume: bool) -> Run:
         if run.shard_groups and saved.shard_groups:
             run = replace(run, shard_groups=saved.shard_groups)
         run.check_same(saved)
+        _check_checkpoints(run)
         return run
     if run.shard_groups == 1:
         raise RunError("--stick-to-shard needs several ranks: torchrun --nproc-per-node 2 train.py ...")
     if ranks.is_first:
         run.check_free()
     return run
+
+
+def _check_checkpoints(run: Run) -> None:
+    """Check that the checkpoints of a run are in its folder, and are its own.
+
+    Raises:
+        OutputError: the folder of a member is a symbolic link.
+        RunError: run.json was edited.
+    """
+    for folder in map(run.member_folder, range(run.members)):
+        if folder.is_symlink():
+            raise OutputError(f"{folder} is a symbolic link: old files would be removed where it leads; remove it")
+        for path in (checkpoint_path(folder, position) for position in positions(folder)):
+            try:
+                header = load_header(path)
+            except RunError:  # a damaged one gives way to the one before
+                continue
+            run.check_header(header, path)
 
 
 def _build_trainer(

@@ -11,7 +11,8 @@ go back to the newest step they have in common.
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,19 +51,54 @@ def load_state(path: Path, *, device: torch.device | str = "cpu") -> dict[str, A
     Raises:
         RunError: the file is missing or damaged.
     """
+    with _opened(path, device) as file:
+        whole = json.loads(file.metadata()[_WHOLE])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it cannot be iterated)
+        if _sha256(tensors, whole[_STATE]) != whole[_SHA256]:
+            raise ValueError("its checksum differs")
+        return _mapping(_put_tensors(json.loads(whole[_STATE]), tensors))
+
+
+def load_header(path: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote, except the tensors, and without the checksum: as fast for any size.
+
+    Raises:
+        RunError: the file is missing or its header is damaged.
+    """
+    with _opened(path, "cpu") as file:
+        whole = json.loads(file.metadata()[_WHOLE])
+        return _mapping(_put_tensors(json.loads(whole[_STATE]), None))
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read the weights of a member.
+
+    Raises:
+        RunError: the file is missing, damaged, or holds no weights.
+    """
+    weights = load_state(path).get("weights")
+    if not isinstance(weights, dict) or not all(isinstance(each, Tensor) for each in weights.values()):
+        raise RunError(f"{path}: the checkpoint holds no weights; delete it, or train again")
+    return {str(name): each for name, each in weights.items()}
+
+
+@contextmanager
+def _opened(path: Path, device: torch.device | str) -> Iterator[Any]:
+    """Open a checkpoint; within the block, whatever its content leads to is raised as a RunError of one line."""
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            metadata = file.metadata() or {}
-            whole = json.loads(metadata[_WHOLE])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it cannot be iterated)
-            if _sha256(tensors, whole[_STATE]) != whole[_SHA256]:
-                raise ValueError("its checksum differs")
-            state: dict[str, Any] = _put_tensors(json.loads(whole[_STATE]), tensors)
-            return state
+            yield file
     except FileNotFoundError as error:
         raise RunError(f"{path}: there is no such checkpoint") from error
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise RunError(f"{path}: the checkpoint is damaged ({error}); delete it, or train again") from error
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RunError(f"{path}: the checkpoint is damaged ({reason}); delete it, or train again") from error
+
+
+def _mapping(state: Any) -> dict[str, Any]:
+    if not isinstance(state, dict):
+        raise ValueError("its header is not a mapping")
+    return state
 
 
 class Position(NamedTuple):
@@ -125,8 +161,9 @@ def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     return value
 
 
-def _put_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(value, str) and value.startswith(_TENSOR):
+def _put_tensors(value: Any, tensors: Mapping[str, Tensor] | None) -> Any:
+    """Undo `_take_tensors`; without `tensors` their names stay."""
+    if isinstance(value, str) and value.startswith(_TENSOR) and tensors is not None:
         return tensors[value.removeprefix(_TENSOR)]
     if isinstance(value, dict):
         return {key: _put_tensors(each, tensors) for key, each in value["pairs"]}

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from galaxy_zoo.errors import RunError
+from galaxy_zoo.strict import parse
 from pipeline.loader import Batch, Loader
 from training.checkpoint import (
     Position,
@@ -62,6 +63,14 @@ class TrackedMember:
     folder: Path
     history: ScoreHistory = field(default_factory=ScoreHistory)
     logbook: Logbook | None = None
+
+
+@dataclass(frozen=True)
+class _SavedSums:
+    """The part of `EpochSums` that is saved with a member."""
+
+    samples: int
+    loss_sum: float
 
 
 def weight_of(num_here: int, num_samples: int, team: Ranks) -> float:
@@ -175,7 +184,8 @@ class Trainer:
         baseline = {"baseline_rmse": self.held_out.baseline_rmse} if self.held_out else {}
         each.logbook.add(epoch, measured | scores | baseline)
         if is_best:
-            save_state(each.folder / BEST_NAME, {"weights": each.member.weights(), "epoch": epoch})
+            state = {"weights": each.member.weights(), "epoch": epoch, "run": self.run.identity}
+            save_state(each.folder / BEST_NAME, state)
 
     def save(self, epoch: int) -> None:
         """Write a checkpoint of every member at the next step of `epoch`.
@@ -194,6 +204,7 @@ class Trainer:
             state = {
                 "member": each.member.state(),
                 "standing": asdict(each.history),
+                "run": self.run.identity,
                 "samples": sums.samples,
                 "loss_sum": loss_sum,
             }
@@ -206,7 +217,7 @@ class Trainer:
             The step to go on at, and the sums over its epoch before it, from however many ranks.
 
         Raises:
-            RunError: there are traces of a training, but no checkpoints to go on from.
+            RunError: there are traces of a training, but no checkpoints to go on from, or they are of another run.
         """
         folders = [each.folder for each in self.tracked]
         common = common_positions(folders)
@@ -234,15 +245,16 @@ class Trainer:
 
     def _load(self, position: Position) -> EpochSums:
         paths = [checkpoint_path(each.folder, position) for each in self.tracked]
-        states = [load_state(path) for path in paths]
+        states, sums = [load_state(path) for path in paths], list[_SavedSums]()
         for each, path, state in zip(self.tracked, paths, states, strict=True):
             try:
                 each.member.load_state(state["member"])
-                each.history = ScoreHistory(**state["standing"])
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                each.history = parse(ScoreHistory, state["standing"], "the scores")
+                sums.append(parse(_SavedSums, {key: state[key] for key in ("samples", "loss_sum")}, "the sums"))
+            except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
                 reason = str(error).partition("\n")[0]
                 raise RunError(f"{path}: not a checkpoint of this member ({reason})") from error
-        return EpochSums(states[0]["samples"], tuple(float(state["loss_sum"]) for state in states))
+        return EpochSums(sums[0].samples, tuple(each.loss_sum for each in sums))
 
 
 def _list(values: Iterable[float]) -> str:

@@ -3,6 +3,7 @@
 What a member becomes depends on its own seed and on the batches it is given, not on the members beside it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -115,13 +116,45 @@ class Member:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Restore what `state` returned."""
+        """Restore what `state` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError, RuntimeError: it is not the state of such a member.
+        """
+        own = self.state()
+        own["optimiser"] = {"param_groups": own["optimiser"]["param_groups"]}  # the rest is made at the first step
+        _check_structure(state, own, "the state")
+        if state["steps"] < 0:
+            raise ValueError(f"{state['steps']} steps")
         self._network.load_state_dict(state["network"])
         if self._ema is not None:
             self._ema.module.load_state_dict(state["ema"])
         _load_optimiser(self._optimiser, state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
         self.steps, self.stopped = state["steps"], state["stopped"]
+
+
+def _check_structure(found: Any, own: Any, name: str) -> None:
+    """Check that a loaded state has the keys, lengths, shapes and kinds of values of a member's own.
+
+    Raises:
+        ValueError: it does not; `name` says where.
+    """
+    if isinstance(own, Mapping):
+        fits = isinstance(found, Mapping) and own.keys() <= found.keys()
+        parts = [(found[key], own[key], f"{name}, {key}") for key in own] if fits else []
+    elif isinstance(own, list | tuple):
+        fits = isinstance(found, list | tuple) and len(own) == len(found)
+        parts = [(*pair, name) for pair in zip(found, own, strict=True)] if fits else []
+    elif isinstance(own, Tensor):
+        fits, parts = isinstance(found, Tensor) and found.shape == own.shape, []
+    else:
+        kinds = (int, float) if isinstance(own, int | float) and not isinstance(own, bool) else type(own)
+        fits, parts = isinstance(found, kinds), []
+    if not fits:
+        raise ValueError(f"{name} is not what this recipe makes")
+    for part in parts:
+        _check_structure(*part)
 
 
 def _load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -12,7 +12,8 @@ import platform
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,14 @@ from typing import Any
 from ensemble.recipe import Recipe, recipe_from_table
 from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, exclusive, write_text
-from galaxy_zoo.tree import DecisionTree, tree_from_dict
+from galaxy_zoo.fold import Fold
+from galaxy_zoo.strict import parse, parse_json
+from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.version import __version__
 
 RUN_NAME = "run.json"
 BEST_NAME = "best.safetensors"
+MOST_MEMBERS = 99
 PACKAGES = ("torch", "nvidia-dali-cuda120", "timm", "numpy")
 
 
@@ -36,6 +40,28 @@ class Data:
     image_px: tuple[int, int]
     manifest_sha256: str
     vote_mean: tuple[float | None, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Facts:
+    """What run.json says besides the recipe and the versions; see `Run`."""
+
+    members: int
+    seed: int
+    fold: str
+    pretrained: bool
+    data: Data
+    shard_groups: int = 0  # older runs do not say it
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a value makes no run."""
+        Fold.named(self.fold)
+        if not 1 <= self.members <= MOST_MEMBERS or self.seed < 0 or self.shard_groups < 0:
+            raise ValueError(f"{self.members} members, seed {self.seed}, {self.shard_groups} groups of shards")
+        if min(self.data.image_px) < 1 or len(self.data.vote_mean or ()) not in {0, len(self.data.tree.columns)}:
+            raise ValueError(
+                f"images of {self.data.image_px} px, mean votes of {len(self.data.vote_mean or ())} answers"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,15 +132,34 @@ class Run:
         Raises:
             RunError: it differs; the message names the first difference.
         """
-        asked = replace(self, versions=saved.versions)._to_dict()
-        different = _first_difference(saved._to_dict(), asked, "")
-        if different:
+        if different := _first_difference(saved.identity, self.identity, ""):
             raise RunError(
                 f"{self.folder} was started with {different}; "
                 "resume with the same options and shards, or give another --out"
             )
 
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides what the members learn and which galaxies they do not see, as JSON values."""
+        values: dict[str, Any] = json.loads(json.dumps(self._to_dict()))
+        del values["versions"]
+        return values
+
+    def check_header(self, header: Mapping[str, Any], path: Path) -> None:
+        """Check that a checkpoint, by its header, is of this run as run.json tells it. Older checkpoints do not say.
+
+        Raises:
+            RunError: run.json was edited, or the checkpoint is of another run.
+        """
+        kept = header.get("run", self.identity)
+        if different := _first_difference(kept, self.identity, ""):
+            raise RunError(
+                f"{self.folder / RUN_NAME} is not what {path} was trained with ({different}); restore it, "
+                "or train again"
+            )
+
     def _to_dict(self) -> dict[str, Any]:
+        """Return what run.json says."""
         return {
             "recipe_name": self.recipe.name,
             "recipe": self.recipe.table,
@@ -142,32 +187,17 @@ def load_run(folder: Path) -> Run:
     """
     path = folder / RUN_NAME
     try:
-        saved = json.loads(path.read_text())
-        data = saved["data"]
-        tree = tree_from_dict(data["tree"], where=str(path))
-        vote_mean = None if data["vote_mean"] is None else tuple(data["vote_mean"])
-        if int(saved["members"]) < 1 or (vote_mean and len(vote_mean) != len(tree.columns)):
-            raise ValueError(f"{saved['members']} members, {len(vote_mean or ())} mean votes")
-        return Run(
-            folder=folder,
-            recipe=recipe_from_table(saved["recipe"], saved["recipe_name"], where=str(path)),
-            members=int(saved["members"]),
-            seed=int(saved["seed"]),
-            fold=saved["fold"],
-            pretrained=saved["pretrained"],
-            data=Data(
-                tree=tree,
-                image_px=(data["image_px"][0], data["image_px"][1]),
-                manifest_sha256=data["manifest_sha256"],
-                vote_mean=vote_mean,
-            ),
-            versions=saved["versions"],
-            shard_groups=int(saved.get("shard_groups", 0)),  # runs that were begun before there were any
-        )
+        saved = parse_json(path.read_bytes())
+        named = {key: saved.pop(key) for key in ("recipe_name", "recipe", "versions")}
+        facts = parse(_Facts, saved, "the run")
+        recipe = recipe_from_table(named["recipe"], str(named["recipe_name"]), where=str(path))
+        return Run(folder=folder, recipe=recipe, versions=dict(named["versions"]), **vars(facts))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{folder}: no {RUN_NAME}, so not a run; make one with: python train.py SHARDS") from error
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise RunError(f"{path}: damaged: {type(error).__name__} {error}; train again") from error
+    except KeyError as error:
+        raise RunError(f"{path}: damaged: key {error} is missing; restore it, or train again") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{path}: damaged: {error}; restore it, or train again") from error
 
 
 def current_versions() -> dict[str, str]:
@@ -199,9 +229,7 @@ def _first_difference(kept: Any, asked: Any, name: str) -> str:
             for key in (*kept, *(key for key in asked if key not in kept))
         )
         return next((text for text in found if text), "")
-    if kept == asked or (isinstance(kept, list | tuple) and list(kept) == list(asked or ())):
-        return ""
-    return f"{name} {_short(kept)}, not {_short(asked)}"
+    return "" if kept == asked else f"{name} {_short(kept)}, not {_short(asked)}".lstrip()
 
 
 def _short(value: Any) -> str:
