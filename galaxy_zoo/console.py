@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -24,6 +25,8 @@ NO_MEMORY = (
     *("failed to map segment", "start new thread", "Resource temporarily unavailable"),
 )
 """What torch, CUDA, DALI, C++, libraries and threads say when there is none, in errors of any kind."""
+
+_ctrl_c_came = threading.Event()
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -99,32 +102,40 @@ class Command(_EndsAtCtrlC):
     """
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; raises `click.ClickException` in place of the errors named above."""
+        """Run the command; raise `click.ClickException` in place of the errors named above."""
         try:
             return super().invoke(ctx)
-        except GalaxyZooError as error:
-            raise click.ClickException("\n".join(map(shown, str(error).split("\n")))) from error
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            ctx.exit(INTERRUPTED)
-        except BrokenPipeError:
+        except (click.exceptions.Exit, BrokenPipeError):
             raise
-        except sqlite3.Error as error:  # of what shard_tool keeps on the disk while it runs
-            raise click.ClickException(
-                f"temporary file: {error}; it lies in $TMPDIR or /var/tmp: make room there, or set TMPDIR to a folder "
-                "that has some; what is finished is kept"
-            ) from error
-        except Exception as error:
-            if (words := _about_memory(error)) is not None:
-                raise click.ClickException(
-                    f"out of memory ({words}); take less at once (a smaller batch, fewer --threads or --workers, "
-                    "--stamps stream), or make room; what is finished is kept"
-                ) from error
-            if not isinstance(error, OSError):
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) or _ctrl_c_came.is_set():
+                click.echo("interrupted", err=True)
+                ctx.exit(INTERRUPTED)
+            if (explanation := _explain(error)) is None:
                 raise
-            where = f"{error.filename}: " if error.filename else ""
-            what = shown(f"{where}{error.strerror or error}")
-            raise click.ClickException(f"{what}; mend that, what is finished is kept") from error
+            raise click.ClickException(explanation) from error
+
+
+def _explain(error: Exception) -> str | None:
+    """Return what a user is told of an error that has nothing to do with the program itself, else None."""
+    if isinstance(error, GalaxyZooError):
+        return "\n".join(map(shown, str(error).split("\n")))
+    if isinstance(error, sqlite3.Error):  # of what shard_tool keeps on the disk while it runs
+        return (
+            f"temporary file: {error}; it lies in $TMPDIR or /var/tmp: make room there, or set TMPDIR to a folder "
+            "that has some. Finished work is kept."
+        )
+    if (words := _about_memory(error)) is not None:
+        return (
+            f"out of memory ({words}); take less at once (a smaller batch, fewer --threads or --workers, "
+            "--stamps stream), or make room. Finished work is kept."
+        )
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return shown(
+            f"{where}{error.strerror or error}; fix this and run the command again. Finished work is kept."
+        )
+    return None
 
 
 def _about_memory(error: BaseException) -> str | None:
@@ -162,15 +173,22 @@ def ends_at_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def _ctrl_c_counts() -> Iterator[None]:
-    """Within the block no Ctrl-C is lost.
+    """Lose no Ctrl-C within the block.
 
     Python drops a KeyboardInterrupt that meets it in a finaliser or the callback of a weak reference, and prints a
-    traceback; here it is raised anew a moment later.
+    traceback; here it is raised anew a moment later. Libraries that call back, as SQLite, make an error of their own of
+    it; `_ctrl_c_came` tells.
     """
+    _ctrl_c_came.clear()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     hook, alarm = sys.unraisablehook, signal.signal(signal.SIGALRM, signal.default_int_handler)
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        _ctrl_c_came.set()
+        signal.default_int_handler(number, frame)
 
     def raise_again(unraisable: "sys.UnraisableHookArgs") -> None:
         if unraisable.exc_type is KeyboardInterrupt:
@@ -179,9 +197,12 @@ def _ctrl_c_counts() -> Iterator[None]:
             hook(unraisable)
 
     sys.unraisablehook = raise_again
+    if before is signal.default_int_handler:  # not where a shell has it ignored
+        signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
+        signal.signal(signal.SIGINT, before)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, alarm)
         sys.unraisablehook = hook

@@ -43,7 +43,8 @@ def test_each_error_of_the_project_is_one_message_and_exit_code_1(kind: type[Exc
 def test_an_error_of_the_file_system_names_the_file_and_what_to_do() -> None:
     result = run(PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/shards"))
     assert result.exit_code == 1
-    assert result.stderr == "Error: /shards: Permission denied; mend that, what is finished is kept\n"
+    fix = "fix this and run the command again. Finished work is kept."
+    assert result.stderr == f"Error: /shards: Permission denied; {fix}\n"
 
 
 def test_ctrl_c_is_one_word_and_exit_code_130() -> None:
@@ -148,3 +149,14 @@ def test_closed_standard_streams_change_no_exit_code(closed: str, tmp_path: Path
     command = f"'{sys.executable}' -m shard_tool synth '{tmp_path}/data' --count 3 {closed}"
     assert subprocess.run(command, shell=True, check=False).returncode == 0
     assert (tmp_path / "data" / "synthetic.txt").exists()
+
+
+def test_a_ctrl_c_of_which_a_library_makes_its_own_error_ends_the_command_all_the_same() -> None:
+    @click.command(cls=Command)
+    def command() -> None:
+        database = sqlite3.connect("")
+        database.create_function("interrupted", 0, lambda: signal.raise_signal(signal.SIGINT))
+        database.execute("SELECT interrupted()")
+
+    result = CliRunner().invoke(command, [])
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
