@@ -7,6 +7,8 @@ from galaxy_zoo.errors import ImageError
 START = b"\xff\xd8"
 FILL = 0xFF
 """Begins a marker; more of them may come before it."""
+MOST_MARKERS = 10_000
+"""No real header has more, fill bytes counted: a file of nothing else would take minutes."""
 START_OF_SCAN = 0xDA
 FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 """Markers of a frame that libjpeg decodes: baseline, extended and progressive, all Huffman-coded."""
@@ -34,7 +36,9 @@ def read_jpeg_header(data: bytes | memoryview) -> JpegHeader:
     if data[:2] != START:
         raise ImageError(f"not a JPEG: it begins with {data[:4].hex(' ')}" if len(data) else "empty file")
     frame, at, end = None, 2, len(data) - 3
-    while at < end:
+    for _ in range(MOST_MARKERS):
+        if at >= end:
+            break
         marker = data[at + 1]
         if data[at] == marker == FILL:
             at += 1
@@ -54,4 +58,4 @@ def read_jpeg_header(data: bytes | memoryview) -> JpegHeader:
         if length < 2:
             break
         at += 2 + length
-    raise ImageError("damaged JPEG: its header is cut off")
+    raise ImageError("damaged JPEG: its header is cut off or does not end")

@@ -49,6 +49,8 @@ def test_markers_may_be_filled_up() -> None:
     data = encoded()
     header = read_jpeg_header(data[:2] + b"\xff\xff" + data[2:])
     assert header == read_jpeg_header(data)._replace(end=header.end)
+    with pytest.raises(ImageError, match="does not end"):
+        read_jpeg_header(data[:2] + b"\xff" * 20_000 + data[2:])
 
 
 @pytest.mark.parametrize("marker", [b"\xff\xd0", b"\xff\x01", b"\xff\xc3\x00\x08", b"\x00\x00"])
