@@ -155,4 +155,5 @@ class SavedStamps:
 
 
 def _header(what: dict[str, object]) -> bytes:
-    return f"galaxy-zoo stamps, version 1\n{json.dumps(what)}\n".ljust(HEADER_BYTES).encode()
+    """Return the header of a file. Version 1 held images turned as EXIF says."""
+    return f"galaxy-zoo stamps, version 2\n{json.dumps(what)}\n".ljust(HEADER_BYTES).encode()
