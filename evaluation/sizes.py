@@ -10,7 +10,7 @@ from evaluation.evidence import Evidence
 from evaluation.section import Figure, Figures, Section, Table
 from evaluation.theme import SERIES, add_legend, new_axes, to_svg
 from galaxy_zoo.votes import Floats, rmse
-from prediction.blend import BLENDS, NUM_FOLDS, HeldOut
+from prediction.blend import BLENDS, NUM_FOLDS, HeldOutPredictions
 
 SUBSETS = 20
 """Most subsets of a size that are scored, drawn with a fixed seed."""
@@ -28,7 +28,7 @@ def section(evidence: Evidence) -> Section:
     figures: list[Figure] = []
     tables: list[Table] = []
     if len(evidence.members) > 1 and len(evidence.validation.votes) >= NUM_FOLDS:
-        held_out = HeldOut(evidence.members, evidence.validation.votes)
+        held_out = HeldOutPredictions(evidence.members, evidence.validation.votes)
         curve = held_out.curve()
         members = subset_scores(evidence.members, evidence.validation.votes).assign(
             **{"best k": curve.fitted_rmse, "best k, cross-fitted": curve.held_out_rmse}
@@ -50,7 +50,7 @@ def section(evidence: Evidence) -> Section:
     return Section(key="sizes", title="Members and views", lead=lead, blocks=(Figures(tuple(figures)), *tables))
 
 
-def blend_scores(held_out: HeldOut) -> pd.DataFrame:
+def blend_scores(held_out: HeldOutPredictions) -> pd.DataFrame:
     """Score every kind of blend, fitted on all the galaxies and cross-fitted, and compared with the uniform mean."""
     rows = []
     for name, method in BLENDS.items():

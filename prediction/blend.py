@@ -105,7 +105,7 @@ def greedy_order(products: Floats) -> tuple[int, ...]:
     return tuple(order)
 
 
-class HeldOut:
+class HeldOutPredictions:
     """Predictions of galaxies that no member has seen, with their true votes.
 
     Args:
@@ -184,7 +184,9 @@ def columns_of(members: Sequence[TrainedMember]) -> list[tuple[int, ...]]:
     return [tuple(column) for column in columns.values()]
 
 
-def held_out_votes(blocks: Iterable[Block], columns: Sequence[Sequence[int]], true: pd.DataFrame) -> HeldOut:
+def held_out_votes(
+    blocks: Iterable[Block], columns: Sequence[Sequence[int]], true: pd.DataFrame
+) -> HeldOutPredictions:
     """Return the predictions of all columns for the galaxies that each of them holds out.
 
     Args:
@@ -204,7 +206,7 @@ def held_out_votes(blocks: Iterable[Block], columns: Sequence[Sequence[int]], tr
     if not predictions:
         raise RunError(f"no galaxy is held out from all members, so no blend can be fitted; {hint}")
     try:
-        return HeldOut(np.concatenate(predictions, axis=1), np.concatenate(votes))
+        return HeldOutPredictions(np.concatenate(predictions, axis=1), np.concatenate(votes))
     except ValueError as error:
         raise RunError(f"{error}; {hint}") from error
 
@@ -217,7 +219,7 @@ def member_weights(columns: Sequence[Sequence[int]], column_weights: Weights, nu
     return weights
 
 
-def describe_blends(held_out: HeldOut, blends: dict[Blend, Fitted], names: Sequence[str]) -> list[str]:
+def describe_blends(held_out: HeldOutPredictions, blends: dict[Blend, Fitted], names: Sequence[str]) -> list[str]:
     """Return a table of the blends, and of scores by the number of members; `names` are of the columns."""
     lines = ["blend      fitted   cross-fitted   cross-fitted minus uniform"]
     for name, fitted in blends.items():
