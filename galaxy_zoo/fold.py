@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.manifest import Shard
 
+MOST_FOLDS = 9_999
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -27,8 +29,8 @@ class Fold:
         if name == "none":
             return None
         index, _, count = name.partition("/")
-        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count) >= 2):
-            raise ValueError(f"{name!r} is neither 'none' nor k/K with 0 <= k < K")
+        if not (index.isdecimal() and _is_count(count) and len(index) <= len(count) and int(index) < int(count)):
+            raise ValueError(f"{name[:40]!r} is neither 'none' nor k/K with 0 <= k < K <= {MOST_FOLDS}")
         return cls(int(index), int(count))
 
     def __str__(self) -> str:
@@ -50,6 +52,10 @@ class Fold:
         return [shard for shard in shards if shard not in held_out], list(held_out)
 
 
+def _is_count(text: str) -> bool:
+    return text.isdecimal() and len(text) <= len(str(MOST_FOLDS)) and int(text) >= 2
+
+
 def folds_named(name: str) -> dict[str, Fold | None]:
     """Return the folds that "k/K", "none" or "all/K" stands for, by their names: one run each.
 
@@ -57,7 +63,7 @@ def folds_named(name: str) -> dict[str, Fold | None]:
         ValueError: `name` is none of these.
     """
     which, _, count = name.partition("/")
-    if which == "all" and count.isdecimal() and int(count) >= 2:
+    if which == "all" and _is_count(count):
         return {str(fold): fold for fold in (Fold(index, int(count)) for index in range(int(count)))}
     try:
         return {name: Fold.named(name)}

@@ -25,7 +25,7 @@ from galaxy_zoo.errors import RunError
 from galaxy_zoo.fold import Fold
 from pipeline.cache import ShardSet
 from pipeline.groups import open_groups
-from training.checkpoint import load_state, positions
+from training.checkpoint import load_state, positions, save_state
 from training.loop import weight_of
 from training.ranks import Ranks, members_of, started_by_torchrun
 from training.run import load_run
@@ -159,6 +159,28 @@ def wait_for_checkpoint(out: Path) -> None:
         time.sleep(0.005)
 
 
+TORCHRUN = {
+    "WORLD_SIZE": "2",
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "LOCAL_WORLD_SIZE": "2",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "1",
+}
+
+
+@pytest.mark.parametrize("missing", [name for name in TORCHRUN if name != "WORLD_SIZE"])
+def test_half_an_environment_of_torchrun_is_one_message(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(missing)
+    with (
+        pytest.raises(RunError, match=f"WORLD_SIZE is set and {missing} is not"),
+        started_by_torchrun(torch.device("cpu")),
+    ):
+        pass
+
+
 def test_a_rank_that_finds_no_other_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a restart, where it may look for one that has died; torch says so in a RuntimeError of many lines."""
 
@@ -166,7 +188,7 @@ def test_a_rank_that_finds_no_other_is_one_message(monkeypatch: pytest.MonkeyPat
         raise RuntimeError("Gloo connectFullMesh failed with [gloo/pair.cc:152] Connection refused\nmore")
 
     monkeypatch.setattr(distributed, "init_process_group", refuse)
-    for name, value in {"WORLD_SIZE": "2", "RANK": "0"}.items():
+    for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     with (
         pytest.raises(RunError, match=r"rank 0 lost contact with another rank \(Gloo .* refused\); with"),
@@ -361,6 +383,12 @@ def test_a_run_keeps_its_groups_of_shards(shards: Path, plain: Path, tmp_path: P
     assert run(*arguments, "--resume").exit_code == 0  # as before there were groups
     (out / "run.json").write_text(json.dumps(begun | {"shard_groups": 2}))
     assert "was started with shard_groups 2, not 0" in run(*arguments, "--resume").stderr
+    edited = run(*arguments, "--stick-to-shard", "--resume")
+    assert "run.json is not what" in edited.stderr
+    assert "(shard_groups 0, not 2)" in edited.stderr
+    for path in out.glob("member-*/last-*"):  # as if it had been begun so
+        state = load_state(path)
+        save_state(path, {**state, "run": {**state["run"], "shard_groups": 2}})
     resumed = run(*arguments, "--stick-to-shard", "--resume")
     assert "balance takes the votes of all galaxies, which no rank has" in resumed.stderr
     with pytest.raises(RunError, match="3 ranks for the 2 groups of shards that the run was begun with; start at"):

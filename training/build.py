@@ -10,8 +10,8 @@ import click
 import numpy as np
 import torch
 
-from ensemble.recipe import load_recipe
-from galaxy_zoo.console import INTERRUPTED
+from ensemble.recipe import Recipe, load_recipe
+from galaxy_zoo.console import INTERRUPTED, shown
 from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.files import check_outputs, sha256_of
 from galaxy_zoo.fold import Fold, folds_named
@@ -91,29 +91,38 @@ def train(request: TrainingRequest) -> None:
         device = own_device(device)
         decoding = Decoding(device=device, num_threads=own_threads(request.threads), stamps=stamps)
         session = Session(request=request, source=source, ranks=ranks, device=device, decoding=decoding)
-        data = Data(
-            tree=manifest.tree,
-            image_px=manifest.image_px,
-            manifest_sha256=sha256_of(source.folder / MANIFEST_NAME),
-            vote_mean=manifest.vote_mean,
-        )
         for name, fold in folds.items():
-            run = Run(
-                folder=folder / f"fold-{name.replace('/', '-of-')}" if len(folds) > 1 else folder,
-                recipe=recipe,
-                members=request.members,
-                seed=request.seed,
-                fold=name,
-                pretrained=not request.no_pretrained,
-                data=data,
-                versions=current_versions(),
-                shard_groups=ranks.world_size if request.stick_to_shard else 0,
-            )
+            run = _describe(request, recipe, session, fold_name=name)
+            if len(folds) > 1:
+                run = replace(run, folder=folder / f"fold-{name.replace('/', '-of-')}")
             if not train_run(run, fold, session):
-                click.echo(f"{run.folder}: stopped and saved; go on with the same command and --resume", err=True)
+                resuming = "go on with the same command and --resume"
+                click.echo(f"{shown(run.folder)}: stopped and saved; {resuming}", err=True)
                 raise SystemExit(INTERRUPTED)
             if ranks.is_first:
-                click.echo(f"trained {run.members} x {recipe.name}: {run.folder}")
+                click.echo(shown(f"trained {run.members} x {recipe.name}: {run.folder}"))
+
+
+def _describe(request: TrainingRequest, recipe: Recipe, session: Session, *, fold_name: str) -> Run:
+    """Describe the run that is asked for."""
+    folder = session.source.folder
+    manifest = read_manifest(folder)
+    return Run(
+        folder=request.out or Path("runs") / recipe.name,
+        recipe=recipe,
+        members=request.members,
+        seed=request.seed,
+        fold=fold_name,
+        pretrained=not request.no_pretrained,
+        data=Data(
+            tree=manifest.tree,
+            image_px=manifest.image_px,
+            manifest_sha256=sha256_of(folder / MANIFEST_NAME),
+            vote_mean=manifest.vote_mean,
+        ),
+        versions=current_versions(),
+        shard_groups=session.ranks.world_size if request.stick_to_shard else 0,
+    )
 
 
 def train_run(run: Run, fold: Fold | None, session: Session) -> bool:

@@ -87,5 +87,7 @@ def draw_galaxies(images: NDArray[np.uint8], predicted: Floats, votes: Floats, t
         axes.imshow(image)
         axes.axis("off")
         top = np.argsort(-np.nan_to_num(true))[:SHOWN_ANSWERS]
-        axes.set_title("\n".join(f"{names[i]}: {got[i]:.2f} ({true[i]:.2f})" for i in top), fontsize=8)
+        axes.set_title(
+            "\n".join(f"{names[i]}: {got[i]:.2f} ({true[i]:.2f})" for i in top), fontsize=8, parse_math=False
+        )
     return figure

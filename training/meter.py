@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from galaxy_zoo.console import progress
+from galaxy_zoo.console import progress, shown
 from pipeline.loader import Batch
 from training.ranks import ALONE, Ranks
 from training.watch import LossWatch
@@ -146,7 +146,7 @@ class Meter:
 
     def write(self, line: str) -> None:
         """Print a line above the bar."""
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(shown(line), file=sys.stderr)
 
 
 class PredictionMeter:

@@ -130,12 +130,16 @@ def started_by_torchrun(device: torch.device, parallel: Parallel = "members") ->
     Ranks talk over gloo, except that GPUs exchange gradients over NCCL.
 
     Raises:
-        RunError: another rank has gone, or never came.
+        RunError: another rank has gone or never came, or the environment is only partly that of torchrun.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
     over_nccl = device.type == "cuda" and parallel == "data"
+    if missing := sorted(
+        {"RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} - os.environ.keys()
+    ):
+        raise RunError(f"WORLD_SIZE is set and {missing[0]} is not; start with torchrun, or unset WORLD_SIZE")
     try:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if over_nccl else "gloo", timeout=LONGEST_WAIT)
         yield Ranks(distributed.get_rank(), distributed.get_world_size())

@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from galaxy_zoo.console import shown
 from galaxy_zoo.errors import RecipeError, RunError, ShardError
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.strict import nearest
@@ -81,7 +82,6 @@ def balanced_shares(run: Run, samples: Samples, *, quiet: bool) -> NDArray[np.fl
     for index, answer in [*enumerate(tree.questions[names.index(name)].answers), (-1, "unknown")]:
         if (count := int((classes == index).sum())) and not quiet:
             often = shares[classes == index][0]
-            click.echo(
-                f"{name}: {answer}: {count:,} galaxies, each {often:.3g} times an epoch on average", err=True
-            )
+            line = f"{name}: {answer}: {count:,} galaxies, each {often:.3g} times an epoch on average"
+            click.echo(shown(line), err=True)
     return shares

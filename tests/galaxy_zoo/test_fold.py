@@ -1,0 +1,20 @@
+import pytest
+
+from galaxy_zoo.fold import MOST_FOLDS, Fold, folds_named
+
+
+def test_a_name_stands_for_its_folds() -> None:
+    assert folds_named("none") == {"none": None}
+    assert folds_named("1/3") == {"1/3": Fold(1, 3)}
+    assert folds_named("all/3") == {f"{index}/3": Fold(index, 3) for index in range(3)}
+    assert all(Fold.named(str(fold)) == fold for fold in (Fold(0, 2), Fold(MOST_FOLDS - 1, MOST_FOLDS)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "all", "1", "3/3", "-1/3", "0/1", "all/1", "a/b", "all/10000", "all/1000000000", "0/" + "9" * 5000],
+)
+def test_another_name_is_refused_at_once_in_one_line(name: str) -> None:
+    with pytest.raises(ValueError, match="is neither") as caught:
+        folds_named(name)
+    assert len(str(caught.value)) < 200
