@@ -9,8 +9,7 @@ from evaluation.evidence import Evidence
 from evaluation.section import Figure, Figures, Section, Table
 from evaluation.theme import MUTED, SERIES, add_legend, new_axes, short, to_svg
 from galaxy_zoo.errors import RunError
-from galaxy_zoo.strict import parse_json
-from training.logbook import METRICS_NAME
+from training.logbook import METRICS_NAME, read_log
 from training.run import Run
 
 BASELINE = "baseline_rmse"
@@ -53,26 +52,15 @@ def read_metrics(run: Run, name: str) -> pd.DataFrame:
     """
     parts = []
     for member in range(run.members):
-        path = run.member_folder(member) / METRICS_NAME
-        try:
-            rows = [_parse_row(line) for line in path.read_text().splitlines()]
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path}: not a log of a training ({error}); train this run again") from error
-        parts.append(pd.DataFrame([{"run": name, "member": member, **row} for row in rows]))
+        rows = read_log(folder := run.member_folder(member))
+        if not rows or not all({"epoch", "loss"} <= row.keys() for row in rows):
+            raise RunError(f"{folder / METRICS_NAME}: not a log of a training; train this run again")
+        overall = [{key: value for key, value in row.items() if "/" not in key} for row in rows]  # of no question
+        parts.append(pd.DataFrame([{"run": name, "member": member, **row} for row in overall]))
     metrics = pd.concat(parts, ignore_index=True)
     if run.recipe.table["loss"]["kind"] == "mse" and "rmse" in metrics:
         metrics = metrics.assign(train_rmse=metrics["loss"] ** 0.5, validation_loss=metrics["rmse"] ** 2)
     return metrics
-
-
-def _parse_row(line: str) -> dict[str, float]:
-    """Return the metrics of an epoch but those of single questions; raise ValueError where it is no such line."""
-    row = parse_json(line)
-    if not (isinstance(row, dict) and {"epoch", "loss"} <= row.keys()):
-        raise ValueError("a line is not that of an epoch")
-    if not all(isinstance(value, int | float) for value in row.values()):
-        raise ValueError("a value is not a number")
-    return {key: value for key, value in row.items() if "/" not in key}
 
 
 def _draw(metrics: pd.DataFrame, title: str, label: str, curves: Mapping[str, str]) -> Figure:

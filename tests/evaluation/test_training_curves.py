@@ -46,6 +46,8 @@ def test_a_damaged_log_is_an_error_that_names_it(trained: Path, tmp_path: Path, 
     folder = shutil.copytree(trained, tmp_path / "run")
     with (folder / "member-01" / "metrics.jsonl").open("a") as file:
         file.write(f"{damage}\n")
-    with pytest.raises(RunError, match=r"member-01/metrics\.jsonl: not a log of a training") as raised:
+    with pytest.raises(
+        RunError, match=r"member-01/metrics\.jsonl: (not a log of a training|line 3 is damaged)"
+    ) as raised:
         training.read_metrics(load_run(folder), "tiny")
     assert len(str(raised.value)) < 500
