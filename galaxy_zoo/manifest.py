@@ -1,7 +1,7 @@
 """`manifest.json`: what a folder of shards holds. It is written last, so a folder that has one is complete."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
@@ -121,7 +121,8 @@ def read_manifest(folder: AnyPath) -> Manifest:
     """Read the manifest of a folder of shards.
 
     Raises:
-        ShardError: there is no manifest, it is damaged, or a newer version of this project wrote it.
+        ShardError: there is no manifest, it is damaged, lists a shard twice, or a newer version of this project wrote
+            it.
         TreeError: its decision tree is not valid.
     """
     return parse_manifest(manifest_bytes(folder), folder)
@@ -181,7 +182,23 @@ def _from_dict(data: dict[str, Any], *, where: str) -> Manifest:
     )
     if data.get("set_sha256", manifest.set_sha256) != manifest.set_sha256:
         raise ValueError("set_sha256 is not that of the shards it lists")
+    if again := repeated_shard([shard for shards in splits.values() for shard in shards]):
+        raise ShardError(
+            f"{where}: {again[1].name} is the same shard as {again[0].name}, and its galaxies would count twice; "
+            "pack or index again"
+        )
     return manifest
+
+
+def repeated_shard(shards: Iterable[Shard]) -> tuple[Shard, Shard] | None:
+    """Return the first two shards of one name, or with the same bytes and any samples; None if there are none."""
+    seen: dict[str, Shard] = {}
+    for shard in shards:
+        for mark in {shard.name, shard.sha256 if shard.samples else shard.name}:
+            if mark in seen:
+                return seen[mark], shard
+        seen |= {shard.name: shard, shard.sha256: shard}
+    return None
 
 
 def _text_or_none(data: Any) -> str | None:

@@ -21,6 +21,8 @@ from galaxy_zoo.files import atomic_write
 from galaxy_zoo.remote import AnyPath
 
 OBJECTS_NAME = "objects.csv"
+LARGEST_PX = 65_535
+"""No position and no radius is larger: it is the longest side of a JPEG."""
 COLUMNS = ["id", "x_px", "y_px", "radius_px"]
 MEASURE = "measure the galaxies of a folder of shards with: shard_tool objects SHARDS"
 
@@ -73,8 +75,10 @@ def read_objects(folder: Path, set_sha256: str, ids: Sequence[str]) -> Objects:
     if missing := next((each for each in ids if each not in known), None):
         raise ShardError(f"{path}: damaged: has no {missing}; {MEASURE} --overwrite")
     values = np.array([known[each] for each in ids], np.float64).reshape(-1, 3)
-    if not (np.isfinite(values).all() and (values[:, 2] > 0).all()):
-        raise ShardError(f"{path}: damaged: a value is no number, or a radius not above 0; {MEASURE} --overwrite")
+    if not (((values >= 0) & (values <= LARGEST_PX)).all() and (values[:, 2] > 0).all()):  # not with a NaN either
+        raise ShardError(
+            f"{path}: damaged: a value is no length in an image, or a radius not above 0; {MEASURE} --overwrite"
+        )
     return Objects(values[:, :2], values[:, 2])
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from galaxy_zoo.cells import read_cells
 from galaxy_zoo.errors import LabelError, SubmissionError
 from galaxy_zoo.files import atomic_write
-from galaxy_zoo.labels import read_cells, read_votes
+from galaxy_zoo.labels import read_votes
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import TOLERANCE, Floats, parent_votes, question_totals
 

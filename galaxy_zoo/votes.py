@@ -6,6 +6,7 @@ A table of votes has one row a galaxy and one column an answer of the tree; a mi
 import io
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,8 @@ TOLERANCE = 0.005
 by at most 0.004. Kaggle's own rows are within 2e-6."""
 
 Floats = NDArray[np.floating]
+VoteKind = Literal["all", "question", "counts"]
+"""What a table holds: fractions of all voters, fractions of the voters of each question, or numbers of voters."""
 
 
 @dataclass(frozen=True)
@@ -87,21 +90,35 @@ def normalise_votes(votes: Floats, tree: DecisionTree) -> Floats:
 def fractions_of_counts(counts: Floats, tree: DecisionTree) -> Floats:
     """Turn voter counts into votes: each answer's share of its question, times the votes of the parent.
 
-    A question that nobody answered gets zeros where its parent has no votes, and else missing votes, since
-    nothing is known of it.
-
     Args:
         counts: shape (rows, answers), at least 0, or NaN.
 
     Source: as `normalise_votes`.
     """
-    votes = np.array(counts, dtype=np.float64)
+    shares = np.array(counts, dtype=np.float64)
+    for columns in tree.slices:
+        total = shares[:, columns].sum(axis=1, keepdims=True)
+        shares[:, columns] /= np.where(total == 0, np.nan, total)
+    return fractions_of_all(shares, tree)
+
+
+def fractions_of_all(shares: Floats, tree: DecisionTree) -> Floats:
+    """Turn fractions of the voters of each question into votes: times the votes of the parent.
+
+    A question that nobody answered gets zeros where its parent has no votes, and else missing votes, since nothing is
+    known of it.
+
+    Args:
+        shares: shape (rows, answers), in [0, 1] or NaN.
+
+    Source: as `normalise_votes`.
+    """
+    votes = np.array(shares, dtype=np.float64)
     for columns in tree.slices:
         nobody = votes[:, columns].sum(axis=1) == 0
         votes[nobody, columns] = np.nan
     for index in tree.order:
         columns, parent = tree.slices[index], tree.parents[index]
-        votes[:, columns] /= votes[:, columns].sum(axis=1, keepdims=True)
         if parent is not None:
             votes[:, columns] *= votes[:, parent, None]
             votes[votes[:, parent] == 0, columns] = 0.0
@@ -122,7 +139,7 @@ def classes_by(votes: Floats, tree: DecisionTree, question: int) -> NDArray[np.i
 
 
 def rmse(predicted: ArrayLike, votes: ArrayLike) -> float:
-    """Kaggle's score: the square root of the mean over all galaxies and all answers of the squared error.
+    """Return Kaggle's score: the square root of the mean over all galaxies and all answers of the squared error.
 
     It is neither the mean of the answers' RMSEs nor the mean of the batches' RMSEs. Missing votes (NaN) in
     `votes` are left out of the mean.

@@ -70,7 +70,9 @@ class Dieleman:
             inputs = width
         last = drawn(nn.Linear(inputs, outputs), LAST_STD, LAST_BIAS)
         convolutions = self._convolutions()
-        return nn.Sequential(Parts(), convolutions, *shared, Merge(), *layers, nn.Dropout(self.dropout), last)
+        return nn.Sequential(
+            CornerParts(), convolutions, *shared, Merge(), *layers, nn.Dropout(self.dropout), last
+        )
 
     def _convolutions(self) -> nn.Sequential:
         """45 px -> 40, 20 -> 16, 8 -> 6 -> 4, 2; a bias of its own for every pixel of each map."""
@@ -93,7 +95,7 @@ class Dieleman:
         return [nn.Dropout(self.dropout), drawn(linear, std, bias), Maxout() if pieces == 2 else nn.ReLU()]
 
 
-class Parts(nn.Module):
+class CornerParts(nn.Module):
     """Cut turns of a view into parts: the corners of each turn and of its mirror image."""
 
     def forward(self, images: Tensor) -> Tensor:

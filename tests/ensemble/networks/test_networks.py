@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from ensemble.networks.backbones import Timm
 from ensemble.networks.convolutional import Cbam, Cnn, LinNet
 from ensemble.networks.corners import corner_parts
-from ensemble.networks.dieleman import Dieleman, MaxNormLinear, Maxout, Merge, Parts
+from ensemble.networks.dieleman import CornerParts, Dieleman, MaxNormLinear, Maxout, Merge
 from galaxy_zoo.errors import RunError
 
 
 def test_parts_of_a_galaxy_come_together_galaxy_by_galaxy() -> None:
     images = torch.rand(2, 2, 3, 69, 69)
-    parts = Parts()(images)
+    parts = CornerParts()(images)
     assert parts.shape == (32, 3, 45, 45)
     assert torch.equal(parts[16:], corner_parts(images[1:], 45)[0])
     assert torch.equal(Merge()(parts.flatten(1))[1].view(16, -1), parts[16:].flatten(1))
