@@ -1,12 +1,13 @@
 """Files of recipes, and what they leave to their base."""
 
+import tomllib
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from ensemble.recipe import load_recipe
-from ensemble.recipe_files import read_recipe_file
+from ensemble.recipe_files import known_recipes, read_recipe_file
 from galaxy_zoo.errors import RecipeError
 
 ABOUT = '[about]\nsource = "me"\n'
@@ -74,3 +75,13 @@ def test_where_a_recipe_comes_from_is_not_taken_from_its_base(tmp_path: Path) ->
 def test_a_base_that_cannot_be_one_or_a_wrong_key_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("name", known_recipes())
+def test_a_recipe_with_a_base_repeats_nothing_of_it(name: str) -> None:
+    own = tomllib.loads(resources.files("ensemble.recipes").joinpath(f"{name}.toml").read_text())
+    base = read_recipe_file(own["base"]) if "base" in own else {}
+    for table, values in own.items():
+        if table not in base or table == "about" or values.get("kind") not in (None, base[table].get("kind")):
+            continue
+        assert [key for key, value in values.items() if base[table].get(key) == value] == []
