@@ -86,10 +86,10 @@ def to_votes(table: pd.DataFrame, tree: DecisionTree, kind: VoteKind) -> pd.Data
 
 
 def check_none_missing(votes: pd.DataFrame, where: str) -> None:
-    """Check that every vote is there, in a table whose rows are no lines of one file.
+    """Check that no vote is missing in a table whose rows are not the lines of one file.
 
     Raises:
-        LabelError: one is missing.
+        LabelError: a vote is missing.
     """
     _refuse_missing(votes, lambda row: f"{where}: id {votes.index[row]}", MISSING_VOTES_HINT)
 
@@ -147,9 +147,9 @@ def _numbers(column: pd.Series, where: str, first_line: int) -> pd.Series:
 
 
 def _plain_numbers(column: pd.Series) -> NDArray[np.float64]:
-    """Numbers as most tables have them, in a tenth of the time; a ValueError where there are others.
+    """Convert plain ASCII numbers, ten times as fast; raise ValueError where there are others.
 
-    By Python's float, which rounds correctly (pandas 2 is off by a bit in the last place), but takes 1_000 too.
+    Python's float rounds correctly (pandas 2 is off by one bit), but also takes 1_000.
     """
     text = "".join(column[column.notna()].to_list())
     if "_" in text or not text.isascii():

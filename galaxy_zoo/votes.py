@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from galaxy_zoo.tree import DecisionTree
 
 TOLERANCE = 0.005
-"""How far a question's answers may be from the votes of its parent: eight values rounded to three decimals
-are off by 0.004 at most. Kaggle's own rows are within 2e-6."""
+"""Largest distance of a question's answers from the votes of its parent: eight values rounded to three decimals are off
+by at most 0.004. Kaggle's own rows are within 2e-6."""
 
 Floats = NDArray[np.floating]
 VoteKind = Literal["all", "question", "counts"]
@@ -88,10 +88,10 @@ def normalise_votes(votes: Floats, tree: DecisionTree) -> Floats:
 
 
 def fractions_of_counts(counts: Floats, tree: DecisionTree) -> Floats:
-    """Turn numbers of voters into votes: each answer's share of its question, times the votes of the parent.
+    """Turn voter counts into votes: each answer's share of its question, times the votes of the parent.
 
     Args:
-        counts: shape (rows, answers), 0 or more, or NaN.
+        counts: shape (rows, answers), at least 0, or NaN.
 
     Source: as `normalise_votes`.
     """
@@ -128,7 +128,7 @@ def fractions_of_all(shares: Floats, tree: DecisionTree) -> Floats:
 def classes_by(votes: Floats, tree: DecisionTree, question: int) -> NDArray[np.int64]:
     """Return for each galaxy the answer of one question with the most votes (the first of equals), counted from 0.
 
-    -1 where a vote of that question is missing, or where it got none (it was not asked).
+    It is -1 where a vote of that question is missing or where nobody was asked it.
 
     Args:
         votes: shape (galaxies, answers).
@@ -179,7 +179,7 @@ NPY_HEADER_BYTES = 128
 
 @cache
 def npy_header(num_answers: int) -> bytes:
-    """Return what numpy writes before `num_answers` float32 values; a loader compares instead of parsing it.
+    """Return what numpy writes before `num_answers` float32 values, which a loader compares instead of parsing.
 
     Source: numpy.lib.format, version 1.0.
     """

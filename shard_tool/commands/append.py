@@ -10,7 +10,14 @@ import click
 from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
 from galaxy_zoo.cores import num_cores
 from shard_tool.commands.info import describe
-from shard_tool.commands.options import SourceOptions, echo_first, resumable, source_options
+from shard_tool.commands.options import (
+    SourceOptions,
+    check_apart,
+    echo_first,
+    resumable,
+    source_options,
+    warn_of_leaks,
+)
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.parallel import prepare_workers
 
@@ -36,6 +43,7 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
     """
     about = SourceOptions(**given)
     about.check()
+    check_apart(source, out, about.tables)
     with ends_at_ctrl_c():
         from shard_tool.shards.appending import NewGalaxies
         from shard_tool.shards.appending import append as append_galaxies
@@ -63,6 +71,7 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
     if appended is None:
         click.echo(f"{out}: finished already, nothing to do", err=True)
         return
+    warn_of_leaks(appended.plan)
     _echo(appended)
     if (num_rejected := len(appended.rejected)) > about.allow_rejects:
         raise click.ClickException(

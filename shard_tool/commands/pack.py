@@ -1,17 +1,26 @@
 """`shard_tool pack`: images and votes to shards."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url
 from galaxy_zoo.cores import num_cores
+from galaxy_zoo.image_size import LARGEST_SIDE_PX
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import load_tree
 from shard_tool.commands.info import describe
-from shard_tool.commands.options import SourceOptions, echo_first, resumable, source_options, tree_option
-from shard_tool.images.sizes import LARGEST_SIDE_PX
+from shard_tool.commands.options import (
+    SourceOptions,
+    check_apart,
+    echo_first,
+    resumable,
+    source_options,
+    tree_option,
+    warn_of_leaks,
+)
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.parallel import prepare_workers
 
@@ -72,6 +81,7 @@ def pack(
     """
     about = SourceOptions(**given)
     about.check()
+    check_apart(source, out, (*about.tables, *([Path(tree)] if Path(tree).is_file() else [])))
     with ends_at_ctrl_c():
         from shard_tool.images.encoding import Encoding
         from shard_tool.shards.packing import OutOptions
@@ -117,6 +127,7 @@ def _pack(options: "PackOptions", place: "OutOptions", scheduler: str | None) ->
         echo_first((f"note: {note}" for note in plan.notes), len(plan.notes), "notes")
         ignored = (f"ignored: {name}: {why}" for name, why in plan.draft.ignored())
         echo_first(ignored, plan.draft.num_ignored, "ignored")
+        warn_of_leaks(plan)
         packed = pack(options, replace(place, cluster=cluster), plan, journal)
     rejected = (f"rejected: {each.split} {each.id} ({each.file}): {each.reason}" for each in packed.rejected)
     echo_first(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 from galaxy_zoo.errors import OutputError, SourceError
 from galaxy_zoo.files import atomic_write
@@ -199,10 +200,18 @@ def _manifest(
         rejected=num_rejected,
         splits={s: tuple(p.shard for p in packed) for s, packed in by_split(plan, shards).items()},
         statistics=statistics,
-        encoding=plan.encodes,
+        encoding=stated_encoding(plan, shards),
         is_decoded=plan.decode,
         source_sha256=plan.source_sha256,
     )
+
+
+def stated_encoding(plan: PackPlan, shards: Iterable[PackedShard]) -> dict[str, Any] | None:
+    """Return what a manifest states about encoding, None where every image keeps its bytes.
+
+    A worker may meet what the plan does not know: a PNG whose name says that it is a JPEG.
+    """
+    return plan.encodes or (plan.encoding.to_dict() if any(packed.is_encoded for packed in shards) else None)
 
 
 def by_split(plan: PackPlan, shards: Sequence[PackedShard]) -> dict[str, list[PackedShard]]:

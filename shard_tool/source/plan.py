@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from galaxy_zoo.errors import ImageError, SourceError
+from galaxy_zoo.image_size import Size, check_bytes, common_size
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.version import __version__
 from shard_tool.images.encoding import AS_IT_IS, Encoding, encoded_bytes, size_of
 from shard_tool.images.fits import require_astropy
-from shard_tool.images.sizes import Size, common_size
 from shard_tool.source.draft import FITS, JPEG, Draft
 from shard_tool.source.files import StoredFile
 from shard_tool.source.galaxy10 import StoredRow
@@ -128,6 +128,25 @@ class PackPlan:
         found = ((each, self.draft.first(query, to_bytes(each))) for each in ids)
         return [(each, to_text(row[0])) for each, row in found if row]
 
+    def in_both_splits(self) -> tuple[int, str]:
+        """Return how many ids are in train and test, and the first of them; (0, "") if there are none."""
+        count, first = self.draft.first(
+            "SELECT count(*), min(id) FROM file AS tested WHERE split = 'test' AND rejected IS NULL AND EXISTS "
+            "(SELECT 1 FROM file WHERE split = 'train' AND rejected IS NULL AND id = tested.id)"
+        )
+        return count, to_text(first or b"")
+
+    def alike_in_both_splits(self) -> tuple[int, str]:
+        """Return how many test images have size and CRC of a training image, and the id of one; (0, "") if none.
+
+        The CRC is that of a zip; images from elsewhere are not compared.
+        """
+        alike = f"SELECT max(CASE split WHEN 'test' THEN id END) AS id FROM file WHERE {IS_SAMPLE} GROUP BY num_bytes, "
+        count, first = self.draft.first(
+            f"SELECT count(*), min(id) FROM ({alike} fingerprint HAVING count(DISTINCT split) > 1)"
+        )
+        return count, to_text(first or b"")
+
     def num_measured(self, shard: ShardPlan) -> int:
         """Return how many images of a shard the channel statistics are of: all of the main split, or so many of each.
 
@@ -163,7 +182,7 @@ def make_plan(options: PackOptions) -> PackPlan:
         "number of shards": str(sum(cut.num_shards for cut in cuts)),
         "images": images,
         "votes": votes,
-        "size and quality of images": str(encodes),
+        "size and quality of images": str(options.encoding.to_dict()),
     }
     return PackPlan(
         tree=options.tree,
@@ -252,7 +271,8 @@ def _try_to_measure(file: StoredFile) -> Size | None:
     if isinstance(file, StoredRow):
         return file.image_px
     try:
-        return size_of(file.name, file.read())
+        check_bytes(file.num_bytes)
+        return size_of(file.read())
     except ImageError:  # it will be rejected when its turn comes
         return None
 

@@ -201,7 +201,17 @@ def test_a_manifest_of_another_tree_fails_every_sample(shards: Path) -> None:
     replace(manifest, tree=tree, vote_mean=(0.1,) * len(tree.columns), statistics=None).write(shards)
     result = run("lint", shards, "--deep", "--workers", 1)
     assert result.exit_code == 1
-    assert result.stdout.count("tree 'galaxy10' needs float32 and shape (10,)") == 30
+    assert result.stdout.count("tree 'galaxy10' needs float32 of shape (10,)") == 30
+
+
+@pytest.mark.parametrize("command", [("lint",), ("lint", "--deep"), ("info",), ("duplicates",)])
+def test_a_set_that_lists_a_shard_twice_is_refused(command: tuple[str, ...], shards: Path) -> None:
+    manifest = json.loads((shards / "manifest.json").read_text())
+    del manifest["set_sha256"], manifest["own_sha256"]
+    manifest["splits"]["train"].append(manifest["splits"]["train"][3])
+    (shards / "manifest.json").write_text(json.dumps(manifest))
+    result = run(command[0], shards, *command[1:])
+    assert (result.exit_code, "its galaxies would count twice" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("command", ["lint", "info"])

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -189,7 +190,10 @@ BAD_IMAGES: dict[str, tuple[bytes, str]] = {
     "truncated": (jpeg(1)[:-500], "damaged JPEG: Premature end of JPEG file"),
     "no end marker": (jpeg(1)[:-2], "damaged JPEG: Premature end of JPEG file"),
     "only a header": (jpeg(1)[:30], "damaged JPEG: its header is cut off"),
-    "another format": (b"\x89PNG\r\n\x1a\n" + bytes(50), "not a JPEG: it begins with 89 50 4e 47"),
+    "another format": (
+        b"GIF89a" + bytes(50),
+        "not a JPEG, PNG or FITS image: it is a GIF; convert it to JPEG or PNG",
+    ),
     "grey": (jpeg(1, colour_space="GRAY"), "not a colour JPEG: its colour space is Gray"),
     "cmyk": (jpeg(1, colour_space="CMYK"), "not a colour JPEG: its colour space is YCCK"),
     "wrong size": (jpeg(1, size=48), "48 x 48 pixels, the others have 64 x 64"),
@@ -419,3 +423,58 @@ def test_training_images_without_labels_are_an_error(download: Download, tmp_pat
     assert "--labels" in result.stderr
     labels = tmp_path / f"{TABLE}.zip"
     assert pack(tmp_path / f"{TRAIN_FOLDER}.zip", tmp_path / "out", "--labels", labels).exit_code == 0
+
+
+def test_an_id_in_train_and_test_is_warned_about(download: Download, tmp_path: Path) -> None:
+    assert "warning" not in pack(download.write_folder(tmp_path / "in"), tmp_path / "clean").stderr
+    download.test["100008"] = jpeg(1)
+    result = pack(download.write_folder(tmp_path / "in"), tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "warning: 1 ids are in train and test at once, as 100008: " in result.stderr
+    for command in (("lint",), ("lint", "--deep")):
+        linted = run(command[0], tmp_path / "out", *command[1:], "--workers", 1)
+        assert (linted.exit_code, "1 ids are in train and test at once, as 100008" in linted.stderr) == (0, True)
+
+
+def test_an_image_in_train_and_test_is_warned_about_where_a_zip_knows_its_checksum(
+    download: Download, tmp_path: Path
+) -> None:
+    download.test["200018"] = download.train["100008"]
+    result = pack(download.write_zips(tmp_path / "in"), tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "warning: 1 test images look the same as training images, as 200018: " in result.stderr
+    found = run("duplicates", tmp_path / "out", "--workers", 1)
+    assert (found.exit_code, found.stdout) == (1, "train/100008 test/200018\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("shards", "shards"), "shards is in shards"),
+        (("shards/test-000000.tar", "shards"), "test-000000.tar is in shards"),
+        (("link/test-000000.tar", "shards"), "test-000000.tar is in shards"),
+        (("in", "link", "--labels", "shards/rejected.csv"), "rejected.csv is in link"),
+        (("in", "shards", "--catalogue", "shards/votes.csv"), "votes.csv is in shards"),
+        (("in", "shards", "--tree", "shards/tree.toml"), "tree.toml is in shards"),
+        ((".", "shards"), "its shards would be packed too"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--overwrite", "--resume"])
+def test_what_is_read_is_never_replaced(
+    packed: Path,
+    kaggle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    says: str,
+    option: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(packed, "shards")
+    Path("shards/tree.toml").touch()
+    Path("in").symlink_to(kaggle)
+    Path("link").symlink_to("shards")
+    before = contents(tmp_path)
+    result = run("pack", *arguments, option)
+    assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
+    assert contents(tmp_path) == before
