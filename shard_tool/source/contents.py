@@ -20,7 +20,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from galaxy_zoo.errors import LabelError, SourceError
@@ -189,7 +189,7 @@ def read_labels_file(path: AnyPath) -> StoredFile:
     return replace(tables[0], shown=f"{path}/{tables[0].shown.partition('/')[2]}")
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _split_by_name(folder: str) -> str | None:
     for part in reversed(folder.split("/")):
         if word := SPLIT_WORD.search(part.lower()):

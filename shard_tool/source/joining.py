@@ -16,8 +16,10 @@ from shard_tool.source.samples import Rejected, Rejects
 from shard_tool.source.scratch import to_text
 
 LOST_IMAGES = f"kind = {IMAGE} AND ignored IS NULL AND split IS NOT 'test' AND id NOT IN (SELECT id FROM vote)"
-LOST_ROWS = "id NOT IN (SELECT id FROM file)"
+"""Images that may be training images but have no row."""
+LOST_ROWS = f"id NOT IN (SELECT id FROM file WHERE kind = {IMAGE})"
 IDS_COMPARED = 10_000
+"""At most, of images and of rows that do not meet; they are held in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ def _bring_together(draft: Draft) -> Iterator[str]:
         if cause := likely_cause(images, rows):
             yield f"ids do not meet: {cause}"
         elif not draft.first("SELECT id FROM vote WHERE id IN (SELECT id FROM file) LIMIT 1"):
-            yield f"ids do not meet, as that of image {images[0]} and that of row {rows[0]}"
+            yield f"ids do not meet: an image is {images[0]}, a row {rows[0]}"
 
 
 def _lost(draft: Draft) -> tuple[list[str], list[str]] | None:
@@ -122,13 +124,14 @@ def _add_catalogue(draft: Draft, options: PackOptions, catalogue: CatalogueOptio
 
 
 def _add_hdf5(draft: Draft, options: PackOptions, source: Path) -> None:
-    """Add the images of an HDF5 file, which are training images all, and their votes."""
+    """Add the images of an HDF5 file and their votes: as training images, or with `only_images` as test images."""
     if options.labels or options.catalogue or options.kind != "all":
         raise InputError(
             f"{source}: holds its own answers; omit --labels, --catalogue, --counts and --fractions-of"
         )
     (height, width), rows, votes = read_galaxy10(source, options.tree)
-    draft.add_files(FoundFile(row, split="train", id=row.name) for row in rows)
+    split = "test" if options.only_images else "train"
+    draft.add_files(FoundFile(row, split=split, id=row.name) for row in rows)
     draft.add_votes(0, (Row(sample_id, values.tobytes(), None, 0) for sample_id, values in votes))
     draft.change("CREATE UNIQUE INDEX vote_by_id ON vote (id)")
     try:

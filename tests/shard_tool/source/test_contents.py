@@ -10,9 +10,12 @@ import pytest
 from kaggle_download import Download, contents, jpeg, pack, zip_of
 
 from galaxy_zoo.errors import LabelError, SourceError
+from galaxy_zoo.tree import load_tree
 from shard_tool.source.contents import list_source
 from shard_tool.source.draft import Draft
 from shard_tool.source.files import StoredFile, walk
+from shard_tool.source.options import PackOptions
+from shard_tool.source.plan import make_plan
 
 TRAVERSAL = "a/../../../etc/passwd.jpg"
 
@@ -257,3 +260,11 @@ def test_an_archive_that_is_not_read_is_named_for_what_it_is(
     assert result.exit_code == 1
     assert says in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_images_that_need_an_option_are_told_of_the_command_that_has_it(tmp_path: Path) -> None:
+    source = make(tmp_path / "s", "1.fits")
+    with pytest.raises(SourceError, match="pack them with shard_tool pack --fits-range and give the shards"):
+        make_plan(PackOptions(source=source, tree=load_tree("gz2-kaggle"), only_images=True))
+    result = pack(source, tmp_path / "out")
+    assert "pass --fits-range BLACK WHITE" in result.stderr

@@ -12,7 +12,10 @@ import simplejpeg
 from kaggle_download import contents, pack, packed_samples, rejected, run
 
 from galaxy_zoo.manifest import read_manifest
+from galaxy_zoo.tree import load_tree
 from shard_tool.source import galaxy10
+from shard_tool.source.options import PackOptions
+from shard_tool.source.plan import make_plan
 
 h5py = pytest.importorskip("h5py")
 NUM_IMAGES, SIDE_PX = 23, 32
@@ -69,6 +72,13 @@ def test_a_file_that_says_it_holds_more_images_than_bytes_is_refused_at_once(tmp
         file.create_dataset("ans", (10**12,), np.uint8, chunks=(1024,))
     result = pack(tmp_path / "a.h5", tmp_path / "out", "--tree", "galaxy10-sdss")
     assert (result.exit_code, "1,000,000,000,000 images, more than it has bytes" in result.stderr) == (1, True)
+
+
+def test_images_to_predict_are_test_images_without_votes(source: Path) -> None:
+    plan = make_plan(PackOptions(source=source, tree=load_tree("galaxy10"), only_images=True))
+    [cut] = plan.cuts
+    assert (cut.split, cut.num_samples) == ("test", NUM_IMAGES)
+    assert all(shard.votes is None for shard in plan.shards())
 
 
 def test_every_image_is_packed_with_its_answer(source: Path, tmp_path: Path) -> None:
