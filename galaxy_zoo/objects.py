@@ -1,10 +1,10 @@
-"""`objects.csv`: where the galaxy of each image is and how large, as measured by `shard_tool objects`.
+"""`objects.csv`: the position and the size of the galaxy in each image, as `shard_tool objects` measured them.
 
     # set_sha256 <that of the manifest it lies beside>
     id,x_px,y_px,radius_px
     100008,212.31,211.87,164.20
 
-It lies beside the manifest and names the set it was measured in, so a file of other shards is noticed.
+It lies beside the manifest and names the set it was measured in, so that a file for other shards is noticed.
 """
 
 import csv
@@ -21,13 +21,15 @@ from galaxy_zoo.files import atomic_write
 from galaxy_zoo.remote import AnyPath
 
 OBJECTS_NAME = "objects.csv"
+LARGEST_PX = 65_535
+"""No position and no radius is larger: it is the longest side of a JPEG."""
 COLUMNS = ["id", "x_px", "y_px", "radius_px"]
 MEASURE = "measure the galaxies of a folder of shards with: shard_tool objects SHARDS"
 
 
 @dataclass(frozen=True)
 class Objects:
-    """The galaxies of some images.
+    """The positions and sizes of galaxies, one per image.
 
     centres_px: x and y from the upper left corner, where pixel i covers [i, i + 1); float64, shape (images, 2).
     radii_px: the semi-major axes of their Petrosian apertures, above 0; float64, shape (images,).
@@ -38,7 +40,7 @@ class Objects:
 
 
 def write_objects(folder: Path, set_sha256: str, rows: Iterable[tuple[str, float, float, float]]) -> Path:
-    """Write (id, x, y, radius) of each image into `folder`, whole or not at all; returns the path of the file."""
+    """Write (id, x, y, radius) of each image into `folder`, whole or not at all; return the file's path."""
     path = folder / OBJECTS_NAME
     with atomic_write(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
@@ -52,10 +54,10 @@ def write_objects(folder: Path, set_sha256: str, rows: Iterable[tuple[str, float
 
 
 def read_objects(folder: Path, set_sha256: str, ids: Sequence[str]) -> Objects:
-    """The galaxies of the images `ids` of the shards in `folder`, in that order.
+    """Return the galaxies of the images `ids` in the shards in `folder`, in that order.
 
     Raises:
-        ShardError: they were not measured, or in other shards, or the file is damaged.
+        ShardError: the galaxies were not measured, or in other shards, or the file is damaged.
     """
     path = folder / OBJECTS_NAME
     try:
@@ -73,13 +75,15 @@ def read_objects(folder: Path, set_sha256: str, ids: Sequence[str]) -> Objects:
     if missing := next((each for each in ids if each not in known), None):
         raise ShardError(f"{path}: damaged: has no {missing}; {MEASURE} --overwrite")
     values = np.array([known[each] for each in ids], np.float64).reshape(-1, 3)
-    if not (np.isfinite(values).all() and (values[:, 2] > 0).all()):
-        raise ShardError(f"{path}: damaged: a value is no number, or a radius not above 0; {MEASURE} --overwrite")
+    if not (((values >= 0) & (values <= LARGEST_PX)).all() and (values[:, 2] > 0).all()):  # not with a NaN either
+        raise ShardError(
+            f"{path}: damaged: a value is no length in an image, or a radius not above 0; {MEASURE} --overwrite"
+        )
     return Objects(values[:, :2], values[:, 2])
 
 
 def not_measured(path: AnyPath) -> ShardError:
-    """The error that `objects.csv` is missing at `path`."""
+    """Return the error for a missing `objects.csv` at `path`."""
     return ShardError(
         f"{path}: missing, and a view that is framed by the galaxy needs it; {MEASURE}, and copy the file to wherever "
         "the shards are copied"

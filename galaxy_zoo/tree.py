@@ -1,7 +1,7 @@
 """The decision tree: questions, their answers, and the answer each question hangs from.
 
 Heads, losses, metrics and checks are written over a tree, never over the number 37. A tree is a small TOML
-file; `load_tree("gz2-kaggle")` and `load_tree("galaxy10")` come with the project, `load_tree("my_tree.toml")`
+file; `load_tree("gz2-kaggle")`, `"galaxy10"` and `"galaxy10-sdss"` come with the project, `load_tree("my_tree.toml")`
 reads a user's own:
 
     name = "my-survey"

@@ -58,7 +58,7 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
         source=source,
         labels=about.labels,
         missing_votes=about.missing_votes,
-        counts=about.counts,
+        kind=about.kind,
         shards=about.shards,
         catalogue=about.catalogue_options,
         fits=about.stretch,
@@ -82,6 +82,7 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
 
 def _echo(appended: "Appended") -> None:
     draft, rejected = appended.plan.draft, appended.rejected
+    echo_first((f"note: {note}" for note in appended.plan.notes), len(appended.plan.notes), "notes")
     lines = chain(
         (f"ignored: {name}: {why}" for name, why in draft.ignored()),
         (f"rejected: {each.split} {each.id} ({each.file}): {each.reason}" for each in rejected),

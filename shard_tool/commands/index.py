@@ -15,6 +15,7 @@ from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import ImageError, OutputError, ShardError
 from galaxy_zoo.files import sha256_of, write_text
+from galaxy_zoo.image_size import Size, common_size
 from galaxy_zoo.index import Sample, format_index, index_path, key_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, Statistics, repeated_shard
 from galaxy_zoo.tree import DecisionTree, load_tree
@@ -22,7 +23,6 @@ from galaxy_zoo.version import __version__
 from shard_tool.commands.info import describe
 from shard_tool.commands.options import echo_failures, echo_first, tree_option, warn_of_shared_ids, workers_option
 from shard_tool.images.jpeg import jpeg_size
-from shard_tool.images.sizes import Size, common_size
 from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.shards.proof import Failure, SampleRules, prove_samples
 from shard_tool.shards.reader import decode_votes, image_of, read_component, votes_of

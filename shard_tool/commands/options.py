@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -16,6 +16,7 @@ from galaxy_zoo.remote import AnyPath
 from shard_tool.images.fits import Stretch
 
 if TYPE_CHECKING:  # slow to import, and --help does without
+    from galaxy_zoo.votes import VoteKind
     from shard_tool.shards.proof import Failure
     from shard_tool.source.options import CatalogueOptions
     from shard_tool.source.plan import PackPlan
@@ -35,6 +36,7 @@ class SourceOptions:
     file_column: str
     missing_votes: bool
     counts: bool
+    fractions_of: Literal["question", "all"]
     shards: int | None
     fits_range: tuple[float, float] | None
     fits_softening: float
@@ -57,11 +59,18 @@ class SourceOptions:
             raise click.UsageError("--catalogue and --labels exclude each other")
         if not self.catalogue and (self.id_column or self.file_column != "file"):
             raise click.UsageError("--id-column and --file-column need --catalogue")
+        if self.counts and self.fractions_of == "question":
+            raise click.UsageError("--counts and --fractions-of exclude each other")
         check_workers(self.workers, self.scheduler)
         if self.fits_range is not None:
             black, white = self.fits_range
             if not (math.isfinite(white - black) and math.isfinite(self.fits_softening) and black < white):
                 raise click.UsageError("--fits-range takes two finite numbers, the lower one first")
+
+    @property
+    def kind(self) -> "VoteKind":
+        """What the tables hold."""
+        return "counts" if self.counts else self.fractions_of
 
     @property
     def tables(self) -> tuple[AnyPath, ...]:
@@ -127,7 +136,7 @@ def resumable(how: str = "run the same command with --resume") -> Iterator[None]
 def echo_first(lines: Iterable[str], count: int, what: str) -> None:
     """Print the first of `count` lines on stderr, and how many more there are of `what`."""
     for line in islice(lines, LINES_SHOWN):
-        click.echo(line, err=True)
+        click.echo(shown(line), err=True)
     if count > LINES_SHOWN:
         click.echo(f"... and {count - LINES_SHOWN:,} more {what}", err=True)
 
@@ -189,6 +198,13 @@ source_options = options(
     ),
     click.option(
         "--counts", is_flag=True, help="The tables hold numbers of voters.  [default: fractions of them]"
+    ),
+    click.option(
+        "--fractions-of",
+        type=click.Choice(["question", "all"]),
+        default="all",
+        show_default=True,
+        help="Whose fractions tables hold: of the voters of each question (`_fraction` of GZ DECaLS), or of all.",
     ),
     click.option(
         "--shards",

@@ -15,11 +15,12 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError
+from galaxy_zoo.image_size import Size
 from shard_tool.images.fits import SUFFIXES as FITS_SUFFIXES
 from shard_tool.images.fits import Stretch, decode_fits, fits_size
+from shard_tool.images.formats import FITS, JPEG, PNG, format_of, told
 from shard_tool.images.jpeg import decode_strictly, jpeg_size
 from shard_tool.images.png import decode_png, png_size
-from shard_tool.images.sizes import Size, check_sides
 
 Pixels = NDArray[np.uint8]
 
@@ -73,15 +74,17 @@ class Encoding:
         """Return whether a pack with this encoding may have written what a manifest states."""
         return self.image_px is None if stated is None else stated == self.to_dict()
 
-    def to_jpeg(self, name: str, data: bytes) -> bytes:
+    def to_jpeg(self, data: bytes) -> bytes:
         """Return the JPEG of an image file: its own bytes, not proven to decode, if it is one of the right size.
+
+        What the file is its content tells, not its name.
 
         Raises:
             ImageError: it cannot be decoded, or not be brought to the size.
         """
-        if is_jpeg(name) and self._is_right(data):
+        if format_of(data) == JPEG and self._keeps(data):
             return data
-        return self.encode(self._decode(name, data))
+        return self.encode(self._decode(data))
 
     def encode(self, pixels: Pixels) -> bytes:
         """Return the JPEG of pixels, brought to the size; raise ImageError where they cannot be."""
@@ -89,15 +92,21 @@ class Encoding:
         fitted = np.ascontiguousarray(self._fit(pixels))
         return bytes(simplejpeg.encode_jpeg(fitted, self.quality, "RGB", subsampling))
 
-    def _is_right(self, data: bytes) -> bool:
-        return self.image_px is None or jpeg_size(data) == self.image_px
+    def _keeps(self, jpeg: bytes) -> bool:
+        """Return whether neither padding nor resizing changes a JPEG."""
+        sides = [side for side in (self.pad_px, self.resize_px) if side is not None]
+        return not sides or {jpeg_size(jpeg)} == {(side, side) for side in sides}
 
-    def _decode(self, name: str, data: bytes) -> Pixels:
-        if is_jpeg(name):
-            return decode_strictly(data, check_sides(jpeg_size(data)))
-        if not is_fits(name):
+    def _decode(self, data: bytes) -> Pixels:
+        found = format_of(data)
+        if found == JPEG:
+            return decode_strictly(data, jpeg_size(data))
+        if found == PNG:
             return decode_png(data)
-        assert self.fits is not None, "the plan refuses FITS without a stretch"
+        if found != FITS:
+            raise _unreadable(data)
+        if self.fits is None:
+            raise ImageError("a FITS image by its content; rename it to .fits")
         return decode_fits(data, self.fits)
 
     def _fit(self, pixels: Pixels) -> Pixels:
@@ -126,11 +135,18 @@ def is_fits(name: str) -> bool:
     return name.lower().endswith(FITS_SUFFIXES)
 
 
-def size_of(name: str, data: bytes) -> Size:
+def size_of(data: bytes) -> Size:
     """Return the (height, width) of an image file by its header; raise ImageError where that cannot be read."""
-    if is_fits(name):
-        return fits_size(data)
-    return jpeg_size(data) if is_jpeg(name) else png_size(data)
+    readers = {JPEG: jpeg_size, PNG: png_size, FITS: fits_size}
+    if (found := format_of(data)) not in readers:
+        raise _unreadable(data)
+    return readers[found](data)
+
+
+def _unreadable(data: bytes) -> ImageError:
+    if not data:
+        return ImageError("empty file")
+    return ImageError(f"not a JPEG, PNG or FITS image: {told(data)}; convert it to JPEG or PNG")
 
 
 def _pad(pixels: Pixels, side: int) -> Pixels:

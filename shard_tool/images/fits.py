@@ -8,13 +8,15 @@ units of the file: values up to `black` are black, and an intensity of `white` i
 
 and where a band of a pixel comes out above 1, all its bands are divided by the largest, which keeps the colour.
 
-Three planes are taken as blue, green, red: in the order of their wavelengths, as the Legacy Surveys write them
-(grz). The first row of a FITS image is its lowest, so the rows are reversed.
+Three planes, in one HDU or in three, are taken as blue, green, red: in the order of their wavelengths, as the Legacy
+Surveys write them (grz). The first row of a FITS image is its lowest, so the rows are reversed.
 
 Source: Lupton et al. 2004, PASP 116, 133.
 """
 
 import io
+import math
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -26,12 +28,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError, InputError
-from shard_tool.images.sizes import Size, check_sides
+from galaxy_zoo.image_size import Size, check_decodable
+from shard_tool.images.formats import told
 
 SUFFIXES = (".fits", ".fit")
 SIGNATURE = b"SIMPLE  ="
 _filters = threading.Lock()
 """Warning filters belong to the process, so only one thread at a time may change them."""
+
+NOT_AN_IMAGE = re.compile(
+    "VAR|ERR|SIGMA|RMS|NOISE|WEIGHT|WHT|MASK|DQ|FLAG|EXP|TIME|SAMP|BACK|BKG|SKY|SEG|PSF|MODEL"
+)
+"""What the names of HDUs hold that go with an image: as of the Legacy Surveys, HST, JWST, Pan-STARRS and Euclid."""
+
+NO_NAMES = ("", "COMPRESSED_IMAGE")
+"""Names of HDUs that nobody has named."""
+
+MOST_VALUES = 2**25
+"""Of an image, all bands together: as float64, with what the stretch takes, about 1.5 GB."""
 
 BRIGHTEST = 1e30
 """The limit of values, in units of the range: far beyond any data, far from overflow."""
@@ -70,8 +84,8 @@ def require_astropy(where: str) -> None:
 
 def fits_size(data: bytes) -> Size:
     """Return the (height, width) by the header; raise ImageError where it is no image of one or three bands."""
-    with _image(data) as image:
-        return _size(image)
+    with _planes(data) as planes:
+        return _size(planes, len(data))
 
 
 def decode_fits(data: bytes, stretch: Stretch) -> NDArray[np.uint8]:
@@ -84,40 +98,62 @@ def decode_fits(data: bytes, stretch: Stretch) -> NDArray[np.uint8]:
         ImageError: it is empty, no FITS image of one or three bands, damaged, too large, or has pixels without a
             value.
     """
-    with _image(data) as image:
-        height, width = _size(image)
-        bands = np.asarray(image.data, np.float64).reshape(-1, height, width)
+    with _planes(data) as planes:
+        size = _size(planes, len(data))
+        bands = np.concatenate([np.asarray(plane.data, np.float64).reshape(-1, *size) for plane in planes])
     if num_missing := int((~np.isfinite(bands)).sum()):
         raise ImageError(f"{num_missing:,} pixels have no value (NaN or infinite)")
     return stretch.to_pixels(bands)
 
 
 @contextmanager
-def _image(data: bytes) -> Iterator[Any]:
-    """Open the first HDU with an image; a warning of astropy is an error unless it is about an odd header."""
+def _planes(data: bytes) -> Iterator[list[Any]]:
+    """Open the HDUs that hold the image; a warning of astropy is an error unless it is about an odd header."""
     from astropy.io import fits  # noqa: PLC0415
     from astropy.utils.exceptions import AstropyUserWarning  # noqa: PLC0415
 
     if not data.startswith(SIGNATURE):
-        raise ImageError(f"not a FITS file: it begins with {data[:4].hex(' ')}" if data else "empty file")
+        raise ImageError(f"not a FITS file: {told(data)}" if data else "empty file")
     damage = (OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AstropyUserWarning)
     try:
         with _filters, warnings.catch_warnings():
             warnings.simplefilter("error", AstropyUserWarning)
             warnings.simplefilter("ignore", fits.verify.VerifyWarning)
             with fits.open(io.BytesIO(data), memmap=False, checksum=True) as file:
-                images = [hdu for hdu in file if hdu.is_image and hdu.header.get("NAXIS")]
-                if not images:
-                    raise ImageError("no image among its HDUs")
-                yield images[0]
+                yield _choose([hdu for hdu in file if hdu.is_image and hdu.header.get("NAXIS")])
     except damage as error:
         raise ImageError(f"damaged FITS file: {str(error).strip() or type(error).__name__}") from error
 
 
-def _size(image: Any) -> Size:
-    shape = tuple(int(side) for side in image.shape)
-    if len(shape) not in {2, 3} or shape[:-2] not in {(), (1,), (3,)}:
+def _choose(images: list[Any]) -> list[Any]:
+    """Return the HDU that is the image, or the three that are its bands.
+
+    HDUs whose names say that they hold errors or masks are left out, and so is a second one without a name: it is the
+    inverse variance.
+    """
+    if not images:
+        raise ImageError("no image data in any of its HDUs")
+    first, *others = [hdu for hdu in images if not NOT_AN_IMAGE.search(hdu.name)] or images
+    bands = [first, *(hdu for hdu in others if hdu.shape == first.shape)]
+    if len(first.shape) != 2 or len(bands) == 1 or (len(bands) == 2 and bands[1].name in NO_NAMES):
+        return [first]
+    if len(bands) != 3:
+        raise ImageError(
+            f"{len(bands)} HDUs are images of one size; one or three bands are read: keep those in a file"
+        )
+    return bands
+
+
+def _size(planes: list[Any], num_bytes: int) -> Size:
+    shape = tuple(int(side) for side in planes[0].shape)
+    if len(shape) == 3 and shape[2] == 3 and shape[0] != 3:
+        raise ImageError(f"an image of shape {shape}: its bands come last; write it as (3, height, width)")
+    if len(shape) == 3 and shape[0] not in {1, 3}:
+        raise ImageError(f"an image of {shape[0]} bands; one or three are read: choose three")
+    if len(shape) not in {2, 3}:
         raise ImageError(
             f"an image of shape {shape}; one band (height, width) or three (3, height, width) are read"
         )
-    return check_sides((shape[-2], shape[-1]))
+    if (num_values := len(planes) * math.prod(shape)) > MOST_VALUES:
+        raise ImageError(f"{num_values:,} values in its bands; at most {MOST_VALUES:,} are read")
+    return check_decodable((shape[-2], shape[-1]), num_bytes)

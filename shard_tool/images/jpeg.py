@@ -21,10 +21,14 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError
-from shard_tool.images.sizes import Size
+from galaxy_zoo.image_size import Size, check_decodable
+from galaxy_zoo.jpeg_header import read_jpeg_header
+from shard_tool.images.formats import told
 
 COLOUR_SPACES = ("YCbCr", "RGB")
-END_MARKER = b"\xff\xd9"
+SCAN_MARKER, END_MARKER = b"\xff\xda", b"\xff\xd9"
+MOST_DECODED = 2**30
+"""Pixels times scans, since libjpeg decodes each scan: 16 scans of the largest image, 5,900 of one of Kaggle's size."""
 
 
 def decode_strictly(data: bytes, image_px: tuple[int, int]) -> NDArray[np.uint8]:
@@ -77,16 +81,12 @@ def check_header(data: bytes, image_px: Size) -> None:
 
 
 def jpeg_size(data: bytes) -> Size:
-    """Return the (height, width) that the header says; raise ImageError where it is empty or no JPEG."""
-    if not data:
-        raise ImageError("empty file")
+    """Return the (height, width) that the header says; raise ImageError where it is no JPEG, or not safe to decode."""
     height, width, _ = _header(data)
     return height, width
 
 
 def _check_header(data: bytes, image_px: tuple[int, int]) -> None:
-    if not data:
-        raise ImageError("empty file")
     height, width, colour_space = _header(data)
     if colour_space not in COLOUR_SPACES:
         raise ImageError(f"not a colour JPEG: its colour space is {colour_space}")
@@ -95,10 +95,18 @@ def _check_header(data: bytes, image_px: tuple[int, int]) -> None:
 
 
 def _header(data: bytes) -> tuple[int, int, str]:
+    """Return height, width and colour space, which are safe to decode."""
+    if not data:
+        raise ImageError("empty file")
     if not data.startswith(b"\xff\xd8"):
-        raise ImageError(f"not a JPEG: it begins with {data[:4].hex(' ')}")
+        raise ImageError(f"not a JPEG: {told(data)}")
+    read_jpeg_header(data)  # libjpeg takes some headers that would end the loader
     try:
         height, width, colour_space, _ = simplejpeg.decode_jpeg_header(data, strict=True)
     except ValueError as error:
         raise ImageError("damaged JPEG: its header is cut off or not readable") from error
-    return int(height), int(width), str(colour_space)
+    size = check_decodable((int(height), int(width)), len(data))
+    num_scans = data.count(SCAN_MARKER)
+    if num_scans * size[0] * size[1] > MOST_DECODED:
+        raise ImageError(f"{width} x {height} pixels in {num_scans:,} scans; save it again with fewer")
+    return *size, str(colour_space)

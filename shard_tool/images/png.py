@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError
-from shard_tool.images.sizes import Size, check_sides
+from galaxy_zoo.image_size import Size, check_decodable
+from shard_tool.images.formats import told
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER = struct.Struct(">IIBBBBB")
@@ -29,16 +30,16 @@ ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 
 
 def png_size(data: bytes) -> Size:
-    """Return the (height, width) that the header says; raise ImageError where it is no PNG."""
+    """Return the (height, width) that the header says; raise ImageError where it is no PNG, or not safe to decode."""
     if not data:
         raise ImageError("empty file")
     if not data.startswith(SIGNATURE):
-        raise ImageError(f"not a PNG: it begins with {data[:4].hex(' ')}")
+        raise ImageError(f"not a PNG: {told(data)}")
     _, body = next(_chunks(data))
     if len(body) != HEADER.size:
         raise ImageError("damaged PNG: its header is not readable")
     width, height = HEADER.unpack(body)[:2]
-    return height, width
+    return check_decodable((height, width), len(data))
 
 
 def decode_png(data: bytes) -> NDArray[np.uint8]:
@@ -50,7 +51,7 @@ def decode_png(data: bytes) -> NDArray[np.uint8]:
     Raises:
         ImageError: it is empty, no PNG, damaged, too large, or not in colour with 8 bits a channel.
     """
-    height, width = check_sides(png_size(data))
+    height, width = png_size(data)
     chunks = list(_chunks(data))
     _, _, bits, colour, *_, interlaced = HEADER.unpack(chunks[0][1])
     _check_kind(bits, colour, {name for name, _ in chunks})

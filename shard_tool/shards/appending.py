@@ -6,7 +6,6 @@ for everyone who reads it, whatever happens.
 """
 
 import csv
-import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,11 +18,13 @@ from galaxy_zoo.errors import OutputError, ShardError, SourceError
 from galaxy_zoo.index import index_path, key_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
 from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.strict import parse_json
 from galaxy_zoo.version import __version__
+from galaxy_zoo.votes import VoteKind
 from shard_tool.images.encoding import AS_IT_IS, Encoding
 from shard_tool.images.fits import Stretch
 from shard_tool.shards.journal import JOURNAL_NAME, PLAN_NAME, REJECTED_NAME, Journal, PackedShard, output_errors
-from shard_tool.shards.packing import OutOptions, by_split, write_rejects, write_shards
+from shard_tool.shards.packing import OutOptions, by_split, stated_encoding, write_rejects, write_shards
 from shard_tool.shards.reader import proven_index
 from shard_tool.shards.statistics import add, add_all, channel_moments, of_manifest, vote_means, without_pixels
 from shard_tool.source.options import CatalogueOptions, PackOptions
@@ -40,7 +41,7 @@ class NewGalaxies:
     source: Path
     labels: tuple[AnyPath, ...] = ()
     missing_votes: bool = False
-    counts: bool = False
+    kind: VoteKind = "all"
     shards: int | None = None
     catalogue: CatalogueOptions | None = None
     fits: Stretch | None = None
@@ -70,6 +71,8 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
     for _ in _known_rejects(folder, manifest.rejected):
         pass  # they are there
     staging = folder / STAGING_NAME
+    if staging.is_symlink():
+        raise OutputError(f"{staging} is a symbolic link, and what is being appended is none; remove it")
     journal = Journal(staging)
     if staging.exists():
         begun = _clear_committed(staging, manifest, out=out)
@@ -140,7 +143,7 @@ def _options(new: NewGalaxies, manifest: Manifest) -> PackOptions:
         tree=manifest.tree,
         labels=new.labels,
         missing_votes=new.missing_votes,
-        counts=new.counts,
+        kind=new.kind,
         shards=new.shards,
         seed=manifest.seed,
         encoding=_encoding(manifest, new),
@@ -153,7 +156,7 @@ def _options(new: NewGalaxies, manifest: Manifest) -> PackOptions:
 def _identity_begun(staging: Path) -> dict[str, str]:
     """Return what the append in `staging` was made from; {} where its plan is missing or damaged."""
     try:
-        return dict(json.loads((staging / JOURNAL_NAME / PLAN_NAME).read_text()))
+        return dict(parse_json((staging / JOURNAL_NAME / PLAN_NAME).read_bytes()))
     except (OSError, ValueError, TypeError):
         return {}
 
@@ -281,7 +284,7 @@ def _merge(
         rejected=manifest.rejected + num_rejected,
         splits=splits,
         statistics=statistics,
-        encoding=plan.encodes or manifest.encoding,
+        encoding=stated_encoding(plan, shards) or manifest.encoding,
         is_decoded=manifest.is_decoded and plan.decode,
         source_sha256=None,
     )

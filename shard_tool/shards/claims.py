@@ -19,6 +19,7 @@ from uuid import uuid4
 from galaxy_zoo.errors import OutputError
 from galaxy_zoo.files import write_text
 from galaxy_zoo.remote import RemotePath
+from galaxy_zoo.strict import parse_json
 
 CLAIM_PREFIX = "lock-"
 RENEWED_EVERY_S = 20.0
@@ -128,7 +129,7 @@ def _remove_or_refuse(path: RemotePath) -> None:
 def _read(path: RemotePath) -> Claim | None:
     """Return a claim; None where it has just gone."""
     try:
-        return Claim(**json.loads(path.read_text()))
+        return Claim(**parse_json(path.read_bytes()))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:

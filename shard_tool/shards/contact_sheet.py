@@ -6,15 +6,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from galaxy_zoo.errors import ShardError
+from galaxy_zoo.console import shown
+from galaxy_zoo.errors import ImageError, ShardError
 from galaxy_zoo.index import Sample, key_of
 from galaxy_zoo.manifest import Manifest
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.walk import walk
+from shard_tool.images.jpeg import decode_strictly
 from shard_tool.shards.reader import decode_votes, image_of, proven_index, read_component, votes_of
 
 COLUMNS, GAP_PX, LINE_PX, FONT_PX = 8, 6, 13, 11
@@ -51,7 +52,7 @@ def read_cells(
         if mine:
             samples, tar = proven_index(folder, shard), folder / shard.name
             for position in mine:
-                yield _read(tar, samples[position], tree=manifest.tree, side_px=side_px)
+                yield _read(tar, samples[position], manifest=manifest, side_px=side_px)
 
 
 def main_votes(votes: NDArray[np.float32], tree: DecisionTree) -> list[str]:
@@ -76,14 +77,14 @@ def _draw(sheet: Image.Image, cell: Cell, *, left: int, top: int) -> None:
     side, draw = cell.pixels.shape[0], ImageDraw.Draw(sheet)
     font = ImageFont.load_default(FONT_PX)
     sheet.paste(Image.fromarray(cell.pixels), (left, top))
-    for number, line in enumerate(cell.lines):
+    for number, line in enumerate(map(shown, cell.lines)):
         while draw.textlength(line, font) > side:
             line = line[:-3] + ".."  # noqa: PLW2901 - shortened until it fits
         colour = VOTE_COLOUR if number else ID_COLOUR
         draw.text((left, top + side + 2 + number * LINE_PX), line, colour, font)
 
 
-def _read(tar: Path, sample: Sample, *, tree: DecisionTree, side_px: int) -> Cell:
+def _read(tar: Path, sample: Sample, *, manifest: Manifest, side_px: int) -> Cell:
     image, votes = image_of(sample), votes_of(sample)
     if image is None:
         raise ShardError(f"{tar}: sample {key_of(sample)} does not hold one JPEG; see: shard_tool lint --deep")
@@ -91,10 +92,11 @@ def _read(tar: Path, sample: Sample, *, tree: DecisionTree, side_px: int) -> Cel
         lines = [key_of(sample)]
         if votes is not None:
             data = read_component(file, votes)
-            lines += main_votes(decode_votes(data, len(tree.columns), tar, votes.name), tree)[:VOTE_LINES]
+            given = decode_votes(data, len(manifest.tree.columns), tar, votes.name)
+            lines += main_votes(given, manifest.tree)[:VOTE_LINES]
         try:
-            pixels = simplejpeg.decode_jpeg(read_component(file, image), strict=True)
-        except ValueError as error:
+            pixels = decode_strictly(read_component(file, image), manifest.image_px)
+        except ImageError as error:
             raise ShardError(
                 f"{tar}: {image.name} does not decode: {error}; list all such images with: shard_tool lint --deep"
             ) from error

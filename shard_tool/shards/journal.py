@@ -31,6 +31,7 @@ from galaxy_zoo.files import TEMPORARY_SUFFIX, open_lock, sha256_of, write_text
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import MANIFEST_NAME, Shard, Statistics
 from galaxy_zoo.remote import AnyPath, RemotePath, remove_files
+from galaxy_zoo.strict import parse_json
 from shard_tool.shards.claims import CLAIM_PREFIX, HeldClaim, claimed
 from shard_tool.source.samples import Rejected
 
@@ -42,13 +43,14 @@ OWN_NAME = re.compile(rf"(?:(?:train|test)-\d{{6}}\.(?:tar|idx)|manifest\.json|r
 OWN_JOURNAL_NAME = re.compile(rf"(?:lock(?:-[0-9a-f]{{32}})?|plan\.json|(?:train|test)-\d{{6}}\.json){TEMPORARY}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PackedShard:
-    """A finished shard, the samples it left out, and the sums over those it holds."""
+    """A finished shard, the samples it left out, the sums over those it holds, and whether any of these was encoded."""
 
     shard: Shard
     rejected: tuple[Rejected, ...]
     statistics: Statistics
+    is_encoded: bool
 
 
 def check_out(out: AnyPath, *, overwrite: bool, resume: bool) -> None:
@@ -109,9 +111,10 @@ class Journal:
         """
         with self.alone():
             with output_errors(self.out):
-                is_begun = self._plan.exists() or any(entry.name != JOURNAL_NAME for entry in self.out.iterdir())
-            if is_begun:
-                check_out(self.out, overwrite=overwrite, resume=resume)
+                own = {JOURNAL_NAME, REJECTED_NAME}  # the list of a pack that had nothing left to pack
+                holds_more = any(entry.name not in own for entry in self.out.iterdir())
+                if holds_more or not all(map(_is_lock, self._folder.iterdir())):
+                    check_out(self.out, overwrite=overwrite, resume=resume)
             yield
 
     @contextmanager
@@ -166,9 +169,12 @@ class Journal:
             write_text(self._plan, json.dumps(identity, indent=1) + "\n")
 
     def finished_shard(self, name: str) -> PackedShard | None:
-        """Return the entry of a shard if it is finished and its files still have their checksums."""
+        """Return the entry of a shard if it is finished, and entry and files still have their checksums."""
         try:
-            packed = _packed_from_dict(json.loads(self._entry(name).read_text()))
+            text, checksum = self._entry(name).read_text().splitlines()
+            if checksum != sha256(text.encode()).hexdigest():
+                return None
+            packed = _packed_from_dict(parse_json(text))
             tar = self.out / name
             is_whole = sha256_of(tar) == packed.shard.sha256
             is_whole = is_whole and sha256_of(index_path(tar)) == packed.shard.index_sha256
@@ -177,8 +183,10 @@ class Journal:
         return packed if is_whole else None
 
     def finish_shard(self, packed: PackedShard) -> None:
-        """Write the entry of a shard."""
-        write_text(self._entry(packed.shard.name), json.dumps(asdict(packed)) + "\n", is_contested=True)
+        """Write the entry of a shard: JSON, and below it the checksum of that."""
+        text = json.dumps(asdict(packed))
+        entry = f"{text}\n{sha256(text.encode()).hexdigest()}\n"
+        write_text(self._entry(packed.shard.name), entry, is_contested=True)
 
     def fence(self) -> str:
         """Return what tells the pack under way from any other: a checksum of its plan, "" where there is none."""
@@ -231,6 +239,8 @@ class Journal:
     @contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:
         """Hold the lock of a folder on the disk; it goes with the process, however that ends."""
+        if folder.is_symlink():
+            raise OutputError(f"{folder} is a symbolic link, and a journal is none; remove it")
         folder.mkdir(parents=True, exist_ok=True)
         lock = folder / "lock"
         with open_lock(lock) as file:
@@ -244,8 +254,8 @@ class Journal:
 
     def _compare(self, identity: dict[str, str]) -> None:
         try:
-            before = json.loads(self._plan.read_text())
-        except ValueError:
+            before = dict(parse_json(self._plan.read_bytes()))
+        except (ValueError, TypeError):
             before = {}
         changed = [name for name in identity if before.get(name) != identity[name]]
         if changed:
@@ -279,7 +289,8 @@ def _packed_from_dict(data: dict[str, Any]) -> PackedShard:
         name: tuple(value) if isinstance(value, list) else value for name, value in data["statistics"].items()
     }
     return PackedShard(
-        Shard(**data["shard"]),
-        tuple(Rejected(**rejected) for rejected in data["rejected"]),
-        Statistics(**statistics),
+        shard=Shard(**data["shard"]),
+        rejected=tuple(Rejected(**rejected) for rejected in data["rejected"]),
+        statistics=Statistics(**statistics),
+        is_encoded=bool(data["is_encoded"]),
     )

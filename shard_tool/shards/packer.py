@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError
 from galaxy_zoo.files import atomic_write
+from galaxy_zoo.image_size import check_bytes
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import Shard, Statistics
 from galaxy_zoo.remote import AnyPath
@@ -90,7 +91,7 @@ def pack_shard(task: ShardTask, tick: Tick) -> PackedShard:
 def _write(task: ShardTask, path: AnyPath, tick: Tick) -> PackedShard:
     """Write the good samples of a shard; return its entry with the others."""
     sums = ChannelSums(task.image_px)
-    rejected, kept = [], []
+    rejected, kept, is_encoded = [], [], False
     with (
         atomic_write(path, is_contested=True) as file,
         atomic_write(index_path(path), is_contested=True) as index_file,
@@ -99,7 +100,7 @@ def _write(task: ShardTask, path: AnyPath, tick: Tick) -> PackedShard:
         writer = ShardWriter(file)
         for number, sample in enumerate(task.plan.samples):
             try:
-                data = jpegs(number)
+                data, was_encoded = jpegs(number)
                 _prove(data, task, sums)
             except ImageError as error:
                 rejected.append(
@@ -109,13 +110,19 @@ def _write(task: ShardTask, path: AnyPath, tick: Tick) -> PackedShard:
                 votes = None if task.plan.votes is None else encode_votes(task.plan.votes[number])
                 writer.add(sample.id, data, votes)
                 kept.append(number)
+                is_encoded |= was_encoded
             tick()
         writer.finish()
         index = writer.index.encode()
         index_file.write(index)
         Journal(task.out).check_fence(task.fence)
     shard = Shard(path.name, writer.num_samples, writer.num_bytes, writer.sha256, sha256(index).hexdigest())
-    return PackedShard(shard, tuple(rejected), _statistics(task, writer, kept, sums))
+    return PackedShard(
+        shard=shard,
+        rejected=tuple(rejected),
+        statistics=_statistics(task, writer, kept, sums),
+        is_encoded=is_encoded,
+    )
 
 
 def _prove(jpeg: bytes, task: ShardTask, sums: ChannelSums) -> None:
@@ -136,16 +143,24 @@ def _statistics(task: ShardTask, writer: ShardWriter, kept: list[int], sums: Cha
 
 
 @contextmanager
-def _jpegs(task: ShardTask) -> Iterator[Callable[[int], bytes]]:
-    """Yield a function that returns the JPEG of the sample of a number, called in their order.
+def _jpegs(task: ShardTask) -> Iterator[Callable[[int], tuple[bytes, bool]]]:
+    """Yield a function that returns the JPEG of the sample of a number, and whether it was encoded for it.
 
-    It reads the image when it is called, or earlier where that is faster, and raises ImageError where it cannot be
-    used.
+    Calls go in the order of the samples. It reads the image when it is called, or earlier where that is faster, and
+    raises ImageError where it cannot be used.
     """
     files = [sample.file for sample in task.plan.samples]
     rows = [file for file in files if isinstance(file, StoredRow)]
     if rows:
-        yield encode_rows(rows, task.encoding).__getitem__
+        jpegs = encode_rows(rows, task.encoding)
+        yield lambda number: (jpegs[number], True)
         return
     with reading(files) as read:
-        yield lambda number: task.encoding.to_jpeg(files[number].name, read(number))
+
+        def to_jpeg(number: int) -> tuple[bytes, bool]:
+            check_bytes(files[number].num_bytes)
+            data = read(number)
+            jpeg = task.encoding.to_jpeg(data)
+            return jpeg, jpeg is not data
+
+        yield to_jpeg

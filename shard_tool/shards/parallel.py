@@ -81,9 +81,8 @@ def _in_processes(
     function: Callable[[T, Tick], R], tasks: Iterator[T], workers: int, bar: "tqdm[Any]"
 ) -> Iterator[R]:
     prepare_workers(workers)
-    context = _context()
-    counter, is_stopping = context.Value("q", 0), context.RawValue("b", 0)
-    with ProcessPoolExecutor(workers, context, _start_worker, (counter, is_stopping)) as pool:
+    pool, counter, is_stopping = _pool(workers)
+    with pool:
         waiting: set[Future[R]] = set()
         try:
             while True:
@@ -104,6 +103,23 @@ def _in_processes(
         finally:
             is_stopping.value = 1
             pool.shutdown(cancel_futures=True)
+
+
+def _pool(workers: int) -> tuple[ProcessPoolExecutor, Any, Any]:
+    """Return a pool and what its processes share: the number of images done, and whether they are to stop.
+
+    Raises:
+        OutputError: there is no room for its locks.
+    """
+    context = _context()
+    try:
+        counter, is_stopping = context.Value("q", 0), context.RawValue("b", 0)
+        return ProcessPoolExecutor(workers, context, _start_worker, (counter, is_stopping)), counter, is_stopping
+    except OSError as error:
+        raise OutputError(
+            f"/dev/shm: {error.strerror or error}; processes keep the locks they share there: make room in it (a "
+            "container gets more by: docker run --shm-size 1g)"
+        ) from error
 
 
 @contextmanager

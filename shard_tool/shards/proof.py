@@ -104,7 +104,12 @@ def _check_sample(
         except ImageError as error:
             yield str(error)
     if votes is not None:
-        yield from check_votes_file(read_component(file, votes), rules.tree)
+        try:
+            data = read_component(file, votes)
+        except ImageError as error:
+            yield f"its votes have {error}"
+        else:
+            yield from check_votes_file(data, rules.tree)
 
 
 def _check_components(sample: Sample, rules: SampleRules) -> Iterator[str]:

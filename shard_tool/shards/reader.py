@@ -2,14 +2,16 @@
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from galaxy_zoo.errors import ShardError
+from galaxy_zoo.errors import ImageError, ShardError
 from galaxy_zoo.files import sha256_of
+from galaxy_zoo.image_size import check_bytes
 from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Shard
 from galaxy_zoo.votes import NPY_HEADER_BYTES
@@ -72,7 +74,7 @@ def read_shard(folder: Path, shard: Shard, num_answers: int) -> Iterator[StoredS
     samples = proven_index(folder, shard)
     if sha256_of(tar) != shard.sha256:
         raise ShardError(f"{tar}: changed since the manifest was written: its sha256 differs; {AGAIN}")
-    with tar.open("rb") as file:
+    with tar.open("rb") as file, _naming(tar):
         for sample in samples:
             if (image := image_of(sample)) is None:
                 raise ShardError(
@@ -86,8 +88,17 @@ def read_shard(folder: Path, shard: Shard, num_answers: int) -> Iterator[StoredS
             )
 
 
+@contextmanager
+def _naming(tar: Path) -> Iterator[None]:
+    try:
+        yield
+    except ImageError as error:
+        raise ShardError(f"{tar}: {error}; see: shard_tool lint --deep") from error
+
+
 def read_component(file: io.BufferedReader, component: Component) -> bytes:
-    """Return the bytes of a component of an open tar."""
+    """Return the bytes of a component of an open tar; raise ImageError where it is larger than any image."""
+    check_bytes(component.size)
     file.seek(component.offset)
     return file.read(component.size)
 

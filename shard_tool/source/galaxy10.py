@@ -1,9 +1,10 @@
-"""Galaxy10 DECaLS: one HDF5 file with pixels in `images` and the number of the answer in `ans`.
+"""Galaxy10 DECaLS and SDSS: one HDF5 file with pixels in `images` and the number of the answer in `ans`.
 
 A file compressed in chunks of many images is slow to read image by image, and shards are shuffled. So the images
 of a shard are read in the order of the file, a chunk at a time, encoded, and handed out in the order of the shard.
 
-Source of the layout: Leung & Bovy, astroNN documentation, "Galaxy10 DECaLS Dataset".
+Source of the layout and of `SIDE_PX`: Leung & Bovy, astroNN documentation, "Galaxy10 DECaLS Dataset" and "Galaxy10 SDSS
+Dataset".
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,13 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import InputError, LabelError, SourceError
+from galaxy_zoo.image_size import LARGEST_SIDE_PX, Size
 from galaxy_zoo.remote import AnyPath, RemotePath
 from galaxy_zoo.tree import DecisionTree
 from shard_tool.images.encoding import Encoding, Pixels
-from shard_tool.images.sizes import LARGEST_SIDE_PX, Size
 from shard_tool.source.files import StoredFile
 
 SUFFIXES = (".h5", ".hdf5")
+SIDE_PX = {"galaxy10": 256, "galaxy10-sdss": 69}
+"""The side of the images by tree: both have the classes 0 to 9, but not the same ones."""
 SLICE_BYTES = 2**26
 """Read at once; Galaxy10's images take 197 kB each."""
 
@@ -64,17 +67,18 @@ def read_galaxy10(source: Path, tree: DecisionTree) -> tuple[Size, Iterator[Stor
     if len(tree.questions) != 1:
         raise InputError(
             f"{source}: its galaxies have one answer each, but tree {tree.name!r} has {len(tree.questions)} "
-            "questions; pass --tree galaxy10"
+            f"questions; pack it with --tree {' or --tree '.join(SIDE_PX)}"
         )
     with _open(source) as file:
         images, answers = _dataset(file, "images", source), _dataset(file, "ans", source)
         _check_layout(images, answers, source)
         numbers, size = np.asarray(answers[:]), (int(images.shape[1]), int(images.shape[2]))
+    _check_tree(source, tree, size)
     wrong = np.flatnonzero((numbers < 0) | (numbers >= len(tree.columns)))
     if len(wrong):
         raise LabelError(
             f"{source}: ans[{wrong[0]}] is {numbers[wrong[0]]}, but tree {tree.name!r} has the answers 0 to "
-            f"{len(tree.columns) - 1} ({len(wrong)} such rows); give the right --tree"
+            f"{len(tree.columns) - 1} ({len(wrong)} such rows); pack it with the --tree of its survey"
         )
     changed_ns = source.stat().st_mtime_ns
     num_bytes = size[0] * size[1] * 3
@@ -84,6 +88,16 @@ def read_galaxy10(source: Path, tree: DecisionTree) -> tuple[Size, Iterator[Stor
         for row in range(len(numbers))
     )
     return size, rows, ((_id(row), one_hot[number]) for row, number in enumerate(numbers))
+
+
+def _check_tree(source: Path, tree: DecisionTree, size: Size) -> None:
+    """Raise LabelError where the sizes of the images say that the numbers mean the classes of the other survey."""
+    fits = next((name for name, side in SIDE_PX.items() if size == (side, side)), tree.name)
+    if tree.name in SIDE_PX and fits != tree.name:
+        raise LabelError(
+            f"{source}: images of {size[1]} x {size[0]} pixels are those of tree {fits!r}, and tree {tree.name!r} has "
+            f"other classes; pass --tree {fits}"
+        )
 
 
 def _id(row: int) -> str:
@@ -160,6 +174,10 @@ def _check_layout(images: Any, answers: Any, source: Path) -> None:
         raise SourceError(
             f"{source}: ans is {answers.dtype} of shape {answers.shape}; one integer for each of {shape[0]:,} "
             "images is read"
+        )
+    if shape[0] > source.stat().st_size:
+        raise SourceError(
+            f"{source}: says it holds {shape[0]:,} images, more than it has bytes; download it again"
         )
     chunk = 1 if images.chunks is None else int(np.prod(images.chunks))
     if chunk > 4 * SLICE_BYTES:

@@ -86,6 +86,7 @@ def test_a_folder_without_a_manifest_is_not_a_finished_one(tmp_path: Path) -> No
         b"[]",
         b"{}",
         b"7",
+        b"[" * 5000 + b"]" * 5000,
         b"\xff\xd8",
         b'{"format_version": 1}',
         b'{"format_version": 1, "image_px": [424, 424], "splits": []}',
@@ -116,6 +117,10 @@ def test_a_file_that_is_no_manifest_is_called_damaged(tmp_path: Path, text: byte
         ("statistics", {}),
         ("statistics", 7),
         ("image_px", [1e999, 1]),
+        ("image_px", [65_536, 1]),
+        ("image_px", [0, 1]),
+        ("channel_mean", [float("nan"), 0, 0]),
+        ("seed", 10**31),
     ],
 )
 def test_a_value_that_does_not_fit_is_called_damage(
@@ -135,6 +140,7 @@ def test_a_value_that_does_not_fit_is_called_damage(
         ("name", "train\0.tar"),
         ("samples", "500"),
         ("samples", -1),
+        ("bytes", 10**16),
     ],
 )
 def test_a_shard_outside_the_folder_or_of_another_kind_is_refused(

@@ -36,7 +36,8 @@ def test_the_measurements_of_other_shards_are_refused(tmp_path: Path) -> None:
     [
         ("160.00", "wide", "could not convert string to float"),
         ("160.00", "0.00", "radius not above 0"),
-        ("160.00", "nan", "no number"),
+        ("160.00", "nan", "no length in an image"),
+        ("160.00", "1e308", "no length in an image"),
         (",160.00", "", "out of range"),
         ("7,", "8,", "has no 7"),
         ("id,", "key,", "its columns are key"),

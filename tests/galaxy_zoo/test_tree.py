@@ -74,7 +74,7 @@ def test_galaxy10_is_one_question_of_ten_answers() -> None:
 
 
 def test_every_tree_that_comes_with_the_project_loads_under_its_own_name() -> None:
-    assert known_trees() == ["galaxy10", "gz2-kaggle"]
+    assert known_trees() == ["galaxy10", "galaxy10-sdss", "gz2-kaggle"]
     assert all(load_tree(name).name == name for name in known_trees())
 
 

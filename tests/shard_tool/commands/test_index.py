@@ -196,7 +196,7 @@ def _spoil_second_header(path: Path) -> Path:
         ),
         (
             lambda p: write_tar(p, {**jpegs("1.jpg"), "1.votes.npy": VOTES.replace(b"'<f4'", b"'>f4'")}),
-            "bad.tar 1 votes of >f4",
+            "bad.tar 1 its votes are >f4",
         ),
         (
             lambda p: write_tar(p, {**jpegs("1.jpg"), "1.votes.npy": VOTES.replace(b"(37,)", b"(9**9**9,)")}),

@@ -201,7 +201,7 @@ def test_a_manifest_of_another_tree_fails_every_sample(shards: Path) -> None:
     replace(manifest, tree=tree, vote_mean=(0.1,) * len(tree.columns), statistics=None).write(shards)
     result = run("lint", shards, "--deep", "--workers", 1)
     assert result.exit_code == 1
-    assert result.stdout.count("tree 'galaxy10' needs float32 and shape (10,)") == 30
+    assert result.stdout.count("tree 'galaxy10' needs float32 of shape (10,)") == 30
 
 
 @pytest.mark.parametrize("command", [("lint",), ("lint", "--deep"), ("info",), ("duplicates",)])

@@ -190,7 +190,10 @@ BAD_IMAGES: dict[str, tuple[bytes, str]] = {
     "truncated": (jpeg(1)[:-500], "damaged JPEG: Premature end of JPEG file"),
     "no end marker": (jpeg(1)[:-2], "damaged JPEG: Premature end of JPEG file"),
     "only a header": (jpeg(1)[:30], "damaged JPEG: its header is cut off"),
-    "another format": (b"\x89PNG\r\n\x1a\n" + bytes(50), "not a JPEG: it begins with 89 50 4e 47"),
+    "another format": (
+        b"GIF89a" + bytes(50),
+        "not a JPEG, PNG or FITS image: it is a GIF; convert it to JPEG or PNG",
+    ),
     "grey": (jpeg(1, colour_space="GRAY"), "not a colour JPEG: its colour space is Gray"),
     "cmyk": (jpeg(1, colour_space="CMYK"), "not a colour JPEG: its colour space is YCCK"),
     "wrong size": (jpeg(1, size=48), "48 x 48 pixels, the others have 64 x 64"),
@@ -242,9 +245,9 @@ def _break_tree(download: Download) -> None:
     download.rows[1][1:4] = ["0.5", "0.5", "0.5"]
 
 
-def _give_spaced_id(download: Download) -> None:
-    download.train["100 008"] = download.train.pop("100008")
-    download.rows[1][0] = "100 008"
+def _give_invisible_id(download: Download) -> None:
+    download.train["100\u200b008"] = download.train.pop("100008")
+    download.rows[1][0] = "100\u200b008"
 
 
 @pytest.mark.parametrize(
@@ -253,7 +256,7 @@ def _give_spaced_id(download: Download) -> None:
         (_drop_row, "100008 (100008.jpg): no row of votes in training_solutions_rev1.csv"),
         (_drop_image, "100008 (training_solutions_rev1.csv): no image for this row of votes"),
         (_break_tree, "(100008.jpg): the votes break the tree: question 'smooth or disk': answers sum to 1.5"),
-        (_give_spaced_id, "100 008 (100 008.jpg): an id may not be empty or have dots, spaces"),
+        (_give_invisible_id, "an id may not be empty, hold control characters"),
     ],
 )
 def test_an_image_or_row_that_does_not_fit_is_rejected(

@@ -1,6 +1,11 @@
 """Images that are no JPEGs, or of other sizes, in shards of one size."""
 
+import io
 import json
+import struct
+import tarfile
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import cv2
@@ -11,8 +16,11 @@ from kaggle_download import contents, jpeg, pack, packed_samples, rejected, run
 
 from galaxy_zoo.errors import ImageError
 from galaxy_zoo.manifest import read_manifest
-from shard_tool.images.encoding import Encoding
+from shard_tool.images.encoding import Encoding, size_of
 from shard_tool.images.fits import Stretch
+from shard_tool.images.jpeg import check_header, check_strictly, decode_strictly
+from shard_tool.shards.reader import read_component
+from shard_tool.shards.tar_walk import walk_tar
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -85,6 +93,39 @@ def test_a_jpeg_that_has_the_size_already_keeps_its_bytes(mixed: Path, tmp_path:
     assert all(samples[f"small{i}"]["jpg"] == jpeg(i, size=48) for i in range(4))
 
 
+def test_an_image_is_what_its_content_says_and_the_manifest_says_that_it_was_encoded(tmp_path: Path) -> None:
+    files = {"a.jpg": png(picture(64, 64)), "b.png": jpeg(1), "c.jpg": jpeg(2)}
+    source = write(tmp_path / "source", files)
+    result = pack(source, tmp_path / "out", "--quality", 90)
+    assert result.exit_code == 0, result.stderr
+    samples = packed_samples(tmp_path / "out", "test")
+    assert (samples["b"]["jpg"], samples["c"]["jpg"]) == (jpeg(1), jpeg(2))
+    assert np.abs(decoded(tmp_path / "out")["a"].astype(int) - picture(64, 64)).mean() < 1
+    (only := tmp_path / "only").mkdir()
+    for name in ("a.jpg", "c.jpg"):
+        (only / name).write_bytes(files[name])
+    assert pack(only, tmp_path / "named", "--quality", 90).exit_code == 0
+    encoding = read_manifest(tmp_path / "named").encoding
+    assert encoding is not None
+    assert encoding["quality"] == 90
+    assert pack(only, tmp_path / "named", "--quality", 80, "--resume").exit_code == 1
+
+
+@pytest.mark.parametrize("side", [32, 50, 64, 80])
+def test_padding_then_resizing_keeps_one_scale_whatever_the_size_was(side: int) -> None:
+    """A bar of a quarter of the padded side is a quarter of the JPEG."""
+    image = np.zeros((side, side, 3), np.uint8)
+    image[:, side // 2 - 8 : side // 2 + 8] = 250
+    jpeg_of = {
+        "JPEG": bytes(simplejpeg.encode_jpeg(image, 95, "RGB", "444")),
+        "PNG": png(image),
+    }
+    for data in jpeg_of.values():
+        pixels = simplejpeg.decode_jpeg(Encoding(pad_px=80, resize_px=40).to_jpeg(data))
+        assert pixels.shape == (40, 40, 3)
+        assert int((pixels[20, :, 1] > 125).sum()) == pytest.approx(8, abs=1)
+
+
 def test_encoded_shards_are_byte_identical_for_any_number_of_workers(mixed: Path, tmp_path: Path) -> None:
     for workers in (1, 3):
         assert pack(mixed, tmp_path / f"{workers}", "--resize", 50, "--workers", workers).exit_code == 0
@@ -93,16 +134,16 @@ def test_encoded_shards_are_byte_identical_for_any_number_of_workers(mixed: Path
 
 def test_padding_centres_and_resizing_averages() -> None:
     flat = png(np.full((20, 10, 3), 200, np.uint8))
-    padded = simplejpeg.decode_jpeg(Encoding(quality=100, pad_px=41).to_jpeg("a.png", flat)).astype(int)
+    padded = simplejpeg.decode_jpeg(Encoding(quality=100, pad_px=41).to_jpeg(flat)).astype(int)
     inside = np.zeros((41, 41, 3), bool)
     inside[10:30, 15:25] = True
     assert np.abs(padded[inside] - 200).max() < 4
     assert padded[~inside].max() < 4
     stripes = np.zeros((60, 60, 3), np.uint8)
     stripes[:, ::2] = 200
-    half = simplejpeg.decode_jpeg(Encoding(quality=100, resize_px=30).to_jpeg("a.png", png(stripes))).astype(int)
+    half = simplejpeg.decode_jpeg(Encoding(quality=100, resize_px=30).to_jpeg(png(stripes))).astype(int)
     assert np.abs(half - 100).max() < 4
-    both = Encoding(quality=100, resize_px=20, pad_px=40).to_jpeg("a.png", flat)
+    both = Encoding(quality=100, resize_px=20, pad_px=40).to_jpeg(flat)
     assert simplejpeg.decode_jpeg(both)[10, 10].min() > 180
 
 
@@ -117,8 +158,16 @@ def test_padding_centres_and_resizing_averages() -> None:
         ("x.jpg", jpeg(1, colour_space="GRAY"), ("--resize", "30"), "not a colour JPEG"),
         ("x.jpg", b"", ("--resize", "30"), "empty file"),
         ("x.png", b"", (), "empty file"),
-        ("x.png", jpeg(1), (), "not a PNG: it begins with ff d8"),
-        ("x.jpg", png(picture(64, 64)), (), "not a JPEG: it begins with 89 50"),
+        (
+            "x.jpg",
+            b"GIF89a" + bytes(99),
+            (),
+            "not a JPEG, PNG or FITS image: it is a GIF; convert it to JPEG or PNG",
+        ),
+        ("x.png", b"II*\0" + bytes(99), (), "not a JPEG, PNG or FITS image: it is a TIFF; convert it"),
+        ("x.jpg", b"<!DOCTYPE html>", (), "not a JPEG, PNG or FITS image: it is a web page"),
+        ("x.jpg", b"galaxy", (), "not a JPEG, PNG or FITS image: it begins with 67 61 6c 61"),
+        ("x.jpg", b"SIMPLE  =" + bytes(2871), (), "a FITS image by its content; rename it to .fits"),
         ("x.png", png(picture(64, 64))[:-9], (), "damaged PNG: it is cut off"),
     ],
 )
@@ -134,12 +183,63 @@ def test_an_image_that_cannot_be_encoded_is_rejected_and_the_rest_is_whole(
     assert pack(source, out, *options, "--allow-rejects", 1, "--overwrite").exit_code == 0
 
 
-def test_a_jpeg_that_says_it_is_huge_is_not_decoded_to_be_scaled() -> None:
-    huge = bytearray(jpeg(1))
-    at = huge.index(b"\xff\xc0")
-    huge[at + 5 : at + 9] = b"\xfd\xe8\xfd\xe8"
-    with pytest.raises(ImageError, match="65000 x 65000 pixels; a side may have"):
-        Encoding(resize_px=30).to_jpeg("x.jpg", bytes(huge))
+def saying(data: bytes, height: int, width: int) -> bytes:
+    """A JPEG or PNG whose header says another size."""
+    if data.startswith(b"\xff\xd8"):
+        at = data.index(b"\xff\xc0") + 5
+        return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
+    header = b"IHDR" + struct.pack(">II", width, height) + data[24:29]
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+
+
+SIZES_AND_WORDS = [
+    ((65500, 65500), "65500 x 65500 pixels; a side may have 1 to 8192"),
+    ((1, 65500), "65500 x 1 pixels; a side may have"),
+    ((8192, 8192), "8192 x 8192 pixels in .* bytes, which cannot hold them"),
+]
+
+
+@pytest.mark.parametrize("data", [jpeg(1), png(picture(64, 64))], ids=["JPEG", "PNG"])
+@pytest.mark.parametrize(("size", "words"), SIZES_AND_WORDS)
+def test_an_image_that_says_it_is_huge_is_never_decoded(data: bytes, size: tuple[int, int], words: str) -> None:
+    bomb = saying(data, *size)
+    readers = [Encoding(resize_px=30).to_jpeg, size_of]
+    if data == jpeg(1):
+        readers += [lambda jpeg: decode_strictly(jpeg, size), lambda jpeg: check_strictly(jpeg, size)]
+        readers += [lambda jpeg: check_header(jpeg, size)]
+    for read in readers:
+        tracemalloc.start()
+        with pytest.raises(ImageError, match=words):
+            read(bomb)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 2**20
+
+
+def test_a_jpeg_of_countless_scans_is_never_decoded() -> None:
+    scan = jpeg(1)[jpeg(1).rindex(b"\xff\xda") : -2]
+    bomb = saying(jpeg(1)[:-2] + scan * 2000 + b"\xff\xd9", 1024, 1024)
+    with pytest.raises(ImageError, match="1024 x 1024 pixels in 2,001 scans; save it again with fewer"):
+        check_strictly(bomb, (1024, 1024))
+
+
+def test_pack_index_lint_and_preview_refuse_huge_images_by_name(tmp_path: Path) -> None:
+    bomb = saying(jpeg(1), 65500, 65500)
+    source = write(tmp_path / "source", {f"{i}.jpg": bomb for i in range(3)})
+    assert "none of 3 images looked at can be read" in pack(source, tmp_path / "out").stderr
+    (source / "good.jpg").write_bytes(jpeg(1))
+    result = pack(source, tmp_path / "out")
+    assert (result.exit_code, len(rejected(tmp_path / "out"))) == (1, 3)
+    assert "65500 x 65500 pixels; a side may have" in result.stderr
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    with tarfile.open(foreign / "train-0.tar", "w") as tar:
+        for name, data in (("a.jpg", jpeg(1)), ("b.jpg", bomb)):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    result = run("index", foreign, "--workers", 1)
+    assert (result.exit_code, "65500 x 65500 pixels; a side may have" in result.output) == (1, True)
 
 
 @pytest.mark.parametrize("option", [("--quality", "50"), ("--resize", "33"), ("--pad", "99")])
@@ -194,3 +294,24 @@ def test_an_encoding_comes_back_from_what_a_manifest_states(encoding: Encoding) 
 def test_info_shows_how_images_were_encoded(mixed: Path, tmp_path: Path) -> None:
     assert pack(mixed, tmp_path / "out", "--pad", 70).exit_code == 0
     assert "quality 95, subsampling 4:4:4, pad_px 70\n" in run("info", tmp_path / "out").stdout
+
+
+def test_no_file_larger_than_an_image_is_read_into_memory(tmp_path: Path) -> None:
+    """Files and members of tars with holes, which take no room on the disk."""
+    size = 2**40
+    source = write(tmp_path / "source", {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
+    with (source / "hole.jpg").open("wb") as file:
+        file.truncate(size)
+    result = pack(source, tmp_path / "out")
+    assert (result.exit_code, f"hole.jpg): {size:,} bytes; an image may have" in result.stderr) == (1, True)
+    member = tarfile.TarInfo("a.jpg")
+    member.size = size
+    with (tmp_path / "train-0.tar").open("wb") as file:
+        file.write(member.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(512 + size + 1024)
+    [sample] = walk_tar(tmp_path / "train-0.tar").samples
+    with (
+        (tmp_path / "train-0.tar").open("rb") as file,
+        pytest.raises(ImageError, match="bytes; an image may have"),
+    ):
+        read_component(file, sample[0])

@@ -83,6 +83,33 @@ def test_the_image_may_be_in_an_extension_and_have_scaled_values() -> None:
     assert np.abs(pixels.astype(int) - STRETCH.to_pixels(bands(1, 40, 30))).max() <= 1
 
 
+SCIENCE = [0.5 * bands(40, 30), 0.75 * bands(40, 30), bands(40, 30)]
+
+
+@pytest.mark.parametrize("names", [("", "", ""), ("G", "R", "Z")])
+@pytest.mark.parametrize("extra", [(), ("INVVAR",), ("G_ERR", "R_ERR", "Z_ERR"), ("MASK", "PSF")])
+def test_three_hdus_of_one_size_are_the_bands_of_one_image(names: tuple[str, ...], extra: tuple[str, ...]) -> None:
+    hdus = [fits.ImageHDU(plane, name=name) for plane, name in zip(SCIENCE, names, strict=True)]
+    hdus += [fits.ImageHDU(np.full((40, 30), 7.0), name=name) for name in extra]
+    pixels = decode_fits(fits_of(fits.PrimaryHDU(), *hdus), STRETCH)
+    assert (pixels == decode_fits(simple(np.stack(SCIENCE)), STRETCH)).all()
+
+
+@pytest.mark.parametrize("names", [("",), ("INVVAR",), ("ERR", "DQ"), ("SCI_VAR", "MASK", "EXPTIME")])
+@pytest.mark.parametrize("shape", [(40, 30), (3, 40, 30)])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_what_goes_with_an_image_is_no_band_of_it(
+    shape: tuple[int, ...], names: tuple[str, ...], *, compressed: bool
+) -> None:
+    """As the Legacy Surveys write an inverse variance, and HST and JWST errors and masks."""
+    kind = fits.CompImageHDU if compressed else fits.ImageHDU
+    image = bands(*shape).astype(">f4")
+    more = [kind(np.full(shape, 7, ">f4"), **({"name": name} if name else {})) for name in names]
+    lossless = {"quantize_level": 0, "compression_type": "GZIP_1"} if compressed else {}
+    data = fits_of(fits.PrimaryHDU(), kind(image, **lossless), *more)
+    assert (decode_fits(data, STRETCH) == decode_fits(simple(image), STRETCH)).all()
+
+
 def _with_nan() -> np.ndarray:
     values = bands(40, 30)
     values[3, :4] = [np.nan, np.inf, -np.inf, np.nan]
@@ -96,13 +123,27 @@ WHOLE = simple(bands(3, 40, 30).astype(">f4"))
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (jpeg(1), "not a FITS file: it begins with ff d8"),
+        (jpeg(1), "not a FITS file: it is a JPEG"),
         (WHOLE[:1000], "damaged FITS file"),
         (WHOLE[:9000], "damaged FITS file"),
         (WHOLE[:5000] + b"\1" + WHOLE[5001:], "damaged FITS file: Checksum verification failed"),
         (b"SIMPLE  =" + b"?" * 5751, "damaged FITS file"),
-        (simple(None), "no image among its HDUs"),
-        (simple(bands(2, 40, 30)), r"an image of shape \(2, 40, 30\)"),
+        (simple(None), "no image data in any of its HDUs"),
+        (simple(bands(2, 40, 30)), "an image of 2 bands; one or three are read: choose three"),
+        (simple(bands(4, 40, 30)), "an image of 4 bands; one or three are read: choose three"),
+        (simple(bands(40, 30, 3)), r"its bands come last; write it as \(3, height, width\)"),
+        (
+            fits_of(fits.PrimaryHDU(), *(fits.ImageHDU(bands(40, 30)) for _ in range(4))),
+            "4 HDUs are images of one size",
+        ),
+        (
+            fits_of(fits.PrimaryHDU(), *(fits.ImageHDU(bands(40, 30), name=name) for name in "GR")),
+            "2 HDUs are images of one size; one or three bands are read",
+        ),
+        (
+            fits_of(fits.PrimaryHDU(), fits.CompImageHDU(np.zeros((3, 4000, 4000), np.float32))),
+            "48,000,000 values in its bands; at most 33,554,432",
+        ),
         (simple(np.zeros(40)), r"an image of shape \(40,\)"),
         (simple(np.zeros((1, 1, 40, 30))), r"an image of shape \(1, 1, 40, 30\)"),
         (simple(_with_nan()), r"4 pixels have no value \(NaN or infinite\)"),
@@ -160,7 +201,7 @@ def test_fits_without_a_stretch_is_refused_before_anything_is_written(source: Pa
 def test_a_stretch_without_fits_is_refused(kaggle: Path, tmp_path: Path) -> None:
     result = pack(kaggle, tmp_path / "out", *RANGE)
     assert result.exit_code == 1
-    assert "no FITS images to pack; leave --fits-range away" in result.stderr
+    assert "no FITS images to pack; omit --fits-range" in result.stderr
 
 
 def test_without_astropy_it_says_what_to_install(

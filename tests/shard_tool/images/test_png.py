@@ -65,7 +65,7 @@ def test_every_cut_and_every_changed_byte_is_found(interlaced: bool) -> None:
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"\xff\xd8\xff\xe0", "not a PNG: it begins with ff d8 ff e0"),
+        (b"\xff\xd8\xff\xe0", "not a PNG: it is a JPEG"),
         (SIGNATURE, "damaged PNG: it is cut off"),
         (SIGNATURE + chunk(b"IEND", b""), "damaged PNG: its header does not come first"),
         (SIGNATURE + chunk(b"IHDR", b"?"), "damaged PNG: its header is not readable"),

@@ -47,6 +47,30 @@ def pack10(source: Path, out: Path, *options: object):
     return pack(source, out, "--tree", "galaxy10", *options)
 
 
+@pytest.mark.parametrize(
+    ("side", "right", "wrong"), [(69, "galaxy10-sdss", "galaxy10"), (256, "galaxy10", "galaxy10-sdss")]
+)
+def test_the_classes_of_the_other_survey_are_refused_by_the_size_of_the_images(
+    side: int, right: str, wrong: str, tmp_path: Path
+) -> None:
+    source = write(tmp_path / "a.h5", images=np.zeros((NUM_IMAGES, side, side, 3), np.uint8))
+    refused = pack(source, tmp_path / "out", "--tree", wrong)
+    assert refused.exit_code == 1
+    assert f"pass --tree {right}" in refused.stderr
+    assert not (tmp_path / "out").exists()
+    assert pack(source, tmp_path / "out", "--tree", right).exit_code == 0
+    tree = read_manifest(tmp_path / "out").tree
+    assert (tree.name, len(tree.columns)) == (right, 10)
+
+
+def test_a_file_that_says_it_holds_more_images_than_bytes_is_refused_at_once(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("images", (10**12, 69, 69, 3), np.uint8, chunks=(1, 69, 69, 3))
+        file.create_dataset("ans", (10**12,), np.uint8, chunks=(1024,))
+    result = pack(tmp_path / "a.h5", tmp_path / "out", "--tree", "galaxy10-sdss")
+    assert (result.exit_code, "1,000,000,000,000 images, more than it has bytes" in result.stderr) == (1, True)
+
+
 def test_every_image_is_packed_with_its_answer(source: Path, tmp_path: Path) -> None:
     result = pack10(source, tmp_path / "out")
     assert result.exit_code == 0, result.stderr
@@ -192,7 +216,7 @@ def test_another_layout_ends_it_before_anything_is_written(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--tree", "gz2-kaggle"), "pass --tree galaxy10"),
+        (("--tree", "gz2-kaggle"), "pack it with --tree galaxy10"),
         (("--tree", "galaxy10", "--counts"), "holds its own answers"),
         (("--tree", "galaxy10", "--labels", "votes.csv"), "holds its own answers"),
         (("--tree", "galaxy10", "--pad", "20"), "32 x 32 pixels, larger than --pad 20"),

@@ -1,0 +1,100 @@
+"""The folder that is written to: nothing that no pack made is deleted in it, nor where a link in it leads."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from kaggle_download import contents, pack, run
+
+from shard_tool.shards import packing
+
+OPTIONS = [(), ("--overwrite",), ("--resume",)]
+
+
+@pytest.fixture
+def precious(tmp_path: Path) -> Path:
+    folder = tmp_path / "precious"
+    folder.mkdir()
+    for name in ("plan.json", "train-000000.json", "thesis.tex", "lock"):
+        (folder / name).write_text(f"{name} of somebody")
+    return folder
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_journal_that_is_a_link_is_refused_and_what_it_leads_to_stays(
+    precious: Path, kaggle: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    before, out = contents(precious), tmp_path / "out"
+    out.mkdir()
+    (out / ".pack").symlink_to(precious)
+    result = pack(kaggle, out, *options)
+    assert (result.exit_code, ".pack is a symbolic link" in result.stderr) == (1, True)
+    assert contents(precious) == before
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("name", ["lock", "plan.json", "train-000000.json"])
+def test_a_link_in_the_journal_is_not_followed(
+    precious: Path, kaggle: Path, tmp_path: Path, options: tuple[str, ...], name: str
+) -> None:
+    before, out = contents(precious), tmp_path / "out"
+    (out / ".pack").mkdir(parents=True)
+    (out / ".pack" / name).symlink_to(precious / name)
+    assert pack(kaggle, out, *options, "--shards", 3).exit_code in (0, 1)
+    assert contents(precious) == before
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_file_that_no_pack_made_stays_in_the_journals_folder(
+    kaggle: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    notes = tmp_path / "out" / ".pack" / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    assert pack(kaggle, tmp_path / "out", *options).exit_code == 1
+    assert notes.read_text() == "mine"
+
+
+DAMAGES = {
+    "empty": lambda data: b"",
+    "half": lambda data: data[: len(data) // 2],
+    "twice": lambda data: data + data,
+    "zeros": lambda data: bytes(len(data)),
+    "nested": lambda data: b"[" * 100_000,
+    "bytes": lambda data: b"\xff\xfe\0" * 50,
+    "null": lambda data: b"null",
+    "another value": lambda data: data.replace(b'"measured": ', b'"measured": 1', 1),
+    "another type": lambda data: data.replace(b'"labelled": ', b'"labelled": null, "x": ', 1),
+    "infinity": lambda data: data.replace(b'"samples": ', b'"samples": Infinity, "x": ', 1),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_entry_costs_no_more_than_its_shard(
+    name: str, kaggle: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def interrupt(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(packing, "stated_encoding", interrupt)
+        assert pack(kaggle, tmp_path / "out", "--workers", 1).exit_code == 130
+    entry = tmp_path / "out" / ".pack" / "train-000003.json"
+    before = entry.read_bytes()
+    entry.write_bytes(DAMAGES[name](before))
+    assert entry.read_bytes() != before
+    result = pack(kaggle, tmp_path / "out", "--workers", 1, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert contents(tmp_path / "out") == contents(packed)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_append_follows_no_link(
+    precious: Path, kaggle: Path, packed: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    before, out = contents(precious), Path(shutil.copytree(packed, tmp_path / "out"))
+    (out / ".append").symlink_to(precious)
+    result = run("append", kaggle, out, *options)
+    assert (result.exit_code, ".append is a symbolic link" in result.stderr) == (1, True)
+    assert contents(precious) == before
