@@ -110,6 +110,13 @@ def index(*, folder: Path, tree: str, split_by_name: bool, overwrite: bool, work
     )
     for extension, count in sorted(indexed.besides.items()):
         click.echo(f"not used: .{extension} of {count:,} samples", err=True)
+    statistics = indexed.manifest and indexed.manifest.statistics
+    if statistics and not statistics.labelled and (unused := sorted({"cls", "npy"} & indexed.besides.keys())):
+        click.echo(
+            f"no votes: they are taken from KEY.votes.npy (float32, one value an answer), and these tars hold "
+            f"KEY.{' and KEY.'.join(unused)}; write them anew with that, or pack images and a table: shard_tool pack",
+            err=True,
+        )
     others = (f"not of a sample: {tar}: {member}" for tar, member in indexed.others)
     echo_first(others, len(indexed.others), "that are not of a sample")
     if indexed.manifest is None:
