@@ -127,8 +127,8 @@ def _explain(error: Exception) -> str | None:
         )
     if (words := _about_memory(error)) is not None:
         return (
-            f"out of memory ({words}); take less at once (a smaller batch, fewer --threads or --workers, "
-            "--stamps stream), or make room. Finished work is kept."
+            f"out of memory ({words}); take less at once (a smaller batch, fewer threads or worker "
+            "processes, stamps that are not resident), or make room. Finished work is kept."
         )
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

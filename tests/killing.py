@@ -75,5 +75,7 @@ def kill_all(before: Path, work: Path, first: list[str], second: list[str]) -> l
 if __name__ == "__main__":
     for name in (*SUMMARIES, "options"):
         importlib.import_module(f"shard_tool.commands.{name}")
+    for name in ("shards.appending", "shards.contact_sheet", "source.catalogue", "synthetic.rendering"):
+        importlib.import_module(f"shard_tool.{name}")  # once, not in each process
     _, before, work, *commands = sys.argv
     print(json.dumps(kill_all(Path(before).resolve(), Path(work).resolve(), *map(json.loads, commands))))

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
+from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path, shown
 from galaxy_zoo.cores import num_cores
 from shard_tool.commands.info import describe
 from shard_tool.commands.options import (
     SourceOptions,
     check_apart,
+    echo,
     echo_first,
     resumable,
     source_options,
@@ -69,14 +70,14 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
             prepare_workers(place.workers)
         appended = append_galaxies(new, replace(place, cluster=cluster))
     if appended is None:
-        click.echo(f"{out}: finished already, nothing to do", err=True)
+        echo(f"{out}: finished already, nothing to do", err=True)
         return
     warn_of_leaks(appended.plan)
     _echo(appended)
     if (num_rejected := len(appended.rejected)) > about.allow_rejects:
         raise click.ClickException(
             f"{num_rejected} rejected, {about.allow_rejects} allowed; the others are appended. Fix what "
-            f"{out / REJECTED_NAME} lists and append it."
+            f"{shown(out / REJECTED_NAME)} lists and append it."
         )
 
 
@@ -88,6 +89,6 @@ def _echo(appended: "Appended") -> None:
         (f"rejected: {each.split} {each.id} ({each.file}): {each.reason}" for each in rejected),
     )
     echo_first(lines, draft.num_ignored + len(rejected), "ignored or rejected")
-    click.echo(f"{appended.num_added:,} galaxies appended")
+    echo(f"{appended.num_added:,} galaxies appended")
     for line in describe(appended.manifest):
-        click.echo(line)
+        echo(line)

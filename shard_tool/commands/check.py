@@ -6,7 +6,7 @@ import click
 
 from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
 from galaxy_zoo.tree import load_tree
-from shard_tool.commands.options import tree_option
+from shard_tool.commands.options import echo, tree_option
 
 
 @click.command(cls=Command)
@@ -31,8 +31,8 @@ def check(*, file: Path, tree: str, ids: Path | None, score: Path | None) -> Non
     reference = read_reference(ids, score, asked)
     table = read_submission(file, asked, expected_ids=reference.ids)
     votes = table.to_numpy()
-    click.echo(f"{file}: {len(table):,} galaxies; header, ids and values are right")
+    echo(f"{file}: {len(table):,} galaxies; header, ids and values are right")
     for warning in warnings_about(votes, asked):
-        click.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     for line in reference.describe(table.index.tolist(), votes, asked):
-        click.echo(line)
+        echo(line)

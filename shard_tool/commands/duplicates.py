@@ -12,7 +12,7 @@ from galaxy_zoo.console import Command, local_path
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.index import key_of
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
-from shard_tool.commands.options import workers_option
+from shard_tool.commands.options import echo, workers_option
 from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.shards.reader import image_of, proven_index, read_component
 from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
@@ -55,13 +55,13 @@ def duplicates(*, shards: Path, workers: int | None) -> None:
     groups = find_duplicates(shards, manifest, workers=workers or num_cores())
     count = across = 0
     for group in groups:
-        click.echo(" ".join(f"{split}/{sample_id}" for split, sample_id in group))
+        echo(" ".join(f"{split}/{sample_id}" for split, sample_id in group))
         count += 1
         across += len({split for split, _ in group}) > 1
     if count:
         raise click.ClickException(f"images under several ids: {count:,}, {across:,} of them across splits")
     num_samples = sum(manifest.samples(split) for split in manifest.splits)
-    click.echo(f"{shards}: no two of {num_samples:,} images are the same")
+    echo(f"{shards}: no two of {num_samples:,} images are the same")
 
 
 def find_duplicates(folder: Path, manifest: Manifest, *, workers: int) -> Iterator[list[tuple[str, str]]]:

@@ -24,6 +24,7 @@ import click
 from galaxy_zoo.console import Command, local_path
 from galaxy_zoo.errors import GalaxyZooError, OutputError, SourceError
 from galaxy_zoo.files import exclusive
+from shard_tool.commands.options import echo
 from shard_tool.source.files import UNFINISHED_NAME
 
 COMPETITION = "galaxy-zoo-the-galaxy-challenge"
@@ -60,8 +61,8 @@ def fetch(out: Path) -> None:
     Example:
       shard_tool fetch kaggle
     """
-    fetch_files(out, lambda line: click.echo(line, err=True))
-    click.echo(f"All files are in {out}. Next: shard_tool pack {out} shards")
+    fetch_files(out, lambda line: echo(line, err=True))
+    echo(f"All files are in {out}. Next: shard_tool pack {out} shards")
 
 
 def by_hand(out: Path) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
+from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path, shown
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import ImageError, OutputError, ShardError
 from galaxy_zoo.files import sha256_of, write_text
@@ -21,7 +21,14 @@ from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, Statistics, repe
 from galaxy_zoo.tree import DecisionTree, load_tree
 from galaxy_zoo.version import __version__
 from shard_tool.commands.info import describe
-from shard_tool.commands.options import echo_failures, echo_first, tree_option, warn_of_shared_ids, workers_option
+from shard_tool.commands.options import (
+    echo,
+    echo_failures,
+    echo_first,
+    tree_option,
+    warn_of_shared_ids,
+    workers_option,
+)
 from shard_tool.images.jpeg import jpeg_size
 from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.shards.proof import Failure, SampleRules, prove_samples
@@ -109,17 +116,24 @@ def index(*, folder: Path, tree: str, split_by_name: bool, overwrite: bool, work
         workers=workers or num_cores(),
     )
     for extension, count in sorted(indexed.besides.items()):
-        click.echo(f"not used: .{extension} of {count:,} samples", err=True)
+        echo(f"not used: .{extension} of {count:,} samples", err=True)
+    statistics = indexed.manifest and indexed.manifest.statistics
+    if statistics and not statistics.labelled and (unused := sorted({"cls", "npy"} & indexed.besides.keys())):
+        echo(
+            f"no votes: they are taken from KEY.votes.npy (float32, one value an answer), and these tars hold "
+            f"KEY.{' and KEY.'.join(unused)}; write them anew with that, or pack images and a table: shard_tool pack",
+            err=True,
+        )
     others = (f"not of a sample: {tar}: {member}" for tar, member in indexed.others)
     echo_first(others, len(indexed.others), "that are not of a sample")
     if indexed.manifest is None:
         echo_failures(indexed.failures)
         raise click.ClickException(
-            f"failures in {folder}: {len(indexed.failures):,}; nothing was written. Write those tars again "
+            f"failures in {shown(folder)}: {len(indexed.failures):,}; nothing was written. Write those tars again "
             "without what is listed, or make new shards with shard_tool pack."
         )
     for line in describe(indexed.manifest):
-        click.echo(line)
+        echo(line)
 
 
 def index_folder(

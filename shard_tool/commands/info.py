@@ -9,6 +9,7 @@ import click
 from galaxy_zoo.console import Command, path_or_url
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
 from galaxy_zoo.remote import AnyPath
+from shard_tool.commands.options import echo
 
 NUM_FOLDS = (5, 10)
 """The numbers of folds that `info` shows."""
@@ -35,7 +36,7 @@ def info(shards: AnyPath, *, as_json: bool) -> None:
         click.echo(json.dumps(data | {"derived": _derived(manifest)}, indent=1))
         return
     for line in [*describe(manifest), *_describe_folds(manifest), *_describe_votes(manifest)]:
-        click.echo(line)
+        echo(line)
 
 
 def describe(manifest: Manifest) -> Iterator[str]:

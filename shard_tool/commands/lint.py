@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url
+from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url, shown
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, sha256_of
@@ -18,6 +18,7 @@ from galaxy_zoo.remote import AnyPath
 from shard_tool.commands.info import is_labelled
 from shard_tool.commands.options import (
     check_workers,
+    echo,
     echo_failures,
     scheduler_option,
     warn_of_shared_ids,
@@ -84,10 +85,10 @@ def lint(*, shards: AnyPath, deep: bool, workers: int | None, scheduler: str | N
         failures = lint_folder(shards, manifest, deep=deep, workers=workers or num_cores(), executor=cluster)
     echo_failures(failures)
     if failures:
-        raise click.ClickException(f"failures in {shards}: {len(failures):,}; pack it again")
+        raise click.ClickException(f"failures in {shown(shards)}: {len(failures):,}; pack it again")
     num_shards = sum(len(shards) for shards in manifest.splits.values())
     num_samples = sum(manifest.samples(split) for split in manifest.splits)
-    click.echo(f"{shards}: good: {num_samples:,} samples in {num_shards:,} shards")
+    echo(f"{shards}: good: {num_samples:,} samples in {num_shards:,} shards")
 
 
 def lint_folder(

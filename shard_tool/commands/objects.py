@@ -15,7 +15,7 @@ from galaxy_zoo.image_size import Size
 from galaxy_zoo.index import key_of
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
 from galaxy_zoo.objects import OBJECTS_NAME, write_objects
-from shard_tool.commands.options import workers_option
+from shard_tool.commands.options import echo, workers_option
 from shard_tool.images.detection import Found, find_galaxy, require_sep
 from shard_tool.images.jpeg import decode_strictly
 from shard_tool.shards.parallel import Tick, run_tasks
@@ -73,12 +73,12 @@ def objects(*, shards: Path, overwrite: bool, workers: int | None) -> None:
       shard_tool objects shards
     """
     measured = measure_folder(shards, read_manifest(shards), workers=workers or num_cores(), overwrite=overwrite)
-    click.echo(
+    echo(
         f"{measured.path}: {measured.images:,} galaxies, median offset from the middle {measured.offset_px:.1f} px, "
         f"median radius {measured.radius_px:.1f} px"
     )
     if measured.not_found:
-        click.echo(f"not found: {measured.not_found:,}; they get the middle and the median radius", err=True)
+        echo(f"not found: {measured.not_found:,}; they get the middle and the median radius", err=True)
 
 
 def measure_folder(folder: Path, manifest: Manifest, *, workers: int, overwrite: bool = False) -> Measured:

@@ -123,6 +123,11 @@ def _is_in(path: AnyPath, folder: AnyPath) -> bool:
     return f"{path}/".startswith(f"{folder}/")
 
 
+def echo(line: str, *, err: bool = False) -> None:
+    """Print a line, with whatever a terminal would obey escaped: it may hold names of files, trees and galaxies."""
+    click.echo(shown(line), err=err)
+
+
 @contextmanager
 def resumable(how: str = "run the same command with --resume") -> Iterator[None]:
     """Within the block, end the command at Ctrl-C with a line that says how to go on."""
@@ -136,15 +141,15 @@ def resumable(how: str = "run the same command with --resume") -> Iterator[None]
 def echo_first(lines: Iterable[str], count: int, what: str) -> None:
     """Print the first of `count` lines on stderr, and how many more there are of `what`."""
     for line in islice(lines, LINES_SHOWN):
-        click.echo(shown(line), err=True)
+        echo(line, err=True)
     if count > LINES_SHOWN:
-        click.echo(f"... and {count - LINES_SHOWN:,} more {what}", err=True)
+        echo(f"... and {count - LINES_SHOWN:,} more {what}", err=True)
 
 
 def warn_of_shared_ids(count: int, first: str) -> None:
     """Warn on stderr that `count` ids, of which `first` is one, are in several splits."""
     if count:
-        click.echo(f"warning: {count:,} ids are in train and test at once, as {shown(first)}: {LEAK}", err=True)
+        echo(f"warning: {count:,} ids are in train and test at once, as {first}: {LEAK}", err=True)
 
 
 def warn_of_leaks(plan: "PackPlan") -> None:
@@ -152,8 +157,8 @@ def warn_of_leaks(plan: "PackPlan") -> None:
     warn_of_shared_ids(*plan.in_both_splits())
     count, first = plan.alike_in_both_splits()
     if count:
-        click.echo(
-            f"warning: {count:,} test images look the same as training images, as {shown(first)}: {LEAK}; "
+        echo(
+            f"warning: {count:,} test images look the same as training images, as {first}: {LEAK}; "
             "to list them: shard_tool duplicates",
             err=True,
         )
@@ -162,7 +167,7 @@ def warn_of_leaks(plan: "PackPlan") -> None:
 def echo_failures(failures: "Iterable[Failure]") -> None:
     """Print failures on stdout, a line each."""
     for each in failures:
-        click.echo(" ".join(filter(None, (each.file, each.sample, each.reason))))
+        echo(" ".join(filter(None, (each.file, each.sample, each.reason))))
 
 
 tree_option = click.option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url
+from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url, shown
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.image_size import LARGEST_SIDE_PX
 from galaxy_zoo.remote import AnyPath
@@ -15,6 +15,7 @@ from shard_tool.commands.info import describe
 from shard_tool.commands.options import (
     SourceOptions,
     check_apart,
+    echo,
     echo_first,
     resumable,
     source_options,
@@ -108,7 +109,7 @@ def pack(
     if num_rejected > about.allow_rejects:
         raise click.ClickException(
             f"{num_rejected} rejected, {about.allow_rejects} allowed; the shards are whole without them. Fix "
-            f"what {out / REJECTED_NAME} lists, or accept it with --allow-rejects {num_rejected}."
+            f"what {shown(out / REJECTED_NAME)} lists, or accept it with --allow-rejects {num_rejected}."
         )
 
 
@@ -118,7 +119,7 @@ def _pack(options: "PackOptions", place: "OutOptions", scheduler: str | None) ->
     from shard_tool.shards.packing import begun, find_finished, pack, planned
 
     if finished := find_finished(options, place):
-        click.echo(f"{place.folder}: finished already, nothing to do", err=True)
+        echo(f"{place.folder}: finished already, nothing to do", err=True)
         return finished.rejected
     with begun(place) as journal, connected(scheduler, options.source) as cluster:
         if cluster is None:
@@ -134,5 +135,5 @@ def _pack(options: "PackOptions", place: "OutOptions", scheduler: str | None) ->
         rejected, len(packed.rejected), f"rejected, see {REJECTED_NAME}; in all: {packed.rejected.summary()}"
     )
     for line in describe(packed.manifest):
-        click.echo(line)
+        echo(line)
     return len(packed.rejected)

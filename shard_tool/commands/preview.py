@@ -8,6 +8,7 @@ from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import atomic_write, check_outputs
 from galaxy_zoo.manifest import MANIFEST_NAME, read_manifest
+from shard_tool.commands.options import echo
 
 
 @click.command(cls=Command)
@@ -47,4 +48,4 @@ def preview(*, shards: Path, sheet: Path, count: int, seed: int, split: str | No
     galaxies = list(read_cells(shards, manifest, split=split, positions=positions, side_px=side_px))
     with atomic_write(sheet) as file:
         draw_sheet(galaxies).save(file, "PNG")
-    click.echo(f"{sheet}: {len(galaxies):,} of {manifest.samples(split):,} {split} galaxies")
+    echo(f"{sheet}: {len(galaxies):,} of {manifest.samples(split):,} {split} galaxies")

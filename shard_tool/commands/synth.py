@@ -16,7 +16,7 @@ from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import OutputError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, write_text
 from galaxy_zoo.tree import DecisionTree, load_tree
-from shard_tool.commands.options import workers_option
+from shard_tool.commands.options import echo, workers_option
 from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.synthetic.population import draw_galaxy
 from shard_tool.synthetic.voters import vote
@@ -78,8 +78,8 @@ def synth(out: Path, *, count: int, test: int, seed: int, workers: int | None, o
     if count + test > MAX_SAMPLES:
         raise click.UsageError(f"--count and --test together are {count + test}, but there are {MAX_SAMPLES} ids")
     write_galaxies(out, count=count, test=test, seed=seed, workers=workers or num_cores(), overwrite=overwrite)
-    click.echo(f"{out / TRAIN.folder}: {count} galaxies, votes in {TRAIN.table}")
-    click.echo(f"{out / TEST.folder}: {test} galaxies, votes in {TEST.table}")
+    echo(f"{out / TRAIN.folder}: {count} galaxies, votes in {TRAIN.table}")
+    echo(f"{out / TEST.folder}: {test} galaxies, votes in {TEST.table}")
 
 
 def write_galaxies(

@@ -19,7 +19,7 @@ from galaxy_zoo.errors import OutputError, ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write, exclusive
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
 from galaxy_zoo.tree import DecisionTree
-from shard_tool.commands.options import resumable, workers_option
+from shard_tool.commands.options import echo, resumable, workers_option
 from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.shards.reader import read_shard
 from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
@@ -48,9 +48,9 @@ def unpack(*, shards: Path, out: Path, workers: int | None) -> None:
     with resumable("run the same command again"):
         tables = unpack_folder(shards, manifest, out, workers=workers or num_cores())
     for split in manifest.splits:
-        click.echo(f"{out / images_folder(split)}: {manifest.samples(split):,} images")
+        echo(f"{out / images_folder(split)}: {manifest.samples(split):,} images")
     for table in tables:
-        click.echo(f"{table}: votes")
+        echo(f"{table}: votes")
 
 
 @dataclass(frozen=True, kw_only=True)

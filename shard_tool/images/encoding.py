@@ -152,7 +152,7 @@ def _unreadable(data: bytes) -> ImageError:
 def _pad(pixels: Pixels, side: int) -> Pixels:
     height, width = pixels.shape[:2]
     if height > side or width > side:
-        raise ImageError(f"{width} x {height} pixels, larger than --pad {side}")
+        raise ImageError(f"{width} x {height} pixels, larger than the {side} to pad to")
     top, left = (side - height) // 2, (side - width) // 2
     padded: Pixels = np.zeros((side, side, 3), np.uint8)
     padded[top : top + height, left : left + width] = pixels
@@ -162,7 +162,7 @@ def _pad(pixels: Pixels, side: int) -> Pixels:
 def _resize(pixels: Pixels, side: int) -> Pixels:
     height, width = pixels.shape[:2]
     if height != width:
-        raise ImageError(f"{width} x {height} pixels, not square; give --pad as well")
+        raise ImageError(f"{width} x {height} pixels, not square; pad it as well (shard_tool pack --pad)")
     if height == side:
         return pixels
     how = cv2.INTER_AREA if side < height else cv2.INTER_LINEAR

@@ -79,6 +79,10 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
         if out.resume and begun and make_plan(_options(new, manifest)).identity["images"] == begun.get("images"):
             return None
     plan = _plan(new, folder, manifest)
+    if _are_known(folder, manifest, plan, resume=out.resume):
+        if _identity_begun(staging).get("images") in (None, plan.identity["images"]):
+            shutil.rmtree(staging, ignore_errors=True)
+        return None
     with output_errors(folder), ExitStack() as stack:
         stack.enter_context(journal.locked(overwrite=out.overwrite, resume=out.resume))
         if read_manifest(folder).set_sha256 != manifest.set_sha256:
@@ -167,7 +171,7 @@ def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> PackPlan:
     """Plan the new shards, whose numbers follow those of the old ones.
 
     Raises:
-        InputError: the source or its labels cannot be used, its images have another size, or an id is known.
+        InputError: the source or its labels cannot be used, or its images have another size.
     """
     plan = make_plan(_options(new, manifest))
     if plan.image_px != manifest.image_px:
@@ -175,7 +179,6 @@ def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> PackPlan:
             f"{new.source}: images of {plan.image_px[1]} x {plan.image_px[0]} pixels, those in {folder} have "
             f"{manifest.image_px[1]} x {manifest.image_px[0]}; bring them to that size first"
         )
-    _refuse_known_ids(folder, manifest, plan)
     return _renumbered(plan, manifest)
 
 
@@ -196,16 +199,22 @@ def _encoding(manifest: Manifest, new: NewGalaxies) -> Encoding:
     return encoding
 
 
-def _refuse_known_ids(folder: Path, manifest: Manifest, plan: PackPlan) -> None:
+def _are_known(folder: Path, manifest: Manifest, plan: PackPlan, *, resume: bool) -> bool:
+    """Return whether all new ids are in the folder: on resuming, an append was killed while it cleared up.
+
+    Raises:
+        SourceError: some of them are, or the append is not resumed.
+    """
     first, count = "", 0
     for shard in (shard for shards in manifest.splits.values() for shard in shards):
         known = plan.known(map(key_of, proven_index(folder, shard)))
         if known and not count:
             first = f"id {known[0][0]} ({known[0][1]}) is in {shard.name} already"
         count += len(known)
-    if count:
+    if count and not (resume and count == plan.num_samples):
         more = f", and {count - 1:,} more are" if count > 1 else ""
         raise SourceError(f"{folder}: {first}{more}; append only new galaxies")
+    return bool(count)
 
 
 def _renumbered(plan: PackPlan, manifest: Manifest) -> PackPlan:

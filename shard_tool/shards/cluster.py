@@ -44,7 +44,7 @@ POLL_S = 0.1
 TASKS_A_THREAD = 2
 """One that runs and one that waits, so that a thread never waits for the scheduler."""
 
-KEPT = "finished shards are kept, so run the same command with --resume"
+KEPT = "finished work is kept, so run the same command again (pack and append with --resume)"
 
 
 class Cluster:

@@ -65,7 +65,7 @@ def _difference(options: PackOptions, manifest: Manifest) -> str:
     if (manifest.tree, manifest.seed) != (options.tree, options.seed):
         return f"with tree {manifest.tree.name} and seed {manifest.seed}"
     if not options.encoding.is_stated(manifest.encoding):
-        return "with other --quality, --resize, --pad or --fits options"
+        return "with other --quality, --resize, --pad, --fits-range or --fits-softening"
     return "with --no-decode" if options.decode and not manifest.is_decoded else ""
 
 

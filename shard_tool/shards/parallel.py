@@ -98,7 +98,7 @@ def _in_processes(
         except BrokenProcessPool as error:
             raise OutputError(
                 "a worker process was killed, perhaps out of memory; finished work is kept: "
-                "run again with fewer --workers (and --resume)"
+                "run the command again with fewer workers"
             ) from error
         finally:
             is_stopping.value = 1

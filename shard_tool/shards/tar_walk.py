@@ -10,10 +10,11 @@ from galaxy_zoo.errors import ShardError
 from galaxy_zoo.index import Component, Sample, key_of
 from galaxy_zoo.remote import AnyPath
 
-MEMBER_NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
-"""Key and extension: the extension begins at the first dot of the file's own name.
+MEMBER_NAME = re.compile(r"((?:.*/)?[^./]+(?:\.\d[^./]*)*)\.([^/]+)", re.DOTALL)
+"""Key and extension: the extension begins at the first dot of the file's own name that no digit follows.
 
-Source: webdataset 1.0.2, `tariterators.base_plus_ext`.
+Source: webdataset 1.0.2, `tariterators.base_plus_ext`, for which it begins at the first dot; but names of surveys hold
+coordinates, as J094600.40-010228.5.jpg.
 """
 META_NAME = re.compile(r"__[^/]*__(?:/|$)")
 """Members that webdataset leaves out: they belong to no sample.

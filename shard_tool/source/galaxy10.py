@@ -67,7 +67,7 @@ def read_galaxy10(source: Path, tree: DecisionTree) -> tuple[Size, Iterator[Stor
     if len(tree.questions) != 1:
         raise InputError(
             f"{source}: its galaxies have one answer each, but tree {tree.name!r} has {len(tree.questions)} "
-            f"questions; pack it with --tree {' or --tree '.join(SIDE_PX)}"
+            f"questions; use shard_tool pack --tree {' or --tree '.join(SIDE_PX)}"
         )
     with _open(source) as file:
         images, answers = _dataset(file, "images", source), _dataset(file, "ans", source)
@@ -78,7 +78,7 @@ def read_galaxy10(source: Path, tree: DecisionTree) -> tuple[Size, Iterator[Stor
     if len(wrong):
         raise LabelError(
             f"{source}: ans[{wrong[0]}] is {numbers[wrong[0]]}, but tree {tree.name!r} has the answers 0 to "
-            f"{len(tree.columns) - 1} ({len(wrong)} such rows); pack it with the --tree of its survey"
+            f"{len(tree.columns) - 1} ({len(wrong)} such rows); use shard_tool pack --tree with that of its survey"
         )
     changed_ns = source.stat().st_mtime_ns
     num_bytes = size[0] * size[1] * 3
@@ -96,7 +96,7 @@ def _check_tree(source: Path, tree: DecisionTree, size: Size) -> None:
     if tree.name in SIDE_PX and fits != tree.name:
         raise LabelError(
             f"{source}: images of {size[1]} x {size[0]} pixels are those of tree {fits!r}, and tree {tree.name!r} has "
-            f"other classes; pass --tree {fits}"
+            f"other classes; use shard_tool pack --tree {fits}"
         )
 
 

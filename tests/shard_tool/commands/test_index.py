@@ -132,6 +132,35 @@ def test_folders_and_dots_before_a_name_and_capital_letters_are_understood(tmp_p
     assert (unpacked.exit_code, "is not the name of a file" in unpacked.stderr) == (1, True)
 
 
+def test_ids_may_hold_coordinates(tmp_path: Path) -> None:
+    tars = tmp_path / "tars"
+    tars.mkdir()
+    name = "J094600.40-010228.5"
+    write_tar(tars / "a.tar", {f"{name}.jpg": jpeg(1), f"{name}.votes.npy": VOTES, "survey.1/7.jpeg": jpeg(2)})
+    assert run("index", tars, "--workers", 1).exit_code == 0
+    samples, _ = open_split(tars, "train")
+    assert samples.keys.tolist() == [name, "survey.1/7"]
+    assert [bytes(each) for each in samples.jpegs(np.arange(2))] == [jpeg(1), jpeg(2)]
+    assert run("lint", tars, "--deep", "--workers", 1).exit_code == 0
+
+
+def test_several_images_a_key_are_not_taken_for_several_galaxies(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", {"1.jpg": jpeg(1), "2.left.jpg": jpeg(2), "2.right.jpg": jpeg(3)})
+    result = run("index", tmp_path, "--workers", 1)
+    assert (result.exit_code, "2 holds 2.left.jpg, 2.right.jpg; expected one JPEG" in result.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("extension", ["npy", "cls"])
+def test_votes_of_another_name_are_told_of(tmp_path: Path, extension: str) -> None:
+    write_tar(tmp_path / "a.tar", {"1.jpg": jpeg(1), f"1.{extension}": VOTES})
+    result = run("index", tmp_path, "--workers", 1)
+    assert result.exit_code == 0, result.stderr
+    assert (
+        f"taken from KEY.votes.npy (float32, one value an answer), and these tars hold KEY.{extension};"
+        in result.stderr
+    )
+
+
 def test_names_tell_the_splits_where_asked_for(tmp_path: Path) -> None:
     for number, name in enumerate(("val-0", "train-0", "train-1", "test_0", "validation")):
         write_tar(tmp_path / f"{name}.tar", jpegs(f"{number}.jpg"))

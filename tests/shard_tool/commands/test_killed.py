@@ -42,6 +42,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", GOES_ON)
 def test_killed_before_any_change_to_a_file_it_goes_on_to_the_same_bytes(
     command: str, before: Path, tmp_path: Path

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from kaggle_download import TABLE, TEST_FOLDER, TRAIN_FOLDER, Download, contents, jpeg, make_download, pack, run
 
-from galaxy_zoo.files import sha256_of
+from galaxy_zoo.files import exclusive, sha256_of
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import Shard, read_manifest
-from shard_tool.commands.unpack import UnpackedRows, UnpackedShard, format_votes
+from shard_tool.commands.unpack import MARKER_NAME, UnpackedRows, UnpackedShard, format_votes
 
 SHARD = "train-000004.tar"
 FRACTIONS = st.floats(0, 1, width=32)
@@ -154,7 +154,7 @@ def _repeat_ids(folder: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_damaged_shard_is_named_and_nothing_is_left(
+def test_a_damaged_shard_is_named_and_no_table_is_written(
     spoil: Callable[[Path], object], says: str, workers: int, shards: Path, tmp_path: Path
 ) -> None:
     spoil(shards)
@@ -162,7 +162,44 @@ def test_a_damaged_shard_is_named_and_nothing_is_left(
     assert result.exit_code == 1
     assert says in result.stderr
     assert result.stdout == ""
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    assert not list((tmp_path / "out").glob("*.csv"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_with_the_damaged_shard_restored_it_goes_on_to_the_same(
+    packed: Path, shards: Path, tmp_path: Path, workers: int
+) -> None:
+    out = tmp_path / "out"
+    _flip_byte(shards)
+    assert run("unpack", shards, out, "--workers", workers).exit_code == 1
+    image = next((out / TRAIN_FOLDER).iterdir())
+    image.write_bytes(b"")  # as after a power failure
+    (out / TRAIN_FOLDER / "7.jpg.part").write_bytes(b"")
+    result = run("unpack", packed, out, "--workers", workers)
+    assert result.exit_code == 0, result.stderr
+    (out / TRAIN_FOLDER / "7.jpg.part").unlink()
+    assert run("unpack", packed, tmp_path / "whole", "--workers", 1).exit_code == 0
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_what_was_interrupted_goes_on_with_the_same_shards_only(
+    packed: Path, shards: Path, kaggle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    _flip_byte(shards)
+    assert run("unpack", shards, out, "--workers", 1).exit_code == 1
+    assert pack(kaggle, tmp_path / "other", "--seed", 7).exit_code == 0
+    result = run("unpack", tmp_path / "other", out)
+    assert (result.exit_code, "unpacking other shards was interrupted there" in result.stderr) == (1, True)
+    (out / "link").symlink_to(packed)
+    result = run("unpack", packed, out)
+    assert (result.exit_code, "link: a symbolic link" in result.stderr) == (1, True)
+
+
+def test_two_do_not_unpack_into_one_folder(packed: Path, tmp_path: Path) -> None:
+    with exclusive(tmp_path / MARKER_NAME, busy="never"):
+        result = run("unpack", packed, tmp_path)
+    assert (result.exit_code, "another unpack is writing to it" in result.stderr) == (1, True)
 
 
 def test_a_folder_with_something_in_it_is_refused_and_untouched(packed: Path, tmp_path: Path) -> None:

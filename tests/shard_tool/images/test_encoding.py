@@ -151,8 +151,13 @@ def test_padding_centres_and_resizing_averages() -> None:
     ("name", "data", "options", "reason"),
     [
         ("x.png", png(picture(64, 32)), (), "32 x 64 pixels, the others have 64 x 64"),
-        ("x.png", png(picture(64, 32)), ("--resize", "30"), "32 x 64 pixels, not square; give --pad as well"),
-        ("x.jpg", jpeg(1, size=80), ("--pad", "64"), "80 x 80 pixels, larger than --pad 64"),
+        (
+            "x.png",
+            png(picture(64, 32)),
+            ("--resize", "30"),
+            "32 x 64 pixels, not square; pad it as well (shard_tool pack --pad)",
+        ),
+        ("x.jpg", jpeg(1, size=80), ("--pad", "64"), "80 x 80 pixels, larger than the 64 to pad to"),
         ("x.jpg", jpeg(1)[:-500], ("--resize", "30"), "damaged JPEG: Premature end of JPEG file"),
         ("x.jpg", jpeg(1, size=30)[:-100], ("--resize", "30"), "damaged JPEG: Premature end of JPEG file"),
         ("x.jpg", jpeg(1, colour_space="GRAY"), ("--resize", "30"), "not a colour JPEG"),
@@ -279,7 +284,7 @@ def test_a_finished_pack_is_not_taken_for_one_with_another_encoding(
     assert pack(mixed, tmp_path / "out", "--pad", 70, "--resume").exit_code == 0
     result = pack(mixed, tmp_path / "out", "--pad", 70, *option, "--resume")
     assert result.exit_code == 1
-    assert "finished with other --quality, --resize, --pad or --fits options" in result.stderr
+    assert "finished with other --quality, --resize, --pad, --fits-range or --fits-softening" in result.stderr
 
 
 @pytest.mark.parametrize(

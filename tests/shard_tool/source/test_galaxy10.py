@@ -59,7 +59,7 @@ def test_the_classes_of_the_other_survey_are_refused_by_the_size_of_the_images(
     source = write(tmp_path / "a.h5", images=np.zeros((NUM_IMAGES, side, side, 3), np.uint8))
     refused = pack(source, tmp_path / "out", "--tree", wrong)
     assert refused.exit_code == 1
-    assert f"pass --tree {right}" in refused.stderr
+    assert f"use shard_tool pack --tree {right}" in refused.stderr
     assert not (tmp_path / "out").exists()
     assert pack(source, tmp_path / "out", "--tree", right).exit_code == 0
     tree = read_manifest(tmp_path / "out").tree
@@ -226,10 +226,10 @@ def test_another_layout_ends_it_before_anything_is_written(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--tree", "gz2-kaggle"), "pack it with --tree galaxy10"),
+        (("--tree", "gz2-kaggle"), "use shard_tool pack --tree galaxy10"),
         (("--tree", "galaxy10", "--counts"), "holds its own answers"),
         (("--tree", "galaxy10", "--labels", "votes.csv"), "holds its own answers"),
-        (("--tree", "galaxy10", "--pad", "20"), "32 x 32 pixels, larger than --pad 20"),
+        (("--tree", "galaxy10", "--pad", "20"), "32 x 32 pixels, larger than the 20 to pad to"),
     ],
 )
 def test_options_that_do_not_go_with_it_are_refused(
