@@ -1,6 +1,7 @@
 """Every file below a folder or in an archive, in the order of their paths, with what it takes to read each."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -186,6 +187,8 @@ def _entry_file(entry: os.DirEntry[str], shown: str) -> StoredFile:
         status = entry.stat()
     except OSError as error:
         raise _unreadable(entry.path, error) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise SourceError(f"{entry.path}: a pipe, socket or device, which may never end; remove it")
     return StoredFile(shown, entry.path, status.st_size, status.st_mtime_ns)
 
 
