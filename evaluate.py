@@ -14,6 +14,7 @@ import click
 from evaluation.extra import check_extra
 from evaluation.request import ReportRequest
 from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, local_path, machine_options, path_or_url
+from pipeline.options import batch_size_option
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
@@ -37,7 +38,7 @@ from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, local_pat
 @click.option("--layer", "layers", multiple=True, help="In these layers.  [default: two first, last convolution]")
 @click.option("--points", default=1200, type=click.IntRange(0, 5000), help="Galaxies in the embedding.")
 @click.option("--embedding", default="all", help="Some of pca,tsne,umap; all: those installed.")
-@click.option("--batch-size", default=128, type=click.IntRange(1), help="Galaxies a batch.")
+@batch_size_option
 @machine_options
 @cache_options
 def main(**options: Any) -> None:
@@ -53,7 +54,7 @@ def main(**options: Any) -> None:
       python evaluate.py runs/quick/fold-* shards --out-of-fold
     """
     request = ReportRequest(**options)
-    request.check_usage()
+    request.check()
     check_extra()
     with ends_at_ctrl_c():
         from evaluation.collect import evaluate  # noqa: PLC0415 - takes seconds

@@ -15,8 +15,8 @@ from typing import Any, get_args
 import click
 
 from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, local_path, machine_options, path_or_url
-from pipeline.options import stamps_options, views_options
-from prediction.request import Blend, Request
+from pipeline.options import batch_size_option, stamps_options, views_options
+from prediction.request import Blend, PredictionRequest
 
 
 def _say_where_check_went(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:  # noqa: ARG001
@@ -49,7 +49,7 @@ def _say_where_check_went(ctx: click.Context, parameter: click.Parameter, value:
     "--ids", type=click.Path(path_type=Path), help="Ids there must be: a benchmark CSV, or a list.  [default: any]"
 )
 @click.option("--score", type=click.Path(path_type=Path), help="CSV of true votes to score with.  [default: none]")
-@click.option("--batch-size", default=128, type=click.IntRange(1), help="Galaxies a batch.")
+@batch_size_option
 @click.option(
     "--check", "--tree", expose_value=False, is_eager=True, hidden=True, callback=_say_where_check_went
 )  # for one release: predict.py did this too
@@ -71,8 +71,8 @@ def main(**options: Any) -> None:
       python predict.py runs/a runs/b shards --blend best-k
       python predict.py runs/quick galaxy.jpg --out votes.csv
     """
-    request = Request(**options)
-    request.check_usage()
+    request = PredictionRequest(**options)
+    request.check()
     with ends_at_ctrl_c():
         from prediction.job import predict  # noqa: PLC0415 - takes seconds
     if predict(request):

@@ -6,6 +6,7 @@ All members learn from one stream: an image is read and decoded once, and each m
 the command line; training/build.py does the work.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import click
 from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, machine_options, path_or_url
 from galaxy_zoo.fold import folds_named
 from pipeline.options import stamps_options
-from training.request import TrainingRequest
+from training.request import MOST_MEMBERS, TrainingRequest
 
 
 def _list_recipes(context: click.Context, option: click.Parameter, wanted: bool) -> None:  # noqa: ARG001
@@ -41,18 +42,18 @@ def _check_fold(context: click.Context, option: click.Parameter, name: str | Non
 @click.option(
     "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_recipes, help="Show all recipes."
 )
-@click.option("--members", default=1, type=click.IntRange(1, 99), help="Models in the ensemble.")
+@click.option("--members", default=1, type=click.IntRange(1, MOST_MEMBERS), help="Models in the ensemble.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=None, help="The run's folder.  [default: runs/RECIPE]"
 )
-@click.option("--epochs", type=click.IntRange(1), default=None, help="Instead of the recipe's.")
+@click.option("--epochs", type=click.IntRange(1, 99_999), default=None, help="Instead of the recipe's.")
 @click.option(
     "--fold",
     default=None,
     callback=_check_fold,
     help="Hold out fold k/K to score on, or 'none'; 'all/K': train a run for each.  [default: the recipe's]",
 )
-@click.option("--seed", default=0, type=click.IntRange(0), help="Of weights, order and views.")
+@click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), help="Of weights, order and views.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out if there is one, else begin it.")
 @click.option(
     "--no-pretrained", is_flag=True, help="Start from random weights even if the recipe has pretrained ones."
@@ -68,8 +69,12 @@ def _check_fold(context: click.Context, option: click.Parameter, name: str | Non
     is_flag=True,
     help="With --parallel data: each rank reads only its part of the shards, in every epoch.",
 )
-@click.option("--save-steps", default=0, type=click.IntRange(0), help="Save also after so many steps; 0: do not.")
-@click.option("--save-minutes", default=10.0, type=click.FloatRange(0), help="Save also after so long; 0: do not.")
+@click.option(
+    "--save-steps", default=0, type=click.IntRange(0, 10**9), help="Save also after so many steps; 0: do not."
+)
+@click.option(
+    "--save-minutes", default=10.0, type=click.FloatRange(0, 525_600), help="Save also after so long; 0: do not."
+)
 @machine_options
 @stamps_options
 @cache_options
@@ -93,7 +98,9 @@ def main(**options: Any) -> None:
 
 
 def _check_usage(request: TrainingRequest) -> None:
-    """Raise click.UsageError for options that do not go together."""
+    """Raise click.UsageError for options that do not go together, or that click lets pass."""
+    if math.isnan(request.save_minutes):
+        raise click.BadParameter("give a number of minutes", param_hint="--save-minutes")
     if not request.stick_to_shard:
         return
     if request.parallel != "data":

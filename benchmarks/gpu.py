@@ -26,26 +26,38 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, o
 
 from benchmarks.measuring import RESULTS, command_line, make_shards, provenance, table, to_json, write_json
 from galaxy_zoo.console import Command
+from galaxy_zoo.errors import GalaxyZooError
 
 PARTS = ("decode", "pixels", "stages", "stamps", "train_step", "predict")
 PART_TIMEOUT_S = 480
 
 
+def check_device(device: str) -> dict[str, Any]:
+    """Return {} where torch has the device, else a message that says what is missing."""
+    from pipeline.device import choose_device  # noqa: PLC0415 - see above
+
+    try:
+        choose_device(device)
+    except click.BadParameter as error:
+        return {"message": f"{error.message}; --device cpu --quick shows that the parts run"}
+    return {}
+
+
 def run_part(name: str, shards: Path, device: str, quick: bool) -> dict[str, Any]:
-    """Run one part; return what is written of it. Whatever goes wrong is in it, with the traceback on stderr."""
+    """Run one part; return what is written of it. An error is in it, an unforeseen one also on stderr."""
     from benchmarks.gpu_parts import PARTS, CheckFailedError  # noqa: PLC0415 - see above
     from benchmarks.throughput import Setup  # noqa: PLC0415
-    from pipeline.device import choose_device  # noqa: PLC0415
 
     found: dict[str, Any] = {"status": "ok", "message": "", "shards": str(shards), "quick": quick}
     results = []
     try:
-        choose_device(device)
         found |= provenance(device)
         results = PARTS[name](Setup(shards, device, quick))
     except CheckFailedError as error:
         found |= {"status": "failed", "message": str(error)}
         results = error.results
+    except GalaxyZooError as error:
+        found |= {"status": "failed", "message": str(error)}
     except Exception as error:  # a part may fail in any library; the others go on
         traceback.print_exc()
         found |= {"status": "failed", "message": f"{type(error).__name__}: {error}"}
@@ -115,6 +127,8 @@ def main(parts: tuple[str, ...], shards: Path | None, count: int, out: Path, dev
     Example:
       python benchmarks/gpu.py decode pixels --out /tmp/results
     """
+    if problem := run_isolated(check_device, device, timeout_s=PART_TIMEOUT_S):
+        raise click.BadParameter(problem["message"], param_hint="--device")
     folder = shards or make_shards(64 if quick else count)
     failed = []
     for name in parts or PARTS:

@@ -1,6 +1,6 @@
-"""Heads: logits of shape (batch, answers) to votes in [0, 1] of the same shape, in float32.
+"""Heads: logits of shape (batch, answers) to votes of the same shape, in float32; in [0, 1] outside training.
 
-A linear head for every question is the last linear layer of a network seen in slices, so it needs no kind of its own.
+A linear layer for each question is one linear layer seen in slices, so it needs no kind of its own.
 """
 
 from dataclasses import dataclass
@@ -27,11 +27,20 @@ class Head(Protocol):
 
 @dataclass(frozen=True)
 class Sigmoid:
-    """Each answer on its own; does not obey the tree."""
+    """Each answer on its own, so the votes do not obey the tree."""
 
     def build(self, tree: DecisionTree) -> nn.Module:  # noqa: ARG002
         """See `Head`."""
         return nn.Sigmoid()
+
+
+@dataclass(frozen=True)
+class Linear:
+    """The logits themselves, without an activation. Outside training they are clipped to [0, 1], as votes are."""
+
+    def build(self, tree: DecisionTree) -> nn.Module:  # noqa: ARG002
+        """See `Head`."""
+        return LinearHead()
 
 
 @dataclass(frozen=True)
@@ -50,9 +59,9 @@ class Tree:
 
 @dataclass(frozen=True)
 class Dirichlet:
-    """Concentrations of a Dirichlet distribution for each question, to be trained on numbers of voters.
+    """Concentrations of a Dirichlet distribution for each question, trained on voter counts.
 
-    In training it gives the concentrations, which loss "dirichlet_multinomial" takes; otherwise the votes expected.
+    It returns the concentrations in training, for loss "dirichlet_multinomial", and the expected votes otherwise.
     """
 
     def build(self, tree: DecisionTree) -> nn.Module:
@@ -60,7 +69,15 @@ class Dirichlet:
         return DirichletHead(tree)
 
 
-HEADS: dict[str, type[Head]] = {"sigmoid": Sigmoid, "tree": Tree, "dirichlet": Dirichlet}
+HEADS: dict[str, type[Head]] = {"sigmoid": Sigmoid, "linear": Linear, "tree": Tree, "dirichlet": Dirichlet}
+
+
+class LinearHead(nn.Module):
+    """Pass logits on in training, clip them to [0, 1] otherwise."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Return shape (batch, answers)."""
+        return logits if self.training else logits.clamp(0, 1)
 
 
 class TreeHead(nn.Module):
@@ -75,19 +92,19 @@ class TreeHead(nn.Module):
         self._shares = _softmax if form == "softmax" else _divisive
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Votes of shape (batch, answers), in the order of the tree's columns."""
+        """Return votes, shape (batch, answers), in the order of the tree's columns."""
         return votes_of_shares([self._shares(logits[:, columns]) for columns in self._tree.slices], self._tree)
 
 
 class DirichletHead(nn.Module):
-    """Logits to concentrations in training, to the votes expected of them otherwise."""
+    """Turn logits into concentrations in training, into their expected votes otherwise."""
 
     def __init__(self, tree: DecisionTree) -> None:
         super().__init__()
         self._tree = tree
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Concentrations or votes of shape (batch, answers)."""
+        """Return concentrations or votes, shape (batch, answers)."""
         concentrations = LOWEST + SPREAD * logits.sigmoid()
         if self.training:
             return concentrations
@@ -96,7 +113,7 @@ class DirichletHead(nn.Module):
 
 
 def votes_of_shares(shares: list[Tensor], tree: DecisionTree) -> Tensor:
-    """Votes, shape (batch, answers): each question's shares, which sum to 1, times the votes of its parent."""
+    """Multiply each question's shares, which sum to 1, by the votes of its parent; return shape (batch, answers)."""
     votes = list(shares)
     owner = {c: (q, c - s.start) for q, s in enumerate(tree.slices) for c in range(s.start, s.stop)}
     for question in tree.order:
@@ -112,6 +129,6 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 def _divisive(logits: Tensor) -> Tensor:
-    """ReLU over the question's sum; where all are 0, equal shares."""
+    """Divide ReLU by the question's sum; return equal shares where all are 0."""
     positive = logits.relu() + EPSILON
     return positive / positive.sum(dim=1, keepdim=True)

@@ -1,6 +1,6 @@
-"""Losses of predicted votes, both of shape (batch, answers), float32. Missing votes (NaN) do not count.
+"""Losses: predicted and true votes, both float32 of shape (batch, answers), to a scalar. Missing votes are NaN.
 
-Each is a mean over what is present in the batch, of votes or of galaxies, and 0 where there is nothing.
+Each loss is a mean over the votes or galaxies present in the batch, and 0 where nothing is present.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from galaxy_zoo.tree import DecisionTree
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
-"""Predicted and true votes to a scalar."""
+"""From predicted and true votes to a scalar."""
 
 TINY = 1e-30
 """Keeps logarithms finite."""
@@ -38,7 +38,7 @@ class Mse:
 
 @dataclass(frozen=True)
 class Rmse:
-    """Root of the mean squared error of the batch. Its slope is kept finite at 0."""
+    """Root of the batch's mean squared error, with a finite slope at 0."""
 
     def build(self, tree: DecisionTree) -> LossFunction:  # noqa: ARG002
         """See `Loss`."""
@@ -67,8 +67,8 @@ class Hierarchical:
 class CrossEntropy:
     """The sum over the questions of the cross-entropy of their answers.
 
-    It compares shares of a question and weights a galaxy by the votes the question got, so with a single question
-    and one-hot votes it is the usual one. For heads whose votes are above 0.
+    It compares the shares within a question and weights a galaxy by the question's votes, so with one question and
+    one-hot votes it is the usual cross-entropy. The head's votes must be above 0.
     """
 
     def build(self, tree: DecisionTree) -> LossFunction:
@@ -78,10 +78,10 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class DirichletMultinomial:
-    """Negative log-likelihood of the numbers of voters under the concentrations of head "dirichlet".
+    """Negative log-likelihood of the voter counts under the concentrations of head "dirichlet".
 
-    Without the multinomial coefficient, which no weight changes. voters: how many a galaxy had; the votes times
-    this are the numbers.
+    The multinomial coefficient is left out, since no weight changes it. voters: number of voters of a galaxy, which
+    turns votes into counts.
 
     Source: Walmsley et al. 2022, MNRAS 509, 3966, equation 3; about 44 voters: the challenge's votes.
     """
@@ -111,38 +111,38 @@ LOSSES: dict[str, type[Loss]] = {
 
 
 def mse(predicted: Tensor, votes: Tensor) -> Tensor:
-    """Mean squared error over the votes present."""
+    """Return the mean squared error over the votes present."""
     return _mean((predicted - votes.nan_to_num()).square(), ~votes.isnan())
 
 
 def bce(predicted: Tensor, votes: Tensor) -> Tensor:
-    """Mean binary cross-entropy over the votes present."""
+    """Return the mean binary cross-entropy over the votes present."""
     return _mean(F.binary_cross_entropy(predicted, votes.nan_to_num(), reduction="none"), ~votes.isnan())
 
 
 def _cross_entropy(predicted: Tensor, votes: Tensor) -> Tensor:
-    """Of one question, for each galaxy."""
+    """Return the loss of one question for each galaxy, shape (batch,)."""
     shares = predicted / predicted.sum(dim=1, keepdim=True).clamp(min=TINY)
     return -(votes * shares.clamp(min=TINY).log()).sum(dim=1)
 
 
 def _dirichlet_multinomial(concentrations: Tensor, counts: Tensor) -> Tensor:
-    """Of one question, for each galaxy."""
+    """Return the loss of one question for each galaxy, shape (batch,)."""
     total, everyone = concentrations.sum(dim=1), counts.sum(dim=1)
     answers = (concentrations + counts).lgamma() - concentrations.lgamma()
     return (total + everyone).lgamma() - total.lgamma() - answers.sum(dim=1)
 
 
 def _sum_over_questions(loss: LossFunction, predicted: Tensor, votes: Tensor, tree: DecisionTree) -> Tensor:
-    """The sum over the questions of the mean over the galaxies that have all votes of the question."""
+    """Sum over the questions the mean loss of the galaxies that have all votes of the question."""
     known, present = votes.nan_to_num(), ~votes.isnan()
     means = [_mean(loss(predicted[:, q], known[:, q]), present[:, q].all(dim=1)) for q in tree.slices]
     return torch.stack(means).sum()
 
 
 def _mean(losses: Tensor, present: Tensor) -> Tensor:
-    """The mean of `losses` where `present`; without a host synchronisation.
+    """Return the mean of `losses` where `present`, without synchronising with the host.
 
-    `losses` must be finite everywhere: a NaN that is masked here would still reach the gradients.
+    `losses` must be finite everywhere: a masked NaN would still reach the gradients.
     """
     return torch.where(present, losses, 0.0).sum() / present.sum().clamp(min=1)

@@ -8,14 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ensemble.networks.backbones import Timm
+from ensemble.networks.limits import MOST_PARAMETERS
 from ensemble.recipe import Recipe
+from galaxy_zoo.errors import RunError
 from galaxy_zoo.tree import DecisionTree
 
 
 class Model(nn.Sequential):
     """A network and its head: images to votes of shape (batch, answers), float32.
 
-    images: as `ensemble.networks` says. precision: of the network, as in `ensemble.recipe.Training`.
+    images: as `ensemble.networks` says. precision: precision of the network, see `ensemble.recipe.Training`.
     """
 
     precision: Literal["auto", "bf16", "float32"]
@@ -25,7 +28,7 @@ class Model(nn.Sequential):
         self.precision = precision
 
     def forward(self, images: Tensor) -> Tensor:
-        """The network in the recipe's precision, the head in float32."""
+        """Run the network in the recipe's precision, the head in float32."""
         bf16 = self.precision == "bf16" or (self.precision == "auto" and images.is_cuda)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
             logits = self[0](images if bf16 else images.float())
@@ -34,17 +37,30 @@ class Model(nn.Sequential):
 
 
 def build_network(recipe: Recipe, tree: DecisionTree, *, pretrained: bool) -> Model:
-    """The network of a recipe with its head."""
+    """Build the network of a recipe with its head.
+
+    Raises:
+        RunError: the network is too large, or as `Network.build` raises.
+    """
+    if not isinstance(recipe.network, Timm):  # whose sizes are known
+        with torch.device("meta"):
+            sketch = recipe.network.build(size_px=recipe.view.size_px, outputs=len(tree.columns), pretrained=False)
+        num_parameters = sum(each.numel() for each in sketch.parameters())
+        if num_parameters > MOST_PARAMETERS:
+            raise RunError(
+                f"recipe {recipe.name}: its network would have {num_parameters:,} parameters, more than "
+                f"{MOST_PARAMETERS:,}; make its layers or its view smaller"
+            )
     network = recipe.network.build(size_px=recipe.view.size_px, outputs=len(tree.columns), pretrained=pretrained)
     model = Model(network, recipe.head.build(tree), recipe.training.precision)
     return model.to(memory_format=torch.channels_last)
 
 
 class Predictor:
-    """A model for predictions.
+    """A model that predicts.
 
     Args:
-        compiled: on a GPU, compile the network; not where hooks have to see its layers.
+        compiled: compile the network on a GPU; hooks would not see the layers of a compiled one.
     """
 
     def __init__(self, network: nn.Module, device: torch.device, *, compiled: bool = True) -> None:
@@ -53,7 +69,7 @@ class Predictor:
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """Votes of shape (batch, answers), float32, in [0, 1].
+        """Return votes of shape (batch, answers), float32, in [0, 1].
 
         Args:
             images: shape (batch, 3, size, size), channels-last, on the device.
@@ -64,7 +80,7 @@ class Predictor:
 
 
 class ViewedGalaxies(Protocol):
-    """Batches of ids, shape (batch,), and of views of them, shape (batch, 3, size, size) each."""
+    """The ids of a batch of galaxies, shape (batch,), and their views, each of shape (batch, 3, size, size)."""
 
     @property
     def ids(self) -> NDArray[np.str_]: ...  # noqa: D102

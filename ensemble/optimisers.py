@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules: torch's and timm's own, described in a recipe."""
+"""Optimisers and learning-rate schedules of torch and timm, as a recipe describes them."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -7,18 +7,20 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
+from galaxy_zoo.strict import check_range
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser:
-    """One of torch's optimisers, or timm's Muon. momentum and nesterov are SGD's only.
+    """One of torch's optimisers, or timm's Muon. Only SGD takes momentum and nesterov.
 
     Muon makes the update of each weight matrix (of a convolution: outputs x the rest) orthogonal, with steps as large
-    as AdamW's, and leaves biases and norms to AdamW. It takes more time a step, and fewer steps.
+    as AdamW's, and leaves biases and norms to AdamW. A step takes longer, but fewer steps are needed.
     Source: Jordan et al. 2024, Muon: an optimizer for hidden layers in neural networks; the size of its steps: Liu et
     al. 2025, Muon is scalable for LLM training.
 
-    layer_decay: the learning rate of a layer is this much lower than that of the layer after it, as timm counts
-    layers; weights of one dimension then have no weight decay. 1: all have the same.
+    layer_decay: ratio of a layer's learning rate to that of the next layer, as timm counts layers; one-dimensional
+    weights then have no weight decay. 1: all layers learn at the same rate.
     """
 
     kind: Literal["adam", "adamw", "adamax", "muon", "sgd"]
@@ -44,7 +46,7 @@ class Optimiser:
             raise ValueError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}")
 
     def build(self, network: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
-        """Make the optimiser of a network; `fused` for parameters on a GPU, where the optimiser has it."""
+        """Make the optimiser of a network; `fused` where the parameters are on a GPU and the optimiser allows it."""
         parameters = self._parameters(network)
         shared: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
         match self.kind:
@@ -74,7 +76,7 @@ class Optimiser:
 
 
 class Schedule(Protocol):
-    """The description of a schedule in a recipe. It moves on by one after every step of the optimiser."""
+    """The description of a schedule in a recipe; the schedule advances after every step of the optimiser."""
 
     def build(
         self, optimiser: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int
@@ -84,7 +86,7 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Constant:
-    """The learning rate of the optimiser, always."""
+    """Keep the optimiser's learning rate."""
 
     def build(
         self,
@@ -99,7 +101,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class MultiStep:
-    """The learning rate of the optimiser, times `factor` at each of `milestones`: shares of the training."""
+    """Multiply the learning rate by `factor` at each of `milestones`, given as fractions of the training."""
 
     milestones: tuple[float, ...]
     factor: float = 0.1
@@ -121,7 +123,7 @@ class MultiStep:
 
 @dataclass(frozen=True)
 class Cosine:
-    """From the optimiser's learning rate down to `eta_min` over the whole training."""
+    """Fall from the optimiser's learning rate to `eta_min` over the whole training."""
 
     eta_min: float = 0.0
 
@@ -134,7 +136,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class WarmRestarts:
-    """Cosine from the optimiser's learning rate to `eta_min`, starting again after t_0, t_0 * t_mult, ... epochs.
+    """Fall as a cosine from the optimiser's learning rate to `eta_min`; restart after t_0, t_0 * t_mult, ... epochs.
 
     Source: Loshchilov & Hutter 2017, SGDR.
     """
@@ -145,8 +147,8 @@ class WarmRestarts:
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value makes no schedule."""
-        if self.t_0 < 1 or self.t_mult < 1:
-            raise ValueError(f"t_0 and t_mult must be at least 1, not {self.t_0} and {self.t_mult}")
+        check_range("t_0", self.t_0, 1, 1_000_000)
+        check_range("t_mult", self.t_mult, 1, 1_000_000)
 
     def build(
         self,
@@ -163,7 +165,7 @@ class WarmRestarts:
 
 @dataclass(frozen=True)
 class OneCycle:
-    """Up to the optimiser's learning rate over the first `warmup` share of the training, then down to nearly 0.
+    """Rise to the optimiser's learning rate over the fraction `warmup` of the training, then fall to nearly 0.
 
     Source: Smith & Topin 2018, "Super-Convergence".
     """

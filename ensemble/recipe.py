@@ -1,4 +1,4 @@
-"""A recipe: everything that defines a system but its data and its seed. One TOML file, read strictly."""
+"""A recipe: everything that defines a system except its data and its seed, read strictly from one TOML file."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,22 +13,27 @@ from ensemble.optimisers import SCHEDULES, Optimiser, Schedule
 from ensemble.recipe_files import read_recipe_file
 from galaxy_zoo.errors import RecipeError
 from galaxy_zoo.fold import Fold
-from galaxy_zoo.strict import nearest, parse, parse_kind
+from galaxy_zoo.strict import check_range, nearest, parse, parse_kind
 from galaxy_zoo.view import Triple, View
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How long, on what batches, and what is kept.
+    """How long to train, on what batches, and which weights to keep.
 
-    batch_size: samples a step over all ranks. fold: the one held out, "k/K" or "none". select: the score on it
-    that decides which epoch is the best. patience: training stops after this many rises in a row of that score;
-    0 never stops. trials: initial weights are those of the best of this many trials of one epoch. ema_decay: of
-    the running average of the weights that is scored and predicted with, warmed up from 0; 0 switches it off.
-    gradient_clip: largest norm of the gradients; 0 is none. precision: of the network, "auto" is bf16 on a GPU and
-    float32 on a CPU; bf16 is faster on CPUs that have instructions for it. Heads and losses are always float32.
-    balance: a question of the tree: galaxies whose answer with the most votes is a rare one come more often in an
-    epoch; empty: all once. balance_strength: from 0 (all galaxies equally often) to 1 (all answers equally often).
+    batch_size: samples per step over all ranks.
+    fold: the fold held out, "k/K" or "none".
+    select: the score on the fold that decides which epoch is the best.
+    patience: stop once that score has got worse this many times in a row; 0 never stops.
+    trials: start from the best initial weights of this many trials of one epoch.
+    ema_decay: decay of the running average of the weights, which is what is scored and predicts; it warms up from 0,
+        and 0 switches it off.
+    gradient_clip: largest norm of the gradients; 0 is no limit.
+    precision: precision of the network; "auto" is bf16 on a GPU and float32 on a CPU; bf16 is faster on CPUs that
+        have instructions for it. Heads and losses are always float32.
+    balance: a question of the tree; galaxies whose main answer to it is rare come more often in an epoch. Empty:
+        each galaxy comes once.
+    balance_strength: from 0 (all galaxies equally often) to 1 (all answers equally often).
     """
 
     epochs: int
@@ -44,24 +49,22 @@ class Training:
     balance_strength: float = 1.0
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a value makes no training."""
-        if self.epochs < 1 or self.batch_size < 1 or self.trials < 1:
-            raise ValueError("epochs, batch_size and trials must be at least 1")
-        if self.patience < 0:
-            raise ValueError(f"patience must be 0 or above, not {self.patience}")
+        """Raise ValueError where a value is out of range."""
+        check_range("epochs", self.epochs, 1, 1_000_000)
+        check_range("batch_size", self.batch_size, 1, 65_536)
+        check_range("trials", self.trials, 1, 1_000)
+        check_range("patience", self.patience, 0, 1_000_000)
         if Fold.named(self.fold) is None and (self.patience or self.trials > 1):
             raise ValueError("patience and trials need a fold")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
-        if not self.gradient_clip >= 0:
-            raise ValueError(f"gradient_clip must be 0 or above, not {self.gradient_clip}")
-        if not 0 <= self.balance_strength <= 1:
-            raise ValueError(f"balance_strength must be in [0, 1], not {self.balance_strength}")
+        check_range("gradient_clip", self.gradient_clip, 0, 1e6)
+        check_range("balance_strength", self.balance_strength, 0, 1)
 
 
 @dataclass(frozen=True)
 class About:
-    """Where a recipe comes from, the score published with it, and the tree of the data it was published on."""
+    """The source of a recipe, the score published with it, and the tree of the data it was published on."""
 
     source: str
     published: str = ""
@@ -70,7 +73,7 @@ class About:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A system to train; `table` is what it was read from."""
+    """A system to train; `table` is the data it was read from."""
 
     name: str
     about: About
@@ -84,12 +87,12 @@ class Recipe:
     table: Mapping[str, Any]
 
     def with_epochs(self, epochs: int) -> "Recipe":
-        """The same recipe for another number of epochs."""
+        """Return the recipe with another number of epochs."""
         table = {**self.table, "training": {**self.table["training"], "epochs": epochs}}
         return recipe_from_table(table, self.name, where=self.name)
 
     def with_statistics(self, mean: Triple, std: Triple) -> "Recipe":
-        """The same recipe, normalised by the measured mean and std of red, green, blue where it asks for them."""
+        """Return the recipe with the measured mean and std of red, green, blue, where it asks for them."""
         view = self.view.with_statistics(mean, std)
         if view == self.view:
             return self
@@ -136,7 +139,11 @@ def recipe_from_table(table: Mapping[str, Any], name: str, *, where: str) -> Rec
 
 
 def _check_turns(recipe: Recipe, where: str) -> None:
-    """Refuse a network that does not take what the view shows it."""
+    """Check that the network takes as many turns as the view shows.
+
+    Raises:
+        RecipeError: it does not.
+    """
     shown, wanted = len(recipe.view.turns_deg), recipe.network.num_turns
     if shown != wanted:
         kind = recipe.table["network"]["kind"]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from evaluation.evidence import Evidence
 from evaluation.gallery import to_uri
 from evaluation.section import Fragment, Section
-from galaxy_zoo.console import progress
+from galaxy_zoo.console import progress, shown
 from galaxy_zoo.errors import InputError
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.view import View
@@ -52,9 +52,9 @@ class Picture:
 
 
 def choose(evidence: Evidence, count: int, ids: Sequence[str] = ()) -> list[Looked]:
-    """Galaxies to explain: those of `ids`, or `count` that are typical for an answer each.
+    """Return the galaxies to explain: those of `ids`, or `count` that are typical for an answer each.
 
-    Of a galaxy named by its id the answer is explained that its predicted votes are furthest above the mean for.
+    Of a galaxy named by its id, the answer to explain is the one whose predicted votes exceed the mean the most.
 
     Raises:
         InputError: an id is not among the validation galaxies.
@@ -71,7 +71,7 @@ def choose(evidence: Evidence, count: int, ids: Sequence[str] = ()) -> list[Look
 
 
 def choose_layers(network: nn.Module, names: Sequence[str] = ()) -> list[str]:
-    """The layers to explain: those of `names`, or the first two convolutions and the last.
+    """Return the layers to explain: those of `names`, or the first two convolutions and the last.
 
     Raises:
         InputError: the network has no layer of a name, or no convolutions at all.
@@ -91,7 +91,7 @@ def section(
     images: Tensor,
     view: View,
 ) -> Section:
-    """Heat maps of each galaxy.
+    """Make the section of heat maps.
 
     Args:
         network: images to votes, without autocast.
@@ -103,7 +103,7 @@ def section(
     rows = []
     for number, each in enumerate(looked):
         pixels = rgb_pixels(images[number], view)
-        key, answer = str(evidence.validation.galaxies.keys[each.position]), answers[each.column]
+        key, answer = shown(evidence.validation.galaxies.keys[each.position]), answers[each.column]
         pictures = [Picture(to_uri(pixels, PICTURE_PX), f"galaxy {key}", "what it gets")]
         pictures += [
             Picture(_overlay(pixels, found[number]), f"{name}, galaxy {key}", name) for name, found in maps.items()
@@ -116,13 +116,15 @@ def section(
         "it, by their gradients (Grad-CAM) or by what is lost without them (AblationCAM). Early layers see edges, "
         "late ones shapes."
     )
-    return Section("attention", "What the network looks at", lead, (Fragment("attention.html", rows),))
+    return Section(
+        key="attention", title="What the network looks at", lead=lead, blocks=(Fragment("attention.html", rows),)
+    )
 
 
 def heat_maps(
     network: nn.Module, layers: Sequence[str], images: Tensor, columns: Sequence[int]
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Method and layer -> maps in [0, 1], shape (galaxies, size, size); shows progress.
+    """Yield method and layer, and maps in [0, 1] of shape (galaxies, size, size). Show progress.
 
     Args:
         columns: for each image the answer whose vote is explained.
@@ -151,14 +153,14 @@ def heat_maps(
 
 
 def _telling_columns(tree: DecisionTree) -> list[int]:
-    """The first answer of each question; of a tree of one question, all its answers."""
+    """Return the first answer of each question; of a tree of one question, all its answers."""
     if len(tree.questions) == 1:
         return list(range(len(tree.columns)))
     return [columns.start for columns in tree.slices]
 
 
 def _without_inplace(network: nn.Module) -> nn.Module:
-    """A copy of the network that keeps what a layer puts out, for hooks to look at."""
+    """Return a copy of the network that does not overwrite the output of a layer, for hooks to look at."""
     copied = copy.deepcopy(network).eval()
     for module in copied.modules():
         if hasattr(module, "inplace"):
@@ -167,10 +169,10 @@ def _without_inplace(network: nn.Module) -> nn.Module:
 
 
 def _maps_of(network: nn.Module, module: nn.Module, images: Tensor, name: str) -> tuple[int, int, int]:
-    """Channels, height and width of what a layer puts out.
+    """Return channels, height and width of the output of a layer.
 
     Raises:
-        InputError: it puts out no maps.
+        InputError: the output is not maps.
     """
     shapes: list[tuple[int, ...]] = []
     handle = module.register_forward_hook(lambda *args: shapes.append(tuple(getattr(args[2], "shape", ()))))

@@ -33,14 +33,18 @@ def section(evidence: Evidence) -> Section:
         "the diagonal, votes can be taken at their word. Shades count galaxies on a logarithmic scale."
     )
     tables = (
-        Table("calibration", "Reliability of every answer", reliability, folded=True, form=".3f"),
-        Table("certainty", "RMSE by agreement of the volunteers", certainty, folded=True, form=".3f"),
+        Table(name="calibration", title="Reliability of every answer", frame=reliability, folded=True, form=".3f"),
+        Table(
+            name="certainty", title="RMSE by agreement of the volunteers", frame=certainty, folded=True, form=".3f"
+        ),
     )
-    return Section("calibration", "Calibration", lead, (answers, residuals, certain, *tables))
+    return Section(
+        key="calibration", title="Calibration", lead=lead, blocks=(answers, residuals, certain, *tables)
+    )
 
 
 def reliability_table(evidence: Evidence) -> pd.DataFrame:
-    """The mean predicted and true votes of each answer, by the tenth of [0, 1] that the predicted ones fall into."""
+    """Return mean predicted and true votes of each answer, by the tenth of [0, 1] that the predicted votes are in."""
     _, predicted = evidence.main
     rows = []
     for at, (column, answer) in enumerate(zip(evidence.tree.columns, _answers(evidence), strict=True)):
@@ -65,7 +69,7 @@ def reliability_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def certainty_table(evidence: Evidence) -> pd.DataFrame:
-    """RMSE of each question by how much the volunteers agreed on it: by the share of its most popular answer.
+    """Return the RMSE of each question by how much volunteers agreed on it: by the share of its most popular answer.
 
     Only galaxies that at least half of the volunteers were asked the question of.
     """
@@ -136,6 +140,7 @@ def _draw_residuals(evidence: Evidence) -> list[Figure]:
             residuals, bins=np.linspace(-1, 1, 41).tolist(), color=SERIES[0], alpha=0.75, log=len(residuals) > 0
         )
         axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:,g}")
         axes.set_xlim(-1, 1)
         axes.axvline(0, color=MUTED, linewidth=0.8, linestyle=":")
         mean, deviation = (float(residuals.mean()), float(residuals.std())) if len(residuals) else (np.nan, np.nan)
@@ -163,7 +168,7 @@ def _draw_certainty(evidence: Evidence, table: pd.DataFrame) -> Figure:
 
 
 def _draw_spread(evidence: Evidence) -> Figure:
-    """RMSE of galaxies by two measures that are known without the truth."""
+    """Draw the RMSE of galaxies by two measures that are known without the truth."""
     true, (_, predicted) = evidence.validation.votes, evidence.main
     labelled = ~np.isnan(true).all(axis=1)
     errors = np.nanmean((predicted - true)[labelled] ** 2, axis=1)
@@ -185,7 +190,7 @@ def _draw_spread(evidence: Evidence) -> Figure:
 
 
 def split_votes(predicted: Floats) -> Floats:
-    """How split votes are, shape (galaxies,): the root of the mean of p (1 - p), which is 0 where all are 0 or 1."""
+    """Return how split votes are, shape (galaxies,): the root of the mean of p (1 - p); 0 where all are 0 or 1."""
     spread: Floats = np.sqrt((predicted * (1 - predicted)).clip(0).mean(axis=1))
     return spread
 

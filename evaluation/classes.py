@@ -25,43 +25,43 @@ Classes = NDArray[np.int64]
 
 
 def section(evidence: Evidence) -> Section:
-    """The answer with the most votes, predicted and true."""
+    """Make the section about the answer with the most votes, predicted and true."""
     first = evidence.tree.questions[0]
     true, predicted = first_question(evidence.validation.votes, evidence.main[1], evidence.tree)
     accuracies = accuracy_table(evidence)
     blocks: list[Block] = [
         Figures((_draw_confusion(true, predicted, first.answers), _draw_accuracies(accuracies))),
         Table(
-            "classes",
-            f"{first.name.capitalize()}: precision, recall, F1",
-            class_table(true, predicted, first.answers),
-            f"Accuracy over all classes: {accuracy_score(true, predicted):.1%}." if len(true) else "",
+            name="classes",
+            title=f"{first.name.capitalize()}: precision, recall, F1",
+            frame=class_table(true, predicted, first.answers),
+            note=f"Accuracy over all classes: {accuracy_score(true, predicted):.1%}." if len(true) else "",
             form=".3f",
         ),
         Table(
-            "confusion",
-            f"{first.name.capitalize()}: galaxies by true and predicted class",
-            confusion_table(true, predicted, first.answers),
+            name="confusion",
+            title=f"{first.name.capitalize()}: galaxies by true and predicted class",
+            frame=confusion_table(true, predicted, first.answers),
             folded=True,
         ),
-        Table("accuracy", "Accuracy", accuracies, folded=True, form=".3f"),
+        Table(name="accuracy", title="Accuracy", frame=accuracies, folded=True, form=".3f"),
     ]
     lead = (
         "A galaxy's class is the answer with the most votes. A question's accuracy counts the galaxies that at least "
         f"{ASKED_OF_MOST:.0%} of the volunteers were asked it of. Training and validation are both of the plain view."
     )
-    return Section("classes", "Classes", lead, tuple(blocks))
+    return Section(key="classes", title="Classes", lead=lead, blocks=tuple(blocks))
 
 
 def first_question(votes: Floats, predicted: Floats, tree: DecisionTree) -> tuple[Classes, Classes]:
-    """True and predicted classes of the first question, of the galaxies that have votes for it."""
+    """Return true and predicted classes of the first question, of the galaxies that have votes for it."""
     columns = tree.slices[0]
     present = ~np.isnan(votes[:, columns]).any(axis=1)
     return votes[present, columns].argmax(axis=1), predicted[present, columns].argmax(axis=1)
 
 
 def class_table(true: Classes, predicted: Classes, answers: tuple[str, ...]) -> pd.DataFrame:
-    """Precision, recall (the accuracy of the class), F1 and number of galaxies of each class, and over all."""
+    """Return precision, recall (the accuracy of the class), F1 and number of galaxies of each class, and over all."""
     labels = list(range(len(answers)))
     each = precision_recall_fscore_support(true, predicted, labels=labels, zero_division=np.nan)
     names = ("precision", "recall", "F1", "galaxies")
@@ -72,13 +72,13 @@ def class_table(true: Classes, predicted: Classes, answers: tuple[str, ...]) -> 
 
 
 def confusion_table(true: Classes, predicted: Classes, answers: tuple[str, ...]) -> pd.DataFrame:
-    """Numbers of galaxies: a row a true class, a column a predicted one."""
+    """Return numbers of galaxies: a row a true class, a column a predicted one."""
     counts = confusion_matrix(true, predicted, labels=list(range(len(answers))))
     return pd.DataFrame(counts, columns=list(answers)).assign(true=answers)[["true", *answers]]
 
 
 def accuracy_table(evidence: Evidence) -> pd.DataFrame:
-    """How often the answer with the most votes is predicted: by question, or by class where there is one question."""
+    """Return how often the main answer is predicted: by question, or by class where there is one question."""
     sets = {"validation": (evidence.validation.votes, evidence.plain)}
     if evidence.training is not None and evidence.training_plain is not None:
         sets = {"training": (evidence.training.votes, evidence.training_plain), **sets}

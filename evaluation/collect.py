@@ -11,6 +11,7 @@ from evaluation.galaxies import Sets, group_folds, open_folds, open_sets, true_v
 from evaluation.network import network_sections
 from evaluation.report import check_folder, write_report
 from evaluation.request import ReportRequest
+from galaxy_zoo.console import shown
 from galaxy_zoo.files import exclusive
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.votes import Floats
@@ -62,7 +63,7 @@ def evaluate(request: ReportRequest) -> None:
             sections = [] if request.out_of_fold else network_sections(evidence, members[0], sets, request)
             page = write_report(request.out, evidence, sections)
     click.echo(
-        f"{page}: {len(validation.votes):,} galaxies, {evidence.main[0]}, {page.stat().st_size / 1e6:.1f} MB"
+        f"{shown(page)}: {len(validation.votes):,} galaxies, {evidence.main[0]}, {page.stat().st_size / 1e6:.1f} MB"
     )
 
 
@@ -114,7 +115,7 @@ def predict_folds(
     folds: Sequence[Sequence[Run]], members: Sequence[TrainedMember], sets: Sets
 ) -> tuple[RunVotes, ...]:
     """Predict with each cross-validation by itself."""
-    names = _numbered([runs[0].recipe.name for runs in folds])
+    names = _numbered([shown(runs[0].recipe.name) for runs in folds])
     return tuple(
         predict_out_of_fold(name, [_of_run(members, run) for run in runs], sets)
         for name, runs in zip(names, folds, strict=True)
@@ -130,7 +131,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
     paths = [run.folder.resolve().parts for run in runs]
     lengths = range(1, max(map(len, paths)) + 1)
     candidates = (["/".join(parts[-length:]) for parts in paths] for length in lengths)
-    return next(names for names in candidates if len(set(names)) == len(names))
+    return [shown(name) for name in next(names for names in candidates if len(set(names)) == len(names))]
 
 
 def _numbered(names: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ from evaluation.evidence import Evidence, Scored
 from evaluation.extra import known_methods
 from evaluation.gallery import crop_px, draw
 from evaluation.section import Fragment, Section
-from galaxy_zoo.console import progress
+from galaxy_zoo.console import progress, shown
 from galaxy_zoo.votes import Floats
 
 PICTURE_PX = 64
@@ -55,7 +55,7 @@ def _pca(features: Floats) -> Floats:
 
 
 def _tsne(features: Floats) -> Floats:
-    """t-SNE of the first 50 principal components, as is usual: it is much faster and loses little.
+    """Compute t-SNE of the first 50 principal components, as is usual: it is much faster and loses little.
 
     In one thread: more are no faster for so few galaxies, wait for each other where cores are shared, and add in
     another order every time.
@@ -81,14 +81,14 @@ TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 def section(evidence: Evidence, features: Features, methods: Sequence[str]) -> Section:
-    """The embedding, to choose method and colour of, with the galaxy under the pointer."""
+    """Make the section of the embedding, to choose method and colour of, with the galaxy under the pointer."""
     name = evidence.predictions[0].name
     sets = [("validation", evidence.validation, features.validation)]
     if features.training is not None and evidence.training is not None:
         sets.append(("training", evidence.training, features.training))
     if (count := sum(len(some) for _, _, some in sets)) < FEWEST:
         lead = f"{count} galaxies are too few to lay out; ask for more with --points, or evaluate more."
-        return Section("embedding", "Embedding", lead, ())
+        return Section(key="embedding", title="Embedding", lead=lead, blocks=())
     table = pd.concat([_describe(evidence, kind, scored, len(some)) for kind, scored, some in sets])
     for method, points in project(np.concatenate([some for _, _, some in sets]), methods).items():
         table[f"{method}_x"], table[f"{method}_y"] = points.round(4).T
@@ -114,11 +114,11 @@ def section(evidence: Evidence, features: Features, methods: Sequence[str]) -> S
     )
     if "umap" not in methods and "umap" not in known_methods():
         lead += " UMAP is not installed: pip install -e '.[umap]'."
-    return Section("embedding", "Embedding", lead, (Fragment("embedding.html", data),))
+    return Section(key="embedding", title="Embedding", lead=lead, blocks=(Fragment("embedding.html", data),))
 
 
 def project(features: Floats, methods: Sequence[str]) -> dict[str, Floats]:
-    """Points of galaxies by method, shape (galaxies, 2) each. Shows progress.
+    """Return points of galaxies by method, shape (galaxies, 2) each. Show progress.
 
     Args:
         features: shape (galaxies, width).
@@ -133,7 +133,7 @@ def project(features: Floats, methods: Sequence[str]) -> dict[str, Floats]:
 
 
 def _describe(evidence: Evidence, name: str, scored: Scored, count: int) -> pd.DataFrame:
-    """A row for each of the first galaxies of a set: id, set, class, main answers, true votes."""
+    """Return a row for each of the first galaxies of a set: id, set, class, main answers, true votes."""
     votes = scored.votes[:count]
     first = evidence.tree.questions[0]
     shares = votes[:, evidence.tree.slices[0]]
@@ -141,7 +141,7 @@ def _describe(evidence: Evidence, name: str, scored: Scored, count: int) -> pd.D
     names = (*first.answers, "no votes")
     return pd.DataFrame(
         {
-            "id": scored.galaxies.keys[:count],
+            "id": list(map(shown, scored.galaxies.keys[:count])),
             "set": name,
             "class": [names[c] for c in classes],
             **{
@@ -152,7 +152,7 @@ def _describe(evidence: Evidence, name: str, scored: Scored, count: int) -> pd.D
 
 
 def _plot(table: pd.DataFrame, method: str, answers: tuple[str, ...]) -> str:
-    """The scatter plot as HTML with its script, for a page that has Bokeh's library.
+    """Return the scatter plot as HTML with its script, for a page that has Bokeh's library.
 
     report.js finds its models by name: "galaxies-<set>" are the galaxies, "plot" has the mappers of votes and of
     classes to colours as its tags.
@@ -192,5 +192,5 @@ def _plot(table: pd.DataFrame, method: str, answers: tuple[str, ...]) -> str:
 
 
 def _class_colours(count: int) -> list[str]:
-    """A colour for each class; repeated where there are more than ten."""
+    """Return a colour for each class; repeated where there are more than ten."""
     return [CLASS_COLOURS[number % len(CLASS_COLOURS)] for number in range(count)]

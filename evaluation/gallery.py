@@ -5,18 +5,19 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 
 from evaluation.evidence import Evidence
 from evaluation.section import Fragment, Section
+from galaxy_zoo.console import shown
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import Floats, mean_votes, parent_votes
+from pipeline.proof import decode
 from pipeline.shards import Samples
 
 PICTURE_PX = 160
 QUALITY = 72
-"""Of the WebP pictures, about 4 kB each at 160 px."""
+"""Quality of the WebP pictures, about 4 kB each at 160 px."""
 OVERALL, PER_QUESTION = 12, 4
 """Galaxies of each group, over all questions and of each question."""
 ASKED_OF_MOST = 0.5
@@ -24,7 +25,7 @@ ASKED_OF_MOST = 0.5
 Pixels = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """An answer on a tree of votes; `true` is None where it is missing. children: questions that hang from it."""
 
@@ -34,7 +35,7 @@ class Answer:
     children: "tuple[Asked, ...]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Asked:
     """A question on a tree of votes. number: from 1. share: the true votes of the answer it hangs from."""
 
@@ -44,7 +45,7 @@ class Asked:
     answers: tuple[Answer, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """A galaxy of the gallery. measures: name -> value over all questions, then of each question."""
 
@@ -57,7 +58,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Measures:
-    """Of each galaxy, over all answers and of each question, shape (galaxies, 1 + questions)."""
+    """Measures of each galaxy, over all answers and of each question, shape (galaxies, 1 + questions)."""
 
     error: Floats
     uncertainty: Floats
@@ -65,22 +66,22 @@ class Measures:
 
 
 def tree_section(evidence: Evidence) -> Section:
-    """The decision tree with mean votes, true and predicted."""
+    """Make the section of the decision tree with mean votes, true and predicted."""
     _, predicted = evidence.main
     votes = votes_on_tree(evidence.tree, mean_votes(evidence.validation.votes), predicted.mean(axis=0))
     lead = "Every question hangs from the answer that leads to it. Bars are mean votes of all validation galaxies."
-    return Section("tree", "Decision tree", lead, (Fragment("tree.html", votes),))
+    return Section(key="tree", title="Decision tree", lead=lead, blocks=(Fragment("tree.html", votes),))
 
 
 def section(evidence: Evidence) -> Section:
-    """The gallery."""
+    """Make the section of the gallery."""
     found = measure(evidence)
     groups = choose(evidence, found)
     _, predicted = evidence.main
     pictures = draw(evidence.validation.galaxies, list(groups), crop_px(evidence), PICTURE_PX)
     cards = [
         Card(
-            id=str(evidence.validation.galaxies.keys[at]),
+            id=shown(evidence.validation.galaxies.keys[at]),
             picture=picture,
             votes=votes_on_tree(evidence.tree, evidence.validation.votes[at], predicted[at]),
             measures={name: _rounded(values[at]) for name, values in vars(found).items()},
@@ -93,11 +94,11 @@ def section(evidence: Evidence) -> Section:
         "views predict different votes. A question's own galaxies are those that most volunteers were asked it of."
     )
     data = {"cards": cards, "questions": [question.name for question in evidence.tree.questions]}
-    return Section("gallery", "Gallery", lead, (Fragment("gallery.html", data),))
+    return Section(key="gallery", title="Gallery", lead=lead, blocks=(Fragment("gallery.html", data),))
 
 
 def votes_on_tree(tree: DecisionTree, true: Floats, predicted: Floats) -> tuple[Asked, ...]:
-    """Votes, shape (answers,) each, on the tree: the questions that hang from none, with all that hang from them."""
+    """Return votes, shape (answers,) each, on the tree: its first questions, and in them all that hang from them."""
     shares = parent_votes(true[None], tree)[0]
 
     def asked(parent: int | None) -> tuple[Asked, ...]:
@@ -107,7 +108,12 @@ def votes_on_tree(tree: DecisionTree, true: Floats, predicted: Floats) -> tuple[
                 name=question.name,
                 share=float(np.nan_to_num(shares[number])),
                 answers=tuple(
-                    Answer(name, _present(true[column]), _present(predicted[column]), asked(column))
+                    Answer(
+                        name=name,
+                        true=_present(true[column]),
+                        predicted=_present(predicted[column]),
+                        children=asked(column),
+                    )
                     for name, column in zip(question.answers, range(columns.start, columns.stop), strict=True)
                 ),
             )
@@ -139,7 +145,7 @@ def measure(evidence: Evidence) -> Measures:
 
 
 def choose(evidence: Evidence, found: Measures) -> dict[int, list[str]]:
-    """Position of a galaxy -> the groups it is in: "worst" over all questions, "worst-3" in the third question."""
+    """Return the groups each galaxy is in, by position: "worst" over all questions, "worst-3" in the third one."""
     asked = parent_votes(evidence.validation.votes, evidence.tree) >= ASKED_OF_MOST
     rankings = {
         "worst": -found.error,
@@ -160,16 +166,15 @@ def choose(evidence: Evidence, found: Measures) -> dict[int, list[str]]:
 
 
 def crop_px(evidence: Evidence) -> float:
-    """The window that the first run's network looks at, in pixels of the image."""
+    """Return the window that the first run's network looks at, in pixels of the image."""
     return evidence.predictions[0].run.recipe.view.crop_px
 
 
 def draw(galaxies: Samples, positions: list[int], crop: float, side_px: int) -> list[str]:
-    """Pictures of the middle `crop` pixels of galaxies, as data URIs."""
+    """Return pictures of the middle `crop` pixels of galaxies, as data URIs."""
     pictures = []
     for at in positions:
-        [jpeg] = galaxies.jpegs(np.array([at]))
-        pixels = simplejpeg.decode_jpeg(jpeg)
+        pixels = decode(galaxies, at)
         height, width = pixels.shape[:2]
         side = min(round(crop), height, width)
         top, left = (height - side) // 2, (width - side) // 2
@@ -178,7 +183,7 @@ def draw(galaxies: Samples, positions: list[int], crop: float, side_px: int) -> 
 
 
 def to_uri(pixels: Pixels, side_px: int) -> str:
-    """A square picture, uint8, RGB, as a data URI at `side_px`."""
+    """Return a square picture, uint8, RGB, as a data URI at `side_px`."""
     method = cv2.INTER_AREA if side_px < len(pixels) else cv2.INTER_LINEAR
     scaled = cv2.resize(pixels, (side_px, side_px), interpolation=method)
     _, encoded = cv2.imencode(".webp", scaled[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])

@@ -14,15 +14,14 @@ import pandas as pd
 
 from evaluation import calibration, classes, gallery, scoring, sizes, training
 from evaluation.evidence import Evidence
+from evaluation.request import JSON_NAME, PAGE_NAME, TABLES_NAME
 from evaluation.section import Section, Table
 from evaluation.theme import styled
-from galaxy_zoo.console import progress
+from galaxy_zoo.console import progress, shown
 from galaxy_zoo.errors import OutputError
-from galaxy_zoo.files import atomic_write, write_text
+from galaxy_zoo.files import atomic_write, check_can_write, write_text
 from galaxy_zoo.scores import bootstrap_interval
 from galaxy_zoo.version import __version__
-
-PAGE_NAME, TABLES_NAME, JSON_NAME = "report.html", "tables", "tables.json"
 
 MOST_ROWS = 400
 """Rows of a table that the page shows."""
@@ -44,8 +43,11 @@ def check_folder(folder: Path) -> None:
     """Make the folder of a report where it is missing, and check, before long work, that it can be written to.
 
     Raises:
-        OutputError: it is a file, it cannot be made, or it is read-only.
+        OutputError: it is a file, it cannot be made, it is read-only, or holds folders or links where files of a
+            report come.
     """
+    if (folder / TABLES_NAME).is_symlink():
+        raise OutputError(f"{folder / TABLES_NAME} is a symbolic link; remove it, or give another --out")
     try:
         (folder / TABLES_NAME).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -53,6 +55,8 @@ def check_folder(folder: Path) -> None:
     for each in (folder, folder / TABLES_NAME):
         if not os.access(each, os.W_OK):
             raise OutputError(f"{each} is read-only; give another --out")
+    for name in (PAGE_NAME, JSON_NAME):
+        check_can_write(folder / name)
 
 
 def write_report(folder: Path, evidence: Evidence, more: Sequence[Make] = ()) -> Path:
@@ -81,7 +85,7 @@ def write_report(folder: Path, evidence: Evidence, more: Sequence[Make] = ()) ->
 
 
 def make_sections(evidence: Evidence, more: Sequence[Make]) -> list[Section]:
-    """All sections in their order."""
+    """Return all sections in their order."""
     makers: list[Make] = [
         *(partial(make, evidence) for make in SECTIONS),
         *more,
@@ -95,7 +99,7 @@ def make_sections(evidence: Evidence, more: Sequence[Make]) -> list[Section]:
 
 
 def describe(evidence: Evidence) -> dict[str, Any]:
-    """What was evaluated, for the head of the page."""
+    """Return what was evaluated, for the head of the page."""
     name, votes = evidence.main
     true, how = evidence.validation.votes, evidence.resampling
     score = bootstrap_interval(votes, true, how=how)
@@ -114,8 +118,8 @@ def describe(evidence: Evidence) -> dict[str, Any]:
         "runs": [
             {
                 "name": each.name,
-                "recipe": each.run.recipe.name,
-                "source": each.run.recipe.about.source,
+                "recipe": shown(each.run.recipe.name),
+                "source": shown(each.run.recipe.about.source),
                 "members": len(each.members),
                 "views": each.validation.shape[1],
                 "fold": ", ".join(run.fold for run in (each.run, *each.folds)),
@@ -127,7 +131,7 @@ def describe(evidence: Evidence) -> dict[str, Any]:
 
 
 def render(facts: dict[str, Any], sections: Sequence[Section]) -> str:
-    """The page."""
+    """Return the page."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("evaluation"),
         autoescape=True,
@@ -144,7 +148,7 @@ def render(facts: dict[str, Any], sections: Sequence[Section]) -> str:
 
 
 def cell(value: object, form: str) -> str:
-    """A value of a table as text. form: of a number with a fraction, as ".5f"."""
+    """Return a value of a table as text. form: of a number with a fraction, as ".5f"."""
     if isinstance(value, int | np.integer):
         return f"{value:,}"
     if isinstance(value, float | np.floating):

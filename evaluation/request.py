@@ -7,9 +7,13 @@ from pathlib import Path
 import click
 
 from evaluation.extra import METHODS, known_methods
+from galaxy_zoo.files import check_outputs
 from galaxy_zoo.remote import AnyPath
 from pipeline.augment import FixedView
 from pipeline.options import parse_views
+from prediction.request import files_of_runs, files_of_set
+
+PAGE_NAME, TABLES_NAME, JSON_NAME = "report.html", "tables", "tables.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +59,16 @@ class ReportRequest:
                 )
         return names
 
-    def check_usage(self) -> None:
-        """Check that the options go together.
+    def check(self) -> None:
+        """Check that the options go together, and that no output is an input.
 
         Raises:
             click.UsageError: two options exclude each other, or there are no such views or methods.
+            OutputError: an output is an input.
         """
         if self.out_of_fold and self.split != "train":
             raise click.UsageError("--out-of-fold evaluates training galaxies; omit --split test")
         _ = self.fixed_views, self.methods
+        outputs = [self.out / PAGE_NAME, self.out / JSON_NAME, *(self.out / TABLES_NAME).glob("*.csv")]
+        truth = [self.truth] if self.truth else []
+        check_outputs(outputs, [*files_of_runs(self.runs), *files_of_set(self.shards), *truth])

@@ -38,26 +38,34 @@ Source: Dieleman, Willett & Dambre 2015, MNRAS 450, 1441, and the report that th
 
 
 def section(evidence: Evidence) -> Section:
-    """RMSE: who predicts best, how surely, and in which questions."""
+    """Make the section about the RMSE: who predicts best, how surely, and in which questions."""
     entries = predictions_by_name(evidence)
     overall = overall_scores(evidence, entries)
     questions = question_scores(evidence)
     blocks: list[Block] = [
         Figures((_draw_overall(overall), _draw_questions(evidence, questions))),
-        Table("rmse", "RMSE over all votes", overall),
+        Table(name="rmse", title="RMSE over all votes", frame=overall),
     ]
     if len(entries) > 1:
         note = "Difference of RMSE on the same resampled galaxies; below 0 the first is better."
-        blocks.append(Table("pairs", "Paired comparisons", paired_scores(evidence, entries), note))
+        blocks.append(
+            Table(name="pairs", title="Paired comparisons", frame=paired_scores(evidence, entries), note=note)
+        )
     published = published_scores(evidence)
     if len(published):
         note = "Read in publications and measured on other galaxies than these; not directly comparable."
         blocks.append(
-            Table("published", "Published numbers", published, note, folded=len(published) > MOST_PUBLISHED)
+            Table(
+                name="published",
+                title="Published numbers",
+                frame=published,
+                note=note,
+                folded=len(published) > MOST_PUBLISHED,
+            )
         )
     blocks += [
-        Table("rmse_by_question", "RMSE by question", questions, folded=True),
-        Table("rmse_by_answer", "RMSE by answer", answer_scores(evidence), folded=True),
+        Table(name="rmse_by_question", title="RMSE by question", frame=questions, folded=True),
+        Table(name="rmse_by_answer", title="RMSE by answer", frame=answer_scores(evidence), folded=True),
     ]
     how = evidence.resampling
     lead = (
@@ -65,11 +73,11 @@ def section(evidence: Evidence) -> Section:
         f"{how.confidence:.0%} of {how.resamples:,} bootstrap resamples of the {len(evidence.validation.votes):,} "
         "galaxies; they say how far a score moves on other galaxies of the same kind."
     )
-    return Section("scores", "Score", lead, tuple(blocks))
+    return Section(key="scores", title="Score", lead=lead, blocks=tuple(blocks))
 
 
 def predictions_by_name(evidence: Evidence) -> Mapping[str, Floats]:
-    """What is scored: members where they are few, and blends."""
+    """Return what is scored: members where they are few, and blends."""
     entries: dict[str, Floats] = {}
     if 1 < len(evidence.members) <= MOST_MEMBERS:
         for each in evidence.predictions:
@@ -79,7 +87,7 @@ def predictions_by_name(evidence: Evidence) -> Mapping[str, Floats]:
 
 
 def overall_scores(evidence: Evidence, entries: Mapping[str, Floats]) -> pd.DataFrame:
-    """The RMSE of each prediction and of the baseline."""
+    """Return the RMSE of each prediction and of the baseline."""
     true, how = evidence.validation.votes, evidence.resampling
     scores = {name: bootstrap_interval(votes, true, how=how) for name, votes in entries.items()}
     scores[BASELINE] = bootstrap_interval(evidence.baseline, true, how=how)
@@ -87,7 +95,7 @@ def overall_scores(evidence: Evidence, entries: Mapping[str, Floats]) -> pd.Data
 
 
 def question_scores(evidence: Evidence) -> pd.DataFrame:
-    """The RMSE of each question: of each blend and of the baseline."""
+    """Return the RMSE of each question: of each blend and of the baseline."""
     rows = []
     for name, votes in {**evidence.blends, BASELINE: evidence.baseline}.items():
         scores = bootstrap_by_question(votes, evidence.validation.votes, evidence.tree, how=evidence.resampling)
@@ -99,7 +107,7 @@ def question_scores(evidence: Evidence) -> pd.DataFrame:
 
 
 def answer_scores(evidence: Evidence) -> pd.DataFrame:
-    """The RMSE of each answer: of the main blend and of the baseline."""
+    """Return the RMSE of each answer: of the main blend and of the baseline."""
     true, (_, votes) = evidence.validation.votes, evidence.main
     rows = []
     for at, (question, answer) in enumerate(_answers(evidence)):
@@ -111,7 +119,7 @@ def answer_scores(evidence: Evidence) -> pd.DataFrame:
 
 
 def paired_scores(evidence: Evidence, entries: Mapping[str, Floats]) -> pd.DataFrame:
-    """Each pair of predictions, or where they are many each pair of blends, and each member beside the main one."""
+    """Compare each pair of predictions; if they are many, each pair of blends, and each member with the main one."""
     pairs = list(combinations(entries, 2))
     if len(pairs) > MOST_PAIRS:
         blends, (main, _) = list(evidence.blends), evidence.main
@@ -136,7 +144,7 @@ def paired_scores(evidence: Evidence, entries: Mapping[str, Floats]) -> pd.DataF
 
 
 def published_scores(evidence: Evidence) -> pd.DataFrame:
-    """What was published on the tree of the evidence, of recipes and of blends; those evaluated here first."""
+    """Return what was published on the tree, of recipes and of blends; those evaluated here come first."""
     here = {each.run.recipe.name for each in evidence.predictions}
     rows = []
     for name in known_recipes():

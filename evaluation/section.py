@@ -23,7 +23,7 @@ class Figures:
     small: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """A table, which is also written as `<name>.csv`.
 
@@ -49,7 +49,7 @@ class Fragment:
 Block = Figures | Table | Fragment
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Section:
     """A section: what it shows in a sentence or two, then its blocks."""
 

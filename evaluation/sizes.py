@@ -10,10 +10,10 @@ from evaluation.evidence import Evidence
 from evaluation.section import Figure, Figures, Section, Table
 from evaluation.theme import SERIES, add_legend, new_axes, to_svg
 from galaxy_zoo.votes import Floats, rmse
-from prediction.blend import BLENDS, NUM_FOLDS, HeldOut
+from prediction.blend import BLENDS, NUM_FOLDS, HeldOutPredictions
 
 SUBSETS = 20
-"""Of each size so many subsets are scored at most, drawn with a fixed seed."""
+"""Most subsets of a size that are scored, drawn with a fixed seed."""
 USED = 1e-6
 BLENDS_NOTE = (
     "Fitted: on the same galaxies that are scored, so too good. Cross-fitted: each fifth of the galaxies by a blend "
@@ -22,36 +22,36 @@ BLENDS_NOTE = (
 
 
 def section(evidence: Evidence) -> Section:
-    """RMSE against members and views, and of fitted blends; none of them where there is but one of each."""
+    """Make the section of RMSE against members and views, and of fitted blends; empty where there is one of each."""
     num_views = min(each.validation.shape[1] for each in evidence.predictions)
     views = np.concatenate([each.validation[:, :num_views] for each in evidence.predictions]).mean(axis=0)
     figures: list[Figure] = []
     tables: list[Table] = []
     if len(evidence.members) > 1 and len(evidence.validation.votes) >= NUM_FOLDS:
-        held_out = HeldOut(evidence.members, evidence.validation.votes)
+        held_out = HeldOutPredictions(evidence.members, evidence.validation.votes)
         curve = held_out.curve()
         members = subset_scores(evidence.members, evidence.validation.votes).assign(
             **{"best k": curve.fitted_rmse, "best k, cross-fitted": curve.held_out_rmse}
         )
         figures.append(_draw(members, "members"))
-        tables.append(Table("blends", "Blends", blend_scores(held_out), BLENDS_NOTE))
-        tables.append(Table("rmse_by_members", "RMSE by number of members", members, folded=True))
+        tables.append(Table(name="blends", title="Blends", frame=blend_scores(held_out), note=BLENDS_NOTE))
+        tables.append(Table(name="rmse_by_members", title="RMSE by number of members", frame=members, folded=True))
     if num_views > 1:
         scores = subset_scores(views, evidence.validation.votes)
         figures.append(_draw(scores, "views"))
-        tables.append(Table("rmse_by_views", "RMSE by number of views", scores, folded=True))
+        tables.append(Table(name="rmse_by_views", title="RMSE by number of views", frame=scores, folded=True))
     if not figures:
         lead = "One member and one view were evaluated; with more members, or --views 8, their effect shows here."
-        return Section("sizes", "Members and views", lead, ())
+        return Section(key="sizes", title="Members and views", lead=lead, blocks=())
     lead = (
         f"Uniform means of every number of members and of views: the mean over up to {SUBSETS} subsets of each size, "
         "and the range from the best to the worst of them."
     )
-    return Section("sizes", "Members and views", lead, (Figures(tuple(figures)), *tables))
+    return Section(key="sizes", title="Members and views", lead=lead, blocks=(Figures(tuple(figures)), *tables))
 
 
-def blend_scores(held_out: HeldOut) -> pd.DataFrame:
-    """Every kind of blend, fitted on all the galaxies and cross-fitted, and compared with the uniform mean."""
+def blend_scores(held_out: HeldOutPredictions) -> pd.DataFrame:
+    """Score every kind of blend, fitted on all the galaxies and cross-fitted, and compared with the uniform mean."""
     rows = []
     for name, method in BLENDS.items():
         fitted = held_out.fit(method)
@@ -72,7 +72,7 @@ def blend_scores(held_out: HeldOut) -> pd.DataFrame:
 
 
 def subset_scores(predictions: Floats, true: Floats) -> pd.DataFrame:
-    """The RMSE of uniform means of 1, 2, ... predictions.
+    """Return the RMSE of uniform means of 1, 2, ... predictions.
 
     Args:
         predictions: shape (predictions, galaxies, answers).
@@ -85,7 +85,7 @@ def subset_scores(predictions: Floats, true: Floats) -> pd.DataFrame:
 
 
 def _subsets(count: int, size: int) -> list[tuple[int, ...]]:
-    """All subsets where they are few, otherwise random ones."""
+    """Return all subsets where they are few, otherwise random ones."""
     if comb(count, size) <= SUBSETS:
         return list(islice(combinations(range(count), size), SUBSETS))
     rng = np.random.default_rng([count, size])

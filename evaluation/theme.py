@@ -5,7 +5,9 @@ So one SVG serves the light and the dark page. Text stays text: it can be search
 
 import io
 import re
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -57,22 +59,26 @@ STYLE: Any = {
     "legend.fontsize": 8,
     "lines.linewidth": 1.5,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a name with two dollars is no formula
 }
 
 
-def styled() -> AbstractContextManager[None]:
+@contextmanager
+def styled() -> Iterator[None]:
     """Draw in the report's style within this context."""
-    return mpl.rc_context(STYLE)
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # text stays text, and the reader's fonts draw it
+        yield
 
 
 def new_axes(width_in: float = 3.9, height_in: float = 3.0) -> tuple[Figure, Axes]:
-    """A figure of one panel."""
+    """Return a figure of one panel."""
     figure = Figure(figsize=(width_in, height_in))
     return figure, figure.subplots()
 
 
 def new_panel(height_in: float) -> tuple[Figure, Axes]:
-    """A small figure of one panel with fixed margins, of which a section may have dozens."""
+    """Return a small figure of one panel with fixed margins, of which a section may have dozens."""
     width_in = 2.0
     figure = Figure(figsize=(width_in, height_in))
     figure.set_layout_engine("none")
@@ -84,7 +90,7 @@ def new_panel(height_in: float) -> tuple[Figure, Axes]:
 
 
 def without_frame(axes: Axes, *, grid: str = "") -> None:
-    """Take away the left spine and the grid but that of the axis `grid` ("x" or "y"), for rows of dots or bars."""
+    """Remove the left spine and the grid except that of the axis `grid` ("x" or "y"), for rows of dots or bars."""
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False)
@@ -93,7 +99,7 @@ def without_frame(axes: Axes, *, grid: str = "") -> None:
 
 
 def add_legend(figure: Figure, axes: Axes) -> None:
-    """A legend above the panel, in as many columns as fit."""
+    """Add a legend above the panel, in as many columns as fit."""
     handles, labels = axes.get_legend_handles_labels()
     longest = max(len(short(label)) for label in labels)
     columns = max(1, LINE_CHARACTERS // (longest + 6))
@@ -101,12 +107,12 @@ def add_legend(figure: Figure, axes: Axes) -> None:
 
 
 def short(name: str) -> str:
-    """A name that fits beside a panel: the end of a long one, where names of folders differ."""
+    """Return a name that fits beside a panel: the end of a long one, where names of folders differ."""
     return name if len(name) <= NAME_CHARACTERS else f"…{name[1 - NAME_CHARACTERS :]}"
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG element for a page. `name` makes its ids unique on the page."""
+    """Return the figure as an SVG element for a page. `name` makes its ids unique on the page."""
     file = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": name}):  # ids that are the same every time
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

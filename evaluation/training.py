@@ -1,6 +1,5 @@
 """How the training went: losses, scores, learning rate and speed over the epochs, from metrics.jsonl."""
 
-import json
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -10,6 +9,7 @@ from evaluation.evidence import Evidence
 from evaluation.section import Figure, Figures, Section, Table
 from evaluation.theme import MUTED, SERIES, add_legend, new_axes, short, to_svg
 from galaxy_zoo.errors import RunError
+from galaxy_zoo.strict import parse_json
 from training.logbook import METRICS_NAME
 from training.run import Run
 
@@ -26,7 +26,7 @@ CURVES: Sequence[tuple[str, str, Mapping[str, str]]] = (
 
 
 def section(evidence: Evidence) -> Section:
-    """Curves over the epochs."""
+    """Make the section of curves over the epochs."""
     runs = [(each.name, run) for each in evidence.predictions for run in (each.run, *each.folds)]
     names = [name for name, _ in runs]
     metrics = pd.concat(
@@ -39,12 +39,12 @@ def section(evidence: Evidence) -> Section:
         "augmented; validation scores are of the end of the epoch, of the plain view. Of recipes whose loss is the "
         "mean squared error, the training RMSE is its root and the validation loss the square of the RMSE."
     )
-    log = Table("training", "All epochs", metrics, folded=True, form=".4g")
-    return Section("training", "Training", lead, (Figures(tuple(drawn)), log))
+    log = Table(name="training", title="All epochs", frame=metrics, folded=True, form=".4g")
+    return Section(key="training", title="Training", lead=lead, blocks=(Figures(tuple(drawn)), log))
 
 
 def read_metrics(run: Run, name: str) -> pd.DataFrame:
-    """The metrics of all members of a run, a row an epoch, with columns `run` and `member`.
+    """Return the metrics of all members of a run, a row an epoch, with columns `run` and `member`.
 
     Where the loss is the mean squared error, `train_rmse` and `validation_loss` are what follows from the others.
 
@@ -55,17 +55,24 @@ def read_metrics(run: Run, name: str) -> pd.DataFrame:
     for member in range(run.members):
         path = run.member_folder(member) / METRICS_NAME
         try:
-            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            rows = [_parse_row(line) for line in path.read_text().splitlines()]
         except (OSError, ValueError) as error:
             raise RunError(f"{path}: not a log of a training ({error}); train this run again") from error
-        rows = [
-            {key: value for key, value in row.items() if "/" not in key} for row in rows
-        ]  # not each question's
         parts.append(pd.DataFrame([{"run": name, "member": member, **row} for row in rows]))
     metrics = pd.concat(parts, ignore_index=True)
     if run.recipe.table["loss"]["kind"] == "mse" and "rmse" in metrics:
         metrics = metrics.assign(train_rmse=metrics["loss"] ** 0.5, validation_loss=metrics["rmse"] ** 2)
     return metrics
+
+
+def _parse_row(line: str) -> dict[str, float]:
+    """Return the metrics of an epoch but those of single questions; raise ValueError where it is no such line."""
+    row = parse_json(line)
+    if not (isinstance(row, dict) and {"epoch", "loss"} <= row.keys()):
+        raise ValueError("a line is not that of an epoch")
+    if not all(isinstance(value, int | float) for value in row.values()):
+        raise ValueError("a value is not a number")
+    return {key: value for key, value in row.items() if "/" not in key}
 
 
 def _draw(metrics: pd.DataFrame, title: str, label: str, curves: Mapping[str, str]) -> Figure:

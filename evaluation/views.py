@@ -6,20 +6,22 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ensemble.recipe import load_recipe
-from galaxy_zoo.files import atomic_write
+from galaxy_zoo.console import shown
+from galaxy_zoo.files import atomic_write, check_can_write, check_outputs
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.view import Stamp, View
 from pipeline.augment import FixedViews, RandomViews, Views
 from pipeline.cache import Cache, open_set
 from pipeline.loader import Loader, Sampling
+from pipeline.proof import decode
 from pipeline.shards import Samples, open_split
 from pipeline.warp import reduce_window, rgb_pixels
+from prediction.request import files_of_set
 from shard_tool.shards.contact_sheet import Cell, draw_sheet
 
 Pixels = NDArray[np.uint8]
@@ -47,8 +49,10 @@ def draw(request: SheetRequest) -> None:
 
     Raises:
         InputError: there is no such recipe or split, or a shard cannot be used.
-        OSError: the sheet cannot be written.
+        OutputError: the sheet cannot be written, or is an input.
     """
+    check_outputs([request.sheet], [Path(request.recipe), *files_of_set(request.shards)])
+    check_can_write(request.sheet)
     view = load_recipe(request.recipe).view
     with open_set(request.shards, Cache(request.cache_folder, request.cache_gb)) as source:
         manifest = read_manifest(source.folder)
@@ -65,7 +69,7 @@ def draw(request: SheetRequest) -> None:
         )
     with atomic_write(request.sheet) as file:
         draw_sheet(drawn, num_columns=len(drawn) // choice.count).save(file, "PNG")
-    click.echo(f"{request.sheet}: {choice.count:,} of {len(samples):,} {request.split} galaxies")
+    click.echo(f"{shown(request.sheet)}: {choice.count:,} of {len(samples):,} {shown(request.split)} galaxies")
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[
         source = _source(samples, sample_id)
         height, width = source.shape[:2]
         drawn += [
-            _cell(source, choice, sample_id, f"source, {width} x {height} px"),
+            _cell(source, choice, shown(sample_id), f"source, {width} x {height} px"),
             _cell(_stamp(source, stamp), choice, "stamp", _size(stamp.size_px)),
             _cell(rgb_pixels(plain_views[number], view), choice, "plain view", size),
             _cell(rgb_pixels(grey_views[number], view), choice, "the same in grey", size),
@@ -132,7 +136,9 @@ def gallery_cells(samples: Samples, view: View, choice: Choice) -> list[Cell]:
         columns.append([rgb_pixels(image, grey) for image in images])
     drawn = []
     for number, sample_id in enumerate(ids):
-        drawn.append(_cell(_source(samples, sample_id), choice, sample_id, f"source, {width} x {height} px"))
+        drawn.append(
+            _cell(_source(samples, sample_id), choice, shown(sample_id), f"source, {width} x {height} px")
+        )
         drawn += [_cell(made[number], choice, name) for name, made in zip(variants, columns, strict=True)]
     return drawn
 
@@ -146,8 +152,7 @@ def _draw(samples: Samples, views: Views, choice: Choice) -> tuple[list[str], tu
 
 def _source(samples: Samples, sample_id: str) -> Pixels:
     [position] = np.flatnonzero(samples.keys == sample_id)
-    pixels: Pixels = simplejpeg.decode_jpeg(samples.jpegs(np.array([position]))[0], strict=True)
-    return pixels
+    return decode(samples, int(position))
 
 
 def _stamp(source: Pixels, stamp: Stamp) -> Pixels:

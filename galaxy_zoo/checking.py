@@ -1,4 +1,4 @@
-"""What predictions are compared with: the ids there should be, and true votes."""
+"""The reference that predictions are checked against: the expected ids and the true votes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from galaxy_zoo.votes import Floats
 
 @dataclass(frozen=True)
 class Reference:
-    """The ids that a submission should hold, and true votes by id; None where they are not known.
+    """The ids that a submission should hold, and the true votes by id; None where unknown.
 
-    where: what errors call the table of true votes.
+    where: name of the table of true votes in errors.
     """
 
     ids: list[str] | None
@@ -25,7 +25,7 @@ class Reference:
     where: str
 
     def describe(self, ids: Sequence[str], votes: Floats, tree: DecisionTree) -> list[str]:
-        """Lines with the score of predicted votes, shape (galaxies, answers); none without true votes.
+        """Return lines with the score of `votes`, shape (galaxies, answers); no lines without true votes.
 
         Raises:
             SubmissionError: a predicted galaxy has no true votes.
@@ -39,7 +39,7 @@ class Reference:
 
 
 def read_reference(ids: Path | None, truth: Path | None, tree: DecisionTree) -> Reference:
-    """Read the files that are given.
+    """Read the given files.
 
     Raises:
         SubmissionError: the file of ids holds none.

@@ -225,7 +225,7 @@ machine_options = options(
     ),
     click.option(
         "--threads",
-        type=click.IntRange(1),
+        type=click.IntRange(1, 1024),
         default=None,
         help="To decode with.  [default: all cores]",
     ),

@@ -4,6 +4,7 @@ The format is DALI's `wds2idx` v1.2: a line `v1.2 <samples>`, then a line a samp
 `<extension> <offset of the data> <size> <member name>` for each component.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,19 @@ class Component:
 
 
 Sample = tuple[Component, ...]
+ESCAPED = str.maketrans({"%": "%25", ".": "%2E", " ": "%20"})
+"""What a key may not hold: WebDataset ends it at the first dot, an index at the first space."""
+
+
+def key_of_id(sample_id: str) -> str:
+    """Return the key of a sample in a tar: its id, with dots and spaces as in a URL."""
+    return sample_id.translate(ESCAPED)
 
 
 def key_of(sample: Sample) -> str:
-    """The key of a sample: its members' common name without the extension."""
-    return sample[0].name.removesuffix("." + sample[0].extension)
+    """Return the id of a sample: its members' common name without the extension, see `key_of_id`."""
+    key = sample[0].name.removesuffix("." + sample[0].extension)
+    return re.sub("%(20|25|2E)", lambda escape: chr(int(escape[1], 16)), key) if "%" in key else key
 
 
 @overload

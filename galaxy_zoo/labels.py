@@ -1,7 +1,6 @@
-"""Read tables of votes, say exactly which cell is wrong, and turn counts into fractions."""
+"""Read tables of votes, say exactly which cell is wrong, and turn what they hold into fractions of all voters."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -9,11 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from galaxy_zoo.cells import read_cells
 from galaxy_zoo.errors import LabelError
 from galaxy_zoo.tree import DecisionTree
-from galaxy_zoo.votes import fractions_of_counts
+from galaxy_zoo.votes import VoteKind, fractions_of_all, fractions_of_counts
 
-MISSING_VOTES_HINT = "pass --missing-votes to take what is absent as missing votes"
+ROUNDING = 1e-6
+"""How far a vote may be outside [0, 1] to be taken for a rounding error of 0 or 1."""
+MISSING_VOTES_HINT = ", or pass --missing-votes to take what is absent as missing votes"
 
 
 def read_votes(
@@ -22,17 +24,15 @@ def read_votes(
     *,
     name: str | None = None,
     allow_missing: bool = False,
-    are_counts: bool = False,
 ) -> pd.DataFrame:
     """Read a CSV with a column of ids and the tree's columns.
 
     Args:
         name: what to call the file in errors; default: its path.
         allow_missing: columns and cells that are absent become missing votes (NaN) instead of an error.
-        are_counts: the cells are numbers of voters, which `to_fractions` turns into votes.
 
     Returns:
-        float64 in [0, 1], of counts from 0 on, or NaN; index: ids as text, in the order of the file; columns: the
+        float64 in [0, 1] or NaN; index: ids as text, in the order of the file; columns: the
         tree's.
 
     Raises:
@@ -40,8 +40,8 @@ def read_votes(
             an id is empty, or a vote is missing, not a number or outside [0, 1].
     """
     where = name or str(file)
-    [(_, cells)] = read_cells(file, where)
-    return votes_of_cells(cells, tree, where, allow_missing=allow_missing, are_counts=are_counts)
+    [(line, cells)] = read_cells(file, where)
+    return votes_of_cells(cells, tree, where, first_line=line, allow_missing=allow_missing, hints=False)
 
 
 def votes_of_cells(
@@ -51,114 +51,61 @@ def votes_of_cells(
     *,
     first_line: int = 2,
     allow_missing: bool = False,
-    are_counts: bool = False,
+    kind: VoteKind = "all",
+    hints: bool = True,
 ) -> pd.DataFrame:
-    """The votes of some lines of a table of texts, as `read_votes` returns them; `where` is what errors call it.
+    """Return the votes of some lines of a table of texts, as `read_votes` does; errors call it `where`.
+
+    Args:
+        kind: what the cells are: float64 from 0 on for counts; `to_votes` turns all kinds into votes.
+        hints: errors name options of `shard_tool pack`.
 
     Raises:
         LabelError: as `read_votes`.
     """
-    _check_columns(cells, tree, where, allow_missing=allow_missing)
+    missing_hint = MISSING_VOTES_HINT if hints else ""
+    _check_columns(cells, tree, where, allow_missing=allow_missing, hint=missing_hint)
     votes = pd.DataFrame(
         {c: _numbers(cells[c], where, first_line) if c in cells else np.nan for c in tree.columns},
         index=cells.index,
         dtype=np.float64,
     )
     votes.index = _ids(cells[tree.id_column], where, first_line)
-    _check_range(votes, where, first_line, highest=np.inf if are_counts else 1.0)
+    votes = _in_range(votes, where, first_line, highest=np.inf if kind == "counts" else 1.0, hints=hints)
     if not allow_missing:
-        _refuse_missing(votes, lambda row: f"{where}, line {row + first_line}")
+        _refuse_missing(votes, lambda row: f"{where}, line {row + first_line}", missing_hint)
     return votes
 
 
-def to_fractions(counts: pd.DataFrame, tree: DecisionTree) -> pd.DataFrame:
-    """Turn a table of numbers of voters into one of votes; see `fractions_of_counts`."""
-    votes = fractions_of_counts(counts.to_numpy(), tree)
-    return pd.DataFrame(votes, index=counts.index, columns=counts.columns)
+def to_votes(table: pd.DataFrame, tree: DecisionTree, kind: VoteKind) -> pd.DataFrame:
+    """Turn a table of any kind into one of votes: fractions of all voters."""
+    if kind == "all":
+        return table
+    turn = fractions_of_counts if kind == "counts" else fractions_of_all
+    return pd.DataFrame(turn(table.to_numpy(), tree), index=table.index, columns=table.columns)
 
 
 def check_none_missing(votes: pd.DataFrame, where: str) -> None:
-    """Check that every vote is there, in a table whose rows are no lines of one file.
+    """Check that no vote is missing in a table whose rows are not the lines of one file.
 
     Raises:
-        LabelError: one is missing.
+        LabelError: a vote is missing.
     """
-    _refuse_missing(votes, lambda row: f"{where}: id {votes.index[row]}")
+    _refuse_missing(votes, lambda row: f"{where}: id {votes.index[row]}", MISSING_VOTES_HINT)
 
 
 def stands_twice(where: str, sample_id: str, line: int, first: int) -> LabelError:
-    """The error of an id in two lines of a table."""
+    """Return the error of an id in two lines of a table."""
     return LabelError(
         f"{where}, line {line}: id {sample_id} stands twice (first in line {first}); keep one row an id"
     )
 
 
-def read_cells(
-    file: Path | IO[bytes], where: str, *, lines_at_once: int | None = None
-) -> Iterator[tuple[int, pd.DataFrame]]:
-    """All cells of a CSV as text, some lines at a time, each time with the number of the first line.
-
-    Blank lines are kept, but for those at the end; a table without a line gives one empty part. All lines come at
-    once without `lines_at_once`.
-
-    Raises:
-        LabelError: it is no CSV, or a column stands twice.
-    """
-    header: list[str] | None = None
-    line, waiting = 2, None
-    for cells in _parts(file, where, lines_at_once):
-        rows = cells
-        if header is None:
-            header, rows = _header(cells.iloc[0].fillna(""), where), cells.iloc[1:]
-        if waiting is not None:
-            rows = pd.concat([waiting, rows])
-        filled = np.flatnonzero(rows.notna().any(axis=1))
-        end = filled[-1] + 1 if len(filled) else 0
-        waiting = rows.iloc[end:]  # blank lines, perhaps those at the end
-        if end:
-            yield line, rows.iloc[:end].set_axis(header, axis="columns")
-            line += int(end)
-    if line == 2 and waiting is not None and header is not None:
-        if not any(header):
-            raise LabelError(f"{where}: not a CSV file: every cell is empty")
-        yield line, waiting.iloc[:0].set_axis(header, axis="columns")
-
-
-def _parts(file: Path | IO[bytes], where: str, lines_at_once: int | None) -> Iterator[pd.DataFrame]:
-    """The lines of a CSV with its header as the first row."""
-    try:
-        with pd.read_csv(
-            file,
-            header=None,
-            dtype=str,
-            skip_blank_lines=False,
-            low_memory=False,
-            chunksize=lines_at_once or sys.maxsize,
-        ) as parts:
-            yield from parts
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise LabelError(f"{where}: there is no such file") from error
-    except UnicodeDecodeError as error:
-        raise LabelError(f"{where}: not a CSV file in UTF-8 ({error}); save it as CSV in UTF-8") from error
-    except ValueError as error:  # as pandas' parser errors are
-        raise LabelError(f"{where}: not a CSV file: {str(error).strip()}") from error
-
-
-def _header(names: pd.Series, where: str) -> list[str]:
-    names = names.str.strip()
-    if names.duplicated().any():
-        raise LabelError(
-            f"{where}: column {names[names.duplicated()].iloc[0]!r} stands twice in the header, the first line; "
-            "keep one of them, or write the header"
-        )
-    return [str(name) for name in names]
-
-
-def _check_columns(table: pd.DataFrame, tree: DecisionTree, where: str, *, allow_missing: bool) -> None:
+def _check_columns(table: pd.DataFrame, tree: DecisionTree, where: str, *, allow_missing: bool, hint: str) -> None:
     if tree.id_column not in table:
         raise LabelError(
             f"{where}: no column {tree.id_column!r} (the ids, by tree {tree.name!r}); "
-            f"the header is {', '.join(map(str, table.columns[:6]))[:100]}, ...; columns are separated by commas"
+            f"the header is {', '.join(map(str, table.columns[:6]))[:100]}, ...; correct it, or take another tree"
         )
     missing = [column for column in tree.columns if column not in table]
     none_left = len(missing) == len(tree.columns)
@@ -166,7 +113,7 @@ def _check_columns(table: pd.DataFrame, tree: DecisionTree, where: str, *, allow
         raise LabelError(
             f"{where}: {len(missing)} of the {len(tree.columns)} columns of tree {tree.name!r} are missing: "
             f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}; "
-            f"mend the header, or {'choose another tree' if none_left else MISSING_VOTES_HINT}"
+            f"correct the header{', or take another tree' if none_left else hint}"
         )
 
 
@@ -200,9 +147,9 @@ def _numbers(column: pd.Series, where: str, first_line: int) -> pd.Series:
 
 
 def _plain_numbers(column: pd.Series) -> NDArray[np.float64]:
-    """Numbers as most tables have them, in a tenth of the time; a ValueError where there are others.
+    """Convert plain ASCII numbers, ten times as fast; raise ValueError where there are others.
 
-    By Python's float, which rounds correctly (pandas 2 is off by a bit in the last place), but takes 1_000 too.
+    Python's float rounds correctly (pandas 2 is off by one bit), but also takes 1_000.
     """
     text = "".join(column[column.notna()].to_list())
     if "_" in text or not text.isascii():
@@ -211,26 +158,30 @@ def _plain_numbers(column: pd.Series) -> NDArray[np.float64]:
     return numbers
 
 
-def _check_range(votes: pd.DataFrame, where: str, first_line: int, *, highest: float) -> None:
+def _in_range(votes: pd.DataFrame, where: str, first_line: int, *, highest: float, hints: bool) -> pd.DataFrame:
+    """Return votes within 0 and `highest`; those a rounding error outside become 0 or `highest`."""
     values = votes.to_numpy()
-    outside = np.argwhere((values < 0) | (values > highest) | np.isinf(values))
+    if not ((values < 0) | (values > highest) | np.isinf(values)).any():
+        return votes
+    outside = np.argwhere((values < -ROUNDING) | (values > highest + ROUNDING) | np.isinf(values))
     if len(outside):
         row, column = outside[0]
-        shown = str(values[row, column]).removesuffix(".0")  # all digits: 1.0000000001 is not 1
+        shown = str(values[row, column]).removesuffix(".0")  # all digits: 1.00001 is not 1
         wanted = "[0, 1]; votes are fractions" if highest == 1 else "[0, inf); counts are numbers of voters"
-        hint = "; --counts takes numbers of voters" if values[row, column] > 1 == highest else ""
+        hint = "; --counts takes numbers of voters" if hints and values[row, column] > 1 == highest else ""
         raise LabelError(
             f"{where}, line {row + first_line}, column {votes.columns[column]}: {shown} is outside "
             f"{wanted} ({len(outside)} such cells){hint}"
         )
+    return votes.clip(0, highest)
 
 
-def _refuse_missing(votes: pd.DataFrame, place: Callable[[int], str]) -> None:
+def _refuse_missing(votes: pd.DataFrame, place: Callable[[int], str], hint: str) -> None:
     """Raise a LabelError for the first missing vote; `place` says where a row is."""
     missing = np.argwhere(np.isnan(votes.to_numpy()))
     if len(missing):
         row, column = missing[0]
         raise LabelError(
             f"{place(int(row))}, column {votes.columns[column]}: the vote is missing "
-            f"({len(missing)} such cells); mend it, or {MISSING_VOTES_HINT}"
+            f"({len(missing)} such cells); fill it in{hint}"
         )

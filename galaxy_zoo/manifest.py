@@ -1,7 +1,7 @@
-"""`manifest.json`: what a folder of shards holds. Written last, so a folder with one is whole."""
+"""`manifest.json`: what a folder of shards holds. It is written last, so a folder that has one is complete."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
@@ -9,11 +9,13 @@ from typing import Any
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import is_special, write_text
 from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.strict import check_range, parse_json
 from galaxy_zoo.tree import DecisionTree, tree_from_dict
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
 OWN_SHA256 = "own_sha256"
+LARGEST_IMAGE_PX, LARGEST_COUNT = 65_535, 10**15
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What only a scan of every sample tells, as sums, so that those of two sets add up to those of both.
+    """Sums over every sample, so that the statistics of two sets add up to those of both.
 
     `image_bytes` is (least, sum, most) over all images, `labelled` the number of samples with votes, of which an
     answer has `vote_counts` present with the sum `vote_sums`. `channel_sums` and `channel_squares` are those of
@@ -49,7 +51,7 @@ class Statistics:
 
     @property
     def missing_votes(self) -> int:
-        """How many votes of labelled samples are missing."""
+        """Number of votes that labelled samples lack."""
         return self.labelled * len(self.vote_counts) - sum(self.vote_counts)
 
 
@@ -88,7 +90,7 @@ class Manifest:
         return sha256("".join(s.sha256 for shards in self.splits.values() for s in shards).encode()).hexdigest()
 
     def samples(self, split: str) -> int:
-        """The number of samples of a split, 0 where there is no such split."""
+        """Return the number of samples of a split, 0 where there is no such split."""
         return sum(shard.samples for shard in self.splits.get(split, ()))
 
     def write(self, folder: AnyPath) -> None:
@@ -104,13 +106,13 @@ class Manifest:
 
 
 def is_as_written(folder: AnyPath) -> bool:
-    """Whether the values of a readable manifest are those that were written; true of one that has no checksum yet."""
+    """Return whether the manifest still holds the values that were written; True where it has no checksum."""
     data = json.loads((folder / MANIFEST_NAME).read_text())
     return data.get(OWN_SHA256) in (None, _own_sha256(data))
 
 
 def _own_sha256(data: Mapping[str, Any]) -> str:
-    """The sha256 of all values of a manifest but this one, however they are laid out."""
+    """Return the sha256 of all values of a manifest but this one, whatever their layout."""
     rest = {name: value for name, value in data.items() if name != OWN_SHA256}
     return sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
@@ -119,17 +121,18 @@ def read_manifest(folder: AnyPath) -> Manifest:
     """Read the manifest of a folder of shards.
 
     Raises:
-        ShardError: there is none, it is damaged, or a newer version of this project wrote it.
-        TreeError: its decision tree is not one.
+        ShardError: there is no manifest, it is damaged, lists a shard twice, or a newer version of this project wrote
+            it.
+        TreeError: its decision tree is not valid.
     """
     return parse_manifest(manifest_bytes(folder), folder)
 
 
 def manifest_bytes(folder: AnyPath) -> bytes:
-    """The file of a manifest as it is.
+    """Return the bytes of a manifest's file.
 
     Raises:
-        ShardError: there is none.
+        ShardError: there is no manifest.
     """
     if is_special(folder / MANIFEST_NAME):
         raise ShardError(f"{folder / MANIFEST_NAME}: a pipe or a device, not a file; remove it")
@@ -143,11 +146,11 @@ def manifest_bytes(folder: AnyPath) -> bytes:
 
 
 def parse_manifest(data: bytes, folder: AnyPath) -> Manifest:
-    """The manifest that a file in `folder` holds; raises as `read_manifest`."""
+    """Parse the bytes of the manifest in `folder`; raise as `read_manifest` does."""
     path = folder / MANIFEST_NAME
     try:
-        return _from_dict(json.loads(data.decode()), where=str(path))
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        return _from_dict(parse_json(data.decode()), where=str(path))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # errors of JSON and UTF-8 are ValueErrors
         raise ShardError(f"{path}: damaged: {type(error).__name__} {error}; pack again") from error
 
@@ -157,6 +160,7 @@ def _from_dict(data: dict[str, Any], *, where: str) -> Manifest:
     if version != FORMAT_VERSION:
         raise ShardError(f"{where}: format version {version}, this program reads {FORMAT_VERSION}; update it")
     height, width = data["image_px"]
+    check_range("image_px", (height, width), 1, LARGEST_IMAGE_PX)
     splits = {_split(name): tuple(_shard(s) for s in shards) for name, shards in data["splits"].items()}
     mean, std, votes = data["channel_mean"], data["channel_std"], data["vote_mean"]
     tree = tree_from_dict(data["tree"], where=f"{where}: tree")
@@ -180,7 +184,23 @@ def _from_dict(data: dict[str, Any], *, where: str) -> Manifest:
     )
     if data.get("set_sha256", manifest.set_sha256) != manifest.set_sha256:
         raise ValueError("set_sha256 is not that of the shards it lists")
+    if again := repeated_shard([shard for shards in splits.values() for shard in shards]):
+        raise ShardError(
+            f"{where}: {again[1].name} is the same shard as {again[0].name}, and its galaxies would count twice; "
+            "pack or index again"
+        )
     return manifest
+
+
+def repeated_shard(shards: Iterable[Shard]) -> tuple[Shard, Shard] | None:
+    """Return the first two shards of one name, or with the same bytes and any samples; None if there are none."""
+    seen: dict[str, Shard] = {}
+    for shard in shards:
+        for mark in {shard.name, shard.sha256 if shard.samples else shard.name}:
+            if mark in seen:
+                return seen[mark], shard
+        seen |= {shard.name: shard, shard.sha256: shard}
+    return None
 
 
 def _text_or_none(data: Any) -> str | None:
@@ -242,4 +262,4 @@ def _is_file_name(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and value >= 0
+    return isinstance(value, int) and 0 <= value <= LARGEST_COUNT

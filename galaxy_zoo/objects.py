@@ -1,10 +1,10 @@
-"""`objects.csv`: where the galaxy of each image is and how large, as measured by `shard_tool objects`.
+"""`objects.csv`: the position and the size of the galaxy in each image, as `shard_tool objects` measured them.
 
     # set_sha256 <that of the manifest it lies beside>
     id,x_px,y_px,radius_px
     100008,212.31,211.87,164.20
 
-It lies beside the manifest and names the set it was measured in, so a file of other shards is noticed.
+It lies beside the manifest and names the set it was measured in, so that a file for other shards is noticed.
 """
 
 import csv
@@ -29,7 +29,7 @@ MEASURE = "measure the galaxies of a folder of shards with: shard_tool objects S
 
 @dataclass(frozen=True)
 class Objects:
-    """The galaxies of some images.
+    """The positions and sizes of galaxies, one per image.
 
     centres_px: x and y from the upper left corner, where pixel i covers [i, i + 1); float64, shape (images, 2).
     radii_px: the semi-major axes of their Petrosian apertures, above 0; float64, shape (images,).
@@ -40,7 +40,7 @@ class Objects:
 
 
 def write_objects(folder: Path, set_sha256: str, rows: Iterable[tuple[str, float, float, float]]) -> Path:
-    """Write (id, x, y, radius) of each image into `folder`, whole or not at all; returns the path of the file."""
+    """Write (id, x, y, radius) of each image into `folder`, whole or not at all; return the file's path."""
     path = folder / OBJECTS_NAME
     with atomic_write(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
@@ -54,10 +54,10 @@ def write_objects(folder: Path, set_sha256: str, rows: Iterable[tuple[str, float
 
 
 def read_objects(folder: Path, set_sha256: str, ids: Sequence[str]) -> Objects:
-    """The galaxies of the images `ids` of the shards in `folder`, in that order.
+    """Return the galaxies of the images `ids` in the shards in `folder`, in that order.
 
     Raises:
-        ShardError: they were not measured, or in other shards, or the file is damaged.
+        ShardError: the galaxies were not measured, or in other shards, or the file is damaged.
     """
     path = folder / OBJECTS_NAME
     try:
@@ -83,7 +83,7 @@ def read_objects(folder: Path, set_sha256: str, ids: Sequence[str]) -> Objects:
 
 
 def not_measured(path: AnyPath) -> ShardError:
-    """The error that `objects.csv` is missing at `path`."""
+    """Return the error for a missing `objects.csv` at `path`."""
     return ShardError(
         f"{path}: missing, and a view that is framed by the galaxy needs it; {MEASURE}, and copy the file to wherever "
         "the shards are copied"

@@ -1,11 +1,11 @@
-"""How sure a score is: RMSE by question and by answer, with bootstrap intervals over galaxies.
+"""The uncertainty of scores: RMSE by question and by answer, with bootstrap intervals over galaxies.
 
-All of it is of tables of votes, one row a galaxy and one column an answer; missing votes (NaN) do not count. A score
-is always `galaxy_zoo.votes.rmse`: the root of the mean over all votes present, never a mean of RMSEs.
+Tables of votes have one row per galaxy and one column per answer; missing votes (NaN) do not count. A score is always
+`galaxy_zoo.votes.rmse`: the root of the mean over all votes present, never a mean of RMSEs.
 
-A bootstrap draws as many galaxies as there are, with repetition, and scores them; an interval is the range of the
-middle 95 % of such scores (the percentile interval). It says how far the score would move on other galaxies of the
-same kind, not how far it would with other seeds of the training.
+A bootstrap draws as many galaxies as there are, with repetition, and scores them; an interval holds the middle 95 % of
+such scores (the percentile interval). It shows how far the score would move on other galaxies of the same kind, not
+with other seeds of the training.
 
 Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13.
 """
@@ -26,7 +26,7 @@ _CHUNK_BYTES = 2**25
 
 @dataclass(frozen=True)
 class Resampling:
-    """How to bootstrap: the number of resamples, their seed, and how much of their scores an interval holds."""
+    """How to bootstrap: the number of resamples, their seed, and the fraction of their scores in an interval."""
 
     resamples: int = 1000
     seed: int = 0
@@ -43,7 +43,7 @@ DEFAULT = Resampling()
 
 @dataclass(frozen=True)
 class Interval:
-    """A score, and the interval it is uncertain within; NaN where no vote is present."""
+    """A score with its interval; NaN where no vote is present."""
 
     value: float
     low: float
@@ -58,7 +58,7 @@ class Comparison:
     """Two sets of predictions of the same galaxies.
 
     difference: RMSE of the first minus that of the second, below 0 where the first is better.
-    share_better: of the resamples, how many the first is better in.
+    share_better: fraction of the resamples in which the first is better.
     """
 
     difference: Interval
@@ -66,7 +66,7 @@ class Comparison:
 
 
 def rmse_by_question(predicted: ArrayLike, true: ArrayLike, tree: DecisionTree) -> Floats:
-    """The RMSE over the answers of each question, shape (questions,); NaN where no vote is present.
+    """Return the RMSE over the answers of each question, shape (questions,); NaN where no vote is present.
 
     Args:
         predicted: shape (galaxies, answers).
@@ -104,7 +104,7 @@ def scores_by_name(predicted: Floats, true: Floats, tree: DecisionTree) -> dict[
 def bootstrap_interval(
     predicted: ArrayLike, true: ArrayLike, *, columns: slice = ALL_COLUMNS, how: Resampling = DEFAULT
 ) -> Interval:
-    """The RMSE over some columns, by default all, with its interval.
+    """Return the RMSE over some columns, by default all, with its interval.
 
     Args:
         predicted: shape (galaxies, answers).
@@ -120,14 +120,14 @@ def bootstrap_interval(
 def bootstrap_by_question(
     predicted: ArrayLike, true: ArrayLike, tree: DecisionTree, *, how: Resampling = DEFAULT
 ) -> list[Interval]:
-    """The RMSE of each question with its interval, all from the same resamples; as `bootstrap_interval`."""
+    """Return the RMSE of each question with its interval, all from the same resamples."""
     return _intervals(_errors(predicted, true, tree.slices), how)
 
 
 def paired_bootstrap(
     a: ArrayLike, b: ArrayLike, true: ArrayLike, *, columns: slice = ALL_COLUMNS, how: Resampling = DEFAULT
 ) -> Comparison:
-    """Compare two sets of predictions by the same resamples of galaxies, which is far finer than two intervals.
+    """Compare two sets of predictions on the same resamples, which is far more precise than two intervals.
 
     Args:
         a, b: shape (galaxies, answers).
@@ -147,7 +147,7 @@ def paired_bootstrap(
 def describe_scores(
     predicted: ArrayLike, true: ArrayLike, tree: DecisionTree, how: Resampling = DEFAULT
 ) -> list[str]:
-    """Lines with the RMSE overall and of each question, each with its interval; as `bootstrap_interval`."""
+    """Return lines with the RMSE overall and of each question, each with its interval."""
     galaxies = int((~np.isnan(np.asarray(true, np.float64))).any(axis=1).sum())
     overall = bootstrap_interval(predicted, true, how=how)
     lines = [
@@ -161,7 +161,7 @@ def describe_scores(
 
 
 def _errors(predicted: ArrayLike, true: ArrayLike, columns: Sequence[slice]) -> NDArray[np.float64]:
-    """Sums of squared errors and numbers of votes present, shape (2, galaxies, len(columns))."""
+    """Return sums of squared errors and numbers of votes present, shape (2, galaxies, len(columns))."""
     got, wanted = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
     if got.shape != wanted.shape or got.ndim != 2:
         raise ValueError(f"predictions of shape {got.shape} do not fit votes of shape {wanted.shape}")
@@ -174,7 +174,7 @@ def _errors(predicted: ArrayLike, true: ArrayLike, columns: Sequence[slice]) -> 
 
 
 def _roots(sums: NDArray[np.float64]) -> Floats:
-    """From (2, ...) sums of squares and counts to RMSEs of shape (...); NaN where nothing was counted."""
+    """Turn sums of squares and counts, shape (2, ...), into RMSEs of shape (...); NaN where nothing was counted."""
     squares, counts = sums
     mean: Floats = np.divide(squares, counts, out=np.full(np.shape(counts), np.nan), where=counts > 0)
     return np.sqrt(mean)
@@ -196,7 +196,7 @@ def _interval(value: float, scores: Floats, how: Resampling) -> Interval:
 
 
 def _resampled(errors: NDArray[np.float64], how: Resampling) -> Floats:
-    """The RMSEs of resampled galaxies, shape (resamples, columns); NaN where a resample has no vote present."""
+    """Return the RMSEs of resampled galaxies, shape (resamples, columns); NaN where no vote is present."""
     num_galaxies, num_columns = errors.shape[1:]
     flat = errors.transpose(1, 0, 2).reshape(num_galaxies, -1)
     sums = np.concatenate([counts @ flat for counts in _draws(num_galaxies, how)])
@@ -204,7 +204,7 @@ def _resampled(errors: NDArray[np.float64], how: Resampling) -> Floats:
 
 
 def _draws(num_galaxies: int, how: Resampling) -> Iterator[NDArray[np.float64]]:
-    """How often each galaxy is drawn, shape (some resamples, galaxies) each, `how.resamples` in all."""
+    """Yield how often each galaxy is drawn, shape (some resamples, galaxies), for `how.resamples` in all."""
     rng = np.random.default_rng(how.seed)
     at_once = max(1, _CHUNK_BYTES // (8 * max(1, num_galaxies)))
     for first in range(0, how.resamples, at_once):

@@ -62,6 +62,13 @@ def _check_whole_numbers(data: object) -> None:
         raise ValueError(f"a whole number of {data.bit_length()} bits is out of range")
 
 
+def check_range(name: str, value: float | tuple[float, ...], lowest: float, highest: float) -> None:
+    """Raise ValueError where a number, or one of several, is below `lowest` or above `highest`."""
+    values = value if isinstance(value, tuple) else (value,)
+    if not all(lowest <= each <= highest for each in values):
+        raise ValueError(f"{name} must be from {lowest:,} to {highest:,}, not {value}")
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """Return '; did you mean ...?' where a known name is close, and in any case the known names."""
     close = difflib.get_close_matches(name, known, n=1)

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from galaxy_zoo.cells import read_cells
 from galaxy_zoo.errors import LabelError, SubmissionError
 from galaxy_zoo.files import atomic_write
-from galaxy_zoo.labels import read_cells, read_votes
+from galaxy_zoo.labels import read_votes
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import TOLERANCE, Floats, parent_votes, question_totals
 
@@ -22,14 +23,14 @@ ROWS_AT_ONCE = 2**16
 
 
 def sorted_ids(ids: Sequence[str]) -> list[str]:
-    """Ids ascending: by number where all are numbers, as Kaggle does, by text otherwise."""
+    """Return ids ascending: by number where all are numbers, as Kaggle does, else by text."""
     texts = np.array(ids, dtype=np.str_)
     ordered: list[str] = texts[id_order(texts)].tolist()
     return ordered
 
 
 def id_order(ids: NDArray[np.str_]) -> NDArray[np.intp]:
-    """The positions of ids in the order of `sorted_ids`."""
+    """Return the positions of the ids in the order of `sorted_ids`."""
     if not np.char.isdecimal(ids).all():
         return np.argsort(ids, kind="stable")
     digits = np.char.lstrip(ids, "0")
@@ -47,7 +48,7 @@ def write_submission(
         predicted: shape (len(ids), answers), in [0, 1].
 
     Raises:
-        SubmissionError: an id stands twice, or a value is NaN or outside [0, 1].
+        SubmissionError: an id is repeated, or a value is NaN or outside [0, 1].
         OSError: `path` cannot be written.
     """
     if predicted.shape != (len(ids), len(tree.columns)):
@@ -89,7 +90,7 @@ def read_submission(path: Path, tree: DecisionTree, *, expected_ids: Sequence[st
         The predictions as `galaxy_zoo.labels.read_votes` returns votes.
 
     Raises:
-        SubmissionError: it would not be accepted, or not score what it should; says where.
+        SubmissionError: Kaggle would refuse the file or score it wrongly; says where.
     """
     try:
         table = read_votes(path, tree)
@@ -115,7 +116,7 @@ def read_submission(path: Path, tree: DecisionTree, *, expected_ids: Sequence[st
 
 
 def read_ids(path: Path, tree: DecisionTree) -> list[str]:
-    """The ids of a CSV with the tree's id column, as a benchmark submission, or of a text with an id a line.
+    """Return the ids of a CSV with the tree's id column, or of a text file with one id per line.
 
     A file may be compressed; its suffix says how, as in ids.txt.xz.
 
@@ -134,10 +135,10 @@ def read_ids(path: Path, tree: DecisionTree) -> list[str]:
 
 
 def votes_of_ids(truth: pd.DataFrame, ids: Sequence[str], where: str) -> Floats:
-    """The rows of a table of votes for some ids, in their order.
+    """Return the rows of a table of votes for `ids`, in their order.
 
     Raises:
-        SubmissionError: an id has none; `where` names the table.
+        SubmissionError: an id has no row; `where` names the table.
     """
     at = truth.index.get_indexer(pd.Index(ids))
     missing = np.flatnonzero(at < 0)
@@ -152,12 +153,11 @@ def votes_of_ids(truth: pd.DataFrame, ids: Sequence[str], where: str) -> Floats:
 
 
 def warnings_about(predicted: Floats, tree: DecisionTree, training_mean: Floats | None = None) -> list[str]:
-    """Say what looks broken in predictions that are formally right.
+    """Return warnings about predictions that are formally right but look broken.
 
-    Columns that hardly vary mean that the network's output is broken or collapsed; column means far from the
-    mean votes of the training galaxies mean the same, or that other galaxies are predicted. Votes that break the
-    tree are what a sigmoid head gives, and a mistake of any other. Of fewer than `FEWEST` galaxies neither means nor
-    spreads say anything.
+    A column that hardly varies shows that the network's output collapsed. A column mean far from the mean training
+    vote shows the same, or that the galaxies are of another kind. Votes that break the tree are normal for a sigmoid
+    head and a bug in any other. Means and spreads are not judged with fewer than `FEWEST` galaxies.
 
     Args:
         predicted: shape (galaxies, answers); taken `ROWS_AT_ONCE` rows at a time.
@@ -179,14 +179,14 @@ def warnings_about(predicted: Floats, tree: DecisionTree, training_mean: Floats 
 
 
 def _moments(predicted: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of each column."""
+    """Return the mean and the standard deviation of each column."""
     mean = sum(part.sum(axis=0, dtype=np.float64) for part in _parts(predicted)) / max(1, len(predicted))
     squares = sum(((part - mean) ** 2).sum(axis=0) for part in _parts(predicted))
     return np.asarray(mean), np.sqrt(squares / max(1, len(predicted)))
 
 
 def _violations(predicted: Floats, tree: DecisionTree) -> list[str]:
-    """Of each question that breaks the tree: how many galaxies do, and by how much on the whole."""
+    """Describe each question that breaks the tree: in how many galaxies, and how far off they are on average."""
     count, total = np.zeros(len(tree.questions), np.int64), np.zeros(len(tree.questions))
     for part in _parts(predicted):
         off = np.abs(question_totals(part, tree) - parent_votes(part, tree))

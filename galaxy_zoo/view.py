@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from galaxy_zoo.strict import check_range
+
 STAMP_OVERSAMPLING = 1.75
 """Resolution of the stamp over that of the view. The warp interpolates bilinearly without antialiasing; against
 an 8 x 8 supersampled reference on 60 real galaxies and four views, 1.75 gives 0.39 to 0.58 grey levels RMSE, 1.5
@@ -16,6 +18,11 @@ gives 0.41 to 0.62, 1.0 gives 0.64 to 1.27, 2.0 gives 0.52 to 0.78 (docs/experim
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green, blue in luma. Source: ITU-R BT.601."""
+
+LARGEST_CROP_PX = 100_000
+LARGEST_SIZE_PX = 8_192
+ZOOMS = (0.001, 1_000)
+"""Far beyond every real view: what is outside is a mistake, or made to exhaust the memory."""
 
 CHANNELS = ("red", "green", "blue")
 Channel = Literal["all", "red", "green", "blue"]
@@ -33,7 +40,8 @@ class View:
         its middle is; or "scaled", which also makes the window as much larger as the galaxy is than object_radius_px.
     object_radius_px: what the radius of each galaxy is scaled to, at zoom 1; for "scaled" alone.
     rotation_deg: angle uniform in +-rotation_deg; 180 is any angle.
-    zoom: (lowest, highest), log-uniform; above 1 the galaxy looks larger.
+    zoom: (lowest, highest); above 1 the galaxy looks larger.
+    zoom_law: "log_uniform": the logarithm of the zoom is uniform; "uniform_side": the side of the window is.
     shift_px: shift of the window, uniform in +-shift_px along each axis.
     shear_deg: shear angle, uniform in +-shear_deg.
     flip: mirror half of the views left to right.
@@ -55,6 +63,7 @@ class View:
     object_radius_px: float = 0.0
     rotation_deg: float = 0.0
     zoom: tuple[float, float] = (1.0, 1.0)
+    zoom_law: Literal["log_uniform", "uniform_side"] = "log_uniform"
     shift_px: float = 0.0
     shear_deg: float = 0.0
     flip: bool = False
@@ -71,17 +80,22 @@ class View:
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value makes no view."""
-        _require(self.crop_px > 0, f"crop_px must be above 0, not {self.crop_px}")
-        _require(self.size_px > 0, f"size_px must be above 0, not {self.size_px}")
-        _require(0 < self.zoom[0] <= self.zoom[1], f"zoom must be [lowest, highest], above 0, not {self.zoom}")
-        _require(0 <= self.shear_deg < 90, f"shear_deg must be in [0, 90), not {self.shear_deg}")
-        for name in ("rotation_deg", "shift_px", "brightness", "contrast", "saturation", "colour_noise"):
-            _require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")
-        _require(min(self.std) > 0, f"std must be above 0, not {self.std}")
+        check_range("crop_px", self.crop_px, 1, LARGEST_CROP_PX)
+        check_range("size_px", self.size_px, 1, LARGEST_SIZE_PX)
+        check_range("zoom", self.zoom, *ZOOMS)
+        _require(self.zoom[0] <= self.zoom[1], f"zoom must be [lowest, highest], not {self.zoom}")
+        check_range("rotation_deg", self.rotation_deg, 0, 360)
+        check_range("shift_px", self.shift_px, 0, LARGEST_CROP_PX)
+        check_range("shear_deg", self.shear_deg, 0, 89)
+        for name in ("brightness", "contrast", "saturation", "colour_noise"):
+            check_range(name, getattr(self, name), 0, 100)
+        check_range("mean", self.mean, -1e6, 1e6)
+        check_range("std", self.std, 1e-6, 1e6)
         _require(
             not (self.grey and self.channel != "all"), f"grey and channel = {self.channel!r} exclude each other"
         )
-        _require(len(self.turns_deg) > 0, "turns_deg must hold an angle; [0.0] is the view itself")
+        check_range("the number of turns_deg", len(self.turns_deg), 1, 64)
+        check_range("turns_deg", self.turns_deg, -360, 360)
         _require(
             self.object_radius_px > 0 if self.framing == "scaled" else self.object_radius_px == 0,
             'object_radius_px, above 0, and framing = "scaled" go together',
@@ -93,12 +107,12 @@ class View:
 
     @property
     def changes_colour(self) -> bool:
-        """Whether a view's colours differ from the image's, apart from the normalisation."""
+        """Whether a view changes colours, apart from the normalisation."""
         jitters = any((self.brightness, self.contrast, self.saturation, self.colour_noise))
         return self.grey or self.channel != "all" or jitters
 
     def with_statistics(self, mean: Triple, std: Triple) -> "View":
-        """The same view with the measured mean and std of the images' red, green, blue, where it asks for them.
+        """Return the view with the measured mean and std of the images' red, green, blue, where it asks for them.
 
         Of grey pixels only the mean follows from those: luma of the std is what it would be if the channels rose
         and fell together, and never less than it is.
@@ -112,7 +126,7 @@ class View:
         return replace(self, normalisation="given", mean=mean, std=std)
 
     def stamp(self, image_px: tuple[int, int], zooms: Sequence[float] = ()) -> "Stamp":
-        """What to keep of an image of (height, width) so that every view of this range can be warped from it.
+        """Return what to keep of an image of (height, width) so that every view of this range can be warped from it.
 
         Any rotation is allowed for, also where training rotates less, so that test-time views are cut from the
         same stamps. `zooms` are further ones that the window has to cover; the resolution is that of the range. Of

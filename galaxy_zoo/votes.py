@@ -6,6 +6,7 @@ A table of votes has one row a galaxy and one column an answer of the tree; a mi
 import io
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,10 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from galaxy_zoo.tree import DecisionTree
 
 TOLERANCE = 0.005
-"""How far a question's answers may be from the votes of its parent: eight values rounded to three decimals
-are off by 0.004 at most. Kaggle's own rows are within 2e-6."""
+"""Largest distance of a question's answers from the votes of its parent: eight values rounded to three decimals are off
+by at most 0.004. Kaggle's own rows are within 2e-6."""
 
 Floats = NDArray[np.floating]
+VoteKind = Literal["all", "question", "counts"]
+"""What a table holds: fractions of all voters, fractions of the voters of each question, or numbers of voters."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Violation:
 
 
 def parent_votes(votes: Floats, tree: DecisionTree) -> Floats:
-    """For each question the votes of the answer it hangs from, 1 where it hangs from none.
+    """Return for each question the votes of the answer it hangs from, 1 where it hangs from none.
 
     Args:
         votes: shape (rows, answers).
@@ -46,7 +49,7 @@ def parent_votes(votes: Floats, tree: DecisionTree) -> Floats:
 
 
 def question_totals(votes: Floats, tree: DecisionTree) -> Floats:
-    """The sum of the answers of each question, shape (rows, questions); NaN where one is missing."""
+    """Return the sum of the answers of each question, shape (rows, questions); NaN where one is missing."""
     return np.stack([votes[:, columns].sum(axis=1) for columns in tree.slices], axis=1)
 
 
@@ -85,23 +88,37 @@ def normalise_votes(votes: Floats, tree: DecisionTree) -> Floats:
 
 
 def fractions_of_counts(counts: Floats, tree: DecisionTree) -> Floats:
-    """Turn numbers of voters into votes: each answer's share of its question, times the votes of the parent.
-
-    A question that nobody answered gets zeros where its parent has no votes, and else missing votes, since
-    nothing is known of it.
+    """Turn voter counts into votes: each answer's share of its question, times the votes of the parent.
 
     Args:
-        counts: shape (rows, answers), 0 or more, or NaN.
+        counts: shape (rows, answers), at least 0, or NaN.
 
     Source: as `normalise_votes`.
     """
-    votes = np.array(counts, dtype=np.float64)
+    shares = np.array(counts, dtype=np.float64)
+    for columns in tree.slices:
+        total = shares[:, columns].sum(axis=1, keepdims=True)
+        shares[:, columns] /= np.where(total == 0, np.nan, total)
+    return fractions_of_all(shares, tree)
+
+
+def fractions_of_all(shares: Floats, tree: DecisionTree) -> Floats:
+    """Turn fractions of the voters of each question into votes: times the votes of the parent.
+
+    A question that nobody answered gets zeros where its parent has no votes, and else missing votes, since nothing is
+    known of it.
+
+    Args:
+        shares: shape (rows, answers), in [0, 1] or NaN.
+
+    Source: as `normalise_votes`.
+    """
+    votes = np.array(shares, dtype=np.float64)
     for columns in tree.slices:
         nobody = votes[:, columns].sum(axis=1) == 0
         votes[nobody, columns] = np.nan
     for index in tree.order:
         columns, parent = tree.slices[index], tree.parents[index]
-        votes[:, columns] /= votes[:, columns].sum(axis=1, keepdims=True)
         if parent is not None:
             votes[:, columns] *= votes[:, parent, None]
             votes[votes[:, parent] == 0, columns] = 0.0
@@ -109,9 +126,9 @@ def fractions_of_counts(counts: Floats, tree: DecisionTree) -> Floats:
 
 
 def classes_by(votes: Floats, tree: DecisionTree, question: int) -> NDArray[np.int64]:
-    """For each galaxy the answer of one question with the most votes (the first of equals), counted from 0.
+    """Return for each galaxy the answer of one question with the most votes (the first of equals), counted from 0.
 
-    -1 where a vote of that question is missing, or where it got none (it was not asked).
+    It is -1 where a vote of that question is missing or where nobody was asked it.
 
     Args:
         votes: shape (galaxies, answers).
@@ -122,7 +139,7 @@ def classes_by(votes: Floats, tree: DecisionTree, question: int) -> NDArray[np.i
 
 
 def rmse(predicted: ArrayLike, votes: ArrayLike) -> float:
-    """Kaggle's score: the square root of the mean over all galaxies and all answers of the squared error.
+    """Return Kaggle's score: the square root of the mean over all galaxies and all answers of the squared error.
 
     It is neither the mean of the answers' RMSEs nor the mean of the batches' RMSEs. Missing votes (NaN) in
     `votes` are left out of the mean.
@@ -148,7 +165,7 @@ def rmse(predicted: ArrayLike, votes: ArrayLike) -> float:
 
 
 def mean_votes(votes: Floats) -> Floats:
-    """The mean of each answer over the rows where it is present, shape (answers,); NaN where it never is."""
+    """Return the mean of each answer over the rows where it is present, shape (answers,); NaN where it never is."""
     present = ~np.isnan(votes)
     count = present.sum(axis=0)
     total = np.where(present, votes, 0).sum(axis=0, dtype=np.float64)
@@ -162,7 +179,7 @@ NPY_HEADER_BYTES = 128
 
 @cache
 def npy_header(num_answers: int) -> bytes:
-    """What numpy writes before `num_answers` float32 values: a loader compares it and need not parse it.
+    """Return what numpy writes before `num_answers` float32 values, which a loader compares instead of parsing.
 
     Source: numpy.lib.format, version 1.0.
     """

@@ -1,4 +1,4 @@
-"""Down the tree by the answers with the most votes: what volunteers, or a network, mainly say of a galaxy."""
+"""Walk down the tree along the answers with the most votes: the main opinion of volunteers or of a network."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from galaxy_zoo.votes import Floats
 class ChosenAnswer:
     """The answer chosen at one question.
 
-    votes: its votes, a fraction of everybody. share: its fraction of those who were asked the question.
+    votes: its fraction of all voters. share: its fraction of the voters who were asked the question.
     """
 
     question: str
@@ -22,12 +22,12 @@ class ChosenAnswer:
 
 
 def walk(votes: Floats, tree: DecisionTree) -> list[ChosenAnswer]:
-    """The steps from the first question down, always by the answer with the most votes, parents first.
+    """Return the answers with the most votes from the first question down, parents first.
 
-    A question that is missing a vote or that nobody answered ends its branch.
+    A question that lacks a vote or that nobody answered ends its branch.
 
     Args:
-        votes: of one galaxy, shape (answers,).
+        votes: votes of one galaxy, shape (answers,).
     """
     first, *_ = tree.order
     steps, chosen = [], set()
@@ -49,5 +49,5 @@ def walk(votes: Floats, tree: DecisionTree) -> list[ChosenAnswer]:
 
 
 def describe_walk(votes: Floats, tree: DecisionTree) -> str:
-    """A walk in one line, as in "features or disk 0.83 -> not edge-on 0.91 -> spiral 0.77", with shares."""
+    """Describe a walk in one line, as in "features or disk 0.83 -> not edge-on 0.91 -> spiral 0.77", with shares."""
     return " -> ".join(f"{step.answer} {step.share:.2f}" for step in walk(votes, tree))

@@ -1,6 +1,7 @@
 """Shards to batches on the device: DALI decodes, one affine warp makes the views.
 
     shards.py        which samples there are: memory-mapped shards, votes, folds
+    proof.py         JPEGs that DALI survives
     cache.py         shards of an object store, fetched to the disk
     order.py         which sample comes when: pure functions of seed, epoch and rank
     augment.py       what a view is: parameters of warps and colours, drawn or fixed

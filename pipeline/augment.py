@@ -173,16 +173,24 @@ def draw_uniforms(seed: int, epoch: int, positions: Positions) -> Floats:
 def random_warps(view: View, stamp: Stamp, uniforms: Floats) -> NDArray[np.float32]:
     """Return warps drawn from the ranges of `view`, shape (samples, 2, 3)."""
     angle, zoom, shift_x, shift_y, shear, flip = uniforms.T[:6]
-    low, high = np.log(view.zoom)
     return warp_matrices(
         view,
         stamp,
         angle=np.radians(_symmetric(angle, view.rotation_deg)),
-        zoom=np.exp(low + (high - low) * zoom),
+        zoom=_drawn_zoom(view, zoom),
         shift=np.stack([_symmetric(shift_x, view.shift_px), _symmetric(shift_y, view.shift_px)], axis=1),
         shear=np.radians(_symmetric(shear, view.shear_deg)),
         flip=view.flip & (flip < 0.5),
     )
+
+
+def _drawn_zoom(view: View, uniform: Floats) -> Floats:
+    """Map [0, 1) to the range of zooms by the view's law."""
+    if view.zoom_law == "uniform_side":  # the side is crop_px / zoom
+        widest, narrowest = 1 / np.array(view.zoom)
+        return np.asarray(1 / (widest + (narrowest - widest) * uniform))
+    low, high = np.log(view.zoom)
+    return np.asarray(np.exp(low + (high - low) * uniform))
 
 
 def warp_matrices(

@@ -39,6 +39,11 @@ class Work:
         return self.device.type == "cuda"
 
     @property
+    def num_views(self) -> int:
+        """Return how many views are made of an image, counting turns."""
+        return len(self.views) * len(self.views.view.turns_deg)
+
+    @property
     def pipeline_options(self) -> dict[str, Any]:
         """Return the arguments that every DALI pipeline takes."""
         return {
@@ -80,7 +85,7 @@ class GraphEngine:
             feed,
             view=work.views.view,
             stamp=work.stamp,
-            num_views=len(work.views) * len(work.views.view.turns_deg),
+            num_views=work.num_views,
             dtype=dtype,
             on_gpu=work.on_gpu,
             **work.pipeline_options,

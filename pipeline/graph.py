@@ -72,11 +72,11 @@ def view_graph(
 
 
 def decode_window(jpegs: Any, stamp: Stamp, *, on_gpu: bool) -> Any:
-    """Decode JPEGs to RGB: on the CPU only the stamp's window, on the GPU the whole image.
+    """Decode JPEGs to RGB as they are stored, whatever EXIF says: on the CPU only the window, on the GPU the image.
 
     Decoding a region on the GPU is avoided: nvImageCodec 0.9 has open reports of crashes on Hopper and Blackwell.
     """
-    options = {"output_type": types.RGB, "jpeg_fancy_upsampling": True}
+    options = {"output_type": types.RGB, "jpeg_fancy_upsampling": True, "adjust_orientation": False}
     if on_gpu:
         return fn.decoders.image(jpegs, device="mixed", hw_decoder_load=HW_DECODER_LOAD, **options)
     return fn.decoders.image_crop(jpegs, device="cpu", crop=stamp.window_px, **options)

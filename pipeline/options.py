@@ -8,6 +8,10 @@ import click
 from galaxy_zoo.console import options
 from pipeline.augment import FixedView, rotations_and_flips
 
+MOST_VIEWS, MOST_ZOOM = 1024, 10
+"""Beyond any use: the winner of the challenge took 60 views, zoomed by 1.2 at most."""
+LARGEST_BATCH = 2**16
+
 
 def _renamed(name: str, old_name: str, **attributes: Any) -> list[Any]:
     """Return an option, and a hidden one by its old name that sets the same parameter."""
@@ -39,6 +43,11 @@ views_options = options(
 )
 
 
+batch_size_option = click.option(
+    "--batch-size", default=128, type=click.IntRange(1, LARGEST_BATCH), help="Galaxies a batch."
+)
+
+
 def parse_views(count: int, zooms: str = "1.0") -> tuple[FixedView, ...]:
     """Return the test-time views that --views and --zooms ask for.
 
@@ -49,6 +58,10 @@ def parse_views(count: int, zooms: str = "1.0") -> tuple[FixedView, ...]:
         numbers = [float(zoom) for zoom in zooms.split(",")]
     except ValueError as error:
         raise click.BadParameter(f"{zooms!r}: give numbers, as in 0.83,1,1.2", param_hint="--zooms") from error
+    if count > MOST_VIEWS:
+        raise click.BadParameter(f"{count} views: give at most {MOST_VIEWS}", param_hint="--views")
+    if not all(1 / MOST_ZOOM <= zoom <= MOST_ZOOM for zoom in numbers):  # also NaN
+        raise click.BadParameter(f"{zooms}: give zooms from {1 / MOST_ZOOM} to {MOST_ZOOM}", param_hint="--zooms")
     try:
         return rotations_and_flips(count, numbers)
     except ValueError as error:

@@ -1,7 +1,8 @@
 """The plans of batches, and the stream that DALI decodes for them."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.augment import Parameters
 from pipeline.graph import Feed
+
+PLANS_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,15 @@ class BatchPlan:
     samples: NDArray[np.int64]
     views: list[Parameters]
     decode: NDArray[np.int64]
+
+
+def ahead(plans: Iterator[BatchPlan]) -> Generator[BatchPlan, None, None]:
+    """Yield plans in their order; a thread makes them ahead of time. Closing it ends the thread."""
+    with ThreadPoolExecutor(1, thread_name_prefix="plans") as thread:
+        waiting = deque(thread.submit(next, plans, None) for _ in range(PLANS_AHEAD))
+        while (plan := waiting.popleft().result()) is not None:
+            waiting.append(thread.submit(next, plans, None))
+            yield plan
 
 
 class Stream:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from galaxy_zoo.console import shown
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.fold import Fold
@@ -71,7 +72,7 @@ class Samples:
     def describe(self, sample: int) -> str:
         """Return where a sample lies, for an error."""
         shard = self.shards[self._shard[sample]].name
-        return f"{shard}: sample {self.keys[sample]} at offset {self._offset[sample]}"
+        return f"{shown(shard)}: sample {shown(self.keys[sample])} at offset {self._offset[sample]}"
 
 
 def shards_of(path: AnyPath, manifest: Manifest, split: str) -> tuple[Shard, ...]:
@@ -144,13 +145,17 @@ class _MappedShard:
     def _check_ends(self, samples: list[Sample]) -> None:
         for sample in samples:
             if max(c.offset + c.size for c in sample) > len(self.data):
-                raise ShardError(f"{self.path}: {sample[0].name} ends after the shard; see: shard_tool lint")
+                raise ShardError(
+                    f"{self.path}: {shown(sample[0].name)} ends after the shard; see: shard_tool lint"
+                )
 
     def _image(self, sample: Sample) -> Component:
         for component in sample:
             if component.extension.lower() in JPEGS:
                 return component
-        raise ShardError(f"{self.path}: the sample of {sample[0].name} has no .{JPEGS[0]}; see: shard_tool lint")
+        raise ShardError(
+            f"{self.path}: the sample of {shown(sample[0].name)} has no .{JPEGS[0]}; see: shard_tool lint"
+        )
 
     def _read_votes(self, at: NDArray[np.int64], num_answers: int) -> NDArray[np.float32]:
         """Read the votes whose .npy files start at `at`, all at once: they have one shape, so one header."""

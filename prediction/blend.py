@@ -29,14 +29,14 @@ from prediction.request import Blend
 NUM_FOLDS = 5
 LINES_SHOWN = 20
 SUM_PENALTY = 1e3
-"""How much a deviation of the sum of weights from 1 costs, over the error of the average member."""
+"""Cost of a deviation of the sum of weights from 1, relative to the error of the average member."""
 
 Weights = NDArray[np.float64]
 Fit = Callable[[Floats], Weights]
 """From the error products, shape (members, members), to weights, shape (members,)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fitted:
     """A blend fitted on held-out galaxies.
 
@@ -63,26 +63,26 @@ class Curve:
 
 
 def mean_of(chosen: Sequence[int], count: int) -> Weights:
-    """The weights of the uniform mean of some of `count` members."""
+    """Return the weights of the uniform mean of some of `count` members."""
     weights = np.zeros(count)
     weights[list(chosen)] = 1 / len(chosen)
     return weights
 
 
 def uniform(products: Floats) -> Weights:
-    """The same weight for every member."""
+    """Return the same weight for every member."""
     return mean_of(range(len(products)), len(products))
 
 
 def best_k(products: Floats) -> Weights:
-    """Equal weights of the k members that `greedy_order` begins with, for the k with the least error."""
+    """Return equal weights of the k members that `greedy_order` begins with, for the k with the least error."""
     order = greedy_order(products)
     errors = [_error(products, mean_of(order[:k], len(order))) for k in range(1, len(order) + 1)]
     return mean_of(order[: int(np.argmin(errors)) + 1], len(order))
 
 
 def optimal_weights(products: Floats) -> Weights:
-    """The weights with the least error, by non-negative least squares with the sum held at 1."""
+    """Return the weights with the least error, by non-negative least squares with the sum held at 1."""
     scale = np.trace(products) / len(products) or 1.0
     values, vectors = np.linalg.eigh(products / scale)
     roots = np.sqrt(values.clip(0))[:, None] * vectors.T  # roots' roots = products
@@ -96,7 +96,7 @@ BLENDS: dict[Blend, Fit] = {"uniform": uniform, "best-k": best_k, "weights": opt
 
 
 def greedy_order(products: Floats) -> tuple[int, ...]:
-    """The members in the order in which each lowers the error of the mean of those before it the most."""
+    """Return the members in an order in which each lowers the error of the mean of those before it the most."""
     order: list[int] = []
     left = list(range(len(products)))
     while left:
@@ -105,7 +105,7 @@ def greedy_order(products: Floats) -> tuple[int, ...]:
     return tuple(order)
 
 
-class HeldOut:
+class HeldOutPredictions:
     """Predictions of galaxies that no member has seen, with their true votes.
 
     Args:
@@ -132,14 +132,14 @@ class HeldOut:
         blended = self._blend(crossed[self._fold])
         everybody = self._blend(np.broadcast_to(uniform(weights), (len(self._true), len(weights))))
         return Fitted(
-            weights,
-            self._rmse(np.broadcast_to(weights, crossed.shape)),
-            self._rmse(crossed),
-            paired_bootstrap(blended, everybody, self._true),
+            weights=weights,
+            fitted_rmse=self._rmse(np.broadcast_to(weights, crossed.shape)),
+            held_out_rmse=self._rmse(crossed),
+            against_uniform=paired_bootstrap(blended, everybody, self._true),
         )
 
     def curve(self) -> Curve:
-        """The scores of the uniform means of the best k members."""
+        """Return the scores of the uniform means of the best k members."""
         order = greedy_order(self._products.sum(axis=0))
         orders = [greedy_order(self._without(fold)) for fold in range(NUM_FOLDS)]
         counts = range(1, len(order) + 1)
@@ -159,23 +159,23 @@ class HeldOut:
         return products
 
     def _rmse(self, weights: Floats) -> float:
-        """Of blends whose weights, shape (folds, members), are those of each fold."""
+        """Return the RMSE of blends whose weights, shape (folds, members), are those of each fold."""
         total = sum(_error(products, each) for products, each in zip(self._products, weights, strict=True))
         return float(np.sqrt(total / self._counts.sum()))
 
     def _blend(self, weights: Floats) -> Floats:
-        """Blended votes, by weights of shape (galaxies, members)."""
+        """Return blended votes, by weights of shape (galaxies, members)."""
         votes: Floats = np.einsum("gm,mga->ga", weights, self._predictions)
         return votes
 
 
 def _error(products: Floats, weights: Weights) -> float:
-    """The squared error, over all answers, of the blend of some members."""
+    """Return the squared error, over all answers, of the blend of some members."""
     return float(weights @ products @ weights)
 
 
 def columns_of(members: Sequence[TrainedMember]) -> list[tuple[int, ...]]:
-    """Numbers of the members that differ in nothing but the fold they were trained on, in their first's order."""
+    """Return columns: the numbers of members that differ only in the fold they were trained on, by their first."""
     columns: dict[str, list[int]] = {}
     for number, member in enumerate(members):
         run = member.run
@@ -184,8 +184,10 @@ def columns_of(members: Sequence[TrainedMember]) -> list[tuple[int, ...]]:
     return [tuple(column) for column in columns.values()]
 
 
-def held_out_votes(blocks: Iterable[Block], columns: Sequence[Sequence[int]], true: pd.DataFrame) -> HeldOut:
-    """The predictions of all columns for the galaxies that each of them holds out.
+def held_out_votes(
+    blocks: Iterable[Block], columns: Sequence[Sequence[int]], true: pd.DataFrame
+) -> HeldOutPredictions:
+    """Return the predictions of all columns for the galaxies that each of them holds out.
 
     Args:
         blocks: by members that have not seen the galaxies.
@@ -204,21 +206,21 @@ def held_out_votes(blocks: Iterable[Block], columns: Sequence[Sequence[int]], tr
     if not predictions:
         raise RunError(f"no galaxy is held out from all members, so no blend can be fitted; {hint}")
     try:
-        return HeldOut(np.concatenate(predictions, axis=1), np.concatenate(votes))
+        return HeldOutPredictions(np.concatenate(predictions, axis=1), np.concatenate(votes))
     except ValueError as error:
         raise RunError(f"{error}; {hint}") from error
 
 
 def member_weights(columns: Sequence[Sequence[int]], column_weights: Weights, num_members: int) -> Weights:
-    """The weights of members: a column's is shared out among its members."""
+    """Return the weights of members: a column's is shared out among its members."""
     weights = np.zeros(num_members)
     for column, weight in zip(columns, column_weights.tolist(), strict=True):
         weights[list(column)] = weight / len(column)
     return weights
 
 
-def describe_blends(held_out: HeldOut, blends: dict[Blend, Fitted], names: Sequence[str]) -> list[str]:
-    """A table of the blends, and the curve of score against the number of members; `names` are of the columns."""
+def describe_blends(held_out: HeldOutPredictions, blends: dict[Blend, Fitted], names: Sequence[str]) -> list[str]:
+    """Return a table of the blends, and of scores by the number of members; `names` are of the columns."""
     lines = ["blend      fitted   cross-fitted   cross-fitted minus uniform"]
     for name, fitted in blends.items():
         against = f"{fitted.against_uniform.difference.value:+.5f}" if name != "uniform" else ""

@@ -13,14 +13,17 @@ class Embedder:
 
     Where a recipe has one last layer a question, all of them get the same input.
 
+    Args:
+        remedy: what to do about a network without an embedding, for the error.
+
     Raises:
         RunError: the network has no linear layer.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, remedy: str) -> None:
         linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
         if not linear:
-            raise RunError("this network has no linear layer, so no embedding; predict without --embeddings")
+            raise RunError(f"a network has no linear layer, so no embedding; {remedy}")
         self._kept: list[Tensor] = []
         self._hook = linear[-1].register_forward_pre_hook(self._keep)
 

@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from galaxy_zoo.checking import Reference, read_reference
+from galaxy_zoo.console import shown
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.manifest import Shard
 from galaxy_zoo.submission import read_submission, warnings_about
@@ -31,13 +32,13 @@ from prediction.members import TrainedMember, find_members
 from prediction.outputs import Outputs, Predicted
 from prediction.parts import Parts
 from prediction.passes import PART_STEPS, Assignment, Passes, by_unseen
-from prediction.request import Blend, Request
+from prediction.request import Blend, PredictionRequest
 from prediction.source import LINES_SHOWN, Shards, open_source
 from training.ranks import Ranks, started_by_torchrun
 from training.run import Run, load_run
 
 
-def predict(request: Request) -> int:
+def predict(request: PredictionRequest) -> int:
     """Predict and write everything that is asked for; return how many images could not be used.
 
     Raises:
@@ -53,7 +54,7 @@ def predict(request: Request) -> int:
         if ranks.is_first:
             stack.enter_context(parts.locked())
         source, num_unusable = stack.enter_context(
-            open_source(request, runs, folder=parts.folder / "images", device=device, ranks=ranks)
+            open_source(request, runs, folder=parts.images, device=device, ranks=ranks)
         )
         prediction = Prediction(
             members=members,
@@ -93,7 +94,7 @@ class Prediction:
             OutputError: there are parts of another prediction.
         """
         if ranks.is_first and (num_parts := parts.begin(self.key)):
-            click.echo(f"going on with {num_parts} finished parts in {parts.folder}", err=True)
+            click.echo(f"going on with {num_parts} finished parts in {shown(parts.folder)}", err=True)
         ranks.barrier()
         weights, lines = self._fit(parts, ranks)
         passes = Passes(
@@ -155,16 +156,16 @@ class Prediction:
         return by_unseen(shards, [self.source.unseen(member.run) for member in self.members])
 
 
-def _describe(request: Request, prediction: Prediction, predicted: Predicted) -> list[str]:
+def _describe(request: PredictionRequest, prediction: Prediction, predicted: Predicted) -> list[str]:
     """Return what was predicted by what; of images also the walk of the first down the tree."""
     counts = Counter(member.run.recipe.name for member in prediction.members)
-    recipes = " + ".join(f"{count} {name}" for name, count in counts.items())
+    recipes = " + ".join(f"{count} {shown(name)}" for name, count in counts.items())
     how = f"{recipes}, {len(request.fixed_views)} views, blend {request.blend}"
-    lines = [f"{request.out}: {len(predicted.ids):,} galaxies, {how}"]
+    lines = [f"{shown(request.out)}: {len(predicted.ids):,} galaxies, {how}"]
     if request.is_images:
         tree = prediction.source.manifest.tree
         first = zip(predicted.ids[:LINES_SHOWN], predicted.votes, strict=False)
-        lines += [f"{sample_id}: {describe_walk(votes, tree)}" for sample_id, votes in first]
+        lines += [f"{shown(sample_id)}: {describe_walk(votes, tree)}" for sample_id, votes in first]
     return lines
 
 
@@ -173,6 +174,6 @@ def _compare(predicted: Predicted, run: Run, reference: Reference) -> None:
     tree, means = run.data.tree, run.data.vote_mean
     training_mean = None if means is None else np.array([np.nan if each is None else each for each in means])
     for warning in warnings_about(predicted.votes, tree, training_mean):
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(f"warning: {shown(warning)}", err=True)
     for line in reference.describe(predicted.ids.tolist(), predicted.votes, tree):
-        click.echo(line)
+        click.echo(shown(line))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from ensemble.model import Predictor, build_network
+from galaxy_zoo.console import shown
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import sha256_of
 from training.checkpoint import load_header, load_weights
@@ -22,8 +23,8 @@ class TrainedMember:
 
     @property
     def name(self) -> str:
-        """The member's folder, which is what users see of it."""
-        return str(self.run.member_folder(self.index))
+        """The member's folder, as it may be printed and written."""
+        return shown(self.run.member_folder(self.index))
 
     def load(self, device: torch.device, *, compiled: bool = True, in_float32: bool = False) -> Predictor:
         """Load the network with the best weights; `in_float32` whatever the recipe's precision is.

@@ -95,7 +95,8 @@ class Outputs:
         """
         ids = []
         shape = (passes.num_galaxies, len(tree.columns))
-        votes = open_memmap(passes.parts.folder / "votes.npy", "w+", np.float32, shape)
+        passes.parts.votes.unlink(missing_ok=True)  # never written through a link
+        votes = open_memmap(passes.parts.votes, "w+", np.float32, shape)
         with ExitStack() as stack:
             names = {f"embedding_{number}": member.name for number, member in enumerate(passes.members)}
             details = stack.enter_context(open_table(self.details)) if self.details else None

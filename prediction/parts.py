@@ -10,41 +10,48 @@ A prediction of another key is refused: its result would not be made of these pa
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from galaxy_zoo.errors import OutputError, RunError
-from galaxy_zoo.files import exclusive, write_text
+from galaxy_zoo.files import TEMPORARY_SUFFIX, exclusive, write_text
+from galaxy_zoo.strict import parse_json
+from prediction.request import parts_folder
 from training.checkpoint import load_state, save_state
 
-FOLDER_SUFFIX, PART_SUFFIX = ".parts", ".safetensors"
+LOCK, KEY, PART_SUFFIX = "lock", "key.json", ".safetensors"
 
 
 class Parts:
-    """The parts of a prediction that writes to `out`."""
+    """The parts of a prediction that writes to `out`; beside them the images it packs, and the votes it collects."""
 
     def __init__(self, out: Path) -> None:
-        self.folder = out.with_name(out.name + FOLDER_SUFFIX)
+        self.folder = parts_folder(out)
+        self.images, self.votes = self.folder / "images", self.folder / "votes.npy"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Make the folder where it is missing, and keep every other prediction out of it.
 
-        Removes the folder afterwards, unless it holds parts to go on from.
+        Removes afterwards what a prediction makes there, unless there are parts to go on from, and then the folder
+        if it is empty.
 
         Raises:
-            OutputError: another prediction writes to the same output.
+            OutputError: another prediction writes to the same output, or the folder is a symbolic link.
             OSError: the folder cannot be written.
         """
+        for path in (self.folder, self.images):
+            if path.is_symlink():
+                raise OutputError(f"{path} is a symbolic link, which predict.py does not follow; remove it")
         self.folder.mkdir(exist_ok=True)
         busy = f"{self.folder}: another prediction writes there; wait until it ends, or name another --out"
-        with exclusive(self.folder / "lock", busy=busy):
+        with exclusive(self.folder / LOCK, busy=busy):
             try:
                 yield
             finally:
                 if not self._parts():
-                    shutil.rmtree(self.folder)
+                    self._remove_own()
 
     def begin(self, key: Mapping[str, Any]) -> int:
         """Note what decides the result, and return the number of finished parts.
@@ -52,7 +59,7 @@ class Parts:
         Raises:
             OutputError: the parts are those of a prediction of another key; the message names the differences.
         """
-        path, parts = self.folder / "key.json", self._parts()
+        path, parts = self.folder / KEY, self._parts()
         text = json.dumps(key, indent=1, sort_keys=True) + "\n"
         if parts and (different := _differences(path, json.loads(text))):
             raise OutputError(
@@ -87,6 +94,13 @@ class Parts:
         for part in self._parts():
             part.unlink()
 
+    def _remove_own(self) -> None:
+        shutil.rmtree(self.images, ignore_errors=True)
+        for path in (self.votes, self.folder / KEY, self.folder / LOCK, *self.folder.glob(f"*{TEMPORARY_SUFFIX}")):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # it holds more
+            self.folder.rmdir()
+
     def _parts(self) -> list[Path]:
         return list(self.folder.glob(f"*{PART_SUFFIX}"))
 
@@ -97,7 +111,9 @@ class Parts:
 def _differences(path: Path, asked: Mapping[str, Any]) -> list[str]:
     """Return the names of the values that are not those asked for."""
     try:
-        kept = json.loads(path.read_text())
+        kept = parse_json(path.read_bytes())
     except (OSError, ValueError):
+        kept = None
+    if not isinstance(kept, dict):
         return ["unknown kind"]
     return sorted(name for name in {*kept, *asked} if kept.get(name) != asked.get(name))

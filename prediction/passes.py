@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ensemble.model import Predictor, predict_batches
+from galaxy_zoo.errors import RunError
 from galaxy_zoo.manifest import Shard
 from galaxy_zoo.view import View
 from galaxy_zoo.votes import Floats
@@ -114,13 +115,19 @@ class Passes:
         """Yield all predictions, part by part, in the order of the shards within each assignment.
 
         Raises:
-            RunError: a part is missing or damaged.
+            RunError: a part is missing, damaged, or not one of these passes.
         """
         for number, assignment in enumerate(self.assignments):
             passes = list(self._members_by_view(assignment).values())
             order = np.argsort([member for members in passes for member in members])
             for names in zip(*(self._part_names(number, members) for members in passes), strict=True):
-                yield _block([self.parts.read(name) for name in names], assignment.members, order.tolist())
+                read = [self.parts.read(name) for name in names]
+                try:
+                    yield _block(read, assignment.members, order.tolist())
+                except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+                    raise RunError(
+                        f"{self.parts.folder}: {names[0]} is not a part of this prediction ({error}); remove the folder"
+                    ) from error
 
     def _make(
         self,
@@ -133,7 +140,7 @@ class Passes:
         """Make some parts of a pass, each run of neighbouring ones from one stream of batches."""
         device, embeds = self.source.reading.device, self.with_embeddings
         predictors = [self.members[each].load(device, compiled=not embeds) for each in members]
-        embedders = [Embedder(predictor.network) for predictor in predictors] if embeds else []
+        embedders = [Embedder(each.network, remedy="omit --embeddings") for each in predictors] if embeds else []
         stream: Iterator[Batch] = iter(())
         for before, part in pairwise([-2, *parts]):
             if part != before + 1:

@@ -1,5 +1,6 @@
 """What predict.py is asked for, and which options go together. Imports nothing that takes long."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Literal
 
 import click
 
+from galaxy_zoo.files import check_outputs
 from galaxy_zoo.manifest import MANIFEST_NAME
+from galaxy_zoo.objects import OBJECTS_NAME
 from galaxy_zoo.remote import AnyPath
 from pipeline.augment import FixedView
 from pipeline.options import parse_views
@@ -16,7 +19,7 @@ Blend = Literal["uniform", "best-k", "weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class PredictionRequest:
     """The options of predict.py, by their names there; `split` counts only without `out_of_fold`."""
 
     runs: tuple[Path, ...]
@@ -65,11 +68,12 @@ class Request:
         """The test-time views."""
         return parse_views(self.views, self.zooms)
 
-    def check_usage(self) -> None:
-        """Check that the options go together.
+    def check(self) -> None:
+        """Check that the options go together, and that no output is an input.
 
         Raises:
             click.UsageError: two options exclude each other, or there are no such views.
+            OutputError: an output is an input, or two outputs are the same file.
         """
         if self.is_images and (self.out_of_fold or self.blend != "uniform"):
             raise click.UsageError(
@@ -80,3 +84,34 @@ class Request:
         if self.out_of_fold and (self.blend != "uniform" or self.embeddings):
             raise click.UsageError("--out-of-fold goes with neither --blend nor --embeddings")
         _ = self.fixed_views
+        outputs = [path for path in (self.out, parts_folder(self.out), self.details, self.embeddings) if path]
+        source = files_of_images(self.source) if self.is_images else files_of_set(self.source)
+        tables = [path for path in (self.ids, self.score) if path]
+        check_outputs(outputs, [*files_of_runs(self.runs), *source, *tables])
+
+
+def parts_folder(out: Path) -> Path:
+    """Return the folder of the finished parts of a prediction that writes to `out`."""
+    return out.with_name(f"{out.name}.parts")
+
+
+def files_of_runs(folders: Iterable[Path]) -> list[Path]:
+    """Return the files of runs, which no command but train.py may replace."""
+    return [
+        path for folder in folders for path in (folder / "run.json", folder / "lock", *folder.glob("member-*/*"))
+    ]
+
+
+def files_of_set(folder: AnyPath) -> list[Path]:
+    """Return the files of a set of shards; none of a set in an object store, where nothing is written here."""
+    if not isinstance(folder, Path):
+        return []
+    return [folder / MANIFEST_NAME, folder / OBJECTS_NAME, *folder.glob("*.tar"), *folder.glob("*.idx")]
+
+
+def files_of_images(path: AnyPath) -> list[Path]:
+    """Return the images that a path leads to; tables in a folder of images may be what a prediction wrote there."""
+    if not isinstance(path, Path):
+        return []
+    files = path.rglob("*") if path.is_dir() else [path]
+    return [each for each in files if each.suffix not in {".csv", ".parquet"} and not each.is_dir()]

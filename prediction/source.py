@@ -10,6 +10,7 @@ import click
 import pandas as pd
 import torch
 
+from galaxy_zoo.console import shown
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.fold import Fold
@@ -20,8 +21,8 @@ from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import Samples, shards_of
 from pipeline.stamps import STREAM, StampPolicy
-from prediction.request import Request
-from shard_tool.staging import stage
+from prediction.request import PredictionRequest
+from shard_tool.staging import for_prediction, stage
 from training.ranks import Ranks, own_device, own_threads
 from training.run import Run
 
@@ -131,7 +132,7 @@ class Shards:
 
 @contextmanager
 def open_source(
-    request: Request, runs: Sequence[Run], *, folder: Path, device: torch.device, ranks: Ranks
+    request: PredictionRequest, runs: Sequence[Run], *, folder: Path, device: torch.device, ranks: Ranks
 ) -> Iterator[tuple[Shards, int]]:
     """Open what a request is to predict; also yield how many images could not be used.
 
@@ -166,7 +167,7 @@ def open_source(
         yield source, num_unusable
 
 
-def _stage(request: Request, folder: Path, runs: Sequence[Run]) -> int:
+def _stage(request: PredictionRequest, folder: Path, runs: Sequence[Run]) -> int:
     """Pack images for the time of the prediction; measure them where a run's view is framed by the galaxy.
 
     Names those that cannot be used and returns their number.
@@ -175,7 +176,7 @@ def _stage(request: Request, folder: Path, runs: Sequence[Run]) -> int:
     is_framed = any(run.recipe.view.framing != "image" for run in runs)
     packed = stage(request.source, folder, data.tree, data.image_px, resize=request.resize, measures=is_framed)
     for each in packed.rejected.first(LINES_SHOWN):
-        click.echo(f"not predicted: {each.file}: {each.reason}", err=True)
+        click.echo(f"not predicted: {shown(each.file)}: {shown(for_prediction(each.reason))}", err=True)
     if len(packed.rejected) > LINES_SHOWN:
         click.echo(f"... and {len(packed.rejected) - LINES_SHOWN:,} more", err=True)
     if not request.resize and any(" pixels" in each.reason for each in packed.rejected):

@@ -1,17 +1,18 @@
 """Pack images without votes into a folder of shards that lasts for one prediction."""
 
 import csv
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from galaxy_zoo.cores import num_cores
-from galaxy_zoo.errors import SourceError
+from galaxy_zoo.errors import InputError, OutputError, SourceError
+from galaxy_zoo.image_size import Size
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
 from shard_tool.commands.objects import measure_folder
 from shard_tool.images.encoding import AS_IT_IS, Encoding
-from shard_tool.images.sizes import Size
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.packing import OutOptions, Packed, begun, pack
 from shard_tool.shards.parallel import prepare_workers
@@ -20,6 +21,8 @@ from shard_tool.source.plan import make_plan
 
 WORTH_WORKERS = 2000
 """Fewer images are packed by this process alone, before other processes would have started."""
+PACK_HINT = re.compile(r"; [^;]*--(?!resize\b)[a-z][^;]*$")
+"""The last clause of a message, where it names options that predict.py does not have."""
 
 
 def stage(
@@ -39,6 +42,17 @@ def stage(
         ShardError: no image has a galaxy that can be measured.
         OutputError: `out` cannot be written.
     """
+    try:
+        return _stage(source, out, tree, image_px, resize=resize, measures=measures)
+    except OutputError as error:
+        raise OutputError(PACK_HINT.sub("; fix this and run the same command again", str(error))) from error
+    except InputError as error:
+        raise type(error)(for_prediction(str(error))) from error
+
+
+def _stage(
+    source: AnyPath, out: Path, tree: DecisionTree, image_px: Size, *, resize: bool, measures: bool
+) -> Packed:
     if resize and image_px[0] != image_px[1]:
         raise SourceError(f"{source}: images are resized to squares, and {image_px} is not one; omit --resize")
     encoding = Encoding(resize_px=image_px[0]) if resize else AS_IT_IS
@@ -57,6 +71,11 @@ def stage(
     if measures:
         measure_folder(out, packed.manifest, workers=workers)
     return packed
+
+
+def for_prediction(message: str) -> str:
+    """Return a message of packing with a hint for users of predict.py, which has no option of pack but --resize."""
+    return PACK_HINT.sub("; pack these images with shard_tool pack, and predict the shards", message)
 
 
 def _first_reason(path: Path) -> str:

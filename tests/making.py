@@ -1,5 +1,7 @@
 """Makes what tests work on: small galaxies in Kaggle's layout, and shards of them."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -93,4 +95,17 @@ def pack(source: Path, out: Path, *options: str) -> Path:
 
     result = CliRunner().invoke(main, ["pack", str(source), str(out), "--workers", "1", *options])
     assert result.exit_code == 0, result.output
+    return out
+
+
+def edited_run(source: Path, out: Path, **values: object) -> Path:
+    """A copy of a run with other values in run.json and in the checkpoints, as if it had been trained so."""
+    from training.checkpoint import load_state, save_state
+    from training.run import load_run
+
+    shutil.copytree(source, out)
+    saved = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**saved, **values}))
+    for path in out.glob("member-*/best.safetensors"):
+        save_state(path, {**load_state(path), "run": load_run(out).identity})
     return out

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import simplejpeg
 from click.testing import CliRunner, Result
-from making import NUM_TEST, NUM_TRAIN, make_image, make_votes
+from making import NUM_TEST, NUM_TRAIN, edited_run, make_image, make_votes
 from PIL import Image
 
 import predict
@@ -32,6 +32,7 @@ from galaxy_zoo.walk import describe_walk
 from pipeline.shards import open_split
 from prediction.parts import Parts
 from shard_tool.cli import main as shard_tool
+from training.checkpoint import save_state
 
 ROOT = Path(__file__).parents[1]
 TREE = load_tree("gz2-kaggle")
@@ -151,7 +152,7 @@ class TestBlend:
     def test_without_common_held_out_galaxies_no_blend_is_fitted(
         self, runs: dict[str, Path], shards: Path, tmp_path: Path
     ) -> None:
-        other = edited(runs["sigmoid"], tmp_path / "other", fold="none")
+        other = edited_run(runs["sigmoid"], tmp_path / "other", fold="none")
         result = run(other, runs["tree"], shards, "--blend", "best-k", "--out", tmp_path / "s.csv")
         assert result.exit_code == 1
         assert "no galaxy is held out from all members" in result.output
@@ -203,7 +204,7 @@ class TestOutOfFold:
     def test_members_that_held_nothing_out_are_refused(
         self, runs: dict[str, Path], shards: Path, tmp_path: Path
     ) -> None:
-        result = run(edited(runs["tree"], tmp_path / "all", fold="none"), shards, "--out-of-fold")
+        result = run(edited_run(runs["tree"], tmp_path / "all", fold="none"), shards, "--out-of-fold")
         assert result.exit_code == 1
         assert "all have seen every galaxy" in result.output
 
@@ -309,6 +310,20 @@ class TestResume:
             pd.testing.assert_frame_equal(predicted(out, *what), whole)
         assert second[0] == first[0]
         assert first[1] not in second
+
+    def test_a_part_with_a_right_checksum_and_wrong_content_is_one_message(
+        self, runs: dict[str, Path], shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out, what = tmp_path / "s.csv", [runs["sigmoid"], shards, "--batch-size", 1, "--out", tmp_path / "s.csv"]
+        with monkeypatch.context() as context:
+            stop_after(context, 1)
+            assert run(*what).exit_code == 130
+        for state in ({}, {"ids": 3, "members": []}, {"ids": ["1"], "members": [{"mean": 1}]}):
+            Parts(out).write("predict-000-000-00000000", state)
+            result = run(*what)
+            assert (result.exit_code, result.stderr.count("Error: ")) == (1, 1), result.output
+            assert "is not a part of this prediction" in result.stderr
+            assert not out.exists()
 
     def test_a_prediction_does_not_go_on_with_parts_of_another_one(
         self, runs: dict[str, Path], shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -460,18 +475,39 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, num_parts: int) -> list[str]:
     return written
 
 
+@pytest.mark.parametrize("state", [[1], None, {"weights": [1]}, {"weights": None}, {"weights": {"a": 1}}, {}])
+def test_weights_that_are_none_are_one_message(
+    state: object, runs: dict[str, Path], shards: Path, tmp_path: Path
+) -> None:
+    """With a checksum that is right: somebody made them so."""
+    spoilt = shutil.copytree(runs["sigmoid"], tmp_path / "spoilt")
+    save_state(spoilt / "member-00" / "best.safetensors", state)  # type: ignore[arg-type]
+    result = run(spoilt, shards, "--out", tmp_path / "s.csv")
+    assert (result.exit_code, result.stderr.count("Error: ")) == (1, 1), result.output
+    assert "spoilt/member-00/best.safetensors: " in result.stderr
+
+
 def free_port() -> str:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return str(listening.getsockname()[1])
 
 
-def edited(source: Path, out: Path, **values: object) -> Path:
-    """A copy of a run with other values in its run.json."""
-    shutil.copytree(source, out)
+@pytest.mark.parametrize(
+    ("name", "value"), [("fold", "2/5"), ("fold", "none"), ("seed", 7), ("pretrained", False), ("shard_groups", 3)]
+)
+def test_a_run_that_says_other_than_its_checkpoints_is_refused(
+    runs: dict[str, Path], shards: Path, tmp_path: Path, name: str, value: object
+) -> None:
+    out = shutil.copytree(runs["tree"], tmp_path / "edited")
     saved = json.loads((out / "run.json").read_text())
-    (out / "run.json").write_text(json.dumps({**saved, **values}))
-    return out
+    assert saved[name] != value
+    (out / "run.json").write_text(json.dumps({**saved, name: value}))
+    result = run(out, shards, "--out-of-fold", "--out", tmp_path / "s.csv")
+    assert result.exit_code == 1
+    assert (
+        f"edited/run.json is not what {out / 'member-00' / 'best.safetensors'} was trained with" in result.stderr
+    )
 
 
 def bad_arguments(case: str, runs: dict[str, Path], shards: Path, folder: Path) -> list[object]:
@@ -481,8 +517,8 @@ def bad_arguments(case: str, runs: dict[str, Path], shards: Path, folder: Path) 
     small = {**other, "tree": json.loads((one / "run.json").read_text())["data"]["tree"], "image_px": [64, 64]}
     cases: dict[str, Callable[[], list[object]]] = {
         "no run": lambda: [shards],
-        "another tree": lambda: [one, edited(one, folder / "other", data=other), shards],
-        "another size": lambda: [one, edited(one, folder / "small", data=small), shards],
+        "another tree": lambda: [one, edited_run(one, folder / "other", data=other), shards],
+        "another size": lambda: [one, edited_run(one, folder / "small", data=small), shards],
         "a run twice": lambda: [one, one, shards],
         "no such split": lambda: [one, shards_without_test(shards, folder), "--out", folder / "s.csv"],
         "no folder": lambda: [one, shards, "--details", folder / "none" / "d.parquet"],

@@ -2,8 +2,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -12,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from dying import train_and_die
+from dying import train_and_die, train_and_die_writing
 from making import pack, write_kaggle_folder
 from starting import start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import evaluate
 import predict
 import train
 from galaxy_zoo.files import exclusive
@@ -27,7 +26,7 @@ from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
 from pipeline.shards import open_split
 from training import loop
-from training.checkpoint import Position, load_state, positions
+from training.checkpoint import Position, load_state, positions, save_state
 from training.meter import Meter
 
 RECIPE = """
@@ -76,6 +75,14 @@ def run(*args: object) -> Result:
 def finished(shards: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "run"
     result = run(shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", out)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture(scope="session")
+def two_epochs(shards: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("two") / "run"
+    result = run(shards, "--recipe", recipe, "--epochs", 2, "--fold", "1/5", "--out", out)
     assert result.exit_code == 0, result.output
     return out
 
@@ -217,6 +224,26 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights(
         assert [m["loss"] for m in metrics(out, member)] == [m["loss"] for m in metrics(finished, member)]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("file", ["run.json", "metrics.jsonl", "last-00002-0000000.safetensors", "curves.png"])
+def test_a_run_killed_in_its_first_or_last_moments_ends_with_the_same_weights(
+    file: str, is_done: bool, shards: Path, recipe: Path, two_epochs: Path, tmp_path: Path
+) -> None:
+    """Killed just before or just after a file gets its name."""
+    out = tmp_path / "run"
+    options = ("--epochs", 2, "--fold", "1/5", "--out", out)
+    arguments = [str(each) for each in (shards, "--recipe", recipe, *options, "--device", "cpu", "--threads", 1)]
+    process = start(train_and_die_writing, arguments, file, is_done)
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    resumed = run(shards, "--recipe", recipe, *options, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert same(weights(two_epochs), weights(out))
+    names = [sorted(p.name for p in each.rglob("*") if "tfevents" not in p.name) for each in (two_epochs, out)]
+    assert names[0] == names[1]
+
+
 def test_checkpoints_come_also_after_so_many_steps_and_minutes(
     shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +380,112 @@ def test_lost_checkpoints_are_an_error_and_nothing_is_overwritten(
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("fold", "2/5", 'fold "1/5", not "2/5"'),
+        ("seed", 1, "seed 0, not 1"),
+        ("manifest_sha256", "0" * 64, "data.manifest_sha256"),
+        ("crop_px", 60, "recipe.view.crop_px 64, not 60"),
+    ],
+)
+def test_an_edited_run_is_not_scored_predicted_with_or_resumed(
+    finished: Path, shards: Path, recipe: Path, tmp_path: Path, key: str, value: object, says: str
+) -> None:
+    out = copy_of(finished, tmp_path)
+    saved = json.loads((out / "run.json").read_text())
+    part = {"manifest_sha256": saved["data"], "crop_px": saved["recipe"]["view"]}.get(key, saved)
+    part[key] = value
+    (out / "run.json").write_text(json.dumps(saved))
+    where = ("--device", "cpu", "--threads", "1")
+    commands = {
+        predict.main: (out, shards, "--out-of-fold", "--out", tmp_path / "s.csv", *where),
+        evaluate.main: (out, shards, "--out", tmp_path / "report", *where),
+    }
+    for command, arguments in commands.items():
+        result = CliRunner().invoke(command, list(map(str, arguments)))
+        assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
+        assert "run.json is not what" in result.output
+        assert says in result.output
+    if key in {"fold", "seed"}:
+        result = run(shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", out, "--resume")
+        assert "was started with" in result.output
+        asked = ("--fold", saved["fold"], "--seed", saved["seed"])
+        result = run(shards, "--recipe", recipe, "--members", 2, *asked, "--out", out, "--resume")
+        assert result.exit_code == 1
+        assert says in result.output
+
+
+def test_links_in_a_run_lead_to_nothing_being_written_or_removed(
+    finished: Path, shards: Path, recipe: Path, tmp_path: Path
+) -> None:
+    (precious := tmp_path / "precious").mkdir()
+    (precious / "a.txt").write_text("mine")
+    (precious / "b.part").write_text("mine")
+    out = copy_of(finished, tmp_path)
+    (out / "lock").unlink()
+    (out / "lock").symlink_to(precious / "a.txt")
+    assert "lock is a symbolic link" in resume(shards, recipe, out).output
+    (out / "lock").unlink()
+    member = out / "member-00"
+    sorted(member.glob("last-*"))[-1].unlink()  # so that an epoch is trained and written anew
+    names = ("metrics.jsonl", "curves.png.part", "best.safetensors.part", "last-00004-0000000.safetensors.part")
+    for name in names:
+        (member / name).unlink(missing_ok=True)
+        (member / name).symlink_to(precious / "a.txt")
+    (member / "metrics.jsonl").unlink()
+    shutil.copy(finished / "member-00" / "metrics.jsonl", precious / "log")
+    (member / "metrics.jsonl").symlink_to(precious / "log")
+    result = resume(shards, recipe, out)
+    assert result.exit_code == 0, result.output
+    assert same(weights(finished), weights(out))
+    assert (precious / "log").read_bytes() == (finished / "member-00" / "metrics.jsonl").read_bytes()
+    shutil.rmtree(out / "member-01")
+    (out / "member-01").symlink_to(precious)
+    result = resume(shards, recipe, out)
+    assert (result.exit_code, "member-01 is a symbolic link" in result.output) == (1, True), result.output
+    assert {path.name: path.read_text() for path in precious.iterdir() if path.name != "log"} == {
+        "a.txt": "mine",
+        "b.part": "mine",
+    }
+
+
+def test_outputs_onto_inputs_or_onto_each_other_are_refused_before_any_work(
+    shards: Path, recipe: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(shards)
+    before = sorted(shards.rglob("*"))
+    for options in (
+        ("--out", shards),
+        ("--out", tmp_path / "link", "--resume"),
+        ("--out", recipe),
+        ("--out", tmp_path / "run", "--stamps-folder", shards),
+        ("--out", tmp_path / "run", "--stamps-folder", tmp_path / "." / "run"),
+        ("--out", tmp_path / "run", "--cache", tmp_path / "run"),
+    ):
+        result = run(shards, "--recipe", recipe, *options)
+        assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
+        assert "read by this command" in result.output or "are the same file" in result.output
+    assert sorted(shards.rglob("*")) == before
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("line", [b"{", b"null", b'{"loss": Infinity}', b"\xff", b'{"loss": "x"}', b"[" * 5000])
+def test_a_damaged_log_is_one_message_before_any_step(
+    finished: Path, shards: Path, recipe: Path, tmp_path: Path, line: bytes
+) -> None:
+    out = copy_of(finished, tmp_path)
+    path = out / "member-01" / "metrics.jsonl"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([lines[0], line, *lines[2:]]))
+    result = resume(shards, recipe, out)
+    assert result.exit_code == 1
+    assert "metrics.jsonl: line 2 is damaged" in result.output
+    assert "Traceback" not in result.output
+    path.unlink()
+    assert resume(shards, recipe, out).exit_code == 0
+
+
 @pytest.mark.parametrize("damage", ["truncated", "foreign"])
 def test_a_checkpoint_that_cannot_be_used_gives_way_to_the_one_before(
     finished: Path, shards: Path, recipe: Path, tmp_path: Path, damage: str
@@ -443,26 +576,6 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_was(
         result = run(shards, "--recipe", recipe, "--out", tmp_path / name)
         assert (result.exit_code, says in result.output) == (1, True), result.output
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "notes", "precious.txt"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (["--help"], 0),
-        ([], 2),
-        (["shards", "--no-such-option"], 2),
-        (["shards", "--members", "0"], 2),
-        (["shards", "--fold", "5/5"], 2),
-        (["shards", "--stick-to-shard"], 2),
-        (["shards", "--stick-to-shard", "--parallel", "data"], 2),
-    ],
-)
-def test_help_and_usage_errors_import_nothing_that_takes_seconds(arguments: list[str], code: int) -> None:
-    slow = "{'torch', 'nvidia.dali', 'timm', 'pandas', 'matplotlib', 'tensorboard'}"
-    program = f"import sys, train\ntry: train.main()\nfinally: print(*{slow} & set(sys.modules), file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == code
-    assert done.stderr.splitlines()[-1] == ""
 
 
 def test_training_without_a_fold_uses_every_shard(shards: Path, recipe: Path, tmp_path: Path) -> None:
@@ -676,6 +789,18 @@ class TestPredict:
         assert result.exit_code == code, result.output
         assert message in result.output
         assert "Traceback" not in result.output
+
+    @pytest.mark.parametrize("weights", [[], None, {}, {"0.0.weight": 1.0}])
+    def test_weights_of_another_kind_are_refused(
+        self, finished: Path, shards: Path, tmp_path: Path, weights: object
+    ) -> None:
+        out = copy_of(finished, tmp_path)
+        path = out / "member-01" / "best.safetensors"
+        save_state(path, {**load_state(path), "weights": weights})
+        result = self.predict(out, shards, "--out", tmp_path / "s.csv")
+        assert (result.exit_code, str(path) in result.output) == (1, True), result.output
+        assert "Traceback" not in result.output
+        assert not (tmp_path / "s.csv").exists()
 
     def test_a_run_without_checkpoints_is_refused(self, finished: Path, shards: Path, tmp_path: Path) -> None:
         run_folder = shutil.copytree(finished, tmp_path / "run")

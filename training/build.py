@@ -13,7 +13,7 @@ import torch
 from ensemble.recipe import load_recipe
 from galaxy_zoo.console import INTERRUPTED
 from galaxy_zoo.errors import OutputError, RunError
-from galaxy_zoo.files import sha256_of
+from galaxy_zoo.files import check_outputs, sha256_of
 from galaxy_zoo.fold import Fold, folds_named
 from galaxy_zoo.manifest import MANIFEST_NAME, read_manifest
 from pipeline.augment import FixedViews, RandomViews, Views, member_seeds
@@ -76,6 +76,9 @@ def train(request: TrainingRequest) -> None:
     recipe = load_recipe(request.recipe)
     if request.epochs:
         recipe = recipe.with_epochs(request.epochs)
+    folder = request.out or Path("runs") / recipe.name
+    inputs = (request.shards, *([Path(request.recipe)] if request.recipe.endswith(".toml") else []))
+    check_outputs((folder, request.cache_folder, *filter(None, [request.stamps_folder])), inputs)
     folds, device = folds_named(request.fold or recipe.training.fold), choose_device(request.device)
     stamps = StampPolicy(request.stamps, folder=request.stamps_folder, reused=recipe.training.epochs > 1)
     with (
@@ -95,11 +98,8 @@ def train(request: TrainingRequest) -> None:
             vote_mean=manifest.vote_mean,
         )
         for name, fold in folds.items():
-            folder = request.out or Path("runs") / recipe.name
-            if len(folds) > 1:
-                folder /= f"fold-{name.replace('/', '-of-')}"
             run = Run(
-                folder=folder,
+                folder=folder / f"fold-{name.replace('/', '-of-')}" if len(folds) > 1 else folder,
                 recipe=recipe,
                 members=request.members,
                 seed=request.seed,
@@ -110,12 +110,10 @@ def train(request: TrainingRequest) -> None:
                 shard_groups=ranks.world_size if request.stick_to_shard else 0,
             )
             if not train_run(run, fold, session):
-                click.echo(
-                    f"stopped and saved; go on with the same command and --resume (--out {folder})", err=True
-                )
+                click.echo(f"{run.folder}: stopped and saved; go on with the same command and --resume", err=True)
                 raise SystemExit(INTERRUPTED)
             if ranks.is_first:
-                click.echo(f"trained {run.members} x {recipe.name}: {folder}")
+                click.echo(f"trained {run.members} x {recipe.name}: {run.folder}")
 
 
 def train_run(run: Run, fold: Fold | None, session: Session) -> bool:

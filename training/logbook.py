@@ -8,15 +8,44 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from galaxy_zoo.files import write_text
+from galaxy_zoo.errors import RunError
+from galaxy_zoo.files import atomic_write
+from galaxy_zoo.strict import parse_json
 
 METRICS_NAME = "metrics.jsonl"
 
 
 def epochs_logged(folder: Path) -> int:
     """Return the number of epochs in the log of a member's folder."""
+    return len(_lines(folder))
+
+
+def read_log(folder: Path, *, first: int | None = None) -> list[dict[str, float]]:
+    """Read the metrics in a member's folder, one mapping per epoch: all, or those of the `first` epochs.
+
+    Raises:
+        RunError: a line is damaged.
+    """
+    epochs = []
+    for number, line in enumerate(_lines(folder)[:first], start=1):
+        try:
+            metrics = parse_json(line)
+            if not isinstance(metrics, dict) or not all(
+                isinstance(each, int | float) for each in metrics.values()
+            ):
+                raise ValueError("not a mapping to numbers")
+        except ValueError as error:
+            raise RunError(
+                f"{folder / METRICS_NAME}: line {number} is damaged ({error}); restore the file, or remove it to go "
+                "on without these epochs in the log"
+            ) from error
+        epochs.append(metrics)
+    return epochs
+
+
+def _lines(folder: Path) -> list[bytes]:
     path = folder / METRICS_NAME
-    return len(path.read_text().splitlines()) if path.exists() else 0
+    return path.read_bytes().splitlines(keepends=True) if path.exists() else []
 
 
 class Logbook:
@@ -24,12 +53,16 @@ class Logbook:
 
     Args:
         epochs_done: epochs that are finished; lines beyond them are removed, since those epochs are trained again.
+
+    Raises:
+        RunError: the log of the finished epochs is damaged.
     """
 
     def __init__(self, folder: Path, *, epochs_done: int) -> None:
-        self._path = folder / METRICS_NAME
-        kept = self._path.read_text().splitlines(keepends=True)[:epochs_done] if self._path.exists() else []
-        write_text(self._path, "".join(kept))
+        self._folder, self._path = folder, folder / METRICS_NAME
+        read_log(folder, first=epochs_done)  # better now than after the last epoch
+        with atomic_write(self._path) as file:  # also of what may be a link
+            file.writelines(_lines(folder)[:epochs_done])
         self._events = SummaryWriter(folder, purge_step=epochs_done)
         self._excepthook, threading.excepthook = threading.excepthook, self._pass_over
 
@@ -47,7 +80,7 @@ class Logbook:
 
     def lines(self) -> list[dict[str, float]]:
         """Return the metrics of all epochs so far."""
-        return [json.loads(line) for line in self._path.read_text().splitlines()]
+        return read_log(self._folder)
 
     def close(self) -> None:
         """Close the files."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 from galaxy_zoo.remote import AnyPath
 
+MOST_MEMBERS = 99
 Parallel = Literal["members", "data"]
 
 

@@ -25,10 +25,10 @@ from galaxy_zoo.fold import Fold
 from galaxy_zoo.strict import parse, parse_json
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.version import __version__
+from training.request import MOST_MEMBERS
 
 RUN_NAME = "run.json"
 BEST_NAME = "best.safetensors"
-MOST_MEMBERS = 99
 PACKAGES = ("torch", "nvidia-dali-cuda120", "timm", "numpy")
 
 
@@ -176,7 +176,8 @@ class Run:
 def _is_content(path: Path) -> bool:
     """Return whether this is more than a training leaves that was killed before it wrote run.json."""
     is_own = path.name in {"lock", RUN_NAME + TEMPORARY_SUFFIX}
-    return not is_own and not (path.is_dir() and not any(path.iterdir()))
+    is_empty_folder = path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+    return not is_own and not is_empty_folder
 
 
 def load_run(folder: Path) -> Run:

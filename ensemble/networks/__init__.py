@@ -1,6 +1,6 @@
 """Networks: images of shape (batch, 3, size, size) to logits of shape (batch, outputs).
 
-Those that look at several turns of a view get images of shape (batch, turns, 3, size, size).
+Networks that look at several turns of a view take images of shape (batch, turns, 3, size, size).
 
 A kind of network is a frozen dataclass whose fields are the keys of [network] in a recipe.
 """
@@ -16,7 +16,7 @@ from ensemble.networks.equivariant import GroupCnn
 
 
 class Network(Protocol):
-    """The description of a network in a recipe. num_turns: of a view, that it looks at."""
+    """The description of a network in a recipe. num_turns: number of turns of a view that it looks at."""
 
     num_turns: ClassVar[int]
 

@@ -5,7 +5,9 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from ensemble.networks.limits import MOST_LAYERS, MOST_UNITS
 from galaxy_zoo.errors import RunError
+from galaxy_zoo.strict import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +30,8 @@ class Timm:
         """Raise ValueError where timm has no such model."""
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
-        if min(*self.hidden, 1, 1) < 1:
-            raise ValueError(f"hidden must all be at least 1, not {self.hidden}")
+        check_range("the number of hidden layers", len(self.hidden), 0, MOST_LAYERS)
+        check_range("hidden", self.hidden, 1, MOST_UNITS)
         if self.frozen and not self.pretrained:
             raise ValueError("frozen without pretrained would never learn")
         import timm  # noqa: PLC0415 (takes seconds)

@@ -1,29 +1,45 @@
-"""Networks made of torch's layers: convolutions, and linear layers alone."""
+"""Networks of torch's own layers: convolutions, or linear layers alone."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ensemble.networks.limits import LARGEST_KERNEL, MOST_LAYERS, MOST_UNITS
 from galaxy_zoo.errors import RunError
+from galaxy_zoo.strict import check_range
 
 Initial = Literal["torch", "xavier"]
-"""How weights are drawn: as torch's layers do by default, or Xavier's uniform with biases of 0.
-Source: Glorot & Bengio 2010."""
+"""How weights are drawn: torch's default, or Xavier's uniform with biases of `XAVIER_BIAS`.
+Source: Glorot & Bengio 2010; the biases: the "Galaxy Imagery Classification" notebook."""
+
+XAVIER_BIAS = 0.01
+
+
+POOLS: dict[str, Callable[[], list[nn.Module]]] = {
+    "max": lambda: [nn.MaxPool2d(2)],
+    "mean": lambda: [nn.AvgPool2d(2)],
+    "none": list,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cnn:
-    """Convolution blocks, each conv (- batch norm) - ReLU (- CBAM) - 2 x 2 pool, then linear layers.
+    """Convolution blocks, each conv (- batch norm) - ReLU (- CBAM) (- 2 x 2 pool), then linear layers.
 
-    channels, kernels: one a block. grey: takes the first channel only, of a view that is grey. padding: "same"
-    keeps the size before the pool, "valid" does not pad. pools: "max" or "mean" for each block; none: all "max".
+    channels, kernels: one per block.
+    grey: take only the first channel, of a view that is grey.
+    padding: "same" keeps the size before the pool, "valid" does not pad.
+    pools: "max", "mean" or "none" for each block; empty: all "max".
     pool_first: pools come right after the convolutions, which leaves the layers after them a quarter of the pixels.
-    cbam_reduction: of the channel attention's middle layer; 0 is no CBAM. squeeze: channels of a last 1 x 1
-    convolution with batch norm and ReLU; 0 is none. features: what the linear layers get of the last block,
-    "flatten" or the "mean" over its pixels. hidden: widths of the linear layers before the last.
-    hidden_activation: after each of them. dropout: before each hidden layer, or before the last where there is none.
+    cbam_reduction: reduction of the channel attention's middle layer; 0 is no CBAM.
+    squeeze: channels of a last 1 x 1 convolution with batch norm and ReLU; 0 is none.
+    features: what the linear layers get of the last block, "flatten" or the "mean" over its pixels.
+    hidden: widths of the linear layers before the last.
+    hidden_activation: activation after each of them.
+    dropout: dropout before each hidden layer, or before the last where there is none.
     """
 
     num_turns: ClassVar[int] = 1
@@ -45,18 +61,21 @@ class Cnn:
 
     def __post_init__(self) -> None:
         """Raise ValueError where the lists do not fit each other."""
-        if len(self.channels) != len(self.kernels) or not self.channels:
+        if len(self.channels) != len(self.kernels):
             raise ValueError(f"{len(self.channels)} channels for {len(self.kernels)} kernels")
-        if min(*self.channels, *self.kernels, *self.hidden, 1) < 1:
-            raise ValueError("channels, kernels and hidden must all be at least 1")
+        check_range("the number of blocks", len(self.channels), 1, MOST_LAYERS)
+        check_range("channels", self.channels, 1, MOST_UNITS)
+        check_range("kernels", self.kernels, 1, LARGEST_KERNEL)
+        check_range("the number of hidden layers", len(self.hidden), 0, MOST_LAYERS)
+        check_range("hidden", self.hidden, 1, MOST_UNITS)
+        check_range("cbam_reduction", self.cbam_reduction, 0, MOST_UNITS)
+        check_range("squeeze", self.squeeze, 0, MOST_UNITS)
         if self.padding == "same" and any(kernel % 2 == 0 for kernel in self.kernels):
             raise ValueError("kernels must be odd with padding 'same'")
-        if self.pools and (len(self.pools) != len(self.channels) or set(self.pools) - {"max", "mean"}):
-            raise ValueError(f"pools must be 'max' or 'mean' for each of {len(self.channels)} blocks")
+        if self.pools and (len(self.pools) != len(self.channels) or set(self.pools) - set(POOLS)):
+            raise ValueError(f"pools must be one of {', '.join(POOLS)} for each of {len(self.channels)} blocks")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
-        if self.cbam_reduction < 0 or self.squeeze < 0:
-            raise ValueError("cbam_reduction and squeeze must not be negative")
 
     def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
         """See `Network`."""
@@ -75,13 +94,13 @@ class Cnn:
 
     def _block(self, inputs: int, channels: int, kernel: int, pool: str) -> list[nn.Module]:
         convolution = nn.Conv2d(inputs, channels, kernel, padding=kernel // 2 if self.padding == "same" else 0)
-        pooling = nn.MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2)
+        pooling = POOLS[pool]()
         rest = [
             *([nn.BatchNorm2d(channels)] if self.batch_norm else []),
             nn.ReLU(inplace=True),
             *([Cbam(channels, self.cbam_reduction)] if self.cbam_reduction else []),
         ]
-        return [convolution, pooling, *rest] if self.pool_first else [convolution, *rest, pooling]
+        return [convolution, *pooling, *rest] if self.pool_first else [convolution, *rest, *pooling]
 
     def _linear(self, inputs: int, outputs: int) -> list[nn.Module]:
         layers: list[nn.Module] = []
@@ -105,9 +124,9 @@ class LinNet:
     initial: Initial = "torch"
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a width is no width."""
-        if min(*self.hidden, 1, 1) < 1:
-            raise ValueError(f"hidden must all be at least 1, not {self.hidden}")
+        """Raise ValueError where a width is out of range."""
+        check_range("the number of hidden layers", len(self.hidden), 0, MOST_LAYERS)
+        check_range("hidden", self.hidden, 1, MOST_UNITS)
 
     def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
         """See `Network`."""
@@ -136,7 +155,7 @@ class Cbam(nn.Module):
         self.spatial = nn.Conv2d(2, 1, 7, padding=3)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The same shape."""
+        """Return the same shape."""
         attended: Tensor = self.channel(images)
         pooled = torch.cat([attended.amax(dim=1, keepdim=True), attended.mean(dim=1, keepdim=True)], dim=1)
         spatial: Tensor = self.spatial(pooled)
@@ -144,29 +163,29 @@ class Cbam(nn.Module):
 
 
 class FirstChannel(nn.Module):
-    """The first channel of images, all there is of a grey view."""
+    """The first channel of images, which is all of a grey view."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Shape (batch, 1, size, size)."""
+        """Return shape (batch, 1, size, size)."""
         return images[:, :1]
 
 
 def initialised(network: nn.Module, initial: Initial) -> nn.Module:
-    """The same network, its weights drawn as `initial` says."""
+    """Draw the weights of a network as `initial` says, and return it."""
     if initial == "xavier":
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                    nn.init.constant_(module.bias, XAVIER_BIAS)
     return network
 
 
 def num_features(network: nn.Module, size_px: int) -> int:
-    """The length of what `network` makes of an image of `size_px`.
+    """Return the number of features that `network` makes of an image of `size_px`.
 
     Raises:
-        RunError: the image is too small for it.
+        RunError: the image is too small for the network.
     """
     try:
         with torch.no_grad():

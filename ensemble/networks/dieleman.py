@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ensemble.networks.corners import corner_parts
+from ensemble.networks.limits import MOST_LAYERS, MOST_UNITS
 from galaxy_zoo.errors import RunError
+from galaxy_zoo.strict import check_range
 
 VIEW_PX, PART_PX = 69, 45
 NUM_TURNS, NUM_PARTS = 2, 16
@@ -39,8 +41,10 @@ class Dieleman:
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value makes no network."""
-        if self.top_filters < 1 or self.part_dense < 0 or min(*self.dense, 1, 1) < 1:
-            raise ValueError("top_filters and dense must be at least 1, part_dense at least 0")
+        check_range("top_filters", self.top_filters, 1, MOST_UNITS)
+        check_range("part_dense", self.part_dense, 0, MOST_UNITS)
+        check_range("the number of dense layers", len(self.dense), 0, MOST_LAYERS)
+        check_range("dense", self.dense, 1, MOST_UNITS)
         if self.max_norm and (len(self.max_norm) != len(self.dense) or min(self.max_norm) <= 0):
             raise ValueError(f"max_norm must be above 0 for each of {len(self.dense)} dense layers")
         if not 0 <= self.dropout < 1:
@@ -66,7 +70,9 @@ class Dieleman:
             inputs = width
         last = drawn(nn.Linear(inputs, outputs), LAST_STD, LAST_BIAS)
         convolutions = self._convolutions()
-        return nn.Sequential(Parts(), convolutions, *shared, Merge(), *layers, nn.Dropout(self.dropout), last)
+        return nn.Sequential(
+            CornerParts(), convolutions, *shared, Merge(), *layers, nn.Dropout(self.dropout), last
+        )
 
     def _convolutions(self) -> nn.Sequential:
         """45 px -> 40, 20 -> 16, 8 -> 6 -> 4, 2; a bias of its own for every pixel of each map."""
@@ -89,19 +95,19 @@ class Dieleman:
         return [nn.Dropout(self.dropout), drawn(linear, std, bias), Maxout() if pieces == 2 else nn.ReLU()]
 
 
-class Parts(nn.Module):
-    """Turns of a view to its parts: the corners of each turn and of its mirror image."""
+class CornerParts(nn.Module):
+    """Cut turns of a view into parts: the corners of each turn and of its mirror image."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """From shape (batch, 2, 3, 69, 69) to (batch * 16, 3, 45, 45), galaxy by galaxy."""
+        """Turn shape (batch, 2, 3, 69, 69) into (batch * 16, 3, 45, 45), galaxy by galaxy."""
         return corner_parts(images, PART_PX).flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 class Merge(nn.Module):
-    """Features of parts, shape (batch * 16, features), to those of galaxies, (batch, 16 * features)."""
+    """Join the features of the parts of each galaxy."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """See above."""
+        """Turn shape (batch * 16, features) into (batch, 16 * features)."""
         return features.reshape(-1, NUM_PARTS * features.shape[1])
 
 
@@ -109,7 +115,7 @@ class Maxout(nn.Module):
     """The larger of each pair of neighbouring features. Source: Goodfellow et al. 2013."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """From shape (batch, 2 * units) to (batch, units)."""
+        """Turn shape (batch, 2 * units) into (batch, units)."""
         return features.reshape(len(features), -1, 2).amax(dim=2)
 
 
@@ -121,7 +127,7 @@ class MaxNormLinear(nn.Linear):
         self._max_norm = max_norm
 
     def forward(self, features: Tensor) -> Tensor:
-        """As `nn.Linear`."""
+        """Scale the weights back, then do what `nn.Linear` does."""
         if self.training:
             with torch.no_grad():
                 self.weight.renorm_(2, 0, self._max_norm)
@@ -136,18 +142,18 @@ class PixelBias(nn.Module):
         self.bias = nn.Parameter(torch.full((channels, size, size), CONVOLUTION_BIAS))
 
     def forward(self, images: Tensor) -> Tensor:
-        """The same shape."""
+        """Return the same shape."""
         return images + self.bias
 
 
 def untied(inputs: int, channels: int, *, kernel: int, size: int, std: float = FIRST_STD) -> list[nn.Module]:
-    """A convolution without padding, biases for each pixel of its `size` px map, and ReLU."""
+    """Return a convolution without padding, biases for each pixel of its `size` px map, and ReLU."""
     convolution = drawn(nn.Conv2d(inputs, channels, kernel, bias=False), std, None)
     return [convolution, PixelBias(channels, size), nn.ReLU(inplace=True)]
 
 
 def drawn(layer: nn.Conv2d | nn.Linear, std: float, bias: float | None) -> nn.Module:
-    """The layer with weights from N(0, std) and biases of `bias`."""
+    """Draw a layer's weights from N(0, std), set its biases to `bias`, and return it."""
     nn.init.normal_(layer.weight, std=std)
     if layer.bias is not None and bias is not None:
         nn.init.constant_(layer.bias, bias)

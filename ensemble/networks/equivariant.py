@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ensemble.networks.limits import LARGEST_KERNEL, MOST_LAYERS, MOST_UNITS
 from galaxy_zoo.errors import RunError
+from galaxy_zoo.strict import check_range
 
 GroupName = Literal["p4", "p4m"]
 """Rotations by quarters; these and their mirror images."""
@@ -42,14 +44,15 @@ class GroupCnn:
 
     def __post_init__(self) -> None:
         """Raise ValueError where the lists do not fit each other."""
-        if len(self.channels) != len(self.kernels) or not self.channels:
+        if len(self.channels) != len(self.kernels):
             raise ValueError(f"{len(self.channels)} channels for {len(self.kernels)} kernels")
-        if min(*self.channels, *self.kernels, self.hidden) < 1:
-            raise ValueError("channels, kernels and hidden must all be at least 1")
+        check_range("the number of blocks", len(self.channels), 1, MOST_LAYERS)
+        check_range("channels", self.channels, 1, MOST_UNITS)
+        check_range("kernels", self.kernels, 1, LARGEST_KERNEL)
+        check_range("hidden", self.hidden, 1, MOST_UNITS)
         if any(kernel % 2 == 0 for kernel in self.kernels):
             raise ValueError("kernels must be odd, so that filters turn around a pixel")
-        if not 0 <= self.pools <= len(self.channels):
-            raise ValueError(f"pools must be from 0 to {len(self.channels)}, the number of blocks")
+        check_range("pools, the number of blocks that have one,", self.pools, 0, len(self.channels))
 
     def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
         """See `Network`.
@@ -100,7 +103,7 @@ class GroupConv2d(nn.Conv2d):
         self.register_buffer("_where", torch.stack(turned), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """From shape (batch, inputs * input_maps, height, width) to (batch, channels * group, height, width)."""
+        """Turn shape (batch, inputs * input_maps, height, width) into (batch, channels * group, height, width)."""
         group, maps, kernel, _ = self._where.shape
         one = self.weight.reshape(self.out_channels, -1, maps * kernel**2)
         turned = one.index_select(2, self._where.flatten()).reshape(*one.shape[:2], group, -1).transpose(1, 2)
@@ -121,7 +124,7 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         self._group = group
 
     def forward(self, images: Tensor) -> Tensor:
-        """The same shape."""
+        """Return the same shape."""
         if self.training and images[:, 0].numel() == 1:
             return super().forward(images.reshape(1, -1, self._group, 1)).reshape(images.shape)
         assert self.running_mean is not None
@@ -143,29 +146,29 @@ class GroupMax(nn.Module):
         self._group = group
 
     def forward(self, features: Tensor) -> Tensor:
-        """From shape (batch, channels * group, 1, 1) to (batch, channels)."""
+        """Turn shape (batch, channels * group, 1, 1) into (batch, channels)."""
         return features.reshape(len(features), -1, self._group).amax(dim=2)
 
 
 def elements(group: GroupName) -> list[Element]:
-    """All of a group."""
+    """Return all elements of a group."""
     return [(mirrors, quarters) for mirrors in range(2 if group == "p4m" else 1) for quarters in range(4)]
 
 
 def turn(images: Tensor, element: Element) -> Tensor:
-    """Images, their last two dimensions height and width, mirrored and rotated."""
+    """Mirror and rotate images, whose last two dimensions are height and width."""
     mirrors, quarters = element
     return torch.rot90(images.flip(-1) if mirrors else images, quarters, (-2, -1))
 
 
 def _maps_seen_from(element: Element, group: Sequence[Element]) -> list[int]:
-    """For each of the group, the map that a filter turned by `element` finds in its place."""
+    """Return for each element of the group the map that a filter turned by `element` finds in its place."""
     mirrors, quarters = element
     back = (mirrors, quarters if mirrors else -quarters % 4)  # a mirror image turned undoes itself
     return [group.index(_product(back, each)) for each in group]
 
 
 def _product(first: Element, second: Element) -> Element:
-    """What turns as `second`, then `first`."""
+    """Return the element that turns as `second`, then as `first`."""
     quarters = first[1] + (-second[1] if first[0] else second[1])
     return (first[0] + second[0]) % 2, quarters % 4

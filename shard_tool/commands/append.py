@@ -10,7 +10,14 @@ import click
 from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
 from galaxy_zoo.cores import num_cores
 from shard_tool.commands.info import describe
-from shard_tool.commands.options import SourceOptions, echo_first, resumable, source_options
+from shard_tool.commands.options import (
+    SourceOptions,
+    check_apart,
+    echo_first,
+    resumable,
+    source_options,
+    warn_of_leaks,
+)
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.parallel import prepare_workers
 
@@ -36,6 +43,7 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
     """
     about = SourceOptions(**given)
     about.check()
+    check_apart(source, out, about.tables)
     with ends_at_ctrl_c():
         from shard_tool.shards.appending import NewGalaxies
         from shard_tool.shards.appending import append as append_galaxies
@@ -50,7 +58,7 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
         source=source,
         labels=about.labels,
         missing_votes=about.missing_votes,
-        counts=about.counts,
+        kind=about.kind,
         shards=about.shards,
         catalogue=about.catalogue_options,
         fits=about.stretch,
@@ -63,6 +71,7 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
     if appended is None:
         click.echo(f"{out}: finished already, nothing to do", err=True)
         return
+    warn_of_leaks(appended.plan)
     _echo(appended)
     if (num_rejected := len(appended.rejected)) > about.allow_rejects:
         raise click.ClickException(
@@ -73,6 +82,7 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
 
 def _echo(appended: "Appended") -> None:
     draft, rejected = appended.plan.draft, appended.rejected
+    echo_first((f"note: {note}" for note in appended.plan.notes), len(appended.plan.notes), "notes")
     lines = chain(
         (f"ignored: {name}: {why}" for name, why in draft.ignored()),
         (f"rejected: {each.split} {each.id} ({each.file}): {each.reason}" for each in rejected),

@@ -15,14 +15,14 @@ from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import ImageError, OutputError, ShardError
 from galaxy_zoo.files import sha256_of, write_text
+from galaxy_zoo.image_size import Size, common_size
 from galaxy_zoo.index import Sample, format_index, index_path, key_of
-from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, Statistics
+from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, Statistics, repeated_shard
 from galaxy_zoo.tree import DecisionTree, load_tree
 from galaxy_zoo.version import __version__
 from shard_tool.commands.info import describe
-from shard_tool.commands.options import echo_failures, echo_first, tree_option, workers_option
+from shard_tool.commands.options import echo_failures, echo_first, tree_option, warn_of_shared_ids, workers_option
 from shard_tool.images.jpeg import jpeg_size
-from shard_tool.images.sizes import Size, common_size
 from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.shards.proof import Failure, SampleRules, prove_samples
 from shard_tool.shards.reader import decode_votes, image_of, read_component, votes_of
@@ -146,10 +146,13 @@ def index_folder(
         seen.add(each.split, each.shard.name, each.ids)
         indexes.execute("INSERT INTO text VALUES (?, ?)", (each.shard.name, each.index))
         shards.append(replace(each, ids=(), index=""))
+    warn_of_shared_ids(*seen.in_several_splits())
     shards.sort(key=lambda each: (list(splits).index(each.split), each.shard.name))
     failures = [f for each in shards for f in each.failures]
     for split in splits:
         failures += [Failure(shard, i, f"the id is also in {first}") for shard, i, first in seen.again(split)]
+    if again := repeated_shard(each.shard for each in shards):
+        failures.append(Failure(again[1].name, "", f"holds the same bytes as {again[0].name}"))
     besides = sum((each.besides for each in shards), Counter[str]())
     others = tuple((each.shard.name, other) for each in shards for other in each.others)
     if failures:

@@ -16,7 +16,13 @@ from galaxy_zoo.index import Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, is_as_written, read_manifest
 from galaxy_zoo.remote import AnyPath
 from shard_tool.commands.info import is_labelled
-from shard_tool.commands.options import check_workers, echo_failures, scheduler_option, workers_option
+from shard_tool.commands.options import (
+    check_workers,
+    echo_failures,
+    scheduler_option,
+    warn_of_shared_ids,
+    workers_option,
+)
 from shard_tool.shards.journal import JOURNAL_NAME, REJECTED_NAME
 from shard_tool.shards.parallel import Executor, Tick, run_tasks
 from shard_tool.shards.proof import Failure, SampleRules, prove_samples
@@ -103,6 +109,7 @@ def lint_folder(
     for each in results:
         seen.add(each.task.split, each.task.shard.name, each.ids)
         linted.append(replace(each, ids=()))
+    warn_of_shared_ids(*seen.in_several_splits())
     linted.sort(key=lambda each: each.task.shard.name)
     failures = [*_lint_files(folder, manifest), *(f for each in linted for f in each.failures)]
     again = (row for split in sorted(manifest.splits) for row in seen.again(split))

@@ -11,13 +11,13 @@ from galaxy_zoo.console import Command, local_path
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import ImageError, OutputError, ShardError
 from galaxy_zoo.files import check_can_write
+from galaxy_zoo.image_size import Size
 from galaxy_zoo.index import key_of
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
 from galaxy_zoo.objects import OBJECTS_NAME, write_objects
 from shard_tool.commands.options import workers_option
 from shard_tool.images.detection import Found, find_galaxy, require_sep
 from shard_tool.images.jpeg import decode_strictly
-from shard_tool.images.sizes import Size
 from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.shards.reader import image_of, proven_index, read_component
 from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text

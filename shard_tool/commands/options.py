@@ -5,20 +5,25 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from galaxy_zoo.console import INTERRUPTED, options, path_or_url
+from galaxy_zoo.console import INTERRUPTED, options, path_or_url, shown
+from galaxy_zoo.errors import OutputError
 from galaxy_zoo.remote import AnyPath
 from shard_tool.images.fits import Stretch
 
 if TYPE_CHECKING:  # slow to import, and --help does without
+    from galaxy_zoo.votes import VoteKind
     from shard_tool.shards.proof import Failure
     from shard_tool.source.options import CatalogueOptions
+    from shard_tool.source.plan import PackPlan
 
 DEFAULT_SOFTENING = 10.0
 LINES_SHOWN = 20
+LEAK = "scores on such test galaxies come out too good"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,7 @@ class SourceOptions:
     file_column: str
     missing_votes: bool
     counts: bool
+    fractions_of: Literal["question", "all"]
     shards: int | None
     fits_range: tuple[float, float] | None
     fits_softening: float
@@ -53,11 +59,23 @@ class SourceOptions:
             raise click.UsageError("--catalogue and --labels exclude each other")
         if not self.catalogue and (self.id_column or self.file_column != "file"):
             raise click.UsageError("--id-column and --file-column need --catalogue")
+        if self.counts and self.fractions_of == "question":
+            raise click.UsageError("--counts and --fractions-of exclude each other")
         check_workers(self.workers, self.scheduler)
         if self.fits_range is not None:
             black, white = self.fits_range
             if not (math.isfinite(white - black) and math.isfinite(self.fits_softening) and black < white):
                 raise click.UsageError("--fits-range takes two finite numbers, the lower one first")
+
+    @property
+    def kind(self) -> "VoteKind":
+        """What the tables hold."""
+        return "counts" if self.counts else self.fractions_of
+
+    @property
+    def tables(self) -> tuple[AnyPath, ...]:
+        """The tables that are read besides SOURCE."""
+        return self.labels if self.catalogue is None else (self.catalogue,)
 
     @property
     def catalogue_options(self) -> "CatalogueOptions | None":
@@ -80,22 +98,65 @@ def check_workers(workers: int | None, scheduler: str | None) -> None:
         raise click.UsageError("--workers and --scheduler exclude each other")
 
 
+def check_apart(source: AnyPath, out: AnyPath, others: Iterable[AnyPath]) -> None:
+    """Check, before any work, that nothing to be read lies in OUT, and that SOURCE does not hold the shards of OUT.
+
+    Args:
+        others: what is read besides SOURCE.
+
+    Raises:
+        OutputError: the command would replace what it reads, or pack its own shards again.
+    """
+    for path in (source, *others):
+        if _is_in(path, out):
+            raise OutputError(f"{path} is in {out}, where this command replaces files; name another OUT")
+    if _is_in(out, source) and out.is_dir() and any(out.iterdir()):
+        raise OutputError(
+            f"{out} is in {source}, so its shards would be packed too; move it out of there, and run the command "
+            "again with its new name"
+        )
+
+
+def _is_in(path: AnyPath, folder: AnyPath) -> bool:
+    if isinstance(path, Path) and isinstance(folder, Path):
+        return path.resolve().is_relative_to(folder.resolve())
+    return f"{path}/".startswith(f"{folder}/")
+
+
 @contextmanager
-def resumable() -> Iterator[None]:
-    """Within the block, end the command at Ctrl-C with a line that names --resume."""
+def resumable(how: str = "run the same command with --resume") -> Iterator[None]:
+    """Within the block, end the command at Ctrl-C with a line that says how to go on."""
     try:
         yield
     except KeyboardInterrupt:
-        click.echo("\nInterrupted. Finished work is kept: run the same command with --resume.", err=True)
+        click.echo(f"\nInterrupted. Finished work is kept: {how}.", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 def echo_first(lines: Iterable[str], count: int, what: str) -> None:
     """Print the first of `count` lines on stderr, and how many more there are of `what`."""
     for line in islice(lines, LINES_SHOWN):
-        click.echo(line, err=True)
+        click.echo(shown(line), err=True)
     if count > LINES_SHOWN:
         click.echo(f"... and {count - LINES_SHOWN:,} more {what}", err=True)
+
+
+def warn_of_shared_ids(count: int, first: str) -> None:
+    """Warn on stderr that `count` ids, of which `first` is one, are in several splits."""
+    if count:
+        click.echo(f"warning: {count:,} ids are in train and test at once, as {shown(first)}: {LEAK}", err=True)
+
+
+def warn_of_leaks(plan: "PackPlan") -> None:
+    """Warn on stderr of galaxies that are in train and test, by their ids or their bytes."""
+    warn_of_shared_ids(*plan.in_both_splits())
+    count, first = plan.alike_in_both_splits()
+    if count:
+        click.echo(
+            f"warning: {count:,} test images look the same as training images, as {shown(first)}: {LEAK}; "
+            "to list them: shard_tool duplicates",
+            err=True,
+        )
 
 
 def echo_failures(failures: "Iterable[Failure]") -> None:
@@ -137,6 +198,13 @@ source_options = options(
     ),
     click.option(
         "--counts", is_flag=True, help="The tables hold numbers of voters.  [default: fractions of them]"
+    ),
+    click.option(
+        "--fractions-of",
+        type=click.Choice(["question", "all"]),
+        default="all",
+        show_default=True,
+        help="Whose fractions tables hold: of the voters of each question (`_fraction` of GZ DECaLS), or of all.",
     ),
     click.option(
         "--shards",

@@ -1,17 +1,26 @@
 """`shard_tool pack`: images and votes to shards."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url
 from galaxy_zoo.cores import num_cores
+from galaxy_zoo.image_size import LARGEST_SIDE_PX
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import load_tree
 from shard_tool.commands.info import describe
-from shard_tool.commands.options import SourceOptions, echo_first, resumable, source_options, tree_option
-from shard_tool.images.sizes import LARGEST_SIDE_PX
+from shard_tool.commands.options import (
+    SourceOptions,
+    check_apart,
+    echo_first,
+    resumable,
+    source_options,
+    tree_option,
+    warn_of_leaks,
+)
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.parallel import prepare_workers
 
@@ -72,6 +81,7 @@ def pack(
     """
     about = SourceOptions(**given)
     about.check()
+    check_apart(source, out, (*about.tables, *([Path(tree)] if Path(tree).is_file() else [])))
     with ends_at_ctrl_c():
         from shard_tool.images.encoding import Encoding
         from shard_tool.shards.packing import OutOptions
@@ -83,7 +93,7 @@ def pack(
         tree=load_tree(tree),
         labels=about.labels,
         missing_votes=about.missing_votes,
-        counts=about.counts,
+        kind=about.kind,
         shards=about.shards,
         seed=seed,
         encoding=Encoding(quality=quality, resize_px=resize, pad_px=pad, fits=about.stretch),
@@ -105,8 +115,7 @@ def pack(
 def _pack(options: "PackOptions", place: "OutOptions", scheduler: str | None) -> int:
     """Pack, print what came of it and return the number of rejects."""
     from shard_tool.shards.cluster import connected
-    from shard_tool.shards.packing import begun, find_finished, pack
-    from shard_tool.source.plan import make_plan
+    from shard_tool.shards.packing import begun, find_finished, pack, planned
 
     if finished := find_finished(options, place):
         click.echo(f"{place.folder}: finished already, nothing to do", err=True)
@@ -114,12 +123,16 @@ def _pack(options: "PackOptions", place: "OutOptions", scheduler: str | None) ->
     with begun(place) as journal, connected(scheduler, options.source) as cluster:
         if cluster is None:
             prepare_workers(place.workers)
-        plan = make_plan(options)
+        plan = planned(options, place)
+        echo_first((f"note: {note}" for note in plan.notes), len(plan.notes), "notes")
         ignored = (f"ignored: {name}: {why}" for name, why in plan.draft.ignored())
         echo_first(ignored, plan.draft.num_ignored, "ignored")
+        warn_of_leaks(plan)
         packed = pack(options, replace(place, cluster=cluster), plan, journal)
     rejected = (f"rejected: {each.split} {each.id} ({each.file}): {each.reason}" for each in packed.rejected)
-    echo_first(rejected, len(packed.rejected), f"rejected, see {REJECTED_NAME}")
+    echo_first(
+        rejected, len(packed.rejected), f"rejected, see {REJECTED_NAME}; in all: {packed.rejected.summary()}"
+    )
     for line in describe(packed.manifest):
         click.echo(line)
     return len(packed.rejected)

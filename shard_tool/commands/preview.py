@@ -6,8 +6,8 @@ import click
 
 from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
 from galaxy_zoo.errors import ShardError
-from galaxy_zoo.files import atomic_write
-from galaxy_zoo.manifest import read_manifest
+from galaxy_zoo.files import atomic_write, check_outputs
+from galaxy_zoo.manifest import MANIFEST_NAME, read_manifest
 
 
 @click.command(cls=Command)
@@ -42,6 +42,7 @@ def preview(*, shards: Path, sheet: Path, count: int, seed: int, split: str | No
     split = split or next(iter(manifest.splits), "train")
     if not manifest.samples(split):
         raise ShardError(f"{shards}: no {split} samples; its splits are: {', '.join(manifest.splits) or 'none'}")
+    check_outputs([sheet], [shards / MANIFEST_NAME, *(shards / each.name for each in manifest.splits[split])])
     positions = draw_samples(manifest.samples(split), count, seed)
     galaxies = list(read_cells(shards, manifest, split=split, positions=positions, side_px=side_px))
     with atomic_write(sheet) as file:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import OutputError
-from galaxy_zoo.files import write_text
+from galaxy_zoo.files import TEMPORARY_SUFFIX, write_text
 from galaxy_zoo.tree import DecisionTree, load_tree
 from shard_tool.commands.options import workers_option
 from shard_tool.shards.parallel import Tick, run_tasks
@@ -148,13 +148,17 @@ def _prepare(out: Path, *, overwrite: bool) -> None:
     Only a folder with the marker of an earlier run is overwritten: a real download looks the same otherwise.
     """
     marker = out / MARKER_NAME
-    if out.is_dir() and any(out.iterdir()):
+    begun = MARKER_NAME + TEMPORARY_SUFFIX  # all there is if a run was killed before its first file was whole
+    if out.is_dir() and any(entry.name != begun for entry in out.iterdir()):
         if not overwrite:
             raise OutputError(f"{out} is not empty; give another folder, or --overwrite to replace its galaxies")
         if not marker.exists():
             raise OutputError(
                 f"{out}: holds files that synth did not make (no {MARKER_NAME}); give another folder"
             )
+    for split in (TRAIN, TEST):
+        if (out / split.folder).is_symlink():
+            raise OutputError(f"{out / split.folder} is a symbolic link, which synth did not make; remove it")
     out.mkdir(parents=True, exist_ok=True)
     write_text(marker, "Made by shard_tool synth, which may overwrite this folder.\n")
     for split in (TRAIN, TEST):

@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,14 +16,15 @@ from numpy.typing import NDArray
 from galaxy_zoo.console import Command, local_path
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import OutputError, ShardError
-from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write
+from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write, exclusive
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
 from galaxy_zoo.tree import DecisionTree
-from shard_tool.commands.options import workers_option
+from shard_tool.commands.options import resumable, workers_option
 from shard_tool.shards.parallel import Tick, run_tasks
 from shard_tool.shards.reader import read_shard
 from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
 
+MARKER_NAME = ".unpack"
 KAGGLES_NAMES = {"train": "training"}
 """Kaggle's name of a split where it is not our own: `images_training_rev1`."""
 
@@ -45,7 +45,8 @@ def unpack(*, shards: Path, out: Path, workers: int | None) -> None:
       shard_tool unpack shards kaggle-again
     """
     manifest = read_manifest(shards)
-    tables = unpack_folder(shards, manifest, out, workers=workers or num_cores())
+    with resumable("run the same command again"):
+        tables = unpack_folder(shards, manifest, out, workers=workers or num_cores())
     for split in manifest.splits:
         click.echo(f"{out / images_folder(split)}: {manifest.samples(split):,} images")
     for table in tables:
@@ -84,10 +85,10 @@ def labels_file(split: str) -> str:
 
 
 def unpack_folder(folder: Path, manifest: Manifest, out: Path, *, workers: int) -> list[Path]:
-    """Write all images and tables, and return the tables. On an error everything written is removed again.
+    """Write all images and tables, and return the tables. After an error the same call goes on where it was.
 
     Raises:
-        OutputError: `out` is not empty.
+        OutputError: `out` holds anything but an interrupted unpack of the same shards.
         ShardError: a shard is not what the manifest says, or an id is not a file name or occurs twice.
     """
     tasks = [
@@ -102,7 +103,7 @@ def unpack_folder(folder: Path, manifest: Manifest, out: Path, *, workers: int) 
         for shard in shards
     ]
     total = sum(task.shard.samples for task in tasks)
-    with _new_folder(out):
+    with _begun(out, manifest.set_sha256):
         for task in tasks:
             task.images.mkdir(exist_ok=True)
         unpacked = UnpackedRows()
@@ -199,26 +200,45 @@ def _number(sample_id: str) -> bytes | None:
 
 
 @contextmanager
-def _new_folder(out: Path) -> Iterator[None]:
-    """Make the folder `out`, or take an empty one; empty it again when the block fails.
+def _begun(out: Path, set_sha256: str) -> Iterator[None]:
+    """Make the folder `out`, or go on in one where unpacking the same set was interrupted; keep others out.
+
+    The file `MARKER_NAME` in it tells the set, from before the first image until after the last table.
 
     Raises:
-        OutputError: it holds something, or is not a folder.
+        OutputError: `out` holds something else, is not a folder, or another unpack is writing to it.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out}: not an empty folder; name a new one, or take out what is in it")
+    marker = out / MARKER_NAME
+    _check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
-    try:
+    with exclusive(marker, busy=f"{out}: another unpack is writing to it; wait for its end"):
+        _check_folder(out)
+        if len(list(out.iterdir())) == 1:
+            marker.write_text(set_sha256)  # in place, since the lock is on this file
+        elif marker.read_text() != set_sha256:
+            raise OutputError(
+                f"{out}: unpacking other shards was interrupted there; name a new folder, or empty it"
+            )
         yield
-    except BaseException:
-        for entry in out.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        raise
+        marker.unlink()
+
+
+def _check_folder(out: Path) -> None:
+    """Check that `out` is new, empty, or holds an interrupted unpack."""
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / MARKER_NAME).exists())):
+        raise OutputError(f"{out}: not an empty folder; name a new one, or take out what is in it")
+    if links := [path for path in out.glob("*") if path.is_symlink()]:
+        raise OutputError(f"{links[0]}: a symbolic link, which unpack does not follow; remove it")
 
 
 def _write_image(path: Path, jpeg: bytes) -> None:
+    """Write an image, whole or not at all, unless it is there already."""
+    if path.is_file() and path.read_bytes() == jpeg:
+        return
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
-    temporary.write_bytes(jpeg)
+    temporary.unlink(missing_ok=True)
+    with temporary.open("xb") as file:
+        file.write(jpeg)
     temporary.replace(path)
 
 

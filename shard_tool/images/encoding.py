@@ -15,12 +15,12 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError
+from galaxy_zoo.image_size import Size
 from shard_tool.images.fits import SUFFIXES as FITS_SUFFIXES
 from shard_tool.images.fits import Stretch, decode_fits, fits_size
 from shard_tool.images.formats import FITS, JPEG, PNG, format_of, told
 from shard_tool.images.jpeg import decode_strictly, jpeg_size
 from shard_tool.images.png import decode_png, png_size
-from shard_tool.images.sizes import Size
 
 Pixels = NDArray[np.uint8]
 

@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError, InputError
+from galaxy_zoo.image_size import Size, check_decodable
 from shard_tool.images.formats import told
-from shard_tool.images.sizes import Size, check_decodable
 
 SUFFIXES = (".fits", ".fit")
 SIGNATURE = b"SIMPLE  ="

@@ -21,8 +21,9 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError
+from galaxy_zoo.image_size import Size, check_decodable
+from galaxy_zoo.jpeg_header import read_jpeg_header
 from shard_tool.images.formats import told
-from shard_tool.images.sizes import Size, check_decodable
 
 COLOUR_SPACES = ("YCbCr", "RGB")
 SCAN_MARKER, END_MARKER = b"\xff\xda", b"\xff\xd9"
@@ -99,6 +100,7 @@ def _header(data: bytes) -> tuple[int, int, str]:
         raise ImageError("empty file")
     if not data.startswith(b"\xff\xd8"):
         raise ImageError(f"not a JPEG: {told(data)}")
+    read_jpeg_header(data)  # libjpeg takes some headers that would end the loader
     try:
         height, width, colour_space, _ = simplejpeg.decode_jpeg_header(data, strict=True)
     except ValueError as error:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError
+from galaxy_zoo.image_size import Size, check_decodable
 from shard_tool.images.formats import told
-from shard_tool.images.sizes import Size, check_decodable
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER = struct.Struct(">IIBBBBB")

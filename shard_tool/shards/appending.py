@@ -21,6 +21,7 @@ from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.strict import parse_json
 from galaxy_zoo.version import __version__
+from galaxy_zoo.votes import VoteKind
 from shard_tool.images.encoding import AS_IT_IS, Encoding
 from shard_tool.images.fits import Stretch
 from shard_tool.shards.journal import JOURNAL_NAME, PLAN_NAME, REJECTED_NAME, Journal, PackedShard, output_errors
@@ -41,7 +42,7 @@ class NewGalaxies:
     source: Path
     labels: tuple[AnyPath, ...] = ()
     missing_votes: bool = False
-    counts: bool = False
+    kind: VoteKind = "all"
     shards: int | None = None
     catalogue: CatalogueOptions | None = None
     fits: Stretch | None = None
@@ -139,7 +140,7 @@ def _options(new: NewGalaxies, manifest: Manifest) -> PackOptions:
         tree=manifest.tree,
         labels=new.labels,
         missing_votes=new.missing_votes,
-        counts=new.counts,
+        kind=new.kind,
         shards=new.shards,
         seed=manifest.seed,
         encoding=_encoding(manifest, new),

@@ -111,7 +111,8 @@ class Journal:
         """
         with self.alone():
             with output_errors(self.out):
-                holds_more = any(entry.name != JOURNAL_NAME for entry in self.out.iterdir())
+                own = {JOURNAL_NAME, REJECTED_NAME}  # the list of a pack that had nothing left to pack
+                holds_more = any(entry.name not in own for entry in self.out.iterdir())
                 if holds_more or not all(map(_is_lock, self._folder.iterdir())):
                     check_out(self.out, overwrite=overwrite, resume=resume)
             yield

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError
 from galaxy_zoo.files import atomic_write
+from galaxy_zoo.image_size import check_bytes
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import Shard, Statistics
 from galaxy_zoo.remote import AnyPath
 from shard_tool.images.encoding import AS_IT_IS, Encoding
 from shard_tool.images.jpeg import check_header, check_strictly, decode_strictly
-from shard_tool.images.sizes import check_bytes
 from shard_tool.shards.journal import Journal, PackedShard, output_errors
 from shard_tool.shards.parallel import Tick
 from shard_tool.shards.statistics import NO_SUMS, add_sums, add_up_votes

@@ -10,7 +10,7 @@ from typing import Any
 
 from galaxy_zoo.errors import OutputError, SourceError
 from galaxy_zoo.files import atomic_write
-from galaxy_zoo.manifest import Manifest, read_manifest
+from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.version import __version__
 from shard_tool.shards.cluster import Cluster
@@ -19,8 +19,9 @@ from shard_tool.shards.packer import ShardTask, pack_shard
 from shard_tool.shards.parallel import run_tasks
 from shard_tool.shards.statistics import add_all, channel_moments, vote_means
 from shard_tool.source.files import check_unchanged
+from shard_tool.source.ids import FORMULA
 from shard_tool.source.options import PackOptions
-from shard_tool.source.plan import PackPlan, make_plan
+from shard_tool.source.plan import NothingLeftError, PackPlan, make_plan
 from shard_tool.source.samples import Rejected, Rejects
 
 
@@ -98,6 +99,22 @@ def begun(out: OutOptions) -> Iterator[Journal]:
         yield journal
 
 
+def planned(options: PackOptions, out: OutOptions) -> PackPlan:
+    """Make the plan; where it leaves nothing to pack, list what is rejected in an OUT that holds no set yet.
+
+    Raises:
+        InputError: as `make_plan`.
+    """
+    try:
+        return make_plan(options)
+    except NothingLeftError as error:
+        if (out.folder / MANIFEST_NAME).exists():
+            raise
+        with output_errors(out.folder):
+            write_rejects(out.folder / REJECTED_NAME, error.rejected)
+        raise SourceError(f"{error}; all are in {out.folder / REJECTED_NAME}") from error
+
+
 def pack(options: PackOptions, out: OutOptions, plan: PackPlan, journal: Journal) -> Packed:
     """Write all shards of a source.
 
@@ -118,8 +135,8 @@ def pack(options: PackOptions, out: OutOptions, plan: PackPlan, journal: Journal
         write_rejects(out.folder / REJECTED_NAME, rejected)
         if not any(packed.shard.samples for packed in by_split(plan, shards)[plan.main_split]):
             raise SourceError(
-                f"{options.source}: every {plan.main_split} image was rejected; "
-                f"the reasons are in {out.folder / REJECTED_NAME}"
+                f"{options.source}: every {plan.main_split} image was rejected. {rejected.summary()}; "
+                f"all are in {out.folder / REJECTED_NAME}"
             )
         manifest = _manifest(options, plan, shards, num_rejected=len(rejected))
         journal.check_held()
@@ -203,6 +220,11 @@ def by_split(plan: PackPlan, shards: Sequence[PackedShard]) -> dict[str, list[Pa
     return {cut.split: list(islice(remaining, cut.num_shards)) for cut in plan.cuts}
 
 
+def _inert(name: str) -> str:
+    """Return a name as a spreadsheet shows it instead of running it."""
+    return f"'{name}" if FORMULA.match(name) else name
+
+
 def write_rejects(path: AnyPath, rejected: Iterable[Rejected]) -> None:
     """Write the list of rejects, whole or not at all."""
     with atomic_write(path) as file:
@@ -210,5 +232,5 @@ def write_rejects(path: AnyPath, rejected: Iterable[Rejected]) -> None:
         text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("split", "id", "file", "reason"))
-        writer.writerows((each.split, each.id, each.file, each.reason) for each in rejected)
+        writer.writerows((each.split, _inert(each.id), _inert(each.file), each.reason) for each in rejected)
         text.detach()

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError, ShardError
 from galaxy_zoo.files import sha256_of
+from galaxy_zoo.image_size import check_bytes
 from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Shard
 from galaxy_zoo.votes import NPY_HEADER_BYTES
-from shard_tool.images.sizes import check_bytes
 from shard_tool.shards.writer import VOTES_EXTENSION
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg")

@@ -28,3 +28,9 @@ class SeenIds:
             (split,),
         )
         return ((shard, to_text(sample_id), first) for shard, sample_id, first in found)
+
+    def in_several_splits(self) -> tuple[int, str]:
+        """Return how many ids several splits have, and the first of them; (0, "") if there are none."""
+        ids = "SELECT id FROM seen GROUP BY id HAVING count(DISTINCT split) > 1"
+        [(count, first)] = rows(self._database, f"SELECT count(*), min(id) FROM ({ids})")
+        return count, to_text(first or b"")

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ShardError
+from galaxy_zoo.image_size import Size
 from galaxy_zoo.manifest import Manifest, Statistics
-from shard_tool.images.sizes import Size
 
 Sums = tuple[int, int, int]
 Triple = tuple[float, float, float]

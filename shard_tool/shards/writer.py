@@ -1,7 +1,7 @@
 """Write a shard: a plain WebDataset tar and its index, byte for byte the same for the same samples.
 
-USTAR, owner 0, mode 0444 and time 0 for every file, `<id>.jpg` with the bytes of the JPEG untouched, then, where
-there are votes, `<id>.votes.npy` (float32, one value an answer, behind numpy's header of 128 bytes).
+USTAR, owner 0, mode 0444 and time 0 for every file, `<key>.jpg` with the bytes of the JPEG untouched, then, where
+there are votes, `<key>.votes.npy` (float32, one value an answer, behind numpy's header of 128 bytes).
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from galaxy_zoo.index import Component, Sample, format_index
+from galaxy_zoo.index import Component, Sample, format_index, key_of_id
 from galaxy_zoo.votes import npy_header
 
 IMAGE_EXTENSION = "jpg"
@@ -89,7 +89,7 @@ class ShardWriter:
         parts = [(IMAGE_EXTENSION, jpeg)] if votes is None else [(IMAGE_EXTENSION, jpeg), (VOTES_EXTENSION, votes)]
         blocks, components, offset = [], [], self._offset
         for extension, data in parts:
-            name = f"{sample_id}.{extension}"
+            name = f"{key_of_id(sample_id)}.{extension}"
             components.append(Component(extension, offset + tarfile.BLOCKSIZE, len(data), name))
             blocks += [tar_header(name, len(data)), data, bytes(-len(data) % tarfile.BLOCKSIZE)]
             offset += sum(map(len, blocks[-3:]))

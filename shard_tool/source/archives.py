@@ -28,6 +28,8 @@ LARGEST_RATIO = 200
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Signature, and the lengths of the name and of the extra field. Source: PKWARE APPNOTE 6.3.10, section 4.3.7."""
+LARGEST_END_BYTES = 22 + 2**16 - 1
+"""The record at the end of a zip, and the comment after it."""
 EXTRA_BYTES = 128
 """What is read for the extra field of a local header, whose length only it tells; zips have some 28 bytes there."""
 SMALLEST_BLOCK_BYTES = 2**16
@@ -121,11 +123,30 @@ def list_members(archive: Archive) -> list[ArchiveMember]:
     size = archive.num_bytes if archive.inner is None else archive.inner.size
     try:
         read_at = in_blocks(archive, open_archive(archive), size)
+        _check_is_not_split(read_at, size, archive.name)
         with zipfile.ZipFile(io.BufferedReader(ByteRange(read_at, size))) as file:
-            infos = [info for info in file.infolist() if not info.is_dir()]
+            infos = [info for info in file.infolist() if not info.filename.endswith(("/", "\\"))]
     except (zipfile.BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError) as error:
         raise SourceError(f"{archive.name}: not a whole zip file ({error}); download it again") from error
     return [_checked(info, archive.name) for info in infos]
+
+
+def _check_is_not_split(read_at: ReadAt, size: int, where: str) -> None:
+    """Check that a zip is not the last part of several, where offsets count in other files.
+
+    Raises:
+        SourceError: it is.
+
+    Source: PKWARE APPNOTE 6.3.10, section 4.3.16: the number of this part, from 0, after the signature.
+    """
+    tail = read_at(max(0, size - LARGEST_END_BYTES), LARGEST_END_BYTES)
+    end = tail.rfind(b"PK\x05\x06")
+    number = int.from_bytes(tail[end + 4 : end + 6], "little") if end >= 0 else 0
+    if number not in (0, 0xFFFF):  # the latter refers to a zip64 record
+        raise SourceError(
+            f"{where}: the last of {number + 1} parts of a split zip; join the parts first (zip -s 0 {where} --out "
+            "whole.zip) and pack what comes of it"
+        )
 
 
 def read_member(archive: Archive, member: ArchiveMember) -> bytes:
@@ -173,7 +194,7 @@ def _checked(info: zipfile.ZipInfo, archive: str) -> ArchiveMember:
     check_size(info.filename, info.file_size, info.compress_size, where)
     deflated = info.compress_type == zipfile.ZIP_DEFLATED
     return ArchiveMember(
-        name=info.filename,
+        name=info.filename.replace("\\", "/"),  # Windows separates folders so
         offset=info.header_offset,
         stored_bytes=info.compress_size,
         size=info.file_size,

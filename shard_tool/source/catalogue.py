@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from galaxy_zoo.cells import read_cells
 from galaxy_zoo.errors import InputError, LabelError
-from galaxy_zoo.labels import read_cells, votes_of_cells
+from galaxy_zoo.labels import votes_of_cells
 from galaxy_zoo.remote import RemotePath
 from shard_tool.source.draft import Draft
 from shard_tool.source.options import CatalogueOptions
@@ -47,7 +48,7 @@ def read_catalogue(draft: Draft, options: CatalogueOptions, rules: TableRules) -
             cells = cells.drop(columns=tree.id_column, errors="ignore")  # noqa: PLW2901
             cells = cells.rename(columns={id_column: tree.id_column})  # noqa: PLW2901
         votes = votes_of_cells(
-            cells, tree, in_lines, first_line=line, allow_missing=rules.allow_missing, are_counts=rules.are_counts
+            cells, tree, in_lines, first_line=line, allow_missing=rules.allow_missing, kind=rules.kind
         )
         votes = rules.complete(votes, in_lines)
         add_votes(draft, votes, rules.broken(votes), line=line, listed=files)
@@ -66,7 +67,7 @@ def _files(column: pd.Series, where: str, first_line: int) -> list[str]:
             raise LabelError(
                 f"{where}, line {line}, column {column.name}: the file is empty; give it or remove the line"
             )
-        file = posixpath.normpath(cell.strip())
+        file = posixpath.normpath(cell.strip().replace("\\", "/"))
         if file in lines:
             raise _file_stands_twice(where, file, line, lines[file])
         lines[file] = line

@@ -27,13 +27,14 @@ from galaxy_zoo.errors import LabelError, SourceError
 from galaxy_zoo.remote import AnyPath, is_url
 from shard_tool.source.archives import ArchiveMember
 from shard_tool.source.draft import HIDDEN, IMAGE, OTHER, Draft, FoundFile
-from shard_tool.source.files import StoredFile, file_at, is_zip, path_text, walk
+from shard_tool.source.files import StoredFile, file_at, is_zip, path_text, walk, why_not_opened
+from shard_tool.source.ids import IMAGE_SUFFIXES
+from shard_tool.source.scratch import to_text
 
 SPLIT_WORD = re.compile(r"(?:^|[^a-z])(train|test)(?:ing)?(?![a-z])")
-LABELS_NAME = re.compile(r"^train.*\.csv$|solutions.*\.csv$")
+LABELS_NAME = re.compile(r"(^train|solutions).*\.csv(\.gz|\.bz2|\.xz|\.zst)?$")
 NOT_LABELS_NAME = re.compile(r"benchmark|sample_submission")
 HIDDEN_NAME = re.compile(r"(?:^|/)(?:\.|__MACOSX/)")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fit")
 NOT_BY_NAME = "images neither in a training nor in a test folder by name"
 IMAGE_NAMES = ", ".join(f"<id>{suffix}" for suffix in IMAGE_SUFFIXES)
 UNNAMED = f"kind = {IMAGE} AND split IS NULL AND ignored IS NULL"
@@ -89,9 +90,11 @@ def list_images(draft: Draft, source: AnyPath, catalogue: AnyPath) -> None:
 
     def found(file: StoredFile) -> FoundFile:
         kind = _kind(file)
-        is_ignored = kind == OTHER and _resolved(file.path) != own
+        why = IGNORED.get(kind)
+        if kind == OTHER and _resolved(file.path) != own:
+            why = why_not_opened(file.name) or "no image"
         listed = posixpath.normpath(file.shown.split("/", skip)[-1]) if kind == IMAGE else None
-        return FoundFile(file, kind, ignored="no image" if is_ignored else IGNORED.get(kind), listed=listed)
+        return FoundFile(file, kind, ignored=why, listed=listed)
 
     _add(draft, source, map(found, walk(source)))
 
@@ -105,7 +108,8 @@ def list_only_images(draft: Draft, source: AnyPath) -> None:
 
     def found(file: StoredFile) -> FoundFile:
         kind = _kind(file)
-        return FoundFile(file, kind, "test" if kind == IMAGE else None, IGNORED.get(kind))
+        why = why_not_opened(file.name) if kind == OTHER else IGNORED.get(kind)
+        return FoundFile(file, kind, "test" if kind == IMAGE else None, why)
 
     is_image = source.is_file() and source.name.lower().endswith(IMAGE_SUFFIXES)
     _add(draft, source, map(found, [file_at(path_text(source), source.name)] if is_image else walk(source)))
@@ -121,8 +125,12 @@ def _add(draft: Draft, source: AnyPath, files: Iterator[FoundFile]) -> None:
     if not num_files:
         raise SourceError(f"{source}: empty; give the folder or the archive that holds the images")
     if IMAGE not in num_files:
-        total = sum(num_files.values())
-        raise SourceError(f"{source}: no image among its {total:,} files; images are {IMAGE_NAMES}")
+        others = draft.rows(f"SELECT shown FROM file WHERE kind = {OTHER} ORDER BY shown")
+        names = (to_text(shown) for (shown,) in others)
+        archive = next((f"; {name}: {why}" for name in names if (why := why_not_opened(name))), "")
+        raise SourceError(
+            f"{source}: no image among its {sum(num_files.values()):,} files; images are {IMAGE_NAMES}{archive}"
+        )
 
 
 def _sorted_out(files: Iterator[StoredFile], tables: list[StoredFile], skip: int) -> Iterator[FoundFile]:
@@ -203,4 +211,4 @@ def _why_not_labels(name: str) -> str:
         return "a benchmark submission, not labels"
     if name.endswith(".csv"):
         return "not labels by its name; if it is, name it with --labels"
-    return "neither an image nor labels"
+    return why_not_opened(name) or "neither an image nor labels"

@@ -5,16 +5,16 @@ marks what is rejected, `plan` draws the samples out of them.
 """
 
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 from shard_tool.images.encoding import is_fits, is_jpeg
 from shard_tool.source.files import StoredFile
+from shard_tool.source.ids import what_is_wrong
 from shard_tool.source.order import shuffle_key
 from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
 
-LONGEST_ID_BYTES = 90
-"""A name in a USTAR tar has 100 bytes, `.votes.npy` needs 10."""
 IMAGE, OTHER, HIDDEN = range(3)
 """The kind of a file by its name."""
 JPEG, FITS, OTHER_FORMAT = "jpeg", "fits", "other"
@@ -79,9 +79,9 @@ class Draft:
             ),
         )
 
-    def change(self, statement: str, *values: Any) -> None:
-        """Run an SQL statement that returns no rows."""
-        self._database.execute(statement, values)
+    def change(self, statement: str, *values: Any) -> int:
+        """Run an SQL statement that returns no rows; return the number of rows it changed."""
+        return self._database.execute(statement, values).rowcount
 
     def first(self, query: str, *values: Any) -> Any:
         """Return the first row of a query, None without one."""
@@ -90,6 +90,14 @@ class Draft:
     def rows(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Return the rows of a query."""
         return rows(self._database, query, values)
+
+    def ids(self, query: str, *values: Any, most: int) -> list[str]:
+        """Return the ids that a query finds, `most` at most."""
+        return [to_text(sample_id) for (sample_id,) in islice(self.rows(query, *values), most)]
+
+    def define(self, name: str, rule: Callable[[str], str]) -> None:
+        """Give a function from ids to ids a name in SQL."""
+        self._database.create_function(name, 1, lambda data: to_bytes(rule(to_text(data))), deterministic=True)
 
     def count(self, split: str) -> int:
         """Return the number of images in a split, rejected ones included."""
@@ -122,12 +130,3 @@ def _file_row(found: FoundFile) -> tuple[Any, ...]:
         to_bytes(f"{file.changed_ns} {file.shown}" if checksum is None else str(checksum)),
         pickle.dumps(file, pickle.HIGHEST_PROTOCOL) if kind == IMAGE else None,
     )
-
-
-def what_is_wrong(sample_id: str) -> str | None:
-    """Return why an id cannot be used, None if it can."""
-    if not sample_id or "." in sample_id or not sample_id.isprintable() or sample_id.split() != [sample_id]:
-        return "an id may not be empty or have dots, spaces or control characters; rename it"
-    if len(sample_id.encode(errors="replace")) > LONGEST_ID_BYTES:
-        return f"an id may have {LONGEST_ID_BYTES} bytes at most; rename it"
-    return None

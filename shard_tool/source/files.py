@@ -1,6 +1,7 @@
 """Every file below a folder or in an archive, in the order of their paths, with what it takes to read each."""
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from shard_tool.source.tars import TAR_SUFFIXES, list_tar, tar_at
 UNFINISHED_NAME = ".fetch"
 """The folder in which `shard_tool fetch` keeps what is not whole yet."""
 ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES)
+SPLIT_NAME = re.compile(r"\.(z\d\d|\d{3}|part\d+\.rar)$")
+UNREAD_NAME = re.compile(r"\.(gz|bz2|xz|zst|lz4|z|txz|tbz2?|tzst|7z|rar)$")
 ZIPS_AT_ONCE = 4
 """How many tables of contents are held in memory."""
 
@@ -121,8 +124,24 @@ def _outer_files(source: AnyPath) -> Iterator[StoredFile]:
     if not is_file:
         raise SourceError(f"{source}: there is no such folder or zip")
     if not (is_zip(source.name) or _is_tar(source.name)):
-        raise SourceError(f"{source}: neither a folder nor a .zip or .tar; give one that holds the images")
+        why = why_not_opened(source.name) or "neither a folder nor a .zip or .tar; give one that holds the images"
+        raise SourceError(f"{source}: {why}")
     yield file_at(path_text(source), source.name)
+
+
+def why_not_opened(name: str) -> str | None:
+    """Return why an archive of that name, found where archives are opened no more or given as SOURCE, is not opened.
+
+    None for what is no archive by its name.
+    """
+    name = name.lower()
+    if SPLIT_NAME.search(name):
+        return "a part of a split archive; join the parts first"
+    if name.endswith(ARCHIVE_SUFFIXES):
+        return "an archive inside another, which is not opened; unpack the outer one and pack the folder"
+    if UNREAD_NAME.search(name):
+        return "compressed in a way that is not read here; unpack it and pack what it holds"
+    return None
 
 
 def path_text(path: AnyPath) -> str:

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import InputError, LabelError, SourceError
+from galaxy_zoo.image_size import LARGEST_SIDE_PX, Size
 from galaxy_zoo.remote import AnyPath, RemotePath
 from galaxy_zoo.tree import DecisionTree
 from shard_tool.images.encoding import Encoding, Pixels
-from shard_tool.images.sizes import LARGEST_SIDE_PX, Size
 from shard_tool.source.files import StoredFile
 
 SUFFIXES = (".h5", ".hdf5")
@@ -67,7 +67,7 @@ def read_galaxy10(source: Path, tree: DecisionTree) -> tuple[Size, Iterator[Stor
     if len(tree.questions) != 1:
         raise InputError(
             f"{source}: its galaxies have one answer each, but tree {tree.name!r} has {len(tree.questions)} "
-            f"questions; pass --tree {' or --tree '.join(SIDE_PX)}"
+            f"questions; pack it with --tree {' or --tree '.join(SIDE_PX)}"
         )
     with _open(source) as file:
         images, answers = _dataset(file, "images", source), _dataset(file, "ans", source)
@@ -78,7 +78,7 @@ def read_galaxy10(source: Path, tree: DecisionTree) -> tuple[Size, Iterator[Stor
     if len(wrong):
         raise LabelError(
             f"{source}: ans[{wrong[0]}] is {numbers[wrong[0]]}, but tree {tree.name!r} has the answers 0 to "
-            f"{len(tree.columns) - 1} ({len(wrong)} such rows); give the right --tree"
+            f"{len(tree.columns) - 1} ({len(wrong)} such rows); pack it with the --tree of its survey"
         )
     changed_ns = source.stat().st_mtime_ns
     num_bytes = size[0] * size[1] * 3

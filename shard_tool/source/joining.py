@@ -1,6 +1,7 @@
 """Which image becomes which sample of which split, with which votes, and why not."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +10,37 @@ from galaxy_zoo.errors import ImageError, InputError, SourceError
 from shard_tool.source.contents import list_images, list_only_images, list_source, settle
 from shard_tool.source.draft import IMAGE, Draft, FoundFile, Row
 from shard_tool.source.galaxy10 import is_hdf5, read_galaxy10
+from shard_tool.source.ids import HARMLESS, likely_cause
 from shard_tool.source.options import CatalogueOptions, PackOptions
 from shard_tool.source.samples import Rejected, Rejects
 from shard_tool.source.scratch import to_text
 
+LOST_IMAGES = f"kind = {IMAGE} AND ignored IS NULL AND split IS NOT 'test' AND id NOT IN (SELECT id FROM vote)"
+LOST_ROWS = "id NOT IN (SELECT id FROM file)"
+IDS_COMPARED = 10_000
 
-def join(options: PackOptions) -> tuple[Draft, Rejects]:
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """Files and rows, joined by id.
+
+    The samples are the images of `draft` that have a split and are not rejected; `notes` say where ids of images and of
+    tables differ.
+    """
+
+    draft: Draft
+    rejected: Rejects
+    notes: tuple[str, ...]
+
+
+def join(options: PackOptions) -> Joined:
     """Find the images and the votes, and join them by id.
-
-    Returns:
-        The files and rows; the samples are the images that have a split and are not rejected.
 
     Raises:
         InputError: the source, the labels or the tree cannot be used at all; single bad images and rows are
             rejected instead.
     """
-    draft, tables = Draft(options.seed), list[str]()
+    draft, tables, notes = Draft(options.seed), list[str](), list[str]()
     if is_hdf5(options.source):
         _add_hdf5(draft, options, options.source)
     elif options.catalogue is not None:
@@ -32,22 +48,52 @@ def join(options: PackOptions) -> tuple[Draft, Rejects]:
     elif options.only_images:
         list_only_images(draft, options.source)
     else:
-        tables = _add_tables(draft, options)
+        tables = _add_tables(draft, options, notes)
     _refuse_repeated(draft)
     _reject_images(draft, tables)
-    return draft, Rejects(_rejected(draft, tables))
+    return Joined(draft=draft, rejected=Rejects(_rejected(draft, tables)), notes=tuple(notes))
 
 
-def _add_tables(draft: Draft, options: PackOptions) -> list[str]:
-    """Add the images and the tables of votes; return the names of these."""
+def _add_tables(draft: Draft, options: PackOptions, notes: list[str]) -> list[str]:
+    """Add the images, the tables of votes, and `notes` on ids that differ; return the names of the tables."""
     files = list_source(draft, options.source, options.labels)
     if files:
         from shard_tool.source.tables import TableRules, read_tables  # noqa: PLC0415 - pandas, which takes half a second
 
-        read_tables(draft, files, TableRules(options.tree, options.missing_votes, options.counts))
+        read_tables(draft, files, TableRules(options.tree, options.missing_votes, options.kind))
+        notes += _bring_together(draft)
     if options.labels:
         settle(draft)
     return [file.name for file in files]
+
+
+def _bring_together(draft: Draft) -> Iterator[str]:
+    """Give rows the ids of images that differ from theirs in form alone; yield what was done and what still differs."""
+    for what, rule in HARMLESS.items():
+        if not _lost(draft):
+            return
+        draft.define("plain", rule)
+        count = draft.change(
+            f"UPDATE OR IGNORE vote SET id = plain(id) WHERE {LOST_ROWS} "
+            f"AND plain(id) IN (SELECT id FROM file WHERE {LOST_IMAGES})"
+        )
+        if count:
+            yield f"{count:,} ids of the table {what}; they are taken for those of images without that"
+    if lost := _lost(draft):
+        images, rows = lost
+        if cause := likely_cause(images, rows):
+            yield f"ids do not meet: {cause}"
+        elif not draft.first("SELECT id FROM vote WHERE id IN (SELECT id FROM file) LIMIT 1"):
+            yield f"ids do not meet, as that of image {images[0]} and that of row {rows[0]}"
+
+
+def _lost(draft: Draft) -> tuple[list[str], list[str]] | None:
+    """Return the first images without a row and rows without an image, None without either."""
+    rows = draft.ids(f"SELECT id FROM vote WHERE {LOST_ROWS} ORDER BY number", most=IDS_COMPARED)
+    images = (
+        draft.ids(f"SELECT id FROM file WHERE {LOST_IMAGES} ORDER BY shown", most=IDS_COMPARED) if rows else []
+    )
+    return (images, rows) if images else None
 
 
 def _add_catalogue(draft: Draft, options: PackOptions, catalogue: CatalogueOptions) -> list[str]:
@@ -55,7 +101,7 @@ def _add_catalogue(draft: Draft, options: PackOptions, catalogue: CatalogueOptio
     from shard_tool.source.catalogue import read_catalogue  # noqa: PLC0415
     from shard_tool.source.tables import TableRules  # noqa: PLC0415
 
-    read_catalogue(draft, catalogue, TableRules(options.tree, options.missing_votes, options.counts))
+    read_catalogue(draft, catalogue, TableRules(options.tree, options.missing_votes, options.kind))
     list_images(draft, options.source, catalogue.path)
     draft.change(
         "UPDATE file SET split = 'train', id = (SELECT id FROM vote WHERE vote.listed = file.listed) "
@@ -77,8 +123,10 @@ def _add_catalogue(draft: Draft, options: PackOptions, catalogue: CatalogueOptio
 
 def _add_hdf5(draft: Draft, options: PackOptions, source: Path) -> None:
     """Add the images of an HDF5 file, which are training images all, and their votes."""
-    if options.labels or options.catalogue or options.counts:
-        raise InputError(f"{source}: holds its own answers; omit --labels, --catalogue and --counts")
+    if options.labels or options.catalogue or options.kind != "all":
+        raise InputError(
+            f"{source}: holds its own answers; omit --labels, --catalogue, --counts and --fractions-of"
+        )
     (height, width), rows, votes = read_galaxy10(source, options.tree)
     draft.add_files(FoundFile(row, split="train", id=row.name) for row in rows)
     draft.add_votes(0, (Row(sample_id, values.tobytes(), None, 0) for sample_id, values in votes))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
+from galaxy_zoo.votes import VoteKind
 from shard_tool.images.encoding import AS_IT_IS, Encoding
 
 
@@ -16,20 +17,22 @@ class CatalogueOptions:
     file_column: str = "file"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PackOptions:
     """What to pack, and how.
 
-    `shards` is None for shards of about 64 MB. Without `decode` headers alone are read. A stretch of FITS images is an
-    error where there are none, if `stretch_is_asked` for just these. With `only_images` every image is a test image,
-    whatever its folder is called, and SOURCE may be a single one.
+    kind: what the tables of votes hold.
+    shards: None for shards of about 64 MB.
+    decode: without it only headers are read.
+    stretch_is_asked: the stretch was given for this SOURCE, so FITS images must be there.
+    only_images: every image is a test image, whatever its folder is called, and SOURCE may be a single image.
     """
 
     source: AnyPath
     tree: DecisionTree
     labels: tuple[AnyPath, ...] = ()
     missing_votes: bool = False
-    counts: bool = False
+    kind: VoteKind = "all"
     shards: int | None = None
     seed: int = 0
     encoding: Encoding = AS_IT_IS

@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 
 from galaxy_zoo.errors import ImageError, SourceError
+from galaxy_zoo.image_size import Size, check_bytes, common_size
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.version import __version__
 from shard_tool.images.encoding import AS_IT_IS, Encoding, encoded_bytes, size_of
 from shard_tool.images.fits import require_astropy
-from shard_tool.images.sizes import Size, check_bytes, common_size
 from shard_tool.source.draft import FITS, JPEG, Draft
 from shard_tool.source.files import StoredFile
 from shard_tool.source.galaxy10 import StoredRow
-from shard_tool.source.joining import join
+from shard_tool.source.joining import Joined, join
 from shard_tool.source.options import PackOptions
 from shard_tool.source.order import default_shards, shard_slices, spread
 from shard_tool.source.samples import SPLITS, PlannedSample, Rejects, ShardPlan
@@ -34,6 +35,15 @@ MEASURED_WITHOUT_DECODING = 500
 """At least. The means of the channels are then off by 2 % of their value or so."""
 IS_SAMPLE = "split IS NOT NULL AND rejected IS NULL"
 VOTES = "CASE split WHEN 'train' THEN (SELECT votes FROM vote WHERE vote.id = file.id) END"
+
+
+class NothingLeftError(SourceError):
+    """Every image of SOURCE is rejected before any is read; `rejected` says why."""
+
+    def __init__(self, source: AnyPath, joined: Joined) -> None:
+        notes = "".join(f"; {note}" for note in joined.notes)
+        super().__init__(f"{source}: no image is left to pack. Rejected: {joined.rejected.summary()}{notes}")
+        self.rejected = joined.rejected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +65,16 @@ class Cut:
 class PackPlan:
     """The shards to write, and what is rejected and ignored already. Nothing changes it.
 
-    `encodes` is None where no image needs encoding: all are JPEGs and keep their size. `source_sha256` is the same for
-    the same images and votes in any layout, as far as ids and sizes of files tell; `identity` notices more.
+    `notes` say where ids of images and of tables differ. `encodes` is None where no image needs encoding: all are JPEGs
+    and keep their size. `source_sha256` is the same for the same images and votes in any layout, as far as ids and
+    sizes of files tell; `identity` notices more.
     """
 
     tree: DecisionTree
     image_px: tuple[int, int]
     draft: Draft
     rejected: Rejects
+    notes: tuple[str, ...]
     cuts: tuple[Cut, ...]
     identity: dict[str, str]
     encoding: Encoding = AS_IT_IS
@@ -116,6 +128,25 @@ class PackPlan:
         found = ((each, self.draft.first(query, to_bytes(each))) for each in ids)
         return [(each, to_text(row[0])) for each, row in found if row]
 
+    def in_both_splits(self) -> tuple[int, str]:
+        """Return how many ids are in train and test, and the first of them; (0, "") if there are none."""
+        count, first = self.draft.first(
+            "SELECT count(*), min(id) FROM file AS tested WHERE split = 'test' AND rejected IS NULL AND EXISTS "
+            "(SELECT 1 FROM file WHERE split = 'train' AND rejected IS NULL AND id = tested.id)"
+        )
+        return count, to_text(first or b"")
+
+    def alike_in_both_splits(self) -> tuple[int, str]:
+        """Return how many test images have size and CRC of a training image, and the id of one; (0, "") if none.
+
+        The CRC is that of a zip; images from elsewhere are not compared.
+        """
+        alike = f"SELECT max(CASE split WHEN 'test' THEN id END) AS id FROM file WHERE {IS_SAMPLE} GROUP BY num_bytes, "
+        count, first = self.draft.first(
+            f"SELECT count(*), min(id) FROM ({alike} fingerprint HAVING count(DISTINCT split) > 1)"
+        )
+        return count, to_text(first or b"")
+
     def num_measured(self, shard: ShardPlan) -> int:
         """Return how many images of a shard the channel statistics are of: all of the main split, or so many of each.
 
@@ -134,13 +165,12 @@ def make_plan(options: PackOptions) -> PackPlan:
         InputError: the source, the labels or the tree cannot be used at all; single bad images and rows are
             rejected instead.
     """
-    draft, rejected = join(options)
+    joined = join(options)
+    draft = joined.draft
     formats = {split: found for split in SPLITS if (found := _formats(draft, split))}
     _check_stretch(draft, options)
     if not formats:
-        raise SourceError(
-            f"{options.source}: no image is left to pack: none has both a usable id and a row of votes"
-        )
+        raise NothingLeftError(options.source, joined)
     image_px, images, votes, whole = _look_through(draft, formats, options)
     cuts = tuple(_cut(split, found, options, image_px) for split, found in formats.items())
     encodes = _what_encodes(formats, options.encoding)
@@ -158,7 +188,8 @@ def make_plan(options: PackOptions) -> PackPlan:
         tree=options.tree,
         image_px=image_px,
         draft=draft,
-        rejected=rejected,
+        rejected=joined.rejected,
+        notes=joined.notes,
         cuts=cuts,
         identity=identity,
         encoding=options.encoding,
@@ -186,6 +217,11 @@ def _check_stretch(draft: Draft, options: PackOptions) -> None:
         raise SourceError(f"{options.source}: no FITS images to pack; omit --fits-range")
     if found is None:
         return
+    if options.encoding.fits is None and options.only_images:
+        raise SourceError(
+            f"{options.source}: FITS images, as {to_text(found[0])}, need a stretch; pack them with shard_tool pack "
+            "--fits-range and give the shards"
+        )
     if options.encoding.fits is None:
         raise SourceError(
             f"{options.source}: FITS images, as {to_text(found[0])}, need a stretch; pass --fits-range BLACK "

@@ -13,6 +13,7 @@ from shard_tool.source.files import StoredFile
 from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
 
 SPLITS = ("train", "test")
+REASONS_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,14 @@ class Rejects:
         for split, *texts in rows(self._database, "SELECT * FROM rejected ORDER BY split, id, file, reason"):
             sample_id, file, reason = map(to_text, texts)
             yield Rejected(split=split, id=sample_id, file=file, reason=reason)
+
+    def summary(self) -> str:
+        """Return the most frequent reasons with the number of rejects of each."""
+        query = (
+            "SELECT reason, count(*) AS number FROM rejected GROUP BY reason ORDER BY number DESC, reason LIMIT 4"
+        )
+        found = [f"{count:,} x {to_text(reason)}" for reason, count in rows(self._database, query)]
+        return "; ".join(found[:REASONS_SHOWN]) + ("; ..." if len(found) > REASONS_SHOWN else "")
 
     def first(self, most: int) -> list[Rejected]:
         """Return the first ones, `most` at most."""

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from galaxy_zoo.cells import read_cells
 from galaxy_zoo.errors import ImageError, LabelError
-from galaxy_zoo.labels import check_none_missing, read_cells, stands_twice, to_fractions, votes_of_cells
+from galaxy_zoo.labels import check_none_missing, stands_twice, to_votes, votes_of_cells
 from galaxy_zoo.remote import path_of
 from galaxy_zoo.tree import DecisionTree
-from galaxy_zoo.votes import check_votes
+from galaxy_zoo.votes import TOLERANCE, Violation, VoteKind, check_votes
 from shard_tool.source.draft import Draft, Row
 from shard_tool.source.files import StoredFile
 from shard_tool.source.scratch import to_bytes, to_text
@@ -29,20 +30,19 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TableRules:
-    """What the tables must hold: votes or numbers of voters, complete or not, for which tree."""
+    """What the tables must hold: votes of which kind, complete or not, for which tree."""
 
     tree: DecisionTree
     allow_missing: bool
-    are_counts: bool
+    kind: VoteKind
 
     def complete(self, votes: pd.DataFrame, where: str) -> pd.DataFrame:
-        """Turn counts into votes, and check that none is missing if none may be.
+        """Turn the table into one of votes, and check that none is missing if none may be.
 
         Raises:
             LabelError: one is missing.
         """
-        if self.are_counts:
-            votes = to_fractions(votes, self.tree)
+        votes = to_votes(votes, self.tree, self.kind)
         if not self.allow_missing:
             check_none_missing(votes, where)
         return votes
@@ -50,7 +50,22 @@ class TableRules:
     def broken(self, votes: pd.DataFrame) -> dict[int, str]:
         """Return why rows of votes break the tree, by their number."""
         violations = check_votes(votes.to_numpy(np.float64), self.tree)
-        return {violation.row: str(violation) for violation in reversed(violations)}
+        return {violation.row: self._describe(violation) for violation in reversed(violations)}
+
+    def _describe(self, violation: Violation) -> str:
+        """Return what is wrong, and how to read the table where its fractions look like those of the other kind."""
+        total, expected = violation.total, violation.expected
+        if self.kind == "question" and expected:
+            return (
+                f"question {violation.question!r}: answers sum to {total / expected:.3g}, expected 1 with "
+                "--fractions-of question; pass --fractions-of all if they are fractions of all voters"
+            )
+        if self.kind == "all" and abs(total - 1) <= TOLERANCE:
+            return (
+                f"{violation} with --fractions-of all; pass --fractions-of question if they are fractions of the "
+                "question's own voters"
+            )
+        return str(violation)
 
 
 def read_tables(draft: Draft, files: Sequence[StoredFile], rules: TableRules) -> None:
@@ -124,7 +139,7 @@ def _parts(file: StoredFile, rules: TableRules, *, is_alone: bool) -> Iterator[t
                     file.shown,
                     first_line=line,
                     allow_missing=rules.allow_missing or not is_alone,
-                    are_counts=rules.are_counts,
+                    kind=rules.kind,
                 ),
             )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ensemble.heads import Sigmoid, Tree
+from ensemble.heads import Linear, Sigmoid, Tree
 from galaxy_zoo.tree import DecisionTree, Question, load_tree
 from galaxy_zoo.votes import check_votes, normalise_votes
 
@@ -51,3 +51,9 @@ def test_the_tree_head_passes_gradients(form: Literal["softmax", "divisive"]) ->
 def test_the_sigmoid_head_treats_answers_on_their_own() -> None:
     logits = torch.randn(4, 37)
     assert torch.equal(Sigmoid().build(load_tree("gz2-kaggle"))(logits), torch.sigmoid(logits))
+
+
+def test_the_linear_head_learns_from_the_logits_and_predicts_votes() -> None:
+    head, logits = Linear().build(load_tree("gz2-kaggle")), 3 * torch.randn(4, 37)
+    assert torch.equal(head.train()(logits), logits)
+    assert torch.equal(head.eval()(logits), logits.clamp(0, 1))

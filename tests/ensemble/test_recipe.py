@@ -10,7 +10,7 @@ import torch
 from ensemble.model import build_network
 from ensemble.recipe import Recipe, load_recipe, recipe_from_table
 from ensemble.recipe_files import known_recipes
-from galaxy_zoo.errors import RecipeError
+from galaxy_zoo.errors import RecipeError, RunError
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import check_votes
 
@@ -56,6 +56,19 @@ def test_recipes_with_a_tree_head_obey_the_tree(name: str) -> None:
     assert check_votes(votes.double().numpy(), tree, tolerance=1e-5) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "narrowest_px", "widest_px"),
+    [("ng_baseline_cbam", 184, 351), ("ng_dinov2", 128, 287), ("serrano_1", 0.8 * 424, 1.2 * 424)],
+)
+def test_sides_of_crops_are_uniform_in_the_published_range(
+    name: str, narrowest_px: float, widest_px: float
+) -> None:
+    view = load_recipe(name).view
+    assert view.zoom_law == "uniform_side"
+    assert view.crop_px / view.zoom[1] == pytest.approx(narrowest_px, rel=1e-3)
+    assert view.crop_px / view.zoom[0] == pytest.approx(widest_px, rel=1e-3)
+
+
 FIELD = {
     "khunger": 6, "serrano": 4, "ng": 9, "notebook": 4, "deepgalaxies": 4, "dieleman": 12,
 }  # fmt: skip
@@ -93,18 +106,18 @@ WRONG: list[tuple[Change, str]] = [
     (lambda t: t["view"].update(zoom=[1.0]), r"zoom must have 2 values, not 1"),
     (lambda t: t["view"].update(zoom=[2.0, 1.0]), r"zoom must be \[lowest, highest\]"),
     (lambda t: t["view"].update(flip=1), r"flip must be of type bool, not 1"),
-    (lambda t: t["training"].update(epochs=0), r"at least 1"),
+    (lambda t: t["training"].update(epochs=0), r"epochs must be from 1 to"),
     (lambda t: t["training"].update(ema_decay=1.0), r"ema_decay must be in \[0, 1\)"),
-    (lambda t: t["training"].update(gradient_clip=-1.0), r"gradient_clip must be 0 or above"),
+    (lambda t: t["training"].update(gradient_clip=-1.0), r"gradient_clip must be from 0 to"),
     (lambda t: t["optimiser"].update(lr=float("nan")), r"lr must be above 0"),
     (lambda t: t["optimiser"].update(lr=1e38), r"below 1e6"),
     (lambda t: t["optimiser"].update(weight_decay=-1.0), r"weight_decay must be 0 or above"),
     (lambda t: t["optimiser"].update(kind="sgd", nesterov=True), r"nesterov needs a momentum"),
     (lambda t: t["schedule"].update(warmup=2.0), r"warmup must be above 0 and below 1"),
-    (lambda t: t.update(schedule={"kind": "warm_restarts", "t_0": 0}), r"t_0 and t_mult must be at least 1"),
-    (lambda t: t["network"].update(kernels=[3, 3, 3, -3]), r"must all be at least 1"),
-    (lambda t: t["network"].update(channels=[0, 1, 1, 1]), r"must all be at least 1"),
-    (lambda t: t["network"].update(channels=[], kernels=[]), r"0 channels for 0 kernels"),
+    (lambda t: t.update(schedule={"kind": "warm_restarts", "t_0": 0}), r"t_0 must be from 1 to"),
+    (lambda t: t["network"].update(kernels=[3, 3, 3, -3]), r"kernels must be from 1 to 255"),
+    (lambda t: t["network"].update(channels=[0, 1, 1, 1]), r"channels must be from 1 to 65,536"),
+    (lambda t: t["network"].update(channels=[], kernels=[]), r"the number of blocks must be from 1 to"),
     (lambda t: t["network"].update(kernels=[4, 3, 3, 3]), r"kernels must be odd"),
     (lambda t: t["view"].update(turns_deg=[0, 45]), r"turns_deg shows 2 of a view, network 'cnn' looks at 1"),
     (
@@ -112,6 +125,14 @@ WRONG: list[tuple[Change, str]] = [
         r"shows 1 of a view, network 'dieleman' looks at 2; give 2",
     ),
     (lambda t: t.update(head=3), r"\[head\] must be a table"),
+    (lambda t: t["view"].update(size_px=10**9), r"size_px must be from 1 to 8,192, not 1000000000"),
+    (lambda t: t["view"].update(crop_px=1e29), r"crop_px must be from 1 to 100,000"),
+    (lambda t: t["view"].update(zoom=[1e-9, 1.0]), r"zoom must be from 0.001 to 1,000"),
+    (lambda t: t["view"].update(turns_deg=[0.0] * 10**6), r"the number of turns_deg must be from 1 to 64"),
+    (lambda t: t["view"].update(zoom_law="uniform"), r"zoom_law must be one of log_uniform, uniform_side"),
+    (lambda t: t["training"].update(batch_size=10**9), r"batch_size must be from 1 to 65,536"),
+    (lambda t: t["training"].update(epochs=10**29), r"epochs must be from 1 to 1,000,000"),
+    (lambda t: t["network"].update(channels=[1] * 10**5, kernels=[1] * 10**5), r"number of blocks must be from 1"),
 ]
 
 
@@ -122,6 +143,12 @@ def test_a_wrong_key_or_value_is_an_error_that_names_it(
     change(table)
     with pytest.raises(RecipeError, match=message):
         parse(table)
+
+
+def test_a_network_beyond_all_memory_is_refused_before_it_is_made(table: dict[str, Any]) -> None:
+    table["network"]["channels"] = [65_536] * 4
+    with pytest.raises(RunError, match=r"recipe mine: its network would have [\d,]+ parameters"):
+        build_network(parse(table), load_tree("gz2-kaggle"), pretrained=False)
 
 
 def test_epochs_can_be_changed_and_nothing_else_is(table: dict[str, Any]) -> None:

@@ -1,8 +1,10 @@
 """`evaluate.py` writes a report of runs, and says what it cannot evaluate."""
 
 import json
+import os
 import re
 import shutil
+from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from making import make_votes, pack
+from making import edited_run, make_votes, pack
 
 import evaluate
 import train
@@ -109,6 +111,9 @@ def test_bad_input_is_one_message_and_a_bad_exit_code(
     labels.to_csv(tmp_path / "truth.csv")
     (tmp_path / "file").touch()
     out = ("--out", tmp_path / "report")
+    (tmp_path / "taken" / "report.html").mkdir(parents=True)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "tables").symlink_to(tmp_path / "elsewhere")
     truth = ("--split", "test", "--truth", tmp_path / "truth.csv")
     cases = [
         ((tmp_path, shards, *out), 1, "no run.json"),
@@ -123,6 +128,8 @@ def test_bad_input_is_one_message_and_a_bad_exit_code(
         ((trained, shards, "--truth", tmp_path / "none.csv", *out), 1, "none.csv: there is no such file"),
         ((trained, shards, "--out", tmp_path / "file" / "report"), 1, "cannot be made a folder (Not a directory)"),
         ((trained, shards, "--out", tmp_path / "file"), 1, "cannot be made a folder"),
+        ((trained, shards, "--out", tmp_path / "taken"), 1, "taken/report.html is a folder"),
+        ((trained, shards, "--out", tmp_path / "linked"), 1, "linked/tables is a symbolic link"),
         ((trained, shards, "--views", 3, *out), 2, "give 1 or a multiple of 2"),
         ((trained, shards, "--embedding", "pca,tsen", *out), 2, "'tsen' is none of pca, tsne, umap"),
         ((trained, shards, *out, *QUICK, "--galaxy", "1"), 1, "--galaxy 1: not among the"),
@@ -147,12 +154,34 @@ def other_tree(shards: Path, tmp_path: Path) -> Path:
 def test_a_run_trained_on_everything_has_nothing_left_to_be_evaluated_on(
     trained: Path, shards: Path, tmp_path: Path
 ) -> None:
-    everything = shutil.copytree(trained, tmp_path / "run")
-    saved = json.loads((everything / "run.json").read_text())
-    (everything / "run.json").write_text(json.dumps({**saved, "fold": "none"}))
+    everything = edited_run(trained, tmp_path / "run", fold="none")
     result = run(everything, shards, "--out", tmp_path / "report")
     assert result.exit_code == 1
     assert "--split test --truth" in result.output
+
+
+def test_a_run_whose_fold_was_edited_is_not_scored_on_what_it_was_trained_on(
+    trained: Path, shards: Path, tmp_path: Path
+) -> None:
+    edited = shutil.copytree(trained, tmp_path / "edited")
+    saved = json.loads((edited / "run.json").read_text())
+    (edited / "run.json").write_text(json.dumps({**saved, "fold": "2/5"}))
+    result = run(edited, shards, "--out", tmp_path / "report")
+    assert (result.exit_code, "edited/run.json is not what" in result.stderr) == (1, True), result.output
+    assert not (tmp_path / "report").exists()
+
+
+def test_names_of_folders_are_printed_and_drawn_as_text(trained: Path, shards: Path, tmp_path: Path) -> None:
+    """Markup, half a formula, an escape sequence, a byte that is no UTF-8, text from right to left, an emoji."""
+    odd = shutil.copytree(trained, tmp_path / "<b>$\\frac{ $ \x1b[31m \u202e \U0001f30c")
+    out = tmp_path / f"{odd.name} {os.fsdecode(bytes([255]))}"
+    result = run(odd, shards, "--out", out, *QUICK)
+    assert result.exit_code == 0, result.output
+    page, tables = ((out / name).read_text() for name in ("report.html", "tables.json"))
+    for text in (result.output, page, tables):
+        assert not {"\x1b", "\u202e"} & set(text)
+    assert "<b>$" not in page
+    assert unescape(page).count("<b>$\\frac{ $ \\x1b[31m \\u202e \U0001f30c") > 5
 
 
 def test_a_missing_extra_is_named_before_any_work(

@@ -1,4 +1,7 @@
 import re
+from html import unescape
+
+import pytest
 
 from evaluation.theme import INK, SERIES, VARIABLES, new_axes, styled, to_svg
 
@@ -31,3 +34,17 @@ def test_two_figures_on_a_page_share_no_id_and_a_figure_repeats() -> None:
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', draw("a")))
     assert used <= first
     assert draw("a") == draw("a")
+
+
+@pytest.mark.parametrize(
+    "name", ["$\\frac{1}{2$", "a$b$", "<script>alert(1)</script>", "&amp;\"'", "\u05d2\u05dc 🌌"]
+)
+def test_names_are_drawn_as_they_are(name: str) -> None:
+    with styled():
+        figure, axes = new_axes()
+        axes.plot([0, 1], [2, 3], label=name)
+        axes.set_title(name)
+        axes.legend()
+        svg = to_svg(figure, "names")
+    texts = [unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
+    assert texts.count(name) == 2

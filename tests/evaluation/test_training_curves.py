@@ -27,3 +27,25 @@ def test_a_lost_log_is_an_error_that_names_it(trained: Path, tmp_path: Path) -> 
     (folder / "member-01" / "metrics.jsonl").unlink()
     with pytest.raises(RunError, match=r"member-01/metrics\.jsonl: not a log of a training"):
         training.read_metrics(load_run(folder), "tiny")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "[]",
+        "null",
+        "{}",
+        '{"epoch": 0, "loss": "low"}',
+        '{"epoch": 0, "loss": [1]}',
+        '{"epoch": 0, "loss": 1e999}',
+        "[" * 10000,
+        '{"epoch": 0, "loss": ' + "9" * 5000 + "}",
+    ],
+)
+def test_a_damaged_log_is_an_error_that_names_it(trained: Path, tmp_path: Path, damage: str) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    with (folder / "member-01" / "metrics.jsonl").open("a") as file:
+        file.write(f"{damage}\n")
+    with pytest.raises(RunError, match=r"member-01/metrics\.jsonl: not a log of a training") as raised:
+        training.read_metrics(load_run(folder), "tiny")
+    assert len(str(raised.value)) < 500

@@ -75,7 +75,7 @@ def test_every_recipe_can_be_drawn(shards: Path) -> None:
         (("sheet.gif",), 2, "ends in .png"),
         (("sheet.png", "--recipe", "quik"), 1, "no recipe 'quik'"),
         (("sheet.png", "--split", "val"), 1, "no val shards"),
-        (("none/sheet.png",), 1, "No such file or directory"),
+        (("none/sheet.png",), 1, "is missing; make it first"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_message(

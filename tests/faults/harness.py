@@ -72,6 +72,9 @@ EVALUATE = Command(
         *("--out", out / "report", *ON_CPU),
     ],
 )
+VIEWS = Command(
+    "views", lambda on, out: ["views", on.shards, out / "sheet.png", "--recipe", on.recipe, "--count", 2]
+)
 COMMANDS = (PACK, TRAIN, PREDICT, EVALUATE)
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults.harness import COMMANDS, Bench, Command
+from faults.harness import COMMANDS, EVALUATE, PREDICT, VIEWS, Bench, Command
 
-KILLS = 20
+KILLS, AT_EACH_END = 20, 8
 
 
 @pytest.mark.slow
@@ -44,3 +44,22 @@ def test_asked_to_end_at_random_moments_a_command_does_so_at_once_and_goes_on_to
             assert process.code(20) in (0, 130, -number), process.said
             assert "Traceback" not in process.said
     bench.finish(command, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [PREDICT, EVALUATE, VIEWS], ids=lambda command: command.name)
+def test_killed_at_its_first_and_last_changes_of_files_a_command_goes_on_to_the_same_result(
+    command: Command, bench: Bench, tmp_path: Path
+) -> None:
+    bench.undisturbed(command)
+    (tmp_path / "whole").mkdir()
+    code, said = bench.run(command, tmp_path / "whole", dies_at=[str(tmp_path / "whole"), -1])
+    assert code == 0, said
+    num_changes = said.count("change: ")
+    assert num_changes > 1
+    for number in {*range(min(AT_EACH_END, num_changes)), *range(max(0, num_changes - AT_EACH_END), num_changes)}:
+        out = tmp_path / str(number)
+        out.mkdir()
+        code, said = bench.run(command, out, dies_at=[str(out), number])
+        assert code == -signal.SIGKILL, said
+        bench.finish(command, out)

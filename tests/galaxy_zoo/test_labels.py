@@ -68,7 +68,7 @@ def test_every_float_comes_back_bit_for_bit(votes: list[float]) -> None:
         (
             ",more",
             ",mehr",
-            "1 of the 4 columns of tree 'shapes' are missing: more; mend the header, or pass --miss",
+            "1 of the 4 columns of tree 'shapes' are missing: more; correct the header",
         ),
         ("two,more", "two,two", "column 'two' stands twice"),
         ("100023", "100008", "line 3: id 100008 stands twice (first in line 2); keep one row an id"),
@@ -80,17 +80,17 @@ def test_every_float_comes_back_bit_for_bit(votes: list[float]) -> None:
         ("100023,1,0", "100023,1,False", "line 3, column disk: 'False' is not a number"),
         ("100023,1", "100023,1.0.0", "line 3, column smooth: '1.0.0' is not a number"),
         ("0.5", "1.5", "line 2, column two: 1.5 is outside [0, 1]; votes are fractions (1 such cells)"),
-        ("0.5", "1.0000000001", "line 2, column two: 1.0000000001 is outside [0, 1]"),
-        ("0.5", "-1e-9", "line 2, column two: -1e-09 is outside [0, 1]"),
+        ("0.5", "1.00001", "line 2, column two: 1.00001 is outside [0, 1]"),
+        ("0.5", "-2e-6", "line 2, column two: -2e-06 is outside [0, 1]"),
         ("100023,1,0", "100023,1,inf", "line 3, column disk: inf is outside [0, 1]"),
-        ("0.5", "", "line 2, column two: the vote is missing (1 such cells); mend it, or pass --missing-votes"),
+        ("0.5", "", "line 2, column two: the vote is missing (1 such cells); fill it in"),
         ("0,0,0\n", "0\n", "line 3, column two: the vote is missing (2 such cells)"),
-        ("0,0,0\n", "0,0,0,0,0\n", "not a CSV file"),
+        ("0,0,0\n", "0,0,0,0,0\n", "line 3: 7 cells, but the lines before it have 5"),
         (SHAPES, "", "not a CSV file"),
         (
             SHAPES,
             SHAPES.replace("\n", ",0.5\n").replace("more,0.5", "more"),
-            "not a CSV file: Error tokenizing data. C error: Expected 5 fields in line 2, saw 6",
+            "line 2: 6 cells, but the lines before it have 5; put a cell that holds a comma in quotes: '100008,0.25,",
         ),
     ],
 )
@@ -147,3 +147,7 @@ def test_blank_lines_at_the_end_are_no_rows() -> None:
     tree = load_tree("galaxy10")
     text = ",".join(["id", *tree.columns]) + "\n7" + ",0.1" * 10 + "\n\n\n"
     assert read_votes(io.BytesIO(text.encode()), tree).index.tolist() == ["7"]
+
+
+def test_a_vote_a_rounding_error_outside_is_0_or_1(shapes: DecisionTree) -> None:
+    assert read("id,smooth,disk,two,more\n1,1.0000001,-1e-17,0,-9e-7\n", shapes) == [[1, 0, 0, 0]]

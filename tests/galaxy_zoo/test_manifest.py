@@ -16,7 +16,7 @@ from galaxy_zoo.tree import DecisionTree
 
 @pytest.fixture
 def manifest(shapes: DecisionTree) -> Manifest:
-    train = tuple(Shard(f"train-00000{i}.tar", 500 + i, 2**23, "a" * 64, "b" * 64) for i in range(2))
+    train = tuple(Shard(f"train-00000{i}.tar", 500 + i, 2**23, f"{i}" * 64, "b" * 64) for i in range(2))
     return Manifest(
         tree=shapes,
         seed=42,
@@ -55,7 +55,7 @@ def test_a_manifest_of_an_older_version_reads_without_what_it_lacks(manifest: Ma
 
 
 def test_one_checksum_stands_for_all_shards_in_order(manifest: Manifest, tmp_path: Path) -> None:
-    assert manifest.set_sha256 == sha256(b"a" * 128 + b"c" * 64).hexdigest()
+    assert manifest.set_sha256 == sha256(b"0" * 64 + b"1" * 64 + b"c" * 64).hexdigest()
     rewrite(manifest, tmp_path, {"set_sha256": "0" * 64})
     with pytest.raises(ShardError, match="damaged: ValueError set_sha256 is not that of the shards it lists"):
         read_manifest(tmp_path)
@@ -86,6 +86,7 @@ def test_a_folder_without_a_manifest_is_not_a_finished_one(tmp_path: Path) -> No
         b"[]",
         b"{}",
         b"7",
+        b"[" * 5000 + b"]" * 5000,
         b"\xff\xd8",
         b'{"format_version": 1}',
         b'{"format_version": 1, "image_px": [424, 424], "splits": []}',
@@ -116,6 +117,10 @@ def test_a_file_that_is_no_manifest_is_called_damaged(tmp_path: Path, text: byte
         ("statistics", {}),
         ("statistics", 7),
         ("image_px", [1e999, 1]),
+        ("image_px", [65_536, 1]),
+        ("image_px", [0, 1]),
+        ("channel_mean", [float("nan"), 0, 0]),
+        ("seed", 10**31),
     ],
 )
 def test_a_value_that_does_not_fit_is_called_damage(
@@ -135,6 +140,7 @@ def test_a_value_that_does_not_fit_is_called_damage(
         ("name", "train\0.tar"),
         ("samples", "500"),
         ("samples", -1),
+        ("bytes", 10**16),
     ],
 )
 def test_a_shard_outside_the_folder_or_of_another_kind_is_refused(
@@ -173,3 +179,21 @@ def test_a_manifest_of_a_version_that_measured_every_image_says_so(tmp_path: Pat
     assert old.is_decoded
     assert old.statistics is not None
     assert old.statistics.measured == old.samples(next(iter(old.splits)))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("changed", [{}, {"name": "other.tar"}, {"sha256": "e" * 64}])
+def test_a_shard_that_is_listed_twice_by_name_or_bytes_is_refused(
+    manifest: Manifest, tmp_path: Path, split: str, changed: dict[str, Any]
+) -> None:
+    again = replace(manifest.splits["train"][1], **changed)
+    replace(manifest, splits={**manifest.splits, split: (*manifest.splits[split], again)}).write(tmp_path)
+    with pytest.raises(ShardError, match=f"{re.escape(again.name)} is the same shard as train-000001.tar"):
+        read_manifest(tmp_path)
+
+
+def test_shards_without_samples_may_be_alike(manifest: Manifest, tmp_path: Path) -> None:
+    empty = tuple(Shard(f"test-00000{i}.tar", 0, 1024, "e" * 64, "f" * 64) for i in range(2))
+    changed = replace(manifest, splits={**manifest.splits, "test": empty})
+    changed.write(tmp_path)
+    assert read_manifest(tmp_path) == changed

@@ -102,7 +102,7 @@ def test_predictions_for_another_number_of_ids_are_refused(gz2: DecisionTree, tm
         ("id,smooth,disk", "id,disk,smooth", "column 2 of the header is not the tree's; write id,smooth,disk,two"),
         ("more\n99,0.25", "more,extra\n99,0.25,1", "column 6 of the header is not the tree's"),
         (SHAPES, "smooth,id,disk,two,more\n0.5,99,0.5,0,0\n", "column 1 of the header is not the tree's"),
-        (",more", "", "not a CSV file.*line 2, saw 5"),
+        (",more", "", "line 2: 5 cells, but the lines before it have 4"),
         ("99,", "101,", "ids are not ascending; sort the rows by id"),
         ("99,", "100,", "id 100 stands twice"),
         ("0.75", "1.75", "line 2, column disk: 1.75 is outside"),

@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,6 +86,20 @@ def test_test_time_views_are_every_rotation_at_every_zoom_plain_and_mirrored() -
     for wrong in ((), (0.0,), (1.0, float("nan")), (float("inf"),)):
         with pytest.raises(ValueError, match="zooms"):
             rotations_and_flips(12, wrong)
+
+
+@pytest.mark.parametrize(
+    ("law", "drawn"), [("log_uniform", np.log), ("uniform_side", lambda zooms: 1 / zooms)], ids=str
+)
+def test_zooms_follow_the_law_of_the_view(law: Any, drawn: Callable[[np.ndarray], np.ndarray]) -> None:
+    view = replace(VIEW, zoom=(0.5, 2.0), zoom_law=law)
+    [parameters] = RandomViews(view, (0,)).parameters(view.stamp((424, 424)), 0, range(4096))
+    unzoomed = fixed_warp(VIEW, FixedView(), view.stamp((424, 424)))[0, 0]
+    zooms = unzoomed / parameters.warps[:, 0, 0]
+    deciles = np.quantile(drawn(zooms), np.linspace(0, 1, 11))
+    ends = sorted((drawn(np.float64(0.5)), drawn(np.float64(2.0))))
+    assert np.allclose(deciles, np.linspace(*ends, 11), atol=0.05 * (ends[1] - ends[0]))
+    assert 0.5 - 1e-6 <= zooms.min() < zooms.max() <= 2 + 1e-6
 
 
 def test_zooms_outside_of_the_recipes_range_get_a_stamp_that_covers_them() -> None:

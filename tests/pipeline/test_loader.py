@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import simplejpeg
 import torch
 from loading import make_loader
 from making import NUM_TEST, NUM_TRAIN
@@ -59,7 +60,6 @@ def test_batches_hold_the_votes_and_images_of_their_ids(
     with load(samples, backend=backend, views=FixedViews(whole), shuffle=True) as loader:
         batch = next(iter(loader.epoch(0)))
     assert np.allclose(batch.votes.numpy(), labels.loc[batch.ids.tolist()], atol=1e-6)
-    import simplejpeg
 
     for image, each in zip(batch.views[0], batch.ids, strict=True):
         jpeg = (kaggle_folder / "images_training_rev1" / f"{each}.jpg").read_bytes()

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from benchmarks.warp_error import error_by_oversampling, references
 from galaxy_zoo.view import STAMP_OVERSAMPLING, Stamp, View
-from pipeline.augment import Parameters, RandomViews
-from pipeline.loader import Backend
+from pipeline.augment import FixedViews, Parameters, RandomViews, rotations_and_flips
+from pipeline.loader import Backend, Decoding, choose_backend
 from pipeline.shards import open_split
 from pipeline.stamps import StampMode, StampPolicy
 from pipeline.warp import WarpKernel, reduce_window
@@ -161,11 +161,23 @@ def loaded(shards: Path, backend: Backend, mode: StampMode) -> list[tuple[list[s
         return [(b.ids.tolist(), b.views[0]) for epoch in range(2) for b in loader.epoch(epoch)]
 
 
+def several_views(shards: Path, backend: Backend) -> list[Tensor]:
+    """Two members' views of 21 galaxies, each seen at two angles, then four test-time views."""
+    samples, _ = open_split(shards, "test")
+    turned = RandomViews(replace(SMALL, turns_deg=(0.0, 45.0)), (3, 4))
+    found = []
+    for views in (turned, FixedViews(SMALL, rotations_and_flips(4))):
+        with make_loader(samples, views, batch_size=21, backend=backend, dtype=torch.float32) as loader:
+            found += next(iter(loader.epoch(0))).views
+    return found
+
+
 def made_by_triton(shards: Path) -> list[Any]:
-    """Views of each case, then what loaders give from the shards and from resident stamps."""
+    """Views of each case, what loaders give from the shards and from resident stamps, and several views of a galaxy."""
     return [
         [triton_views(*case) for case in CASES],
         *(loaded(shards, "triton", m) for m in ("stream", "resident")),
+        several_views(shards, "triton"),
     ]
 
 
@@ -204,13 +216,44 @@ def test_triton_gives_the_pixels_of_opencv(from_triton: list[Any]) -> None:
 def test_a_loader_with_triton_gives_the_same_from_shards_and_resident_stamps_and_the_pixels_of_dali(
     from_triton: list[Any], shards: Path
 ) -> None:
-    _, stream, resident = from_triton
+    _, stream, resident, _ = from_triton
     graph = loaded(shards, "dali", "stream")
     assert [ids for ids, _ in stream] == [ids for ids, _ in resident] == [ids for ids, _ in graph]
     for (_, one), (_, other), (_, expected) in zip(stream, resident, graph, strict=True):
         assert torch.equal(one, other)
         assert levels(one - expected, SMALL).mean() < 0.5
         assert levels(one - expected, SMALL).max() < 3
+
+
+@pytest.mark.slow
+def test_several_views_of_a_galaxy_by_triton_are_those_of_dalis_graph(
+    from_triton: list[Any], shards: Path
+) -> None:
+    *_, got = from_triton
+    expected = several_views(shards, "dali")
+    assert [each.shape for each in got] == [(21, 2, 3, 16, 16)] * 2 + [(21, 3, 16, 16)] * 4
+    for one, other in zip(got, expected, strict=True):
+        assert levels(one - other, SMALL).mean() < 0.5
+        assert levels(one - other, SMALL).max() < 3
+
+
+@pytest.mark.parametrize(
+    ("num_views", "turns_deg", "dtype", "has_resident", "expected"),
+    [
+        (1, (0.0,), torch.float16, False, "dali"),
+        (2, (0.0,), torch.float16, False, "triton"),
+        (1, (0.0, 45.0), torch.float16, False, "triton"),
+        (1, (0.0,), torch.bfloat16, False, "triton"),
+        (1, (0.0,), torch.float16, True, "triton"),
+    ],
+)
+def test_on_a_gpu_dalis_graph_makes_one_view_and_the_kernel_makes_several(
+    num_views: int, turns_deg: tuple[float, ...], dtype: torch.dtype, has_resident: bool, expected: Backend
+) -> None:
+    views = RandomViews(replace(SMALL, turns_deg=turns_deg), tuple(range(num_views)))
+    for device, backend in (("cuda", expected), ("cpu", "opencv")):
+        work = Decoding(device=device, dtype=dtype).work(views, (96, 96), 8)
+        assert choose_backend(work, has_resident=has_resident) == backend
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galaxy_zoo.votes import Floats, rmse
-from prediction.blend import HeldOut, best_k, greedy_order, mean_of, optimal_weights, uniform
+from prediction.blend import HeldOutPredictions, best_k, greedy_order, mean_of, optimal_weights, uniform
 
 
 def members(noises: list[float], *, galaxies: int = 300, seed: int = 0) -> tuple[Floats, Floats]:
@@ -37,7 +37,7 @@ def test_members_are_chosen_as_the_scores_of_their_means_say() -> None:
 
 def test_the_curve_holds_the_score_of_each_mean_and_best_k_its_lowest_point() -> None:
     predictions, true = members([0.1, 0.1, 0.12, 0.9, 0.8])
-    held_out = HeldOut(predictions, true)
+    held_out = HeldOutPredictions(predictions, true)
     curve = held_out.curve()
     for k in range(1, 6):
         blended = predictions[list(curve.order[:k])].mean(axis=0)
@@ -76,7 +76,7 @@ def test_equal_members_and_perfect_ones_have_weights_too() -> None:
 def test_a_fitted_score_is_of_the_galaxies_it_was_fitted_on_and_weights_over_fit() -> None:
     """Of forty equal members on few galaxies, fitted weights look better than they are."""
     predictions, true = members([0.2] * 40, galaxies=30)
-    held_out = HeldOut(predictions, true)
+    held_out = HeldOutPredictions(predictions, true)
     plain, weighted = held_out.fit(uniform), held_out.fit(optimal_weights)
     blended = np.einsum("m,mga->ga", weighted.weights, predictions)
     assert weighted.fitted_rmse == pytest.approx(rmse(blended, true), rel=1e-5)
@@ -94,11 +94,13 @@ def test_the_cross_fitted_score_is_of_blends_that_have_not_seen_the_galaxies() -
     for each in range(5):
         weights = optimal_weights(products(predictions[:, fold != each], true[fold != each]))
         blended[fold == each] = np.einsum("m,mga->ga", weights, predictions[:, fold == each])
-    assert HeldOut(predictions, true).fit(optimal_weights).held_out_rmse == pytest.approx(rmse(blended, true))
+    assert HeldOutPredictions(predictions, true).fit(optimal_weights).held_out_rmse == pytest.approx(
+        rmse(blended, true)
+    )
 
 
 @pytest.mark.parametrize("galaxies", [4, 20])
 def test_too_few_galaxies_or_none_with_votes_are_refused(galaxies: int) -> None:
     predictions, _ = members([0.1], galaxies=galaxies)
     with pytest.raises(ValueError, match=f"{galaxies} galaxies with votes"):
-        HeldOut(predictions, np.full((galaxies, 4), np.nan))
+        HeldOutPredictions(predictions, np.full((galaxies, 4), np.nan))

@@ -20,7 +20,7 @@ from prediction.embedding import Embedder
 def test_an_embedding_is_what_the_last_layer_gets(network: Cnn | Timm, features: int) -> None:
     torch.manual_seed(0)
     module = network.build(size_px=32, outputs=5, pretrained=False).eval()
-    embedder = Embedder(module)
+    embedder = Embedder(module, remedy="")
     with torch.no_grad():
         logits = module(torch.rand(3, 3, 32, 32))
     embedding = embedder.take()
@@ -30,5 +30,5 @@ def test_an_embedding_is_what_the_last_layer_gets(network: Cnn | Timm, features:
 
 
 def test_a_network_without_a_linear_layer_has_no_embedding() -> None:
-    with pytest.raises(RunError, match="no linear layer"):
-        Embedder(torch.nn.Conv2d(3, 5, 1))
+    with pytest.raises(RunError, match="no linear layer, so no embedding; omit it"):
+        Embedder(torch.nn.Conv2d(3, 5, 1), remedy="omit it")

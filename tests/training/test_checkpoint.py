@@ -1,11 +1,23 @@
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from galaxy_zoo.errors import RunError
-from training.checkpoint import KEPT, Position, load_state, positions, save_checkpoint, save_state
+from training import checkpoint
+from training.checkpoint import (
+    KEPT,
+    Position,
+    load_header,
+    load_state,
+    load_weights,
+    positions,
+    save_checkpoint,
+    save_state,
+)
 
 STATE: dict[str, Any] = {
     "weights": {"a.b": torch.arange(6.0).reshape(2, 3), "scalar": torch.tensor(7)},
@@ -90,3 +102,48 @@ def test_a_changed_type_or_shape_is_found_though_the_bytes_are_the_same(
     path.write_bytes(path.read_bytes().replace(before, after))
     with pytest.raises(RunError, match="its checksum differs"):
         load_state(path)
+
+
+def test_the_header_has_everything_but_the_tensors(tmp_path: Path) -> None:
+    save_state(tmp_path / "c.safetensors", STATE)
+    header = load_header(tmp_path / "c.safetensors")
+    assert header.keys() == STATE.keys()
+    assert header["optimiser"]["groups"] == STATE["optimiser"]["groups"]
+
+
+def forge(path: Path, rest: str) -> None:
+    """Write a checkpoint with this JSON as its state, and the checksum that belongs to it."""
+    whole = json.dumps({"state": rest, "sha256": checkpoint._sha256({}, rest)})
+    path.write_bytes(save({}, metadata={"whole": whole}))
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *("null", "[]", "3", '"tensor:x"', "", "{", "{}", '{"pairs": 3}', '{"pairs": [[1]]}'),
+        *('{"pairs": [[[], 1]]}', '{"pairs": [["weights", "tensor:lost"]]}', "[" * 5000, "9" * 5000),
+        '{"pairs": ' * 900 + "[]" + "}" * 900,
+    ],
+)
+def test_a_wrong_state_with_the_right_checksum_is_one_message(tmp_path: Path, rest: str) -> None:
+    path = tmp_path / "c.safetensors"
+    forge(path, rest)
+    with pytest.raises(RunError, match=r"c\.safetensors: the checkpoint is damaged") as caught:
+        load_state(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"whole": "null"}, {"whole": "[]"}, {"whole": '{"state": 1}'}])
+def test_another_header_is_one_message(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(save({"x": torch.zeros(1)}, metadata=metadata))
+    for load in (load_state, load_header):
+        with pytest.raises(RunError, match="the checkpoint is damaged"):
+            load(path)
+
+
+@pytest.mark.parametrize("weights", [None, [], [torch.zeros(1)], {"a": 1}, "x"])
+def test_weights_that_are_none_are_one_message(tmp_path: Path, weights: object) -> None:
+    save_state(tmp_path / "c.safetensors", {"weights": weights})
+    with pytest.raises(RunError, match="holds no weights"):
+        load_weights(tmp_path / "c.safetensors")

@@ -70,7 +70,7 @@ def test_a_view_that_pools_would_cut_at_one_side_is_refused() -> None:
         ({"kernels": (3, 3)}, "1 channels for 2 kernels"),
         ({"kernels": (4,)}, "must be odd"),
         ({"pools": 2}, "from 0 to 1"),
-        ({"channels": (0,)}, "at least 1"),
+        ({"channels": (0,)}, "channels must be from 1"),
     ],
 )
 def test_values_that_make_no_network_are_refused(values: dict[str, Any], message: str) -> None:

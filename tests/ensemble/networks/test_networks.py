@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from ensemble.networks.backbones import Timm
 from ensemble.networks.convolutional import Cbam, Cnn, LinNet
 from ensemble.networks.corners import corner_parts
-from ensemble.networks.dieleman import Dieleman, MaxNormLinear, Maxout, Merge, Parts
+from ensemble.networks.dieleman import CornerParts, Dieleman, MaxNormLinear, Maxout, Merge
 from galaxy_zoo.errors import RunError
 
 
 def test_parts_of_a_galaxy_come_together_galaxy_by_galaxy() -> None:
     images = torch.rand(2, 2, 3, 69, 69)
-    parts = Parts()(images)
+    parts = CornerParts()(images)
     assert parts.shape == (32, 3, 45, 45)
     assert torch.equal(parts[16:], corner_parts(images[1:], 45)[0])
     assert torch.equal(Merge()(parts.flatten(1))[1].view(16, -1), parts[16:].flatten(1))
@@ -64,6 +64,12 @@ def test_a_pool_of_maxima_may_come_before_the_relu_or_after() -> None:
     assert torch.equal(after(images), before(images))
 
 
+def test_a_block_without_a_pool_keeps_the_size() -> None:
+    network = Cnn(channels=(4, 4, 4), kernels=(3, 3, 3), pools=("none", "max", "none"))
+    built = network.build(size_px=12, outputs=2, pretrained=False)
+    assert built[-1].in_features == 4 * 6 * 6
+
+
 def test_batch_norm_counts_pooled_pixels_where_the_pool_comes_first() -> None:
     network = Cnn(channels=(4,), kernels=(3,), batch_norm=True, pool_first=True).build(
         size_px=12, outputs=2, pretrained=False
@@ -96,7 +102,7 @@ def test_xavier_weights_are_drawn_from_their_range() -> None:
     layer = network[1]
     limit = math.sqrt(6 / (192 + 50))
     assert limit * 0.95 < layer.weight.abs().max() <= limit
-    assert not layer.bias.any()
+    assert torch.all(layer.bias == 0.01)
 
 
 @pytest.fixture

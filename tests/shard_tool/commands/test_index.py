@@ -228,6 +228,21 @@ def test_what_cannot_be_served_is_named_and_nothing_is_written(
     assert contents(tmp_path) == before
 
 
+def test_a_tar_that_is_there_twice_is_refused_in_any_split(tmp_path: Path) -> None:
+    for name in ("train.tar", "test.tar"):
+        write_tar(tmp_path / name, jpegs("1.jpg", "2.jpg"))
+    result = run("index", tmp_path, "--split-by-name", "--workers", 1)
+    assert (result.exit_code, "test.tar holds the same bytes as train.tar" in result.stdout) == (1, True)
+    assert not list(tmp_path.glob("*.idx"))
+
+
+def test_an_id_in_several_splits_is_warned_about(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train.tar", jpegs("1.jpg", "2.jpg"))
+    write_tar(tmp_path / "test.tar", jpegs("2.jpg", "3.jpg"))
+    result = run("index", tmp_path, "--split-by-name", "--workers", 1)
+    assert (result.exit_code, "1 ids are in train and test at once, as 2: " in result.stderr) == (0, True)
+
+
 def test_what_is_no_folder_of_tars_is_refused(tmp_path: Path, packed: Path) -> None:
     for folder, says in (
         (tmp_path / "none", "not a folder"),

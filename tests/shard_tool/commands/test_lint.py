@@ -204,6 +204,16 @@ def test_a_manifest_of_another_tree_fails_every_sample(shards: Path) -> None:
     assert result.stdout.count("tree 'galaxy10' needs float32 of shape (10,)") == 30
 
 
+@pytest.mark.parametrize("command", [("lint",), ("lint", "--deep"), ("info",), ("duplicates",)])
+def test_a_set_that_lists_a_shard_twice_is_refused(command: tuple[str, ...], shards: Path) -> None:
+    manifest = json.loads((shards / "manifest.json").read_text())
+    del manifest["set_sha256"], manifest["own_sha256"]
+    manifest["splits"]["train"].append(manifest["splits"]["train"][3])
+    (shards / "manifest.json").write_text(json.dumps(manifest))
+    result = run(command[0], shards, *command[1:])
+    assert (result.exit_code, "its galaxies would count twice" in result.stderr) == (1, True)
+
+
 @pytest.mark.parametrize("command", ["lint", "info"])
 def test_a_folder_without_a_good_manifest_is_refused(command: str, shards: Path, tmp_path: Path) -> None:
     (shards / "manifest.json").write_text("{")

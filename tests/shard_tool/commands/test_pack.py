@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -244,9 +245,9 @@ def _break_tree(download: Download) -> None:
     download.rows[1][1:4] = ["0.5", "0.5", "0.5"]
 
 
-def _give_spaced_id(download: Download) -> None:
-    download.train["100 008"] = download.train.pop("100008")
-    download.rows[1][0] = "100 008"
+def _give_invisible_id(download: Download) -> None:
+    download.train["100\u200b008"] = download.train.pop("100008")
+    download.rows[1][0] = "100\u200b008"
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,7 @@ def _give_spaced_id(download: Download) -> None:
         (_drop_row, "100008 (100008.jpg): no row of votes in training_solutions_rev1.csv"),
         (_drop_image, "100008 (training_solutions_rev1.csv): no image for this row of votes"),
         (_break_tree, "(100008.jpg): the votes break the tree: question 'smooth or disk': answers sum to 1.5"),
-        (_give_spaced_id, "100 008 (100 008.jpg): an id may not be empty or have dots, spaces"),
+        (_give_invisible_id, "an id may not be empty, hold control characters"),
     ],
 )
 def test_an_image_or_row_that_does_not_fit_is_rejected(
@@ -422,3 +423,58 @@ def test_training_images_without_labels_are_an_error(download: Download, tmp_pat
     assert "--labels" in result.stderr
     labels = tmp_path / f"{TABLE}.zip"
     assert pack(tmp_path / f"{TRAIN_FOLDER}.zip", tmp_path / "out", "--labels", labels).exit_code == 0
+
+
+def test_an_id_in_train_and_test_is_warned_about(download: Download, tmp_path: Path) -> None:
+    assert "warning" not in pack(download.write_folder(tmp_path / "in"), tmp_path / "clean").stderr
+    download.test["100008"] = jpeg(1)
+    result = pack(download.write_folder(tmp_path / "in"), tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "warning: 1 ids are in train and test at once, as 100008: " in result.stderr
+    for command in (("lint",), ("lint", "--deep")):
+        linted = run(command[0], tmp_path / "out", *command[1:], "--workers", 1)
+        assert (linted.exit_code, "1 ids are in train and test at once, as 100008" in linted.stderr) == (0, True)
+
+
+def test_an_image_in_train_and_test_is_warned_about_where_a_zip_knows_its_checksum(
+    download: Download, tmp_path: Path
+) -> None:
+    download.test["200018"] = download.train["100008"]
+    result = pack(download.write_zips(tmp_path / "in"), tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "warning: 1 test images look the same as training images, as 200018: " in result.stderr
+    found = run("duplicates", tmp_path / "out", "--workers", 1)
+    assert (found.exit_code, found.stdout) == (1, "train/100008 test/200018\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("shards", "shards"), "shards is in shards"),
+        (("shards/test-000000.tar", "shards"), "test-000000.tar is in shards"),
+        (("link/test-000000.tar", "shards"), "test-000000.tar is in shards"),
+        (("in", "link", "--labels", "shards/rejected.csv"), "rejected.csv is in link"),
+        (("in", "shards", "--catalogue", "shards/votes.csv"), "votes.csv is in shards"),
+        (("in", "shards", "--tree", "shards/tree.toml"), "tree.toml is in shards"),
+        ((".", "shards"), "its shards would be packed too"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--overwrite", "--resume"])
+def test_what_is_read_is_never_replaced(
+    packed: Path,
+    kaggle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    says: str,
+    option: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(packed, "shards")
+    Path("shards/tree.toml").touch()
+    Path("in").symlink_to(kaggle)
+    Path("link").symlink_to("shards")
+    before = contents(tmp_path)
+    result = run("pack", *arguments, option)
+    assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
+    assert contents(tmp_path) == before

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kaggle_download import Download, jpeg, make_download, pack, run
+from kaggle_download import Download, contents, jpeg, make_download, pack, run
 
 from galaxy_zoo.tree import load_tree
 from shard_tool.shards.contact_sheet import Cell, draw_samples, draw_sheet, main_votes
@@ -125,3 +125,12 @@ def test_a_download_of_one_galaxy_is_drawn(tmp_path: Path) -> None:
     source = Download({}, {"1": jpeg(1)}).write_folder(tmp_path / "in") / "images_test_rev1"
     assert pack(source, tmp_path / "out").exit_code == 0
     assert run("preview", tmp_path / "out", tmp_path / "sheet.png", "--size", 32).exit_code == 0
+
+
+def test_a_sheet_never_replaces_a_shard(packed: Path, tmp_path: Path) -> None:
+    shards = Path(shutil.copytree(packed, tmp_path / "shards"))
+    before = contents(shards)
+    (tmp_path / "sheet.png").hardlink_to(shards / "train-000000.tar")
+    result = run("preview", shards, tmp_path / "sheet.png")
+    assert (result.exit_code, "is read by this command" in result.stderr) == (1, True)
+    assert contents(shards) == before

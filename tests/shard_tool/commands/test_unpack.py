@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from kaggle_download import TABLE, TEST_FOLDER, TRAIN_FOLDER, Download, contents, jpeg, make_download, pack, run
 
+from galaxy_zoo.files import sha256_of
 from galaxy_zoo.index import index_path
-from galaxy_zoo.manifest import Shard
+from galaxy_zoo.manifest import Shard, read_manifest
 from shard_tool.commands.unpack import UnpackedRows, UnpackedShard, format_votes
 
 SHARD = "train-000004.tar"
@@ -127,6 +129,17 @@ def _repeat_shard(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+def _repeat_ids(folder: Path) -> None:
+    """List another shard of the same samples, a block of zeros longer."""
+    manifest, first = read_manifest(folder), "train-000000.tar"
+    [shard, *_] = manifest.splits["train"]
+    (folder / SHARD).write_bytes((folder / first).read_bytes() + bytes(512))
+    index_path(folder / SHARD).write_bytes(index_path(folder / first).read_bytes())
+    again = replace(shard, name=SHARD, bytes=shard.bytes + 512, sha256=sha256_of(folder / SHARD))
+    others = tuple(each for each in manifest.splits["train"] if each.name != SHARD)
+    replace(manifest, splits={**manifest.splits, "train": (*others, again)}).write(folder)
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -136,7 +149,8 @@ def _repeat_shard(folder: Path) -> None:
         (lambda f: index_path(f / SHARD).write_text("v1.2 0\n"), "train-000004.idx: changed since"),
         (lambda f: index_path(f / SHARD).unlink(), "train-000004.idx: the index is missing"),
         (lambda f: (f / "manifest.json").unlink(), "not a finished folder of shards"),
-        (_repeat_shard, "train-000000.tar: id "),
+        (_repeat_shard, "train-000000.tar is the same shard as train-000000.tar"),
+        (_repeat_ids, "in the split train; pack again"),
     ],
 )
 @pytest.mark.parametrize("workers", [1, 2])

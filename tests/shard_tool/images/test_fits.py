@@ -201,7 +201,7 @@ def test_fits_without_a_stretch_is_refused_before_anything_is_written(source: Pa
 def test_a_stretch_without_fits_is_refused(kaggle: Path, tmp_path: Path) -> None:
     result = pack(kaggle, tmp_path / "out", *RANGE)
     assert result.exit_code == 1
-    assert "no FITS images to pack; leave --fits-range away" in result.stderr
+    assert "no FITS images to pack; omit --fits-range" in result.stderr
 
 
 def test_without_astropy_it_says_what_to_install(

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from kaggle_download import jpeg
 
 from galaxy_zoo.errors import ImageError
+from galaxy_zoo.image_size import common_size
 from shard_tool.images.jpeg import check_strictly, decode_strictly, jpeg_size
-from shard_tool.images.sizes import common_size
 
 WHOLE = jpeg(0)
 SIZE = (64, 64)

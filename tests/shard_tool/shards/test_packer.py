@@ -16,7 +16,7 @@ from shard_tool.source.plan import PackPlan, make_plan
 
 @pytest.fixture
 def plan(kaggle: Path) -> PackPlan:
-    return make_plan(PackOptions(kaggle, load_tree("gz2-kaggle"), shards=1))
+    return make_plan(PackOptions(source=kaggle, tree=load_tree("gz2-kaggle"), shards=1))
 
 
 def begin(out: Path, plan: PackPlan, *, resume: bool = False) -> ShardTask:

@@ -1,12 +1,13 @@
 """What SOURCE may be, and what is refused before anything is written."""
 
+import lzma
 import struct
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from kaggle_download import Download, jpeg, pack, zip_of
+from kaggle_download import Download, contents, jpeg, pack, zip_of
 
 from galaxy_zoo.errors import LabelError, SourceError
 from shard_tool.source.contents import list_source
@@ -195,9 +196,64 @@ def test_a_zip_three_deep_is_ignored_and_listed(tmp_path: Path) -> None:
     deepest = zip_of({"1.jpg": jpeg(1)})
     source = tmp_path / "s.zip"
     source.write_bytes(zip_of({"a.zip": zip_of({"b.zip": deepest, "test/2.jpg": jpeg(2)})}))
-    assert list(listed(source).ignored()) == [("s.zip/a.zip/b.zip", "neither an image nor labels")]
+    why = "an archive inside another, which is not opened; unpack the outer one and pack the folder"
+    assert list(listed(source).ignored()) == [("s.zip/a.zip/b.zip", why)]
 
 
 def test_a_missing_source_is_a_source_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such folder"):
         list(walk(tmp_path / "nowhere"))
+
+
+def test_a_zip_made_on_windows_is_read_as_folders(download: Download, packed: Path, tmp_path: Path) -> None:
+    files = {name: data for each in download.files().values() for name, data in each.items()}
+    source = tmp_path / "s.zip"
+    with zipfile.ZipFile(source, "w") as file:
+        for name, data in {**files, "images_training_rev1/": b""}.items():
+            info = zipfile.ZipInfo()
+            info.filename = name.replace("/", "\\")
+            file.writestr(info, data)
+    result = pack(source, tmp_path / "out")
+    assert (result.exit_code, "ignored" in result.stderr) == (0, False), result.stderr
+    assert contents(tmp_path / "out") == contents(packed)
+
+
+def _split_zip(folder: Path) -> None:
+    whole = bytearray(zip_of({"train/1.jpg": jpeg(1)}))
+    at = whole.index(b"PK\x05\x06") + 4
+    whole[at : at + 2] = b"\x03\x00"
+    (folder / "s.zip").write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("s.z01", b"x", "s.z01: a part of a split archive; join the parts first"),
+        ("s.zip.001", b"x", "s.zip.001: a part of a split archive"),
+        ("s.tar.xz", lzma.compress(b"x"), "s.tar.xz: compressed in a way that is not read here; unpack it"),
+        ("s.tar.bz2", b"BZh", "s.tar.bz2: compressed in a way that is not read here; unpack it"),
+        ("s.7z", b"x", "s.7z: compressed in a way that is not read here; unpack it"),
+        (
+            "s.zip",
+            zip_of({"a.tar": b"x", "b.txt": b""}),
+            "s.zip/a.tar: an archive inside another, which is not op",
+        ),
+        ("s.zip", zip_of({"a.zip": zip_of({"b.zip": b"x"})}), "s.zip/a.zip/b.zip: an archive inside another"),
+        ("s.zip", zip_of({"a.tar.xz": b"x"}), "s.zip/a.tar.xz: compressed in a way that is not read here"),
+        ("s.zip", None, "s.zip: the last of 4 parts of a split zip; join the parts first (zip -s 0 "),
+    ],
+)
+@pytest.mark.parametrize("is_source", [True, False])
+def test_an_archive_that_is_not_read_is_named_for_what_it_is(
+    name: str, data: bytes | None, says: str, is_source: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "source").mkdir()
+    if data is None:
+        _split_zip(tmp_path / "source")
+    else:
+        (tmp_path / "source" / name).write_bytes(data)
+    source = tmp_path / "source" / name if is_source else tmp_path / "source"
+    result = pack(source, tmp_path / "out")
+    assert result.exit_code == 1
+    assert says in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -216,7 +216,7 @@ def test_another_layout_ends_it_before_anything_is_written(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--tree", "gz2-kaggle"), "pass --tree galaxy10"),
+        (("--tree", "gz2-kaggle"), "pack it with --tree galaxy10"),
         (("--tree", "galaxy10", "--counts"), "holds its own answers"),
         (("--tree", "galaxy10", "--labels", "votes.csv"), "holds its own answers"),
         (("--tree", "galaxy10", "--pad", "20"), "32 x 32 pixels, larger than --pad 20"),

@@ -1,6 +1,7 @@
 """Several tables of votes, tables with gaps, and tables of counts."""
 
 import csv
+import gzip
 import io
 import shutil
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 from kaggle_download import (
     TABLE,
     TEST_FOLDER,
@@ -293,3 +295,68 @@ def test_a_file_named_twice_far_apart_in_a_catalogue_is_an_error(
     result = pack(images_only, tmp_path / "out", "--catalogue", named)
     assert result.exit_code == 1
     assert f"line 26: file {files[3]} stands twice (first in line 4)" in result.stderr
+
+
+SURVEY = {"a": (0.4, 0.6, 0.5, 0.5), "b": (0.2, 0.8, 0.25, 0.75)}
+"""Fractions of the voters of each question, by id."""
+
+
+def survey_of(folder: Path, kind: str) -> Path:
+    """Images, a tree and a table of what `kind` says: "all" or "question"."""
+    (folder / "train").mkdir()
+    (folder / "tree.toml").write_text(SMALL_TREE)
+    rows = [["id", "smooth", "disk", "two", "more"]]
+    for seed, (name, (smooth, disk, two, more)) in enumerate(SURVEY.items()):
+        (folder / "train" / f"{name}.jpg").write_bytes(jpeg(seed))
+        of = disk if kind == "all" else 1
+        rows.append([name, *map(str, (smooth, disk, two * of, more * of))])
+    return write_rows(folder / "votes.csv", rows)
+
+
+def pack_survey(folder: Path, *options: object) -> Result:
+    tree = ("--tree", folder / "tree.toml", "--labels", folder / "votes.csv")
+    return pack(folder / "train", folder / "out", *tree, *options)
+
+
+@pytest.mark.parametrize("kind", ["all", "question"])
+def test_fractions_of_a_questions_own_voters_become_fractions_of_all(kind: str, tmp_path: Path) -> None:
+    survey_of(tmp_path, kind)
+    result = pack_survey(tmp_path, "--fractions-of", kind)
+    assert result.exit_code == 0, result.stderr
+    for name, (smooth, disk, two, more) in SURVEY.items():
+        np.testing.assert_allclose(votes_in(tmp_path / "out")[name], [smooth, disk, two * disk, more * disk])
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "total"), [("question", "all", "1, expected 0.6"), ("all", "question", "0.6, expected 1")]
+)
+def test_fractions_of_the_other_kind_are_rejected_with_the_sum_and_both_options(
+    kind: str, asked: str, total: str, tmp_path: Path
+) -> None:
+    survey_of(tmp_path, kind)
+    result = pack_survey(tmp_path, "--fractions-of", asked)
+    assert result.exit_code == 1
+    assert f"answers sum to {total}" in result.stderr
+    assert "--fractions-of all" in result.stderr
+    assert "--fractions-of question" in result.stderr
+
+
+def test_counts_are_no_fractions(tmp_path: Path) -> None:
+    survey_of(tmp_path, "all")
+    assert pack_survey(tmp_path, "--counts", "--fractions-of", "question").exit_code == 2
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".txt"])
+def test_a_table_with_semicolons_decimal_commas_and_comments_packs_to_the_same_bytes(
+    suffix: str, whole_download: Download, packed: Path, tmp_path: Path
+) -> None:
+    source = whole_download.write_folder(tmp_path / "source")
+    text = whole_download.table().replace(",", ";").replace(".", ",")
+    header, _, body = text.partition("\n")
+    text = f"sep=;\n# votes\n{header.replace(',', '.')}\n{body}"
+    (source / f"{TABLE}.csv").unlink()
+    path = (tmp_path if suffix == ".txt" else source) / f"{TABLE}{suffix}"
+    path.write_bytes(gzip.compress(text.encode()) if suffix == ".csv.gz" else text.encode())
+    result = pack(source, tmp_path / "out", *(("--labels", path) if suffix == ".txt" else ()))
+    assert result.exit_code == 0, result.stderr
+    assert contents(tmp_path / "out") == contents(packed)

@@ -65,7 +65,7 @@ def test_tars_in_a_folder_are_opened_and_tars_in_zips_listed(
     (source / "more.zip").write_bytes(zip_of({"more.tar": tar_of({"train/5.jpg": jpeg(5)})}))
     result = pack(source, tmp_path / "out")
     assert result.exit_code == 0, result.stderr
-    assert "ignored: more.zip/more.tar: neither an image nor labels" in result.stderr
+    assert "ignored: more.zip/more.tar: an archive inside another, which is not opened" in result.stderr
     assert contents(tmp_path / "out") == contents(packed)
 
 

@@ -1,0 +1,54 @@
+"""What an id may be, and how ids of a table and of images that differ in form meet."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+from galaxy_zoo.index import key_of_id
+
+LONGEST_KEY_BYTES = 90
+"""A name in a USTAR tar has 100 bytes, `.votes.npy` needs 10."""
+FORMULA = re.compile(r"[=@]|[+-].*[|!(]")
+"""What a spreadsheet runs when somebody opens a table with it; a plain -12.5 is none."""
+ROUNDED_BY_SPREADSHEET = re.compile(r"\d([.,]\d+)?[eE]\+?\d+")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fit")
+
+HARMLESS: Mapping[str, Callable[[str], str]] = {
+    "end in .0": partial(re.sub, r"\.0+$", ""),
+    "end in the suffix of an image": partial(re.sub, rf"(?i)({'|'.join(map(re.escape, IMAGE_SUFFIXES))})$", ""),
+    "are in another Unicode form": partial(unicodedata.normalize, "NFC"),
+    "are in a decomposed Unicode form": partial(unicodedata.normalize, "NFD"),
+}
+"""How the ids of a table may differ from those of images and still be taken for them."""
+CAUSES: Mapping[str, Callable[[str], str]] = {
+    "leading zeros": lambda sample_id: sample_id.lstrip("0"),
+    "upper and lower case": str.casefold,
+    "spaces, dots, dashes and underscores": partial(re.sub, r"[\s._-]", ""),
+    "what comes before or after a number": lambda sample_id: "".join(re.findall(r"\d{4,}", sample_id)[:1]),
+}
+"""In what else they may differ; these are told, not taken."""
+
+
+def what_is_wrong(sample_id: str) -> str | None:
+    """Return why an id cannot be used, None if it can."""
+    if not sample_id or sample_id != sample_id.strip() or not sample_id.isprintable():
+        return "an id may not be empty, hold control characters, or begin or end with a space; rename it"
+    if FORMULA.match(sample_id):
+        return "a spreadsheet would run this id as a formula; rename it"
+    if len(key_of_id(sample_id).encode(errors="replace")) > LONGEST_KEY_BYTES:
+        return f"an id may have {LONGEST_KEY_BYTES} bytes at most (a dot or a space counts as three); rename it"
+    return None
+
+
+def likely_cause(images: Iterable[str], rows: Iterable[str]) -> str | None:
+    """Return why ids of images may not be found among those of rows, None if nothing is known."""
+    images, rows = list(images), list(rows)
+    if rounded := next(filter(ROUNDED_BY_SPREADSHEET.fullmatch, rows), None):
+        return f"row {rounded} was rounded by a spreadsheet; take the table from where it came"
+    for what, plain in CAUSES.items():
+        by_plain = {plain(row): row for row in rows}
+        for image in images:
+            if (row := by_plain.get(plain(image) or "no id")) is not None:
+                return f"image {image} and row {row} differ in {what}"
+    return None

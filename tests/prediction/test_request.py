@@ -1,0 +1,132 @@
+"""What predict.py, evaluate.py and views.py refuse before they import anything slow or touch a file."""
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+import evaluate
+import predict
+import views
+
+INPUTS = {
+    "run.json": "run/run.json",
+    "weights": "run/member-00/best.safetensors",
+    "log": "run/member-00/metrics.jsonl",
+    "manifest": "shards/manifest.json",
+    "shard": "shards/test-000000.tar",
+    "index": "shards/test-000000.idx",
+    "objects": "shards/objects.csv",
+    "truth": "truth.csv",
+    "image": "images/1.jpg",
+}
+LINKS = {"itself": None, "a symbolic link to it": Path.symlink_to, "a hard link to it": Path.hardlink_to}
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Files by their names in INPUTS, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for name in INPUTS.values():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(f"the content of {name}")
+    return {name: Path(path) for name, path in INPUTS.items()}
+
+
+def run(command: click.Command, *arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(each) for each in arguments])
+
+
+def refused(result: Result, inputs: dict[str, Path]) -> None:
+    """Check that a command ended with one message and left every input as it was."""
+    assert (result.exit_code, result.stderr.count("Error: ")) == (1, 1), result.output
+    assert "Traceback" not in result.output
+    assert not list(Path().rglob("*.parts"))
+    for name, path in inputs.items():
+        assert path.read_text() == f"the content of {INPUTS[name]}"
+
+
+def named(path: Path, how: str) -> Path:
+    """Return a name that leads to a file."""
+    if (link := LINKS[how]) is None:
+        return Path("run") / ".." / path
+    link(Path("link"), path.absolute())
+    return Path("link")
+
+
+@pytest.mark.parametrize("how", LINKS)
+@pytest.mark.parametrize("option", ["--out", "--details", "--embeddings"])
+@pytest.mark.parametrize("name", INPUTS)
+def test_no_output_of_a_prediction_is_an_input(inputs: dict[str, Path], name: str, option: str, how: str) -> None:
+    source = "images" if name == "image" else "shards"
+    result = run(predict.main, "run", source, "--score", "truth.csv", option, named(inputs[name], how))
+    refused(result, inputs)
+    assert "is read by this command" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--details", "s.csv"),
+        ("--details", "run/../s.csv"),
+        ("--embeddings", "s.csv"),
+        ("--details", "a", "--embeddings", "a"),
+        ("--details", "s.csv.parts"),
+    ],
+)
+def test_no_two_outputs_of_a_prediction_are_one_file(inputs: dict[str, Path], options: tuple[str, ...]) -> None:
+    result = run(predict.main, "run", "shards", "--out", "s.csv", *options)
+    refused(result, inputs)
+    assert "are the same file" in result.stderr
+
+
+@pytest.mark.parametrize("how", [how for how in LINKS if how != "itself"])
+@pytest.mark.parametrize("name", [name for name in INPUTS if name not in {"image", "log"}])
+@pytest.mark.parametrize("output", ["report.html", "tables.json", "tables/rmse.csv"])
+def test_no_file_of_a_report_is_an_input(inputs: dict[str, Path], name: str, output: str, how: str) -> None:
+    (Path("report") / output).parent.mkdir(parents=True)
+    named(inputs[name], how).rename(Path("report") / output)
+    result = run(evaluate.main, "run", "shards", "--truth", "truth.csv", "--out", "report")
+    refused(result, inputs)
+
+
+def test_tables_of_the_report_before_are_replaced_but_not_read(inputs: dict[str, Path]) -> None:
+    Path("report/tables").mkdir(parents=True)
+    inputs["truth"].rename("report/tables/rmse.csv")
+    result = run(evaluate.main, "run", "shards", "--truth", "report/tables/rmse.csv", "--out", "report")
+    assert result.exit_code == 1
+    assert Path("report/tables/rmse.csv").read_text() == "the content of truth.csv"
+
+
+@pytest.mark.parametrize("name", ["manifest", "shard", "index", "objects", "recipe"])
+def test_a_sheet_is_no_input(inputs: dict[str, Path], name: str) -> None:
+    inputs["recipe"] = Path("recipe.toml")
+    inputs["recipe"].write_text("the content of a recipe")
+    Path("sheet.png").hardlink_to(inputs[name])
+    result = run(views.main, "shards", "sheet.png", "--recipe", "recipe.toml")
+    assert (result.exit_code, "is read by this command" in result.stderr) == (1, True), result.output
+    assert inputs[name].read_text().startswith("the content of ")
+
+
+@pytest.mark.usefixtures("inputs")
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--views", "1000000000"), "give at most 1024"),
+        (("--views", "0"), "give 1 or a multiple"),
+        (("--views", "-2"), "give 1 or a multiple"),
+        *(
+            (("--zooms", zooms), "give zooms from 0.1 to 10")
+            for zooms in ("1e-9", "1,1e9", "nan", "inf", "-1", "0")
+        ),
+        (("--zooms", "1,,2"), "give numbers"),
+        (("--batch-size", "1000000000"), "is not in the range"),
+    ],
+)
+def test_numbers_are_within_bounds(options: tuple[str, ...], says: str) -> None:
+    for command in (predict.main, evaluate.main):
+        if command is evaluate.main and "--zooms" in options:
+            continue
+        result = run(command, "run", "shards", *options)
+        assert (result.exit_code, says in result.stderr) == (2, True), result.output
