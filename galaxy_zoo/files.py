@@ -179,6 +179,11 @@ def write_text(path: AnyPath, text: str, *, is_contested: bool = False) -> None:
         file.write(text.encode())
 
 
+def is_special(path: AnyPath) -> bool:
+    """Return whether a path is a pipe, a socket or a device: to read it may take for ever."""
+    return isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir())
+
+
 def sha256_of(path: AnyPath) -> str:
     """The sha256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as file:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import overload
 
 from galaxy_zoo.errors import ShardError
+from galaxy_zoo.files import is_special
 from galaxy_zoo.remote import AnyPath, RemotePath
 
 VERSION = "v1.2"
@@ -63,6 +64,8 @@ def read_index(path: AnyPath) -> list[Sample]:
     Raises:
         ShardError: it is missing or not a v1.2 index.
     """
+    if is_special(path):
+        raise ShardError(f"{path}: a pipe or a device, not a file; remove it")
     try:
         text = path.read_text()
     except FileNotFoundError as error:

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from galaxy_zoo.errors import ShardError
-from galaxy_zoo.files import write_text
+from galaxy_zoo.files import is_special, write_text
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.strict import check_range, parse_json
 from galaxy_zoo.tree import DecisionTree, tree_from_dict
@@ -134,6 +134,8 @@ def manifest_bytes(folder: AnyPath) -> bytes:
     Raises:
         ShardError: there is no manifest.
     """
+    if is_special(folder / MANIFEST_NAME):
+        raise ShardError(f"{folder / MANIFEST_NAME}: a pipe or a device, not a file; remove it")
     try:
         return (folder / MANIFEST_NAME).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:

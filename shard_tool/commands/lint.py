@@ -11,7 +11,7 @@ import click
 from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url, shown
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import ShardError
-from galaxy_zoo.files import TEMPORARY_SUFFIX, sha256_of
+from galaxy_zoo.files import TEMPORARY_SUFFIX, is_special, sha256_of
 from galaxy_zoo.index import Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, is_as_written, read_manifest
 from galaxy_zoo.remote import AnyPath
@@ -167,6 +167,8 @@ def _lint_files(folder: AnyPath, manifest: Manifest) -> Iterator[Failure]:
     if manifest.is_foreign:
         return
     try:
+        if is_special(folder / REJECTED_NAME):
+            raise ValueError("a pipe or a device")
         rejects = sum(1 for _ in csv.reader(io.StringIO((folder / REJECTED_NAME).read_text(), newline=""))) - 1
     except (OSError, ValueError, csv.Error) as error:
         yield Failure(REJECTED_NAME, "", f"missing or damaged: {error}")

@@ -15,6 +15,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from galaxy_zoo.errors import OutputError, ShardError, SourceError
+from galaxy_zoo.files import is_special
 from galaxy_zoo.index import index_path, key_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
 from galaxy_zoo.remote import AnyPath
@@ -300,6 +301,8 @@ def _known_rejects(folder: Path, count: int) -> Iterator[Rejected]:
         return
     path, number = folder / REJECTED_NAME, 0
     try:
+        if is_special(path):
+            raise ValueError("a pipe or a device")
         with path.open(newline="") as file:
             for number, row in enumerate(islice(csv.reader(file), count + 1)):
                 split, sample_id, name, reason = row

@@ -71,10 +71,20 @@ def vote_means(statistics: Statistics) -> tuple[float | None, ...] | None:
 
 
 def of_manifest(manifest: Manifest, folder: Path) -> Statistics:
-    """Return the statistics of a manifest; raise ShardError where an older version wrote it without them."""
+    """Return the statistics of a manifest.
+
+    Raises:
+        ShardError: an older version wrote it without them, or no pixels can have the sums it states.
+    """
     if manifest.statistics is None:
         raise ShardError(f"{folder}: its manifest is of an older version, without the sums; pack again")
-    return manifest.statistics
+    statistics, num_pixels = manifest.statistics, math.prod(manifest.image_px) * manifest.statistics.measured
+    for total, square in zip(statistics.channel_sums, statistics.channel_squares, strict=True):
+        if total * total > square * num_pixels:
+            raise ShardError(
+                f"{folder}: the sums over pixels in its manifest are damaged; copy it again, or pack again"
+            )
+    return statistics
 
 
 def add_up_votes(

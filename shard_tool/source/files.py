@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -205,6 +206,8 @@ def _entry_file(entry: os.DirEntry[str], shown: str) -> StoredFile:
         status = entry.stat()
     except OSError as error:
         raise _unreadable(entry.path, error) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise SourceError(f"{entry.path}: a pipe, socket or device, which may never end; remove it")
     return StoredFile(shown, entry.path, status.st_size, status.st_mtime_ns)
 
 

@@ -1,5 +1,6 @@
 """The folder that is written to: nothing that no pack made is deleted in it, nor where a link in it leads."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -98,3 +99,24 @@ def test_append_follows_no_link(
     result = run("append", kaggle, out, *options)
     assert (result.exit_code, ".append is a symbolic link" in result.stderr) == (1, True)
     assert contents(precious) == before
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "train-000002.idx", "train-000002.tar", "rejected.csv"])
+@pytest.mark.parametrize(
+    "command", [("info",), ("lint",), ("lint", "--deep"), ("preview", "sheet.png"), ("duplicates",), ("objects",)]
+)
+def test_nothing_waits_for_a_pipe_in_the_place_of_a_file(
+    name: str, command: tuple[str, ...], packed: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(packed, tmp_path / "out"))
+    (out / name).unlink()
+    os.mkfifo(out / name)
+    what, *options = (str(tmp_path / each) if each.endswith(".png") else each for each in command)
+    assert run(what, out, *options).exit_code in (0, 1)
+
+
+def test_a_pipe_among_the_images_is_named(kaggle: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(kaggle, tmp_path / "source"))
+    os.mkfifo(source / "images_test_rev1" / "1.jpg")
+    result = pack(source, tmp_path / "out")
+    assert (result.exit_code, "1.jpg: a pipe, socket or device" in result.stderr) == (1, True)
