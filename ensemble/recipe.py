@@ -25,7 +25,7 @@ class Training:
     fold: the fold held out, "k/K" or "none".
     select: the score on the fold that decides which epoch is the best.
     patience: stop once that score has got worse this many times in a row; 0 never stops.
-    trials: start from the best initial weights of this many trials of one epoch.
+    trials: go on, with a new optimiser, from the weights of the best of this many trials after its one epoch.
     ema_decay: decay of the running average of the weights, which is what is scored and predicts; it warms up from 0,
         and 0 switches it off.
     gradient_clip: largest norm of the gradients; 0 is no limit.

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import click
-import numpy as np
 import torch
+from torch import Tensor
 
 from ensemble.recipe import Recipe, load_recipe
 from galaxy_zoo.console import INTERRUPTED, shown
@@ -214,12 +215,14 @@ def _build_trainer(
         steps_per_epoch=len(batches),
         is_pretrained=run.pretrained and not goes_on,
     )
-    trials: list[int] | None = [0] * len(seeds)
+    best: list[dict[str, Tensor]] | None = []
     if training.trials > 1 and not goes_on:
-        trials = _best_trials(build, len(seeds), training.trials, batches=batches, held_out=held_out, meter=meter)
-    if trials is None:
+        best = _best_trials(build, training.trials, batches=batches, held_out=held_out, meter=meter)
+    if best is None:
         return None
-    members = build(trials)
+    members = build(trial=0)
+    for member, weights in zip(members, best, strict=False):
+        member.start_from(weights)
     if ranks.is_first and not resume:
         run.create()
     ranks.barrier()
@@ -251,12 +254,12 @@ def _build_members(
     run: Run,
     seeds: Sequence[int],
     session: Session,
-    trials: Sequence[int],
     *,
+    trial: int,
     steps_per_epoch: int,
     is_pretrained: bool,
 ) -> list[Member]:
-    """Build a member for each seed, with the initial weights of one of its trials."""
+    """Build a member for each seed, with the initial weights of a trial."""
     return [
         Member(
             run.recipe,
@@ -268,35 +271,36 @@ def _build_members(
             device=session.device,
             team=session.team,
         )
-        for seed, trial in zip(seeds, trials, strict=True)
+        for seed in seeds
     ]
 
 
 def _best_trials(
-    build: Callable[[Sequence[int]], list[Member]],
-    num_members: int,
+    build: Callable[..., list[Member]],
     num_trials: int,
     *,
     batches: Loader,
     held_out: HeldOut | None,
     meter: Meter,
-) -> list[int] | None:
-    """Return for each member the trial whose initial weights score best after one epoch; None if interrupted.
+) -> list[dict[str, Tensor]] | None:
+    """Return for each member its weights after the epoch of the trial that scores best; None if interrupted.
 
     Raises:
         RunError: there is no fold to score on.
     """
     if held_out is None:
         raise RunError("the recipe chooses initial weights by their score, which needs a fold: --fold k/K")
-    scores = []
+    best: list[tuple[float, dict[str, Tensor]]] = []
     with Interrupt() as interrupt:
         for trial in range(num_trials):
-            members = build([trial] * num_members)
+            members = build(trial=trial)
             meter.begin_epoch(f"trial {trial + 1}/{num_trials}")
             for batch in meter.timed(batches.epoch(0)):
                 num_samples, stop = held_out.team.sum_numbers(len(batch.ids), interrupt.requested)
                 if stop:
                     return None
                 train_step(members, batch, meter, num_samples=num_samples, team=held_out.team)
-            scores.append([each["rmse"] for each in held_out.score(members)])
-    return [int(best) for best in np.argmin(scores, axis=0)]
+            found = zip((each["rmse"] for each in held_out.score(members)), members, strict=True)
+            trained = [(rmse, member.weights()) for rmse, member in found]
+            best = [min(pair, key=itemgetter(0)) for pair in zip(best or trained, trained, strict=True)]
+    return [weights for _, weights in best]

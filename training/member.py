@@ -104,6 +104,12 @@ class Member:
         """Return the weights that `predictor` uses."""
         return dict(self.predictor.network.state_dict())
 
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begin with `weights`, as the method of that name returns them, and a new optimiser."""
+        self._network.load_state_dict(weights)
+        if self._ema is not None:
+            self._ema.module.load_state_dict(weights)
+
     def state(self) -> dict[str, Any]:
         """Return everything needed to go on as if nothing had happened."""
         return {

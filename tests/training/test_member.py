@@ -47,6 +47,19 @@ def test_a_member_learns_a_batch_by_heart() -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_a_member_starts_from_the_weights_of_another_with_a_new_optimiser() -> None:
+    trained, member, again = make(), make(seed=1), make(seed=1)
+    for images, votes in batches(3):
+        trained.step(images, votes)
+    for each in (member, again):
+        each.start_from(trained.weights())
+    assert equal(member, trained)
+    for each in (trained, member, again):
+        each.step(*batches(1)[0])
+    assert equal(member, again)
+    assert not equal(member, trained)
+
+
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_a_member_taken_up_from_its_checkpoint_ends_with_the_same_weights(
