@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from faults.harness import COMMANDS, EVALUATE, PREDICT, VIEWS, Bench, Command
 
-KILLS, AT_EACH_END = 20, 8
+KILLS, AT_EACH_END = 20, 2
 
 
 @pytest.mark.slow
