@@ -1,4 +1,4 @@
-"""Options of the commands that load galaxies. Importing this takes neither torch nor DALI."""
+"""Options of the commands that load galaxies. Imports neither torch nor DALI."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ from galaxy_zoo.console import options
 from pipeline.augment import FixedView, rotations_and_flips
 
 MOST_VIEWS, MOST_ZOOM = 1024, 10
-"""Beyond any use: the winner of the challenge took 60 views, zoomed by 1.2 at most."""
+"""Limits beyond any use: the winner of the challenge used 60 views and zooms up to 1.2."""
 LARGEST_BATCH = 2**16
 
 
 def _renamed(name: str, old_name: str, **attributes: Any) -> list[Any]:
-    """Return an option, and a hidden one by its old name that sets the same parameter."""
+    """Return an option and a hidden one with its old name, which sets the same parameter."""
     parameter = name.removeprefix("--").replace("-", "_")
     return [click.option(name, **attributes), click.option(old_name, parameter, hidden=True, **attributes)]
 
@@ -60,7 +60,7 @@ def parse_views(count: int, zooms: str = "1.0") -> tuple[FixedView, ...]:
         raise click.BadParameter(f"{zooms!r}: give numbers, as in 0.83,1,1.2", param_hint="--zooms") from error
     if count > MOST_VIEWS:
         raise click.BadParameter(f"{count} views: give at most {MOST_VIEWS}", param_hint="--views")
-    if not all(1 / MOST_ZOOM <= zoom <= MOST_ZOOM for zoom in numbers):  # also NaN
+    if not all(1 / MOST_ZOOM <= zoom <= MOST_ZOOM for zoom in numbers):  # true for NaN too
         raise click.BadParameter(f"{zooms}: give zooms from {1 / MOST_ZOOM} to {MOST_ZOOM}", param_hint="--zooms")
     try:
         return rotations_and_flips(count, numbers)
