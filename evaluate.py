@@ -1,4 +1,4 @@
-"""Evaluate runs on galaxies they have not seen, and write a report to look at.
+"""Evaluate runs on galaxies they have not seen, and write a report.
 
     python evaluate.py runs/quick shards --out report        # then open report/report.html
     python evaluate.py runs/quick/fold-* shards --out-of-fold
@@ -44,8 +44,8 @@ from pipeline.options import batch_size_option
 def main(**options: Any) -> None:
     """Evaluate RUNs on galaxies of the folder (or URL) SHARDS that none of them has seen, and write a report.
 
-    OUT/report.html needs nothing beside it: open it from the disk, or mail it. It holds small pictures of galaxies,
-    so publish it only where the images may be published. OUT/tables and OUT/tables.json are its tables.
+    OUT/report.html is self-contained: open it from the disk, or mail it. It holds small pictures of galaxies, so
+    publish it only if the images may be published. OUT/tables and OUT/tables.json hold its tables.
 
     \b
     Examples:

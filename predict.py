@@ -5,8 +5,8 @@
     python predict.py runs/quick images/ --out votes.csv
     torchrun --nproc-per-node 8 predict.py runs/quick shards --views 16
 
-Options -> runs and shards -> parts, kept until the files are written -> blend -> files. Killed at any moment, the
-same command goes on with the part it was at.
+Options -> runs and shards -> parts, kept until the files are written -> blend -> files. After a kill at any moment the
+same command goes on with the part it had reached.
 """
 
 from pathlib import Path
@@ -52,18 +52,18 @@ def _say_where_check_went(ctx: click.Context, parameter: click.Parameter, value:
 @batch_size_option
 @click.option(
     "--check", "--tree", expose_value=False, is_eager=True, hidden=True, callback=_say_where_check_went
-)  # for one release: predict.py did this too
+)  # keep for one release: predict.py used to do this too
 @machine_options
 @stamps_options
 @cache_options
 def main(**options: Any) -> None:
     """Predict galaxies with all members of all RUNs, and blend members and test-time views.
 
-    The last path is what to predict: SHARDS, a folder or the URL of one in an object store, or IMAGES (one, a folder or
-    an archive), which have to be of the size trained on.
+    The last path is what to predict: SHARDS (a folder, or its URL in an object store) or IMAGES (an image, a folder or
+    an archive) of the size that the runs were trained on.
 
-    Killed at any moment, the same command goes on where it was; torchrun shares the work out. Exit codes: 0 done, 1
-    an input or output is bad, or an image could not be used, 2 wrong usage.
+    After a kill at any moment the same command goes on where it stopped. torchrun shares the work among its
+    processes. Exit codes: 0 done, 1 an input or output is bad or an image could not be used, 2 wrong usage.
 
     \b
     Examples:

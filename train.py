@@ -2,8 +2,8 @@
 
     python train.py shards --recipe quick --members 2 --out runs/quick
 
-All members learn from one stream: an image is read and decoded once, and each member gets its own view of it. This is
-the command line; training/build.py does the work.
+All members learn from one stream: an image is read and decoded once, and each member gets its own view of it. This
+file is the command line; training/build.py does the work.
 """
 
 import math
@@ -82,8 +82,8 @@ def main(**options: Any) -> None:
     """Train an ensemble of MEMBERS models from the folder SHARDS, or from the URL of one in an object store.
 
     Ctrl-C saves and stops; the same command with --resume goes on at that step, with the same result as a training
-    that was never stopped. torchrun --max-restarts needs --resume too: ranks that are started again then go on from
-    the last checkpoint. Exit codes: 0 done, 1 an input or output is bad, 2 wrong usage, 130 interrupted.
+    that was never stopped. With torchrun --max-restarts add --resume too, so that restarted ranks go on from the last
+    checkpoint. Exit codes: 0 done, 1 an input or output is bad, 2 wrong usage, 130 interrupted.
 
     \b
     Examples:
@@ -98,7 +98,7 @@ def main(**options: Any) -> None:
 
 
 def _check_usage(request: TrainingRequest) -> None:
-    """Raise click.UsageError for options that do not go together, or that click lets pass."""
+    """Check options that click does not check; raise click.UsageError if they do not go together."""
     if math.isnan(request.save_minutes):
         raise click.BadParameter("give a number of minutes", param_hint="--save-minutes")
     if not request.stick_to_shard:

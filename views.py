@@ -1,7 +1,7 @@
-"""Draw what a recipe's network sees of galaxies: the image, its stamp, the plain view, and views as for training.
+"""Draw what a recipe's network sees of galaxies: the image, its stamp, the plain view, and random training views.
 
 python views.py shards sheet.png --recipe quick --count 6
-python views.py shards gallery.png --recipe ng_cnn --gallery      # what grey, crop and size do to an image
+python views.py shards gallery.png --recipe ng_cnn --gallery      # the effect of grey, crop and size on an image
 """
 
 from pathlib import Path
@@ -32,8 +32,8 @@ def _check_png(ctx: click.Context, parameter: click.Parameter, sheet: Path) -> P
 def main(**options: Any) -> None:
     """Draw what the network of a recipe sees of galaxies in SHARDS, into the image SHEET (a .png).
 
-    A row a galaxy: the image, the stamp that views are cut from, the plain view, the same in grey, and views with
-    the random changes of training, drawn by the code that training uses.
+    Each row is a galaxy: the image, the stamp that views are made from, the plain view, the same in grey, and random
+    views as in training, made by the same code.
 
     \b
     Example:

@@ -58,7 +58,7 @@ def baseline_rmse(opened: Opened, team: Ranks) -> float:
 
 
 def balanced_shares(run: Run, samples: Samples, *, quiet: bool) -> NDArray[np.float64] | None:
-    """Return how often each sample comes in an epoch if the recipe asks for a balance; print the mean for each answer.
+    """Return how often each sample comes in an epoch if the recipe asks for a balance; print it for each answer.
 
     Raises:
         RecipeError: the tree has no such question, or this rank does not have the votes of all samples.
