@@ -30,25 +30,37 @@ def _say_where_check_went(ctx: click.Context, parameter: click.Parameter, value:
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("runs", type=local_path, nargs=-1, required=True, metavar="RUN...")
 @click.argument("source", type=path_or_url, metavar="SHARDS|IMAGES")
-@click.option("--out", default="submission.csv", type=click.Path(path_type=Path), help="The CSV to write.")
-@views_options
-@click.option("--split", default="test", type=click.Choice(["test", "train"]), help="Which shards.")
 @click.option(
-    "--out-of-fold", is_flag=True, help="Predict each training galaxy by the members that have not seen it."
+    "--out", default="submission.csv", type=click.Path(path_type=Path), help="Submission to write, a CSV."
+)
+@views_options
+@click.option("--split", default="test", type=click.Choice(["test", "train"]), help="Split to predict.")
+@click.option(
+    "--out-of-fold", is_flag=True, help="Predict each training galaxy with the members that have not seen it."
 )
 @click.option(
     "--blend",
     default="uniform",
     type=click.Choice(get_args(Blend)),
-    help="Mean of all members, of the best k on the held-out fold, or weights fitted on it.",
+    help="Mean of all members, mean of the best k on the held-out fold, or weights fitted on that fold.",
 )
-@click.option("--details", type=click.Path(path_type=Path), help="Parquet of votes and spreads.  [default: none]")
-@click.option("--embeddings", type=click.Path(path_type=Path), help="Parquet of embeddings.  [default: none]")
-@click.option("--resize", is_flag=True, help="Scale images of another size than trained on.  [default: refuse]")
 @click.option(
-    "--ids", type=click.Path(path_type=Path), help="Ids there must be: a benchmark CSV, or a list.  [default: any]"
+    "--details",
+    type=click.Path(path_type=Path),
+    help="Parquet file to write, of votes and spreads.  [default: none]",
 )
-@click.option("--score", type=click.Path(path_type=Path), help="CSV of true votes to score with.  [default: none]")
+@click.option(
+    "--embeddings", type=click.Path(path_type=Path), help="Parquet file to write, of embeddings.  [default: none]"
+)
+@click.option(
+    "--resize", is_flag=True, help="Scale images that do not have the size trained on.  [default: refuse]"
+)
+@click.option(
+    "--ids", type=click.Path(path_type=Path), help="Expected ids: a benchmark CSV, or a list.  [default: any]"
+)
+@click.option(
+    "--score", type=click.Path(path_type=Path), help="CSV of true votes to score against.  [default: none]"
+)
 @batch_size_option
 @click.option(
     "--check", "--tree", expose_value=False, is_eager=True, hidden=True, callback=_say_where_check_went

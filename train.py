@@ -38,42 +38,54 @@ def _check_fold(context: click.Context, option: click.Parameter, name: str | Non
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("shards", type=path_or_url)
-@click.option("--recipe", default="quick", help="A name of --list, or a TOML file.")
+@click.option("--recipe", default="quick", help="Recipe: a name from --list, or a TOML file.")
 @click.option(
-    "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_recipes, help="Show all recipes."
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_recipes,
+    help="List all recipes and exit.",
 )
-@click.option("--members", default=1, type=click.IntRange(1, MOST_MEMBERS), help="Models in the ensemble.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=None, help="The run's folder.  [default: runs/RECIPE]"
+    "--members", default=1, type=click.IntRange(1, MOST_MEMBERS), help="Number of models in the ensemble."
 )
-@click.option("--epochs", type=click.IntRange(1, 99_999), default=None, help="Instead of the recipe's.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=None, help="Folder of the run.  [default: runs/RECIPE]"
+)
+@click.option(
+    "--epochs", type=click.IntRange(1, 99_999), default=None, help="Number of epochs.  [default: the recipe's]"
+)
 @click.option(
     "--fold",
     default=None,
     callback=_check_fold,
-    help="Hold out fold k/K to score on, or 'none'; 'all/K': train a run for each.  [default: the recipe's]",
+    help="Fold k/K to hold out and score on, or 'none'; 'all/K': one run for each fold.  [default: the recipe's]",
 )
-@click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), help="Of weights, order and views.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out if there is one, else begin it.")
+@click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), help="Seed of weights, order and views.")
+@click.option("--resume", is_flag=True, help="Resume the run in --out if there is one, else begin it.")
 @click.option(
-    "--no-pretrained", is_flag=True, help="Start from random weights even if the recipe has pretrained ones."
+    "--no-pretrained", is_flag=True, help="Start from random weights even if the recipe asks for pretrained ones."
 )
 @click.option(
     "--parallel",
     default="members",
     type=click.Choice(["members", "data"]),
-    help="Under torchrun: each rank has members of its own, or all share the batches of every member.",
+    help="Under torchrun: each rank trains its own members, or all ranks share the batches of every member.",
 )
 @click.option(
     "--stick-to-shard",
     is_flag=True,
-    help="With --parallel data: each rank reads only its part of the shards, in every epoch.",
+    help="With --parallel data: each rank reads only its own part of the shards in every epoch.",
 )
 @click.option(
-    "--save-steps", default=0, type=click.IntRange(0, 10**9), help="Save also after so many steps; 0: do not."
+    "--save-steps", default=0, type=click.IntRange(0, 10**9), help="Also save every this many steps; 0: do not."
 )
 @click.option(
-    "--save-minutes", default=10.0, type=click.FloatRange(0, 525_600), help="Save also after so long; 0: do not."
+    "--save-minutes",
+    default=10.0,
+    type=click.FloatRange(0, 525_600),
+    help="Also save every this many minutes; 0: do not.",
 )
 @machine_options
 @stamps_options

@@ -221,13 +221,16 @@ def options(*chosen: Callable[[F], F]) -> Callable[[F], F]:
 
 machine_options = options(
     click.option(
-        "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
+        "--device",
+        default="auto",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        help="Device to use; auto: cuda if available.",
     ),
     click.option(
         "--threads",
         type=click.IntRange(1, 1024),
         default=None,
-        help="To decode with.  [default: all cores]",
+        help="Number of decoding threads.  [default: all cores]",
     ),
 )
 
@@ -238,14 +241,14 @@ cache_options = options(
         type=click.Path(file_okay=False, path_type=Path),
         default=lambda: cache_folder() / "shards",
         show_default=False,
-        help="Keeps shards of an object store, best on a disk of this machine.  [default: "
+        help="Folder to keep shards of an object store in, best on a local disk.  [default: "
         "~/.cache/galaxy-zoo/shards]",
     ),
     click.option(
         "--cache-gb",
         type=click.FloatRange(0, min_open=True),
         default=None,
-        help="How large it may become; sets that nobody uses make room.  [default: what the disk has]",
+        help="Largest size of the cache in GB; unused sets are removed to make room.  [default: the free disk space]",
     ),
 )
 """Options of commands that map shards, which may lie in an object store (`pipeline.cache`)."""

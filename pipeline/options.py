@@ -25,26 +25,28 @@ stamps_options = options(
         "--store",
         default="auto",
         type=click.Choice(["auto", "stream", "resident"]),
-        help="Keep decoded stamps in memory, or decode every time. auto: keep those that are used again and fit.",
+        help="Keep decoded stamps in memory, or decode every time; auto: keep them if they are used again and fit.",
     ),
     *_renamed(
         "--stamps-folder",
         "--store-folder",
         default=None,
         type=click.Path(path_type=Path),
-        help="Save the stamps that are kept there, and take them from there at the next start.",
+        help="Folder to save kept stamps in, and to load them from at the next start.  [default: none]",
     ),
 )
 """The parameters `stamps` and `stamps_folder`, for a `stamps.StampPolicy`."""
 
 views_options = options(
-    click.option("--views", default=1, type=int, help="Test-time views: 1, or rotations x zooms x flip."),
-    click.option("--zooms", default="1.0", help="Zooms of the views, as in 0.83,1,1.2."),
+    click.option(
+        "--views", default=1, type=int, help="Number of test-time views: 1, or rotations x zooms x flip."
+    ),
+    click.option("--zooms", default="1.0", help="Zooms of the views, such as 0.83,1,1.2."),
 )
 
 
 batch_size_option = click.option(
-    "--batch-size", default=128, type=click.IntRange(1, LARGEST_BATCH), help="Galaxies a batch."
+    "--batch-size", default=128, type=click.IntRange(1, LARGEST_BATCH), help="Number of galaxies in a batch."
 )
 
 
