@@ -33,7 +33,7 @@ CLASS_COLOURS = (
 """Bright colours that colour-blind people can tell apart. Source: Paul Tol, Colour Schemes, 2021."""
 NO_VOTES = "#80808060"
 PALETTE = interp_palette(("#7c8798", "#9a8a86", "#e2792f", "#f0a202"), 256)
-"""From a grey that recedes to an orange that stands out, on a light and on a dark page."""
+"""Colours from a grey that recedes to an orange that stands out, on a light and on a dark page."""
 TOOLTIP = """
 <div style="display:flex;gap:8px;align-items:center">
 <img src="@picture" alt="" width="64" height="64" style="display:block;flex:none">

@@ -30,7 +30,7 @@ LINE_CHARACTERS, NAME_CHARACTERS = 56, 28
 
 SHADE_HEX = "#3f7fd0"
 SHADE = LinearSegmentedColormap.from_list("shade", [f"{SHADE_HEX}18", f"{SHADE_HEX}d0"])
-"""From nearly transparent to a blue on which text is readable, on a light and on a dark page."""
+"""Colours from nearly transparent to a blue on which text is readable, on a light and on a dark page."""
 
 STYLE: Any = {
     "figure.constrained_layout.use": True,

@@ -101,7 +101,7 @@ class GraphEngine:
         return PendingViews([], tuple(image.to(self._work.dtype) for image in images))
 
     def close(self) -> None:
-        """See `Engine`."""
+        """End the threads of the engine, and release DALI's memory."""
 
 
 class OpenCvEngine:
@@ -137,7 +137,7 @@ class OpenCvEngine:
         return self._kernel.start(len(samples), stamp_of, plan.views)
 
     def close(self) -> None:
-        """See `Engine`."""
+        """End the threads of the engine, and release DALI's memory."""
         self._kernel.close()
 
 
@@ -202,7 +202,7 @@ class TritonEngine:
         return rows[torch.from_numpy(plan.decode).to(rows.device)].long()
 
     def close(self) -> None:
-        """See `Engine`."""
+        """End the threads of the engine, and release DALI's memory."""
         while self._in_use:
             self._release()
 

@@ -130,7 +130,7 @@ def echo(line: str, *, err: bool = False) -> None:
 
 @contextmanager
 def resumable(how: str = "run the same command with --resume") -> Iterator[None]:
-    """On Ctrl-C within the block, end the command with a line that says how to go on."""
+    """End the command at Ctrl-C within the block, with a line that says how to go on."""
     try:
         yield
     except KeyboardInterrupt:

@@ -21,8 +21,8 @@ JPEG, FITS, OTHER_FORMAT = "jpeg", "fits", "other"
 FILE = """file (kind INTEGER, split TEXT, id BLOB, rejected TEXT, ignored TEXT, shown BLOB, listed BLOB, format TEXT,
     num_bytes INTEGER, fingerprint BLOB, stored BLOB)"""
 """`split` is NULL for files in no split; `rejected` and `ignored` are reasons or NULL; `listed` is the name of the file
-in a catalogue; `fingerprint` changes with the bytes of the file; `stored` is a pickled `StoredFile`, which only a worker
-unpickles."""
+in a catalogue; `fingerprint` changes with the bytes of the file; `stored` is a pickled `StoredFile`, which only a
+worker unpickles."""
 VOTE = """vote (number INTEGER PRIMARY KEY, source INTEGER, id BLOB, votes BLOB, broken TEXT, listed BLOB,
     line INTEGER)"""
 """`source` is the number of the table of votes, `line` the line in it; `votes` are float64; `broken` says how they
