@@ -1,4 +1,4 @@
-"""Evaluate runs on galaxies they have not seen, and write a report to look at.
+"""Evaluate runs on galaxies they have not seen, and write a report.
 
     python evaluate.py runs/quick shards --out report        # then open report/report.html
     python evaluate.py runs/quick/fold-* shards --out-of-fold
@@ -20,32 +20,52 @@ from pipeline.options import batch_size_option
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("runs", type=local_path, nargs=-1, required=True, metavar="RUN...")
 @click.argument("shards", type=path_or_url)
-@click.option("--out", default="report", type=click.Path(path_type=Path), help="The report's folder.")
+@click.option("--out", default="report", type=click.Path(path_type=Path), help="Folder of the report.")
 @click.option(
-    "--split", default="train", type=click.Choice(["train", "test"]), help="train: what no run has seen of it."
+    "--split",
+    default="train",
+    type=click.Choice(["train", "test"]),
+    help="Split to evaluate; of train, only galaxies that no run has seen.",
 )
 @click.option(
     "--out-of-fold",
     is_flag=True,
-    help="RUNs are folds (train.py --fold all/K): each galaxy by the one that held it out.",
+    help="RUNs are folds (train.py --fold all/K): predict each galaxy with the one that held it out.",
 )
 @click.option(
-    "--truth", type=click.Path(path_type=Path), help="CSV of true votes.  [default: those in the shards]"
+    "--truth", type=click.Path(path_type=Path), help="CSV of true votes.  [default: votes in the shards]"
 )
-@click.option("--views", default=4, type=int, help="Test-time views: 1, or an even number (rotations x flip).")
-@click.option("--cams", default=6, type=click.IntRange(0, 37), help="Galaxies to show what the network looks at.")
-@click.option("--galaxy", "galaxies", multiple=True, help="These instead, by id.  [default: typical ones]")
-@click.option("--layer", "layers", multiple=True, help="In these layers.  [default: two first, last convolution]")
-@click.option("--points", default=1200, type=click.IntRange(0, 5000), help="Galaxies in the embedding.")
-@click.option("--embedding", default="all", help="Some of pca,tsne,umap; all: those installed.")
+@click.option(
+    "--views", default=4, type=int, help="Number of test-time views: 1, or an even number (rotations x flip)."
+)
+@click.option(
+    "--cams",
+    default=6,
+    type=click.IntRange(0, 37),
+    help="Number of galaxies with maps of what the network looks at.",
+)
+@click.option(
+    "--galaxy",
+    "galaxies",
+    multiple=True,
+    help="Id of a galaxy to show maps of; repeat for several.  [default: typical ones]",
+)
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    help="Layer to show maps of; repeat for several.  [default: first two and last convolution]",
+)
+@click.option("--points", default=1200, type=click.IntRange(0, 5000), help="Number of galaxies in the embedding.")
+@click.option("--embedding", default="all", help="Methods, some of pca,tsne,umap; all: those installed.")
 @batch_size_option
 @machine_options
 @cache_options
 def main(**options: Any) -> None:
     """Evaluate RUNs on galaxies of the folder (or URL) SHARDS that none of them has seen, and write a report.
 
-    OUT/report.html needs nothing beside it: open it from the disk, or mail it. It holds small pictures of galaxies,
-    so publish it only where the images may be published. OUT/tables and OUT/tables.json are its tables.
+    OUT/report.html is self-contained: open it from the disk, or mail it. It holds small pictures of galaxies, so
+    publish it only if the images may be published. OUT/tables and OUT/tables.json hold its tables.
 
     \b
     Examples:

@@ -2,8 +2,8 @@
 
     python train.py shards --recipe quick --members 2 --out runs/quick
 
-All members learn from one stream: an image is read and decoded once, and each member gets its own view of it. This is
-the command line; training/build.py does the work.
+All members learn from one stream: an image is read and decoded once, and each member gets its own view of it. This
+file is the command line; training/build.py does the work.
 """
 
 import math
@@ -38,42 +38,54 @@ def _check_fold(context: click.Context, option: click.Parameter, name: str | Non
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("shards", type=path_or_url)
-@click.option("--recipe", default="quick", help="A name of --list, or a TOML file.")
+@click.option("--recipe", default="quick", help="Recipe: a name from --list, or a TOML file.")
 @click.option(
-    "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_recipes, help="Show all recipes."
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_recipes,
+    help="List all recipes and exit.",
 )
-@click.option("--members", default=1, type=click.IntRange(1, MOST_MEMBERS), help="Models in the ensemble.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=None, help="The run's folder.  [default: runs/RECIPE]"
+    "--members", default=1, type=click.IntRange(1, MOST_MEMBERS), help="Number of models in the ensemble."
 )
-@click.option("--epochs", type=click.IntRange(1, 99_999), default=None, help="Instead of the recipe's.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=None, help="Folder of the run.  [default: runs/RECIPE]"
+)
+@click.option(
+    "--epochs", type=click.IntRange(1, 99_999), default=None, help="Number of epochs.  [default: the recipe's]"
+)
 @click.option(
     "--fold",
     default=None,
     callback=_check_fold,
-    help="Hold out fold k/K to score on, or 'none'; 'all/K': train a run for each.  [default: the recipe's]",
+    help="Fold k/K to hold out and score on, or 'none'; 'all/K': one run for each fold.  [default: the recipe's]",
 )
-@click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), help="Of weights, order and views.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out if there is one, else begin it.")
+@click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), help="Seed of weights, order and views.")
+@click.option("--resume", is_flag=True, help="Resume the run in --out if there is one, else begin it.")
 @click.option(
-    "--no-pretrained", is_flag=True, help="Start from random weights even if the recipe has pretrained ones."
+    "--no-pretrained", is_flag=True, help="Start from random weights even if the recipe asks for pretrained ones."
 )
 @click.option(
     "--parallel",
     default="members",
     type=click.Choice(["members", "data"]),
-    help="Under torchrun: each rank has members of its own, or all share the batches of every member.",
+    help="Under torchrun: each rank trains its own members, or all ranks share the batches of every member.",
 )
 @click.option(
     "--stick-to-shard",
     is_flag=True,
-    help="With --parallel data: each rank reads only its part of the shards, in every epoch.",
+    help="With --parallel data: each rank reads only its own part of the shards in every epoch.",
 )
 @click.option(
-    "--save-steps", default=0, type=click.IntRange(0, 10**9), help="Save also after so many steps; 0: do not."
+    "--save-steps", default=0, type=click.IntRange(0, 10**9), help="Also save every this many steps; 0: do not."
 )
 @click.option(
-    "--save-minutes", default=10.0, type=click.FloatRange(0, 525_600), help="Save also after so long; 0: do not."
+    "--save-minutes",
+    default=10.0,
+    type=click.FloatRange(0, 525_600),
+    help="Also save every this many minutes; 0: do not.",
 )
 @machine_options
 @stamps_options
@@ -82,8 +94,8 @@ def main(**options: Any) -> None:
     """Train an ensemble of MEMBERS models from the folder SHARDS, or from the URL of one in an object store.
 
     Ctrl-C saves and stops; the same command with --resume goes on at that step, with the same result as a training
-    that was never stopped. torchrun --max-restarts needs --resume too: ranks that are started again then go on from
-    the last checkpoint. Exit codes: 0 done, 1 an input or output is bad, 2 wrong usage, 130 interrupted.
+    that was never stopped. With torchrun --max-restarts add --resume too, so that restarted ranks go on from the last
+    checkpoint. Exit codes: 0 done, 1 an input or output is bad, 2 wrong usage, 130 interrupted.
 
     \b
     Examples:
@@ -98,7 +110,7 @@ def main(**options: Any) -> None:
 
 
 def _check_usage(request: TrainingRequest) -> None:
-    """Raise click.UsageError for options that do not go together, or that click lets pass."""
+    """Check options that click does not check; raise click.UsageError if they do not go together."""
     if math.isnan(request.save_minutes):
         raise click.BadParameter("give a number of minutes", param_hint="--save-minutes")
     if not request.stick_to_shard:

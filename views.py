@@ -1,7 +1,7 @@
-"""Draw what a recipe's network sees of galaxies: the image, its stamp, the plain view, and views as for training.
+"""Draw what a recipe's network sees of galaxies: the image, its stamp, the plain view, and random training views.
 
 python views.py shards sheet.png --recipe quick --count 6
-python views.py shards gallery.png --recipe ng_cnn --gallery      # what grey, crop and size do to an image
+python views.py shards gallery.png --recipe ng_cnn --gallery      # the effect of grey, crop and size on an image
 """
 
 from pathlib import Path
@@ -23,17 +23,19 @@ def _check_png(ctx: click.Context, parameter: click.Parameter, sheet: Path) -> P
 @click.argument("sheet", type=click.Path(path_type=Path), callback=_check_png)
 @click.option("--recipe", default="quick", help="Recipe: a known name or a TOML file.")
 @click.option("--count", type=click.IntRange(1, 100), default=6, help="Number of galaxies.")
-@click.option("--views", type=click.IntRange(1, 16), default=4, help="Random views of each.")
+@click.option("--views", type=click.IntRange(1, 16), default=4, help="Number of random views of each galaxy.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the galaxies and the views.")
 @click.option("--split", default="train", help="Split to draw from.")
-@click.option("--size", type=click.IntRange(32, 1024), default=160, help="Pixels of a side on the sheet.")
-@click.option("--gallery", is_flag=True, help="Show the source in grey, cropped and at smaller sizes instead.")
+@click.option(
+    "--size", type=click.IntRange(32, 1024), default=160, help="Side of a picture on the sheet, in pixels."
+)
+@click.option("--gallery", is_flag=True, help="Instead show each image in grey, cropped and at smaller sizes.")
 @cache_options
 def main(**options: Any) -> None:
     """Draw what the network of a recipe sees of galaxies in SHARDS, into the image SHEET (a .png).
 
-    A row a galaxy: the image, the stamp that views are cut from, the plain view, the same in grey, and views with
-    the random changes of training, drawn by the code that training uses.
+    Each row is a galaxy: the image, the stamp that views are made from, the plain view, the same in grey, and random
+    views as in training, made by the same code.
 
     \b
     Example:

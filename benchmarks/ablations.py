@@ -1,10 +1,10 @@
-"""What decides a recipe's score: the recipe and each of CHANGES alone, trained alike and scored on one fold.
+"""Find what a recipe's score depends on: train the recipe and each of CHANGES alike, score them on one fold.
 
     python -m benchmarks.ablations kaggle --out accuracy --epochs 12 --members 2
 
-Works as benchmarks.accuracy and may share its folder: it takes the shards from there, and what is finished is not
-trained again. The ratio to the unchanged recipe is on the same resamples. Fewer epochs than the recipe's make it
-affordable, so a change that pays only after long training does not show.
+It works like benchmarks.accuracy and may share its folder: it uses the shards there, and does not train again what is
+finished. The ratio to the unchanged recipe is on the same resamples. It uses fewer epochs than the recipe to be
+affordable, so it does not show changes that pay off only after long training.
 """
 
 import json
@@ -34,7 +34,7 @@ CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "view of 80 px": {"view": {"size_px": 80}},
     "network of plain": {"network": PLAIN_NETWORK},
 }
-"""By name, the tables with the keys that change; a table with a `kind` replaces the recipe's."""
+"""Name -> tables with the keys that change; a table with a `kind` replaces the recipe's."""
 
 
 def change(table: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -46,7 +46,7 @@ def change(table: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]) -
 
 
 def to_toml(table: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a recipe as TOML: its values are text, numbers, booleans and lists, which JSON writes alike."""
+    """Return a recipe as TOML; its values are text, numbers, booleans and lists, which JSON writes the same way."""
     lines = []
     for name, keys in table.items():
         lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items()), ""]

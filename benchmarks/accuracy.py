@@ -1,11 +1,11 @@
-"""How well recipes predict galaxies they have not seen, all on the same fold of the same galaxies.
+"""Measure how well recipes predict galaxies they have not seen, all on the same fold of the same galaxies.
 
     python -m benchmarks.accuracy kaggle plain small_data:4 small_data:4:partly --partly partly --out accuracy
 
-KAGGLE is a folder with the challenge's files as downloaded, --partly one with images and a table of some of their
-votes. An entry is NAME, NAME:MEMBERS or NAME:MEMBERS:partly: a recipe's name or TOML file, the number of members, and
-whether to train on the partly labelled galaxies too. It runs unattended; started again, it resumes where it stopped and
-repeats nothing that is finished.
+KAGGLE is a folder with the challenge's files as downloaded; --partly is a folder with images and a table of some of
+their votes. An entry is NAME, NAME:MEMBERS or NAME:MEMBERS:partly: a recipe's name or TOML file, the number of members,
+and whether to train on the partly labelled galaxies too. It runs unattended; if started again, it resumes where it
+stopped and repeats nothing that is finished.
 
 The fold is held out from the fully labelled galaxies in every entry. Scores are Kaggle's RMSE of the blend of all
 members over the test-time views, with an interval from resampling galaxies (bootstrap), and the ratio to the first
@@ -50,7 +50,7 @@ STDERR = 2
 
 @dataclass(frozen=True)
 class Entry:
-    """What to train: a recipe, how many members, and whether on the partly labelled galaxies too."""
+    """What to train: a recipe, the number of members, and whether to use the partly labelled galaxies too."""
 
     recipe: str
     members: int
@@ -58,13 +58,13 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """What its files are called."""
+        """Name of its files."""
         return f"{Path(self.recipe).stem}-{self.members}" + ("-partly" if self.partly else "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Where to work and how to train and score. epochs: None for the recipe's own."""
+    """Where to work, and how to train and score. epochs: None: as the recipe says."""
 
     out: Path
     fold: str
@@ -73,11 +73,11 @@ class Plan:
     device: str
 
     def shards(self, entry: Entry) -> Path:
-        """Return the folder of the shards it is trained on."""
+        """Return the folder of the shards that an entry is trained on."""
         return self.out / ("both" if entry.partly else "labelled")
 
     def run(self, entry: Entry) -> Path:
-        """Return the folder of its run."""
+        """Return the folder of an entry's run."""
         fold = self.fold.replace("/", "-of-")
         return self.out / f"{entry.label}-fold-{fold}" / (f"{self.epochs}-epochs" if self.epochs else "run")
 
@@ -111,7 +111,7 @@ def make_shards(kaggle: Path, partly: Path | None, out: Path) -> None:
 
 
 def train(plan: Plan, entry: Entry) -> None:
-    """Train an entry, or resume it; do nothing where it is finished."""
+    """Train an entry, or resume it; do nothing if it is finished."""
     folder = plan.run(entry)
     going = (folder / RUN_NAME).exists()
     if going and is_finished(load_run(folder)):
@@ -132,7 +132,7 @@ def split(plan: Plan, entry: Entry) -> tuple[Samples, Samples]:
     """Return the galaxies to train on, and those to score on.
 
     Raises:
-        RunError: a galaxy is in both.
+        RunError: a galaxy is in both sets.
     """
     fold = Fold.named(plan.fold)
     _, samples = open_split(plan.out / "labelled", "train", fold=fold)
@@ -163,7 +163,7 @@ def squared_errors(predicted: Floats, votes: Floats) -> Floats:
 
 
 def resampled_rmse(errors: Floats) -> Floats:
-    """Return RMSEs of galaxies drawn with replacement, shape (RESAMPLES,); equal lengths have equal draws."""
+    """Return RMSEs of galaxies drawn with replacement, shape (RESAMPLES,); equal lengths give equal draws."""
     draws = np.random.default_rng(SEED).integers(len(errors), size=(RESAMPLES, len(errors)))
     return np.asarray(np.sqrt(errors[draws].mean(axis=1)))
 
@@ -174,7 +174,7 @@ def interval(values: Floats) -> list[float]:
 
 
 def score(predicted: Floats, samples: Samples, reference: Floats | None) -> tuple[dict[str, Any], Floats]:
-    """Return the scores of an entry as its file holds them, and its errors galaxy by galaxy."""
+    """Return the scores of an entry, as in its file, and its error for each galaxy."""
     blend = squared_errors(predicted.mean(axis=(0, 1)), samples.votes)
     draws = resampled_rmse(blend)
     found = {
@@ -194,13 +194,13 @@ def score(predicted: Floats, samples: Samples, reference: Floats | None) -> tupl
 
 
 def speed(run: Path, images: int) -> dict[str, Any]:
-    """Return how long all epochs took, without validation and saving, and the median rate of all members together.
+    """Return the time of all epochs, without validation and saving, and the median rate of all members together.
 
-    Seconds follow from the rates; the rate of an epoch that was resumed is that of its last part.
+    Seconds are computed from the rates; the rate of a resumed epoch is that of its last part.
 
     Args:
         run: the folder of the run.
-        images: trained on in an epoch, of all members.
+        images: number of images trained on in an epoch, over all members.
     """
     lines = [json.loads(line) for line in (run / "member-00" / "metrics.jsonl").read_text().splitlines()]
     rates = np.array([line["images_per_s"] for line in lines])
@@ -212,7 +212,7 @@ def speed(run: Path, images: int) -> dict[str, Any]:
 
 
 def measure(plan: Plan, entry: Entry, reference: Floats | None) -> tuple[dict[str, Any], Floats]:
-    """Train and score an entry; return what its file holds, and its errors galaxy by galaxy."""
+    """Train and score an entry; return the content of its file, and its error for each galaxy."""
     train(plan, entry)
     trained, samples = split(plan, entry)
     started = time.perf_counter()
@@ -248,7 +248,7 @@ measuring_options = options(
         "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there."
     ),
 )
-"""Of this benchmark and benchmarks.ablations."""
+"""Options of this benchmark and of benchmarks.ablations."""
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
@@ -299,10 +299,10 @@ def _rmse(errors: Floats) -> float:
 
 
 def _run(*arguments: object) -> None:
-    """Run a Python program of this project; all its output goes to stderr.
+    """Run a Python program of this project; send all its output to stderr.
 
     Raises:
-        RunError: it fails.
+        RunError: the program fails.
     """
     command = [sys.executable, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

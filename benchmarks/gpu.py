@@ -1,11 +1,11 @@
-"""Check and measure what only a GPU can show, part by part, from a checkout that need not be installed.
+"""Check and measure what needs a GPU, part by part, from a checkout that need not be installed.
 
 python benchmarks/gpu.py                                  all parts, on synthetic galaxies it makes itself
 python benchmarks/gpu.py decode pixels --out /tmp/results
 python benchmarks/gpu.py stages --shards shards
 
-Each part runs in a process group of its own, which ends with the part. That process leaves without Python's clean-up,
-and this one imports neither torch nor DALI: after a part, CUDA or DALI may wait for ever while they shut down.
+Each part runs in its own process group, which ends with the part. That process exits without Python's clean-up, and
+this one imports neither torch nor DALI: after a part, CUDA or DALI may hang while they shut down.
 """
 
 import os
@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, only benchmarks/ is on the path
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # if run as a file, only benchmarks/ is on the path
 
 from benchmarks.measuring import RESULTS, command_line, make_shards, provenance, table, to_json, write_json
 from galaxy_zoo.console import Command
@@ -33,7 +33,7 @@ PART_TIMEOUT_S = 480
 
 
 def check_device(device: str) -> dict[str, Any]:
-    """Return {} where torch has the device, else a message that says what is missing."""
+    """Return {} if torch has the device, else a message that says what is missing."""
     from pipeline.device import choose_device  # noqa: PLC0415 - see above
 
     try:
@@ -44,7 +44,7 @@ def check_device(device: str) -> dict[str, Any]:
 
 
 def run_part(name: str, shards: Path, device: str, quick: bool) -> dict[str, Any]:
-    """Run one part; return what is written of it. An error is in it, an unforeseen one also on stderr."""
+    """Run one part and return its results or its error; also print an unexpected error on stderr."""
     from benchmarks.gpu_parts import PARTS, CheckFailedError  # noqa: PLC0415 - see above
     from benchmarks.throughput import Setup  # noqa: PLC0415
 
@@ -65,7 +65,7 @@ def run_part(name: str, shards: Path, device: str, quick: bool) -> dict[str, Any
 
 
 def run_isolated(function: Callable[..., dict[str, Any]], *args: Any, timeout_s: float) -> dict[str, Any]:
-    """Call a function in a new process group, which ends here; return its value, or how it ended instead.
+    """Call a function in a new process group, and end that group; return its value, or how the process ended.
 
     Function, arguments and value must be picklable. The process is spawned: CUDA does not survive a fork.
     """
@@ -85,14 +85,14 @@ def run_isolated(function: Callable[..., dict[str, Any]], *args: Any, timeout_s:
         return value
     finally:
         if process.pid is not None:
-            with suppress(ProcessLookupError):  # the group has ended, or does not exist yet
+            with suppress(ProcessLookupError):  # the group has ended or does not exist yet
                 os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.join()
 
 
 def describe_exit(code: int) -> str:
-    """Return an exit code as text: the name of the signal for a negative one."""
+    """Return an exit code as text; a negative one as the name of its signal."""
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
@@ -116,7 +116,7 @@ def _call(sender: Connection, function: Callable[..., dict[str, Any]], args: tup
 @click.option("--device", default="cuda", type=click.Choice(["cuda", "cpu"]), help="What to measure.")
 @click.option("--quick", is_flag=True, help="Tiny sizes: shows that the parts run, not how fast.")
 def main(parts: tuple[str, ...], shards: Path | None, count: int, out: Path, device: str, quick: bool) -> None:
-    """Check and measure what only a GPU can show: all parts, or those named, in under 8 minutes each.
+    """Check and measure what needs a GPU: all parts, or those named, in under 8 minutes each.
 
     Parts: decode, pixels, stages, stamps, train_step, predict.
 

@@ -1,4 +1,4 @@
-"""The parts of `benchmarks.gpu`: each takes a setup and returns its results, or raises CheckFailedError."""
+"""The parts of `benchmarks.gpu`: each takes a setup, and returns its results or raises CheckFailedError."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ from pipeline.loader import Backend, Decoding, Loader, Sampling
 from prediction.passes import predict_part
 
 GOAL_LEVELS = 2.0
-"""Largest mean difference between two ways to the same pixels, in grey levels."""
+"""Largest mean difference between two ways to make the same pixels, in grey levels."""
 
 DECODED, PREDICTED = "ng_cnn", "ng_resnet50"
 PIXELS_OF = ("quick", "ng_cnn", "serrano_2")
@@ -41,7 +41,7 @@ KAGGLE_TRAIN, KAGGLE_TEST = 61_578, 79_975
 
 
 class CheckFailedError(Exception):
-    """A part has run and its results are not what they must be."""
+    """A part has run, but its results are wrong."""
 
     def __init__(self, message: str, results: list[Result]) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class CheckFailedError(Exception):
 
 
 def decode(setup: Setup) -> list[Result]:
-    """Decode alone: the rate, the use of the JPEG engine, and the difference to the CPU decoder."""
+    """Measure decoding alone: its rate, the use of the JPEG engine, and the difference from the CPU decoder."""
     recipe = setup.recipe(DECODED)
     on_cpu = replace(setup, device="cpu")
     results = [
@@ -68,7 +68,7 @@ def decode(setup: Setup) -> list[Result]:
 
 
 def pixels(setup: Setup) -> list[Result]:
-    """The same views in every way: mean, 99.9 % and largest absolute difference of each two."""
+    """Compare the same views made in every way: mean, 99.9 % and largest absolute difference of each pair."""
     views = {name: setup.recipe(name).view for name in PIXELS_OF}
     views["ng_cnn with changes of colour"] = replace(
         views["ng_cnn"], brightness=0.2, contrast=0.3, saturation=0.4, colour_noise=0.5
@@ -88,7 +88,7 @@ def pixels(setup: Setup) -> list[Result]:
 
 
 def stages(setup: Setup) -> list[Result]:
-    """Each stage of a training, recipe by recipe, as `benchmarks.throughput` measures them."""
+    """Measure each stage of a training, recipe by recipe, as `benchmarks.throughput` does."""
     results = []
     for name in TRAINED:
         torch.compiler.reset()
@@ -98,7 +98,7 @@ def stages(setup: Setup) -> list[Result]:
 
 
 def stamps(setup: Setup) -> list[Result]:
-    """Seconds to fill the stamps, then views per second from them, beside the Triton kernel alone."""
+    """Measure the seconds to fill the stamps, then views per second from them, and the Triton kernel alone."""
     samples, results = setup.samples(), list[Result]()
     for size, batch_size in sorted(STAMPS)[:1] if setup.quick else sorted(STAMPS):
         view = View(crop_px=256, size_px=throughput.QUICK_PX if setup.quick else size, rotation_deg=180, flip=True)
@@ -120,7 +120,7 @@ def stamps(setup: Setup) -> list[Result]:
 
 
 def train_step(setup: Setup) -> list[Result]:
-    """Steps on a fixed batch of the recipe's size and of a large one, and their share of the card's matrix rate."""
+    """Measure steps on a fixed batch, of the recipe's size and large, and their share of the card's matrix rate."""
     peak = measured("bf16 matrix product", "TFLOP/s", matmul_rates(setup))
     results = [peak]
     for recipe in map(setup.recipe, TRAINED):
@@ -129,7 +129,7 @@ def train_step(setup: Setup) -> list[Result]:
         for size in sorted(
             {recipe.training.batch_size, 2 * throughput.QUICK_BATCH if setup.quick else LARGE_BATCH}
         ):
-            torch.compiler.reset()  # else another batch size is compiled as one of any size, which is slower
+            torch.compiler.reset()  # or another batch size is compiled for any size, which is slower
             rates = step_rates(setup, new_member(recipe, setup), fixed_batch(recipe, setup, size))
             what = f"{recipe.name}: batches of {size}"
             tflops = measured(what, "TFLOP/s", [gflop * rate / 1e3 for rate in rates])
@@ -143,7 +143,7 @@ def train_step(setup: Setup) -> list[Result]:
 
 
 def predict(setup: Setup) -> list[Result]:
-    """One member with random weights and its test-time views of the training samples."""
+    """Measure the prediction of the training samples by one member with random weights and test-time views."""
     recipe, num_views = setup.recipe(PREDICTED), 4 if setup.quick else NUM_VIEWS
     network = build_network(recipe, setup.tree, pretrained=False)
     member = Predictor(network, torch.device(setup.device))
@@ -169,13 +169,13 @@ PARTS: dict[str, Callable[[Setup], list[Result]]] = {
 
 
 def ways(setup: Setup) -> list[tuple[str, str, Backend]]:
-    """Return the ways to a view: a name, the device and the loader's backend."""
+    """Return the ways to make a view: a name, the device and the loader's backend."""
     on_cpu: list[tuple[str, str, Backend]] = [("CPU graph", "cpu", "dali"), ("OpenCV", "cpu", "opencv")]
     return [("GPU graph", "cuda", "dali"), *on_cpu, ("Triton", "cuda", "triton")] if setup.on_gpu else on_cpu
 
 
 def levels(setup: Setup, view: View, device: str, backend: Backend) -> Tensor:
-    """Return a batch of random views in grey levels 0 to 255, float32 on the CPU; the same views in every way."""
+    """Return a batch of random views in grey levels 0 to 255, float32 on the CPU; all ways make the same views."""
     sampling = Sampling(batch_size=setup.batch_size, shuffle=False)
     decoding = Decoding(device=device, backend=backend)
     with Loader(setup.samples(), RandomViews(view, (0,)), sampling, decoding) as loader:
@@ -192,7 +192,7 @@ def differences(difference: Tensor) -> dict[str, float]:
 
 
 def check_levels(mean: float, results: list[Result]) -> None:
-    """Raise CheckFailedError where pixels are further apart than the goal allows."""
+    """Check that pixels differ by no more than the goal allows; raise CheckFailedError if not."""
     if mean > GOAL_LEVELS:
         raise CheckFailedError(
             f"pixels differ by {mean:.2f} grey levels; the goal is {GOAL_LEVELS} or less", results
@@ -200,7 +200,7 @@ def check_levels(mean: float, results: list[Result]) -> None:
 
 
 def check_same_views(setup: Setup, results: list[Result]) -> None:
-    """Raise CheckFailedError where a view of a kept stamp is not the one a warp kernel makes of a streamed one."""
+    """Check that kept and streamed stamps give the same views; raise CheckFailedError if not."""
     views = RandomViews(View(crop_px=256, size_px=throughput.QUICK_PX, rotation_deg=180, flip=True), (0,))
     streamed = Decoding(device=setup.device, backend="triton" if setup.on_gpu else "opencv")
     images = []
@@ -213,7 +213,7 @@ def check_same_views(setup: Setup, results: list[Result]) -> None:
 
 
 def first_windows(setup: Setup, recipe: Recipe) -> NDArray[np.float32]:
-    """Decode a batch as the loader does; grey levels, shape (batch, window height, window width, 3)."""
+    """Decode a batch as the loader does; return grey levels, shape (batch, window height, window width, 3)."""
     stamp = recipe.view.stamp(setup.samples().image_px)
 
     def graph(jpegs: Any) -> Any:
@@ -227,7 +227,7 @@ def first_windows(setup: Setup, recipe: Recipe) -> NDArray[np.float32]:
 
 @contextmanager
 def jpeg_engine_use() -> Iterator[Callable[[], list[float]]]:
-    """Watch the JPEG engine within the block; yield a function that returns the percentages seen."""
+    """Watch the JPEG engine within the block; yield a function that returns its use in per cent, as sampled."""
     seen: list[str] = []
     ended = Event()
 

@@ -1,6 +1,6 @@
-"""What the benchmarks share: numbers of several runs, the machine they come from, and the JSON file of both.
+"""What the benchmarks share: results of several runs, the machine they come from, and the JSON file of both.
 
-Imports neither torch nor DALI, so that a command that only starts other processes has none of their threads.
+Imports neither torch nor DALI, so a command that only starts other processes has none of their threads.
 """
 
 import json
@@ -28,7 +28,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One number: the median of several runs, with the lowest and the highest."""
+    """One result: the median of several runs, with the lowest and the highest."""
 
     name: str
     value: float
@@ -43,7 +43,7 @@ class Result:
 
 
 def measured(name: str, unit: str, values: Sequence[float]) -> Result:
-    """Return the result of some runs; raise StatisticsError where there is none."""
+    """Return the result of some runs; raise StatisticsError if there are none."""
     return Result(
         name=name,
         value=statistics.median(values),
@@ -61,7 +61,7 @@ def table(results: Sequence[Result]) -> str:
 
 
 def describe_machine(device: str = "cpu") -> dict[str, Any]:
-    """Return what the numbers depend on beside the software. device: "cpu" or "cuda"."""
+    """Return the facts about the machine that results depend on. device: "cpu" or "cuda"."""
     found: dict[str, Any] = {"cpu": _cpu_name(), "cores": num_cores()}
     found["load"] = round(os.getloadavg()[2], 1)
     if device == "cuda":
@@ -73,7 +73,7 @@ def describe_machine(device: str = "cpu") -> dict[str, Any]:
 
 
 def ask_nvidia_smi(field: str) -> str:
-    """Return one field of `nvidia-smi --query-gpu` of the first GPU; "unknown" where it cannot tell."""
+    """Return one field of `nvidia-smi --query-gpu` of the first GPU; "unknown" if that fails."""
     command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
@@ -83,7 +83,7 @@ def ask_nvidia_smi(field: str) -> str:
 
 
 def command_line() -> str:
-    """Return the command that repeats what this process does."""
+    """Return the command that repeats this process."""
     spec = sys.modules["__main__"].__spec__
     program = [sys.argv[0]] if spec is None else ["-m", spec.name]
     return shlex.join(["python", *program, *sys.argv[1:]])
@@ -102,18 +102,18 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a file of results; makes its folder."""
+    """Write a file of results, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(data, indent=1) + "\n")
 
 
 def to_json(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return the results as JSON holds them."""
+    """Return the results as JSON values."""
     return [asdict(result) for result in results]
 
 
 def make_shards(count: int) -> Path:
-    """Pack `count` synthetic galaxies in the temporary folder, unless they are there; return the folder of shards.
+    """Pack `count` synthetic galaxies in the temporary folder, unless it has them; return the folder of shards.
 
     Raises:
         ShardError: `shard_tool` cannot make them.

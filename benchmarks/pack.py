@@ -1,12 +1,12 @@
-"""`shard_tool pack` beside tar, the writers of other libraries and decoding alone, in turn, in one run.
+"""Compare `shard_tool pack` with tar, the writers of other libraries and decoding alone, in turn, in one run.
 
     python -m benchmarks.pack FOLDER --peers PYTHON --out benchmarks/results/pack-cpu.json
 
 FOLDER is an unpacked Kaggle download. PYTHON is an interpreter that has webdataset, litdata and mosaicml-streaming
-(their requirements differ from ours); without it they are left out. Every way runs once to warm the page cache, then
-`--runs` times in turn; medians count, and the highest peak of memory (proportional: a shared page counts once).
-`benchmarks/pack_peers.py` says what each does. Only ours and those named "strict" prove that the images decode; ours
-also joins the ids, checks the votes, hashes, shuffles and indexes, and has written to the disk when it ends.
+(their requirements differ from ours); without it they are left out. Each way runs once to warm the page cache, then
+`--runs` times in turn; the results are medians, and the highest peak of memory (proportional: a shared page counts
+once). `benchmarks/pack_peers.py` says what each does. Only ours and those named "strict" check that the images decode;
+ours also joins the ids, checks the votes, hashes, shuffles and indexes, and its data is on the disk when it ends.
 """
 
 import shutil

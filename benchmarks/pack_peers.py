@@ -2,10 +2,10 @@
 
     python benchmarks/pack_peers.py webdataset FOLDER OUT [--strict]
 
-Imports nothing of this project, so that it can run in an environment of the peers' own. Each way is the documented
-one: the JPEG bytes as they are and the votes as a float32 array, shards of 64 MB, all cores where the library has
-workers. `--strict` decodes every JPEG strictly before it is packed, as `shard_tool pack` does. `decode` packs nothing:
-it only decodes every JPEG strictly on all cores, which is what packing is compared with.
+Imports nothing of this project, so it can run in an environment for the peers. Each way is the documented one: the JPEG
+bytes as they are and the votes as a float32 array, shards of 64 MB, all cores if the library has workers. `--strict`
+decodes every JPEG strictly before it is packed, as `shard_tool pack` does. `decode` packs nothing: it only decodes
+every JPEG strictly on all cores, as a reference.
 """
 
 import argparse
@@ -24,8 +24,8 @@ Sample = tuple[str, str, Any]
 
 
 def list_samples(folder: Path) -> list[Sample]:
-    """Return (id, path, votes) of every training image, (id, path, None) of every test image."""
-    import pandas as pd  # noqa: PLC0415 - `decode` does without it
+    """Return (id, path, votes) of every training image and (id, path, None) of every test image."""
+    import pandas as pd  # noqa: PLC0415 - `decode` does not need it
 
     table = pd.read_csv(folder / "training_solutions_rev1.csv", dtype={"GalaxyID": str}).set_index("GalaxyID")
     votes = dict(zip(table.index, table.to_numpy(np.float32), strict=True))
@@ -34,7 +34,7 @@ def list_samples(folder: Path) -> list[Sample]:
 
 
 def read(path: str, *, strict: bool) -> bytes:
-    """Return the bytes of a JPEG; raise ValueError where `strict` and it does not decode."""
+    """Return the bytes of a JPEG; with `strict` raise ValueError if it does not decode."""
     data = Path(path).read_bytes()
     if strict:
         simplejpeg.decode_jpeg(data, strict=True)

@@ -1,4 +1,4 @@
-"""A rotation for FFCV, which has none: an operation that Numba compiles, for `benchmarks.peer_loaders`."""
+"""A rotation for FFCV, which has none: an operation compiled by Numba, for `benchmarks.peer_loaders`."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ class Turn(Operation):  # type: ignore[misc]
     A pixel is the mean of 2 x 2 bilinear samples: rotation, crop and antialiased reduction in one pass.
 
     Args:
-        angles_deg: of the first images, to check their quality; the others are turned at random.
+        angles_deg: angles of the first images, to check their quality; the others are turned at random.
     """
 
     def __init__(self, angles_deg: Sequence[float] = ()) -> None:
@@ -32,7 +32,7 @@ class Turn(Operation):  # type: ignore[misc]
         return replace(previous_state, shape=shape, jit_mode=True), AllocationQuery(shape, np.dtype("u1"))
 
     def generate_code(self) -> Callable[..., Any]:
-        """Return the function that Numba compiles; it is at its best with plain loops."""
+        """Return the function that Numba compiles; plain loops are fastest."""
         images_of, given = Compiler.get_iterator(), self._angles
 
         def turn(images: Any, views: Any, indices: Any) -> Any:

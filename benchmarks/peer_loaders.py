@@ -1,14 +1,14 @@
-"""The contenders of `benchmarks.peers`: the same work by the loaders of others and by ours, one function each.
+"""The contenders of `benchmarks.peers`: a function for each loader, ours and others, that does the same work.
 
     python -m benchmarks.peer_loaders NAME SHARDS FOLDER --threads 2
 
-`peers` starts each in a process of its own, in an environment that has what it imports, and asks it for epochs on its
+`peers` starts each in its own process, in an environment with the packages it needs, and asks it for epochs on its
 standard input. Each delivers float32 batches of shape (128, 3, 128, 128), shuffled, from the same JPEGs: turned by a
 random angle with bilinear interpolation, the central 256 px reduced to 128 px with antialiasing, half of them mirrored,
 normalised. FOLDER holds the JPEGs as files; formats that need other files pack them there, untimed.
 
-Turning the central 364 px gives the same view as turning all 424 px, so all crop first but `torchvision`, which does
-as the published systems did.
+Turning the central 364 px gives the same view as turning all 424 px, so all crop first except `torchvision`, which
+follows the published systems.
 """
 
 import argparse
@@ -44,7 +44,7 @@ Pixels = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Work:
-    """What to load. folder: holds `files/`, the JPEGs of the training shards in order, and what formats pack."""
+    """What to load. folder: holds `files/`, the JPEGs of the training shards in order, and files of other formats."""
 
     shards: Path
     folder: Path
@@ -52,7 +52,7 @@ class Work:
 
     @property
     def files(self) -> list[Path]:
-        """The JPEGs, in the order of the shards."""
+        """JPEGs, in the order of the shards."""
         return sorted((self.folder / "files").iterdir())
 
 
@@ -62,7 +62,7 @@ class Contender:
 
     epoch: returns the batches of an epoch.
     views: returns the first JPEGs turned by given angles in degrees, in grey levels, shape (angles, 128, 128, 3).
-    packages: whose versions decide the speed.
+    packages: packages whose versions affect the speed.
     """
 
     epoch: Callable[[], Iterable[Tensor]]
@@ -93,7 +93,7 @@ def random_view(jpeg: bytes, *, cut_first: bool = True) -> Tensor:
 
 
 def views_by_pil(work: Work) -> Callable[[list[float]], Pixels]:
-    """Return a function as `Contender.views`."""
+    """Return a function for `Contender.views`."""
 
     def views(angles: list[float]) -> Pixels:
         images = [Image.open(path).convert("RGB") for path in work.files[: len(angles)]]
@@ -116,13 +116,13 @@ class Files(Dataset[Tensor]):
 
 
 def torchvision(work: Work, *, cut_first: bool = False) -> Contender:
-    """A DataLoader over files, PIL and torchvision: what the published systems used."""
+    """Load with a DataLoader over files, PIL and torchvision, as the published systems did."""
     loader = DataLoader(Files(work, cut_first=cut_first), BATCH_SIZE, shuffle=True, **workers(work))
     return Contender(lambda: loader, views_by_pil(work), ("torch", "torchvision", "pillow"))
 
 
 def torchvision_cut(work: Work) -> Contender:
-    """The same, cropped before it turns."""
+    """Load like `torchvision`, but crop before turning."""
     return torchvision(work, cut_first=True)
 
 
@@ -132,7 +132,7 @@ def workers(work: Work) -> dict[str, Any]:
 
 
 def webdataset(work: Work) -> Contender:
-    """Webdataset over the same shards as ours; workers make the batches, as its documentation advises."""
+    """Load with webdataset from the same shards as ours; workers make the batches, as its documentation advises."""
     import webdataset as wds  # noqa: PLC0415
 
     shards = [str(path) for path in sorted(work.shards.glob("train-*.tar"))]
@@ -148,7 +148,7 @@ def view_of_sample(sample: dict[str, Any]) -> Tensor:
 
 
 def litdata(work: Work) -> Contender:
-    """LitData's chunks and its own DataLoader."""
+    """Load with LitData's chunks and its own DataLoader."""
     import litdata as ld  # noqa: PLC0415
 
     out = work.folder / "litdata"
@@ -166,7 +166,7 @@ def read(path: str) -> bytes:
 
 
 def mosaic(work: Work) -> Contender:
-    """Mosaic Streaming's MDS shards with a DataLoader."""
+    """Load Mosaic Streaming's MDS shards with a DataLoader."""
     import streaming  # noqa: PLC0415
 
     class Shards(streaming.StreamingDataset):  # type: ignore[misc]
@@ -184,7 +184,7 @@ def mosaic(work: Work) -> Contender:
 
 
 def spdl(work: Work) -> Contender:
-    """SPDL's threads around FFmpeg, which decodes, turns, crops and reduces an image in one filter graph."""
+    """Load with SPDL's threads around FFmpeg, which decodes, turns, crops and reduces an image in one filter graph."""
     import spdl.io  # noqa: PLC0415
     from spdl.pipeline import PipelineBuilder  # noqa: PLC0415
 
@@ -218,9 +218,9 @@ def spdl(work: Work) -> Contender:
 
 
 def ffcv(work: Work) -> Contender:
-    """FFCV with a rotation of our own, since it has none: a Numba kernel, as its documentation shows.
+    """Load with FFCV and our own rotation, since it has none: a Numba kernel, as its documentation shows.
 
-    It does not store the JPEGs it is given but encodes them again, here at quality 95.
+    FFCV does not store the JPEGs it is given but encodes them again, here at quality 95.
     """
     from ffcv.fields import RGBImageField  # noqa: PLC0415
     from ffcv.fields.rgb_image import SimpleRGBImageDecoder  # noqa: PLC0415
@@ -265,7 +265,7 @@ class Images(Dataset[Any]):
 
 
 def ours(work: Work, **options: Any) -> Contender:
-    """This project's loader on the shards. options: fields of `Decoding`."""
+    """Load with this project's loader from the shards. options: fields of `Decoding`."""
     from benchmarks.warp_error import TurnedViews  # noqa: PLC0415
     from galaxy_zoo.view import View  # noqa: PLC0415
     from pipeline.augment import RandomViews  # noqa: PLC0415
@@ -291,12 +291,12 @@ def ours(work: Work, **options: Any) -> Contender:
 
 
 def ours_dali(work: Work) -> Contender:
-    """The same with DALI's whole graph on its CPU backend."""
+    """Load like `ours` with DALI's whole graph on its CPU backend."""
     return ours(work, backend="dali")
 
 
 def ours_resident(work: Work) -> Contender:
-    """The same from resident stamps, which the first epoch keeps."""
+    """Load like `ours` from resident stamps, which the first epoch keeps."""
     from pipeline.stamps import StampPolicy  # noqa: PLC0415
 
     return ours(work, stamps=StampPolicy("resident", share=0.9))
@@ -319,7 +319,7 @@ PEERS: dict[str, Callable[[Work], Contender]] = {
 
 
 def answer(contender: Contender, question: dict[str, Any]) -> dict[str, Any]:
-    """Load an epoch and return its images and seconds; or, where angles are given, save views to a file."""
+    """Load an epoch and return its images and seconds or, if angles are given, save views to a file."""
     if "angles" in question:
         np.save(question["out"], contender.views(question["angles"]))
         return {"versions": {package: version(package) for package in contender.packages}}
@@ -337,7 +337,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # so that what libraries print is not taken for an answer
+    os.dup2(2, 1)  # so that text printed by libraries is not taken for an answer
     contender = {**PEERS, **OURS}[options.name](Work(options.shards, options.folder, options.threads))
     for line in sys.stdin:
         print(json.dumps(answer(contender, json.loads(line))), file=answers, flush=True)

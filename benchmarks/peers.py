@@ -1,13 +1,13 @@
-"""The loader beside those of others doing the same work on the same cores, in turn, in one run.
+"""Compare the loader with others that do the same work on the same cores, in turn, in one run.
 
     python -m benchmarks.peers shards --peers PYTHON --out benchmarks/results/peers-cpu.json
 
-`benchmarks/peer_loaders.py` says what the work is and how each is set up. Every contender is a process of its own on
-the same cores, with as many threads or workers; one epoch warms it up, then all are timed epoch by epoch in turn, and
-the medians and their ratios count. `error` is the root of the mean squared difference between views and an 8 x 8
-supersampled reference, in grey levels (0-255): it says which views are of equal quality.
+`benchmarks/peer_loaders.py` describes the work and how each loader is set up. Every contender is a process on the same
+cores, with as many threads or workers. One epoch warms it up, then all are timed epoch by epoch in turn; the results
+are medians and their ratios. `error` is the root of the mean squared difference between views and an 8 x 8
+supersampled reference, in grey levels (0-255): it shows which views are of equal quality.
 
-PYTHON is an interpreter with the peers, in an environment of their own that sees this project's packages:
+PYTHON is an interpreter with the peers, in a separate environment that sees this project's packages:
 
     python -m venv peers
     python -c 'import site; print(site.getsitepackages()[0])' > $(echo peers/lib/python3*/site-packages)/project.pth
@@ -17,7 +17,7 @@ PYTHON is an interpreter with the peers, in an environment of their own that see
     peers/bin/pip install --no-build-isolation --no-deps ffcv
     peers/bin/pip install fastargs assertpy imgcat terminaltables
 
-A contender that fails is listed with the last line it printed. Without --peers only those run that need nothing but
+A contender that fails is listed with the last line it printed. Without --peers only those run that need no more than
 this project's development packages.
 """
 
@@ -53,7 +53,7 @@ VIEW = View(crop_px=CROP_PX, size_px=SIZE_PX, rotation_deg=180)
 
 
 class BrokenError(Exception):
-    """A contender does not answer; the message says why."""
+    """A contender did not answer; the message says why."""
 
 
 class Contender:
@@ -70,7 +70,7 @@ class Contender:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End it with its workers."""
+        """End the process and its workers."""
         with suppress(psutil.NoSuchProcess):
             workers = psutil.Process(self._process.pid).children(recursive=True)
             for each in workers:
@@ -110,7 +110,7 @@ class Contender:
 
 @dataclass(kw_only=True)
 class Row:
-    """What was measured of one contender."""
+    """Measurements of one contender."""
 
     name: str
     error: float = 0.0
@@ -121,11 +121,11 @@ class Row:
 
     @property
     def rate(self) -> float:
-        """Images per second, the median."""
+        """Median of images per second."""
         return statistics.median(self.rates) if self.rates else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as the JSON file holds it."""
+        """Return the row as JSON values."""
         if self.failed:
             return {"name": self.name, "failed": self.failed}
         rates, cpu_ms = [round(rate, 1) for rate in self.rates], round(statistics.median(self.cpu_ms), 3)
@@ -134,7 +134,7 @@ class Row:
 
 
 def write_files(samples: Samples, folder: Path) -> None:
-    """Write the JPEGs of samples to files, named by their place."""
+    """Write the JPEGs of samples to files, named by their position."""
     folder.mkdir()
     for place, jpeg in enumerate(samples.jpegs(np.arange(len(samples)))):
         (folder / f"{place:07d}.jpg").write_bytes(jpeg.tobytes())
@@ -158,15 +158,15 @@ def check(contenders: dict[str, Contender], samples: Samples, count: int) -> lis
             views, versions = contender.views(angles)
         except BrokenError as error:
             rows.append(Row(name=name, failed=str(error)))
-        else:  # libraries differ in the direction of an angle
+        else:  # libraries differ in the sign of an angle
             error_levels = min(rms(views - truth) for truth in either_way)
             rows.append(Row(name=name, error=error_levels, versions=versions))
     return rows
 
 
 def measure(contenders: dict[str, Contender], rows: list[Row], runs: int) -> None:
-    """Time those that work, epoch by epoch in turn, and write the results into their rows."""
-    for run in range(runs + 1):  # the first one warms up
+    """Time the contenders that work, epoch by epoch in turn, and write the results into their rows."""
+    for run in range(runs + 1):  # the first run warms up
         for row in [row for row in rows if not row.failed]:
             try:
                 rate, cpu_ms = contenders[row.name].epoch()
@@ -216,7 +216,7 @@ def main(shards: Path, python: str, only: str, runs: int, cores: int, checked: i
     if wrong := set(names) - set(known):
         raise click.BadParameter(f"{', '.join(wrong)}; known: {', '.join(known)}", param_hint="--only")
     samples, _ = open_split(shards, "train")
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])  # of all contenders too
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])  # all contenders inherit this
     with TemporaryDirectory() as text, ExitStack() as stack:
         folder = Path(text)
         write_files(samples, folder / "files")

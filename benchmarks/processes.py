@@ -1,4 +1,4 @@
-"""Run a command in a process of its own: how long it takes, and how much processor time and memory."""
+"""Run a command in its own process, and measure its time, processor time and memory."""
 
 import subprocess
 import time
@@ -13,9 +13,9 @@ POLL_S = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What a command and its workers used, read every 50 ms. Peaks are of all of them at once, in 1e6 bytes.
+    """Use of time and memory by a command and its workers, read every 50 ms. Peaks are of all together, in 1e6 bytes.
 
-    `peak_resident_mb` counts a page once for each process that shares it, `peak_proportional_mb` once in all (PSS), and
+    `peak_resident_mb` counts a page once for each process that shares it, `peak_proportional_mb` once in all (PSS);
     `peak_without_files_mb` leaves out the pages of files (libraries, mapped shards), which the system may drop.
     """
 
@@ -30,10 +30,10 @@ class Timing:
 
 
 def timed(command: list[str], images: int) -> Timing:
-    """Run a command to its end; raise CalledProcessError where it fails.
+    """Run a command to its end; raise CalledProcessError if it fails.
 
     Args:
-        images: how many it handles.
+        images: number of images it handles.
     """
     click.echo(" ".join(command), err=True)
     started, peak = time.perf_counter(), (0, 0, 0)
@@ -64,7 +64,7 @@ def timed(command: list[str], images: int) -> Timing:
 def memory_bytes(process: psutil.Process, cpu_s: dict[int, float]) -> tuple[int, int, int]:
     """Return the resident bytes of a process and its descendants: all, without pages of files, and proportional.
 
-    Also writes into `cpu_s` the processor time each has used so far, by process id.
+    Also write into `cpu_s` the processor time each has used so far, by process id.
     """
     resident = without_files = proportional = 0
     try:
@@ -75,5 +75,5 @@ def memory_bytes(process: psutil.Process, cpu_s: dict[int, float]) -> tuple[int,
             without_files += memory.rss - memory.shared
             proportional += memory.pss
     except (psutil.NoSuchProcess, psutil.AccessDenied):
-        pass  # it has just ended
+        pass  # the process has just ended
     return resident, without_files, proportional

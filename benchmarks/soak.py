@@ -1,10 +1,10 @@
-"""Whether memory, files or threads pile up: a training of many epochs with predictions in between, in one process.
+"""Check for leaks of memory, files or threads: train for many epochs with predictions in between, in one process.
 
     python -m benchmarks.soak shards --epochs 100
 
-Runs `train.py` and `predict.py` as they are: two members, a checkpoint after every step, no resident stamps, so that
-every epoch reads and decodes the shards. After each epoch it looks at what the process holds. Growth counts from epoch
-SETTLED on, when every buffer has been made and every thread started.
+It runs `train.py` and `predict.py` as they are: two members, a checkpoint after every step, no resident stamps, so that
+every epoch reads and decodes the shards. After each epoch it measures what the process holds. Growth counts from epoch
+SETTLED on, when every buffer is allocated and every thread started.
 """
 
 import gc
@@ -70,7 +70,7 @@ class Footprint:
 
 
 def footprint(epoch: int, began: float) -> Footprint:
-    """Return what this process holds now, without garbage that only waits for its collector."""
+    """Return what this process holds now, after collecting garbage."""
     gc.collect()
     process = psutil.Process()
     maps = len(Path("/proc/self/maps").read_text().splitlines())
@@ -99,7 +99,7 @@ def soak(run: Callable[[], None], after_epoch: Callable[[int], None], *, limit_s
     Trainer.finish_epoch = finish_and_look  # type: ignore[method-assign, assignment]
     try:
         run()
-    except SystemExit:  # stopped and saved
+    except SystemExit:  # training stopped and saved
         pass
     finally:
         Trainer.finish_epoch = finish  # type: ignore[method-assign]
@@ -114,7 +114,7 @@ def slope(values: list[float]) -> tuple[float, float]:
 
 
 def summarise(held: list[Footprint]) -> dict[str, object]:
-    """Return the growth since epoch SETTLED, and the least and the most that was held since then."""
+    """Return the growth since epoch SETTLED, and the least and the most held since then."""
     settled = held[SETTLED:]
     memory = [each.memory_mb for each in settled]
     growth, error = slope(memory)

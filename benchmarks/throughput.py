@@ -1,4 +1,4 @@
-"""Where the time of a training goes: reader, decoder, loader, model, all together, and which of them is the limit.
+"""Measure where the time of a training goes: reader, decoder, loader, model, all together, and which is the limit.
 
     python -m benchmarks.throughput shards --recipe quick
     python -m benchmarks.throughput shards --recipe ng_cnn --device cuda --json
@@ -46,12 +46,12 @@ from training.meter import Meter
 QUICK_PX, QUICK_BATCH = 64, 4
 RESIDENT = StampPolicy("resident", share=0.9)
 Graph = Callable[[Any], Any]
-"""From JPEG bytes to the output of a DALI pipeline."""
+"""Takes JPEG bytes, returns the output of a DALI pipeline."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What to measure. device: "cuda" or "cpu"; quick: tiny sizes that show that it runs, not how fast."""
+    """What to measure. device: "cuda" or "cpu"; quick: tiny sizes, which show that it runs, not how fast."""
 
     shards: Path
     device: str
@@ -64,27 +64,27 @@ class Setup:
 
     @property
     def runs(self) -> int:
-        """Timed runs of each measurement, after one to warm up."""
+        """Number of timed runs of each measurement, after one to warm up."""
         return 1 if self.quick else 3
 
     @property
     def batch_size(self) -> int:
-        """Samples in a batch where no recipe says it."""
+        """Number of samples in a batch if no recipe says it."""
         return QUICK_BATCH if self.quick else 256
 
     @property
     def tree(self) -> DecisionTree:
-        """The decision tree of the shards."""
+        """Decision tree of the shards."""
         return read_manifest(self.shards).tree
 
     def samples(self) -> Samples:
-        """Return the training samples; only those of the first shard where it must be quick."""
+        """Return the training samples; if quick, only those of the first shard."""
         manifest = read_manifest(self.shards)
         shards = manifest.splits["train"]
         return Samples(self.shards, manifest, shards[:1] if self.quick else shards)
 
     def recipe(self, name: str) -> Recipe:
-        """Return a recipe; with small images, batches and network where it must be quick."""
+        """Return a recipe; if quick, with small images, batches and network."""
         manifest = read_manifest(self.shards)
         recipe = load_recipe(name).with_statistics(manifest.channel_mean, manifest.channel_std)
         if not self.quick:
@@ -96,10 +96,10 @@ class Setup:
         return recipe_from_table(changed, name, where=name)
 
     def rates(self, work: Callable[[int], int]) -> list[float]:
-        """Return how much per second `work` does in each run, after one to warm up.
+        """Return the amount of work per second in each run, after one to warm up.
 
         Args:
-            work: takes the number of the run, 0 for the warm-up, and returns how much it did.
+            work: takes the number of the run, 0 for the warm-up, and returns the amount of work done.
         """
         rates = []
         for run in range(self.runs + 1):
@@ -117,7 +117,7 @@ class Setup:
 
 
 def measure(setup: Setup, recipe: Recipe) -> list[Result]:
-    """Return images per second of each stage, and the share of its time that a training waits for data."""
+    """Return images per second of each stage, and the share of time that training waits for data."""
     size, samples = recipe.training.batch_size, setup.samples()
     rates = {"reader": reading_rates(setup), "decode": decoding_rates(setup, recipe)}
     sampling, views = Sampling(batch_size=size), RandomViews(recipe.view, (0,))
@@ -138,7 +138,7 @@ def measure(setup: Setup, recipe: Recipe) -> list[Result]:
 
 
 def limit(results: list[Result]) -> str:
-    """Say which stage is the limit, and how far the next one is from being it."""
+    """Return text that names the stage that is the limit, and how much faster the next one is."""
     stages = {each.name: each.value for each in results if each.name in {"reader", "decode", "loader", "model"}}
     slowest, following = sorted(stages, key=lambda name: stages[name])[:2]
     return (
@@ -166,7 +166,7 @@ def reading_rates(setup: Setup) -> list[float]:
 
 
 def decoding_rates(setup: Setup, recipe: Recipe) -> list[float]:
-    """Return images per second that are decoded as the loader does it, with nothing after it."""
+    """Return images per second of decoding as the loader does it, with nothing after it."""
     stamp = recipe.view.stamp(setup.samples().image_px)
     graph = partial(decode_window, stamp=stamp, on_gpu=setup.on_gpu)
     batches = 2 if setup.quick else 16
@@ -205,7 +205,7 @@ def running(setup: Setup, graph: Graph, *, on_gpu: bool) -> Iterator[Any]:
 
 
 def filling_rate(setup: Setup, batches: Loader) -> float:
-    """Return images per second of the first epoch of a loader, in which it fills its stamps."""
+    """Return images per second of the first epoch of a loader, which fills its stamps."""
     setup.synchronise()
     started = time.perf_counter()
     count = count_samples(batches, 0)
@@ -214,19 +214,19 @@ def filling_rate(setup: Setup, batches: Loader) -> float:
 
 
 def epoch_speeds(setup: Setup, batches: Loader, member: Member) -> list[dict[str, float]]:
-    """Train as train.py does and return what its meter says of each epoch, after one to warm up."""
+    """Train as train.py does; return the speed of each epoch, after one to warm up."""
     meter, speeds = Meter([0], torch.device(setup.device)), []
     for epoch in range(setup.runs + 1):
         meter.begin_epoch("")
         for batch in meter.timed(batches.epoch(epoch)):
             train_step([member], batch, meter, num_samples=len(batch.ids))
-        meter.mean_losses()  # waits for the device
+        meter.mean_losses()  # this waits for the device
         speeds.append(meter.speed())
     return speeds[1:]
 
 
 def step_rates(setup: Setup, member: Member, batch: Batch) -> list[float]:
-    """Return images per second of steps on one batch."""
+    """Return images per second of training steps on one batch."""
     steps = 1 if setup.quick else 30
 
     def work(run: int) -> int:  # noqa: ARG001
@@ -244,7 +244,7 @@ def new_member(recipe: Recipe, setup: Setup) -> Member:
 
 
 def fixed_batch(recipe: Recipe, setup: Setup, size: int) -> Batch:
-    """Return random images and votes on the device, of the shape and type the loader has."""
+    """Return random images and votes on the device, with the shapes and dtypes of the loader."""
     dtype = torch.float16 if setup.on_gpu else torch.float32
     shape = (size, 3, recipe.view.size_px, recipe.view.size_px)
     images = torch.randn(shape, device=setup.device).to(dtype).to(memory_format=torch.channels_last)
@@ -261,7 +261,7 @@ def fixed_batch(recipe: Recipe, setup: Setup, size: int) -> Batch:
 @click.option("--quick", is_flag=True, help="Tiny sizes, to show that it runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def main(shards: Path, recipe_name: str, device: str, quick: bool, as_json: bool) -> None:
-    """Measure each stage of training a recipe on the folder SHARDS, and name the one that is the limit.
+    """Measure each stage of training a recipe on the folder SHARDS, and name the slowest, which is the limit.
 
     \b
     Example:

@@ -1,10 +1,10 @@
-"""How far views are from the truth: the error of stamp and warp against an 8 x 8 supersampled reference.
+"""Measure the error of views, made by stamp and warp, against an 8 x 8 supersampled reference.
 
     python -m benchmarks.warp_error shards --count 200
 
-Rotations by random angles; the root of the mean squared error over pixels, channels and galaxies, in grey levels
-(0-255). The first columns vary the ratio of the stamp's resolution to the view's, which `STAMP_OVERSAMPLING` in
-`galaxy_zoo.view` is chosen by; the last two are both implementations as they are.
+Views are rotated by random angles; the error is the root of the mean square over pixels, channels and galaxies, in grey
+levels (0-255). The first columns vary the ratio of the stamp's resolution to the view's, from which
+`STAMP_OVERSAMPLING` in `galaxy_zoo.view` was chosen; the last two are the two implementations as they are.
 """
 
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TurnedViews:
-    """Views of the first samples, one each, turned by given angles; see `pipeline.augment.Views`."""
+    """Views (`pipeline.augment.Views`) of the first samples, one each, turned by given angles."""
 
     view: View
     angles_deg: tuple[float, ...]
@@ -45,11 +45,11 @@ class TurnedViews:
         return 1
 
     def stamp(self, image_px: tuple[int, int]) -> Stamp:
-        """See `Views`."""
+        """Return the stamp for all views."""
         return self.view.stamp(image_px)
 
     def parameters(self, stamp: Stamp, epoch: int, positions: Positions) -> list[Parameters]:  # noqa: ARG002
-        """See `Views`; a sample after the last angle is not turned."""
+        """Return the parameters of the views; samples after the last angle are not turned."""
         given = dict(enumerate(np.radians(self.angles_deg)))
         angles = np.array([given.get(position, 0.0) for position in positions])
         plain = np.zeros(len(positions), bool)
@@ -62,7 +62,7 @@ def reference(image: NDArray[np.uint8], view: View, warp: NDArray[np.float32]) -
     """Return the view of a whole image, each pixel the mean of 8 x 8 bilinear samples.
 
     Args:
-        warp: from view to image coordinates, shape (2, 3).
+        warp: matrix from view to image coordinates, shape (2, 3).
     """
     fine = (np.arange(view.size_px * SUPERSAMPLING) + 0.5) / SUPERSAMPLING
     x, y = np.meshgrid(fine, fine)
@@ -95,7 +95,7 @@ def error_by_oversampling(images: list[NDArray[np.uint8]], view: View, truth: Fl
 
 
 def error_of(samples: Samples, view: View, truth: Floats, backend: Backend) -> float:
-    """Return the error of an implementation as it is."""
+    """Return the error of an implementation, unchanged."""
     views = RandomViews(view, (0,))
     sampling = Sampling(batch_size=len(truth), shuffle=False)
     with Loader(samples, views, sampling, Decoding(backend=backend)) as loader:

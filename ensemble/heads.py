@@ -1,6 +1,6 @@
-"""Heads: logits of shape (batch, answers) to votes of the same shape, in float32; in [0, 1] outside training.
+"""Heads turn logits, shape (batch, answers), into votes of the same shape, float32, in [0, 1] outside training.
 
-A linear layer for each question is one linear layer seen in slices, so it needs no kind of its own.
+No head has a linear layer for each question: that is one linear layer seen in slices.
 """
 
 from dataclasses import dataclass
@@ -19,27 +19,27 @@ LOWEST, SPREAD = 1.0, 100.0
 
 
 class Head(Protocol):
-    """The description of a head in a recipe."""
+    """Description of a head in a recipe."""
 
     def build(self, tree: DecisionTree) -> nn.Module:
-        """Make the head for the answers of `tree`."""
+        """Build the head for the answers of `tree`."""
 
 
 @dataclass(frozen=True)
 class Sigmoid:
-    """Each answer on its own, so the votes do not obey the tree."""
+    """A sigmoid of each answer by itself, so votes do not obey the tree."""
 
     def build(self, tree: DecisionTree) -> nn.Module:  # noqa: ARG002
-        """See `Head`."""
+        """Build the head."""
         return nn.Sigmoid()
 
 
 @dataclass(frozen=True)
 class Linear:
-    """The logits themselves, without an activation. Outside training they are clipped to [0, 1], as votes are."""
+    """The logits themselves, clipped to [0, 1] outside training."""
 
     def build(self, tree: DecisionTree) -> nn.Module:  # noqa: ARG002
-        """See `Head`."""
+        """Build the head."""
         return LinearHead()
 
 
@@ -47,13 +47,13 @@ class Linear:
 class Tree:
     """Votes that obey the tree: each question normalised to 1, then times the votes of its parent.
 
-    form: "softmax", or "divisive": ReLU, divided by the question's sum.
+    form: "softmax", or "divisive": a ReLU, divided by its sum over the question.
     """
 
     form: Literal["softmax", "divisive"] = "softmax"
 
     def build(self, tree: DecisionTree) -> nn.Module:
-        """See `Head`."""
+        """Build the head."""
         return TreeHead(tree, self.form)
 
 
@@ -61,11 +61,11 @@ class Tree:
 class Dirichlet:
     """Concentrations of a Dirichlet distribution for each question, trained on voter counts.
 
-    It returns the concentrations in training, for loss "dirichlet_multinomial", and the expected votes otherwise.
+    In training it returns the concentrations, for loss "dirichlet_multinomial", otherwise the expected votes.
     """
 
     def build(self, tree: DecisionTree) -> nn.Module:
-        """See `Head`."""
+        """Build the head."""
         return DirichletHead(tree)
 
 
@@ -81,7 +81,7 @@ class LinearHead(nn.Module):
 
 
 class TreeHead(nn.Module):
-    """Logits to votes whose questions sum to their parents' votes.
+    """Turn logits into votes; the answers of a question sum to the votes of its parent.
 
     Source: Dieleman, Willett & Dambre 2015, MNRAS 450, 1441 (the divisive form and the ordered rescaling).
     """
@@ -129,6 +129,6 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 def _divisive(logits: Tensor) -> Tensor:
-    """Divide ReLU by the question's sum; return equal shares where all are 0."""
+    """Return ReLU(logits) divided by its sum over the question; equal shares where all are 0."""
     positive = logits.relu() + EPSILON
     return positive / positive.sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The table of all recipes: where each comes from, its size, and how it scored. Imports no torch."""
+"""The table of all recipes: source, number of parameters and measured scores. Imports no torch."""
 
 import json
 from importlib import resources
@@ -40,7 +40,7 @@ def measured_scores(results: Path) -> dict[str, str]:
 
 
 def num_parameters() -> dict[str, int]:
-    """Return the number of parameters of each recipe's network on its own tree, as a test has counted them."""
+    """Return the number of parameters of each recipe's network on its own tree, as counted by a test."""
     text = resources.files("ensemble.recipes").joinpath("parameters.json").read_text()
     numbers: dict[str, int] = json.loads(text)
     return numbers

@@ -1,6 +1,6 @@
-"""Losses: predicted and true votes, both float32 of shape (batch, answers), to a scalar. Missing votes are NaN.
+"""Losses of predicted against true votes, both float32, shape (batch, answers); a missing true vote is NaN.
 
-Each loss is a mean over the votes or galaxies present in the batch, and 0 where nothing is present.
+Each loss is a scalar: a mean over the votes or galaxies present in the batch, 0 if none are present.
 """
 
 from collections.abc import Callable
@@ -14,17 +14,17 @@ from torch.nn import functional as F
 from galaxy_zoo.tree import DecisionTree
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
-"""From predicted and true votes to a scalar."""
+"""Takes predicted and true votes, returns a scalar."""
 
 TINY = 1e-30
 """Keeps logarithms finite."""
 
 
 class Loss(Protocol):
-    """The description of a loss in a recipe."""
+    """Description of a loss in a recipe."""
 
     def build(self, tree: DecisionTree) -> LossFunction:
-        """Make the loss for the answers of `tree`."""
+        """Build the loss for the answers of `tree`."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class Mse:
     """Mean squared error."""
 
     def build(self, tree: DecisionTree) -> LossFunction:  # noqa: ARG002
-        """See `Loss`."""
+        """Build the loss."""
         return mse
 
 
 @dataclass(frozen=True)
 class Rmse:
-    """Root of the batch's mean squared error, with a finite slope at 0."""
+    """Root of the mean squared error of the batch; its slope at 0 is finite."""
 
     def build(self, tree: DecisionTree) -> LossFunction:  # noqa: ARG002
-        """See `Loss`."""
+        """Build the loss."""
         return lambda predicted, votes: (mse(predicted, votes) + 1e-12).sqrt()
 
 
@@ -50,29 +50,29 @@ class Bce:
     """Binary cross-entropy with the votes as targets."""
 
     def build(self, tree: DecisionTree) -> LossFunction:  # noqa: ARG002
-        """See `Loss`."""
+        """Build the loss."""
         return bce
 
 
 @dataclass(frozen=True)
 class Hierarchical:
-    """The sum over the questions of their binary cross-entropies."""
+    """Sum over the questions of their binary cross-entropies."""
 
     def build(self, tree: DecisionTree) -> LossFunction:
-        """See `Loss`."""
+        """Build the loss."""
         return lambda predicted, votes: torch.stack([bce(predicted[:, q], votes[:, q]) for q in tree.slices]).sum()
 
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """The sum over the questions of the cross-entropy of their answers.
+    """Sum over the questions of the cross-entropy of their answers.
 
     It compares the shares within a question and weights a galaxy by the question's votes, so with one question and
     one-hot votes it is the usual cross-entropy. The head's votes must be above 0.
     """
 
     def build(self, tree: DecisionTree) -> LossFunction:
-        """See `Loss`."""
+        """Build the loss."""
         return lambda predicted, votes: _sum_over_questions(_cross_entropy, predicted, votes, tree)
 
 
@@ -80,8 +80,8 @@ class CrossEntropy:
 class DirichletMultinomial:
     """Negative log-likelihood of the voter counts under the concentrations of head "dirichlet".
 
-    The multinomial coefficient is left out, since no weight changes it. voters: number of voters of a galaxy, which
-    turns votes into counts.
+    The multinomial coefficient is left out, since no weight changes it. voters: number of voters of each galaxy,
+    used to turn votes into counts.
 
     Source: Walmsley et al. 2022, MNRAS 509, 3966, equation 3; about 44 voters: the challenge's votes.
     """
@@ -89,12 +89,12 @@ class DirichletMultinomial:
     voters: float = 44.0
 
     def __post_init__(self) -> None:
-        """Raise ValueError where nobody voted."""
+        """Raise ValueError if `voters` is not positive."""
         if not self.voters > 0:
             raise ValueError(f"voters must be above 0, not {self.voters}")
 
     def build(self, tree: DecisionTree) -> LossFunction:
-        """See `Loss`."""
+        """Build the loss."""
         return lambda concentrations, votes: _sum_over_questions(
             _dirichlet_multinomial, concentrations, self.voters * votes, tree
         )
@@ -134,7 +134,7 @@ def _dirichlet_multinomial(concentrations: Tensor, counts: Tensor) -> Tensor:
 
 
 def _sum_over_questions(loss: LossFunction, predicted: Tensor, votes: Tensor, tree: DecisionTree) -> Tensor:
-    """Sum over the questions the mean loss of the galaxies that have all votes of the question."""
+    """Return the sum over questions of the mean loss of the galaxies that have all votes of the question."""
     known, present = votes.nan_to_num(), ~votes.isnan()
     means = [_mean(loss(predicted[:, q], known[:, q]), present[:, q].all(dim=1)) for q in tree.slices]
     return torch.stack(means).sum()

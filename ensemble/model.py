@@ -1,4 +1,4 @@
-"""A model: the network of a recipe with its head, and the predictions of one."""
+"""A model, which is a network with its head, and predictions with it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, Protocol
@@ -16,9 +16,9 @@ from galaxy_zoo.tree import DecisionTree
 
 
 class Model(nn.Sequential):
-    """A network and its head: images to votes of shape (batch, answers), float32.
+    """A network with its head; it turns images into votes, float32, shape (batch, answers).
 
-    images: as `ensemble.networks` says. precision: precision of the network, see `ensemble.recipe.Training`.
+    images: shape as in `ensemble.networks`. precision: precision of the network, see `ensemble.recipe.Training`.
     """
 
     precision: Literal["auto", "bf16", "float32"]
@@ -40,7 +40,7 @@ def build_network(recipe: Recipe, tree: DecisionTree, *, pretrained: bool) -> Mo
     """Build the network of a recipe with its head.
 
     Raises:
-        RunError: the network is too large, or as `Network.build` raises.
+        RunError: the network is too large, or `Network.build` raises it.
     """
     if not isinstance(recipe.network, Timm):  # whose sizes are known
         with torch.device("meta"):
@@ -57,10 +57,10 @@ def build_network(recipe: Recipe, tree: DecisionTree, *, pretrained: bool) -> Mo
 
 
 class Predictor:
-    """A model that predicts.
+    """A model in evaluation mode, which predicts votes.
 
     Args:
-        compiled: compile the network on a GPU; hooks would not see the layers of a compiled one.
+        compiled: compile the network on a GPU; hooks do not see the layers of a compiled network.
     """
 
     def __init__(self, network: nn.Module, device: torch.device, *, compiled: bool = True) -> None:
@@ -80,7 +80,7 @@ class Predictor:
 
 
 class ViewedGalaxies(Protocol):
-    """The ids of a batch of galaxies, shape (batch,), and their views, each of shape (batch, 3, size, size)."""
+    """A batch of galaxies: ids, shape (batch,), and views, each of shape (batch, 3, size, size)."""
 
     @property
     def ids(self) -> NDArray[np.str_]: ...  # noqa: D102
@@ -92,7 +92,7 @@ class ViewedGalaxies(Protocol):
 def predict_batches(
     members: Sequence[Predictor], batches: Iterable[ViewedGalaxies]
 ) -> Iterator[tuple[NDArray[np.str_], Tensor]]:
-    """Yield, batch by batch, the ids and the votes of all members for all views.
+    """Yield for each batch the ids, and the votes of all members for all views.
 
     Votes are float32, shape (members, views, batch, answers), and stay on the device.
     """

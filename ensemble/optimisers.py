@@ -14,8 +14,8 @@ from galaxy_zoo.strict import check_range
 class Optimiser:
     """One of torch's optimisers, or timm's Muon. Only SGD takes momentum and nesterov.
 
-    Muon makes the update of each weight matrix (of a convolution: outputs x the rest) orthogonal, with steps as large
-    as AdamW's, and leaves biases and norms to AdamW. A step takes longer, but fewer steps are needed.
+    Muon makes the update of each weight matrix (for a convolution: outputs x the rest) orthogonal, with steps as large
+    as AdamW's; AdamW updates biases and norms. A step takes longer, but fewer steps are needed.
     Source: Jordan et al. 2024, Muon: an optimizer for hidden layers in neural networks; the size of its steps: Liu et
     al. 2025, Muon is scalable for LLM training.
 
@@ -31,7 +31,7 @@ class Optimiser:
     layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a value makes no optimiser."""
+        """Raise ValueError if no optimiser can have these values."""
         if not 0 < self.lr < 1e6:
             raise ValueError(f"lr must be above 0 and below 1e6, not {self.lr}")
         if not 0 <= self.weight_decay < 1e6:
@@ -46,7 +46,7 @@ class Optimiser:
             raise ValueError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}")
 
     def build(self, network: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
-        """Make the optimiser of a network; `fused` where the parameters are on a GPU and the optimiser allows it."""
+        """Build the optimiser of a network, `fused` if its parameters are on a GPU and the optimiser allows it."""
         parameters = self._parameters(network)
         shared: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
         match self.kind:
@@ -76,12 +76,12 @@ class Optimiser:
 
 
 class Schedule(Protocol):
-    """The description of a schedule in a recipe; the schedule advances after every step of the optimiser."""
+    """Description of a learning-rate schedule in a recipe; it advances after every step of the optimiser."""
 
     def build(
         self, optimiser: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int
     ) -> lr_scheduler.LRScheduler:
-        """Make the schedule for a training of that length."""
+        """Build the schedule for a training of `epochs` epochs of `steps_per_epoch` steps."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Constant:
         epochs: int,  # noqa: ARG002
         steps_per_epoch: int,  # noqa: ARG002
     ) -> lr_scheduler.LRScheduler:
-        """See `Schedule`."""
+        """Build the schedule."""
         return lr_scheduler.ConstantLR(optimiser, factor=1.0, total_iters=0)
 
 
@@ -107,7 +107,7 @@ class MultiStep:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a value makes no schedule."""
+        """Raise ValueError if no schedule can have these values."""
         if not self.milestones or not all(0 < each < 1 for each in self.milestones):
             raise ValueError(f"milestones must be above 0 and below 1, not {self.milestones}")
         if not self.factor > 0:
@@ -116,7 +116,7 @@ class MultiStep:
     def build(
         self, optimiser: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int
     ) -> lr_scheduler.LRScheduler:
-        """See `Schedule`."""
+        """Build the schedule."""
         milestones = [round(each * epochs * steps_per_epoch) for each in self.milestones]
         return lr_scheduler.MultiStepLR(optimiser, milestones, self.factor)
 
@@ -130,7 +130,7 @@ class Cosine:
     def build(
         self, optimiser: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int
     ) -> lr_scheduler.LRScheduler:
-        """See `Schedule`."""
+        """Build the schedule."""
         return lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs * steps_per_epoch, eta_min=self.eta_min)
 
 
@@ -146,7 +146,7 @@ class WarmRestarts:
     eta_min: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a value makes no schedule."""
+        """Raise ValueError if no schedule can have these values."""
         check_range("t_0", self.t_0, 1, 1_000_000)
         check_range("t_mult", self.t_mult, 1, 1_000_000)
 
@@ -157,7 +157,7 @@ class WarmRestarts:
         epochs: int,  # noqa: ARG002
         steps_per_epoch: int,
     ) -> lr_scheduler.LRScheduler:
-        """See `Schedule`."""
+        """Build the schedule."""
         return lr_scheduler.CosineAnnealingWarmRestarts(
             optimiser, T_0=self.t_0 * steps_per_epoch, T_mult=self.t_mult, eta_min=self.eta_min
         )
@@ -173,20 +173,20 @@ class OneCycle:
     warmup: float = 0.3
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a value makes no schedule."""
+        """Raise ValueError if no schedule can have these values."""
         if not 0 < self.warmup < 1:
             raise ValueError(f"warmup must be above 0 and below 1, not {self.warmup}")
 
     def build(
         self, optimiser: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int
     ) -> lr_scheduler.LRScheduler:
-        """See `Schedule`."""
-        total_steps = epochs * steps_per_epoch + 1  # it is also stepped after the last step of the optimiser
+        """Build the schedule."""
+        total_steps = epochs * steps_per_epoch + 1  # the schedule advances after the last step too
         return lr_scheduler.OneCycleLR(
             optimiser,
             max_lr=[group["lr"] for group in optimiser.param_groups],
             total_steps=total_steps,
-            pct_start=max(self.warmup, 2 / total_steps),  # torch divides by zero where the warm-up is one step
+            pct_start=max(self.warmup, 2 / total_steps),  # torch divides by zero if the warm-up is one step
         )
 
 

@@ -19,20 +19,20 @@ from galaxy_zoo.view import Triple, View
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How long to train, on what batches, and which weights to keep.
+    """How long to train, in which batches, and which weights to keep.
 
     batch_size: samples per step over all ranks.
     fold: the fold held out, "k/K" or "none".
-    select: the score on the fold that decides which epoch is the best.
-    patience: stop once that score has got worse this many times in a row; 0 never stops.
-    trials: go on, with a new optimiser, from the weights of the best of this many trials after its one epoch.
-    ema_decay: decay of the running average of the weights, which is what is scored and predicts; it warms up from 0,
-        and 0 switches it off.
-    gradient_clip: largest norm of the gradients; 0 is no limit.
+    select: the score on the fold that picks the best epoch.
+    patience: stop once that score has become worse this many times in a row; 0: never stop.
+    trials: train this many trials for one epoch, then continue from the weights of the best with a new optimiser.
+    ema_decay: decay of the running average of the weights, which is used for scores and predictions; it warms up
+        from 0. 0: no average.
+    gradient_clip: largest norm of the gradients; 0: no limit.
     precision: precision of the network; "auto" is bf16 on a GPU and float32 on a CPU; bf16 is faster on CPUs that
         have instructions for it. Heads and losses are always float32.
-    balance: a question of the tree; galaxies whose main answer to it is rare come more often in an epoch. Empty:
-        each galaxy comes once.
+    balance: a question of the tree; galaxies with a rare main answer to it come more often in an epoch. Empty: each
+        galaxy comes once.
     balance_strength: from 0 (all galaxies equally often) to 1 (all answers equally often).
     """
 
@@ -49,7 +49,7 @@ class Training:
     balance_strength: float = 1.0
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a value is out of range."""
+        """Raise ValueError if a value is out of range."""
         check_range("epochs", self.epochs, 1, 1_000_000)
         check_range("batch_size", self.batch_size, 1, 65_536)
         check_range("trials", self.trials, 1, 1_000)
@@ -92,7 +92,7 @@ class Recipe:
         return recipe_from_table(table, self.name, where=self.name)
 
     def with_statistics(self, mean: Triple, std: Triple) -> "Recipe":
-        """Return the recipe with the measured mean and std of red, green, blue, where it asks for them."""
+        """Return the recipe with the measured mean and std of red, green, blue filled in if it asks for them."""
         view = self.view.with_statistics(mean, std)
         if view == self.view:
             return self
@@ -108,7 +108,7 @@ def recipe_from_table(table: Mapping[str, Any], name: str, *, where: str) -> Rec
     """Build a recipe from the data of its TOML file; `where` names it in errors.
 
     Raises:
-        RecipeError: a key is unknown, missing or of the wrong type, or a value makes no sense.
+        RecipeError: a key is unknown, missing or of the wrong type, or a value is not allowed.
     """
     for key in table:
         if key not in TABLES:
@@ -139,10 +139,10 @@ def recipe_from_table(table: Mapping[str, Any], name: str, *, where: str) -> Rec
 
 
 def _check_turns(recipe: Recipe, where: str) -> None:
-    """Check that the network takes as many turns as the view shows.
+    """Check that the network takes as many turns as the view has.
 
     Raises:
-        RecipeError: it does not.
+        RecipeError: the numbers differ.
     """
     shown, wanted = len(recipe.view.turns_deg), recipe.network.num_turns
     if shown != wanted:
@@ -154,10 +154,10 @@ def _check_turns(recipe: Recipe, where: str) -> None:
 
 
 def load_recipe(name_or_path: str) -> Recipe:
-    """Load a recipe that comes with the project by its name, or a user's own by the path of its TOML file.
+    """Load a recipe by its name, or a user's own by the path of its TOML file.
 
     Raises:
-        RecipeError: there is no such recipe (names the nearest one), or it is not a recipe.
+        RecipeError: there is no such recipe (the message names the nearest one), or the file is not a recipe.
     """
     table = read_recipe_file(name_or_path)
     return recipe_from_table(table, Path(name_or_path).stem, where=f"recipe {name_or_path}")

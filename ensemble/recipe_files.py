@@ -1,6 +1,6 @@
-"""The files of recipes: which come with the project, and what a file says together with its base.
+"""Find recipe files and read them, each merged into its base.
 
-A file may begin with `base = "NAME"`, a recipe that comes with the project, and then gives only what differs from it:
+A file may begin with `base = "NAME"`, a recipe that comes with the project; it then gives only what differs:
 
     base = "dieleman"
 
@@ -10,7 +10,7 @@ A file may begin with `base = "NAME"`, a recipe that comes with the project, and
     [network]
     top_filters = 192
 
-Reading a file imports no torch; `ensemble.recipe` makes a recipe of what it says.
+Reading a file imports no torch; `ensemble.recipe` turns its tables into a recipe.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def known_recipes() -> list[str]:
 
 
 def read_recipe_file(name_or_path: str) -> dict[str, Any]:
-    """Return the tables of a recipe by its name or, where it ends in .toml, by its path; its base is merged in.
+    """Return the tables of a recipe, merged with its base; `name` is a path if it ends in .toml.
 
     Raises:
         RecipeError: there is no such recipe, its base is unknown or has a base itself, or the file is not TOML.
@@ -49,7 +49,7 @@ def read_recipe_file(name_or_path: str) -> dict[str, Any]:
             f"{where}: its base {base_name!r} is based on {base['base']!r} itself; "
             f'write base = "{base["base"]}" and repeat what {base_name!r} changes'
         )
-    del base["about"]  # of another recipe
+    del base["about"]  # it describes another recipe
     return base | {name: _merged(base.get(name), table) for name, table in own.items()}
 
 
@@ -68,7 +68,7 @@ def _read(name_or_path: str) -> dict[str, Any]:
 
 
 def _merged(base: object, own: object) -> object:
-    """Return a table with the keys it leaves to its base; a table of another kind leaves none."""
+    """Return a table with missing keys taken from its base; none are taken from a table of another kind."""
     if not (isinstance(base, Mapping) and isinstance(own, Mapping)):
         return own
     is_other_kind = "kind" in own and own["kind"] != base.get("kind")

@@ -1,17 +1,18 @@
-"""Scores, figures and the report: what trained runs can do, and where they fail.
+"""Scores, figures and the report: how well trained runs predict, and where they fail.
 
-A file a section of the report; each makes a `section.Section` of the `evidence.Evidence` that the script gathered.
+Each file is a section of the report; it builds a `section.Section` from the `evidence.Evidence` that collect.py
+gathers.
 
-    evidence.py     what the runs predicted, and what is true
-    section.py      what a section is made of: figures, tables, parts of a page
-    theme.py        how figures look: matplotlib to SVG that follows the page's colours
-    scoring.py      RMSE with intervals, paired comparisons, published numbers
+    evidence.py     predictions of the runs, and true votes
+    section.py      the parts of a section: figures, tables, fragments of the page
+    theme.py        the style of figures: matplotlib to SVG in the colours of the page
+    scoring.py      RMSE with intervals, paired comparisons, published scores
     training.py     losses, scores, learning rates and speed over the epochs
     sizes.py        the effect of the number of members and of test-time views
     classes.py      votes as classes: confusions, precision, recall, accuracy
     calibration.py  predicted against true votes, residuals, certainty
     gallery.py      galaxies with their votes on the decision tree
     attention.py    Grad-CAM and AblationCAM
-    embedding.py    the network's last layer in two dimensions
+    embedding.py    the input of the network's last layer in two dimensions
     report.py       the page and its tables
 """

@@ -1,4 +1,4 @@
-"""What a network looks at: Grad-CAM and AblationCAM of convolutional layers.
+"""Show what a network looks at: Grad-CAM and AblationCAM of convolutional layers.
 
 Source: Selvaraju et al. 2017 (Grad-CAM), Desai & Ramaswamy 2020 (Ablation-CAM), as in the package grad-cam.
 """
@@ -31,12 +31,13 @@ PICTURE_PX = 144
 METHODS = {"Grad-CAM": GradCAM, "AblationCAM": AblationCAM}
 BATCH_SIZE = 64
 MOST_CHANNELS = 256
-"""AblationCAM predicts once for each channel; of layers with more, the most telling so many (by grad-cam's measure)."""
+"""Most channels to ablate: AblationCAM predicts once for each. Larger layers use the most telling ones, by grad-cam's
+measure."""
 
 
 @dataclass(frozen=True)
 class Looked:
-    """A galaxy to explain: its position, and the column of the answer whose vote is explained."""
+    """A galaxy to explain: its position, and the column of the answer whose vote to explain."""
 
     position: int
     column: int
@@ -44,7 +45,7 @@ class Looked:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the fragment `attention.html`."""
+    """A picture in the fragment `attention.html`."""
 
     uri: str
     alt: str
@@ -52,9 +53,9 @@ class Picture:
 
 
 def choose(evidence: Evidence, count: int, ids: Sequence[str] = ()) -> list[Looked]:
-    """Return the galaxies to explain: those of `ids`, or `count` that are typical for an answer each.
+    """Return the galaxies to explain: those of `ids`, or `count` galaxies, each typical of an answer.
 
-    Of a galaxy named by its id, the answer to explain is the one whose predicted votes exceed the mean the most.
+    For a galaxy named by its id, explain the answer whose predicted votes exceed the mean the most.
 
     Raises:
         InputError: an id is not among the validation galaxies.
@@ -74,7 +75,7 @@ def choose_layers(network: nn.Module, names: Sequence[str] = ()) -> list[str]:
     """Return the layers to explain: those of `names`, or the first two convolutions and the last.
 
     Raises:
-        InputError: the network has no layer of a name, or no convolutions at all.
+        InputError: the network has no layer of that name, or no convolutions at all.
     """
     convolutions = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
     known = dict(network.named_modules())
@@ -91,10 +92,10 @@ def section(
     images: Tensor,
     view: View,
 ) -> Section:
-    """Make the section of heat maps.
+    """Build the section of heat maps.
 
     Args:
-        network: images to votes, without autocast.
+        network: turns images into votes, without autocast.
         images: the plain views of `looked`, shape (galaxies, 3, size, size), normalised.
     """
     columns = [each.column for each in looked]
@@ -124,10 +125,10 @@ def section(
 def heat_maps(
     network: nn.Module, layers: Sequence[str], images: Tensor, columns: Sequence[int]
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield method and layer, and maps in [0, 1] of shape (galaxies, size, size). Show progress.
+    """Yield method and layer, and maps in [0, 1], shape (galaxies, size, size). Show progress.
 
     Args:
-        columns: for each image the answer whose vote is explained.
+        columns: for each image the column of the answer to explain.
     """
     frozen = _without_inplace(network)
     targets = [ClassifierOutputTarget(column) for column in columns]
@@ -139,9 +140,9 @@ def heat_maps(
                 cam = kind(model=frozen, target_layers=[modules[layer]])
                 if isinstance(cam, AblationCAM):
                     cam.batch_size = BATCH_SIZE
-                    # it takes this share of the channels twice: of those inside and those outside of the object
+                    # it takes this share twice: of the channels inside and of those outside the object
                     cam.ratio_channels_to_ablate = min(1.0, MOST_CHANNELS / 2 / channels)
-                # its own progress bars, one a galaxy, and divisions by channels that are all 0
+                # silence its own progress bars, one a galaxy, and divisions by channels that are all 0
                 with (
                     cam,
                     contextlib.redirect_stderr(io.StringIO()),
@@ -153,7 +154,7 @@ def heat_maps(
 
 
 def _telling_columns(tree: DecisionTree) -> list[int]:
-    """Return the first answer of each question; of a tree of one question, all its answers."""
+    """Return the first answer of each question; all answers if the tree has one question."""
     if len(tree.questions) == 1:
         return list(range(len(tree.columns)))
     return [columns.start for columns in tree.slices]
@@ -172,7 +173,7 @@ def _maps_of(network: nn.Module, module: nn.Module, images: Tensor, name: str) -
     """Return channels, height and width of the output of a layer.
 
     Raises:
-        InputError: the output is not maps.
+        InputError: the output has no maps.
     """
     shapes: list[tuple[int, ...]] = []
     handle = module.register_forward_hook(lambda *args: shapes.append(tuple(getattr(args[2], "shape", ()))))

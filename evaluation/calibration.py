@@ -1,4 +1,4 @@
-"""Whether predicted votes mean what they say: against true votes, residuals, and where votes are certain."""
+"""Calibration: predicted against true votes, residuals, and errors by how certain votes are."""
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,12 @@ from galaxy_zoo.votes import Floats, parent_votes
 
 BINS = 10
 FEWEST = 5
-"""A bin with fewer galaxies says nothing and is left out."""
+"""Fewest galaxies in a bin; smaller bins say nothing and are left out."""
 ASKED_OF_MOST = 0.5
 
 
 def section(evidence: Evidence) -> Section:
-    """Reliability, scatter and residuals, and the error where volunteers and members agree or do not."""
+    """Build the section of reliability, scatter, residuals, and the error by agreement of volunteers and members."""
     reliability, certainty = reliability_table(evidence), certainty_table(evidence)
     answers = Figures(tuple(_draw_answers(evidence, reliability)), "Predicted against true votes", small=True)
     residuals = Figures(
@@ -44,7 +44,7 @@ def section(evidence: Evidence) -> Section:
 
 
 def reliability_table(evidence: Evidence) -> pd.DataFrame:
-    """Return mean predicted and true votes of each answer, by the tenth of [0, 1] that the predicted votes are in."""
+    """Return mean predicted and true votes of each answer, in ten bins of the predicted votes."""
     _, predicted = evidence.main
     rows = []
     for at, (column, answer) in enumerate(zip(evidence.tree.columns, _answers(evidence), strict=True)):
@@ -69,15 +69,15 @@ def reliability_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def certainty_table(evidence: Evidence) -> pd.DataFrame:
-    """Return the RMSE of each question by how much volunteers agreed on it: by the share of its most popular answer.
+    """Return the RMSE of each question by how much volunteers agreed: by the share of its most popular answer.
 
-    Only galaxies that at least half of the volunteers were asked the question of.
+    Only galaxies count for which at least half of the volunteers were asked the question.
     """
     true, (_, predicted) = evidence.validation.votes, evidence.main
     asked = parent_votes(true, evidence.tree)
     rows = []
     for number, (question, columns) in enumerate(zip(evidence.tree.questions, evidence.tree.slices, strict=True)):
-        some = asked[:, number] >= ASKED_OF_MOST  # NaN compares false
+        some = asked[:, number] >= ASKED_OF_MOST  # false for NaN
         some &= ~np.isnan(true[:, columns]).any(axis=1)
         agreement = true[some, columns].max(axis=1) / true[some, columns].sum(axis=1).clip(1e-9)
         errors = ((predicted[some, columns] - true[some, columns]) ** 2).mean(axis=1)
@@ -168,7 +168,7 @@ def _draw_certainty(evidence: Evidence, table: pd.DataFrame) -> Figure:
 
 
 def _draw_spread(evidence: Evidence) -> Figure:
-    """Draw the RMSE of galaxies by two measures that are known without the truth."""
+    """Draw the RMSE of galaxies against two measures that are known without the true votes."""
     true, (_, predicted) = evidence.validation.votes, evidence.main
     labelled = ~np.isnan(true).all(axis=1)
     errors = np.nanmean((predicted - true)[labelled] ** 2, axis=1)
@@ -190,7 +190,7 @@ def _draw_spread(evidence: Evidence) -> Figure:
 
 
 def split_votes(predicted: Floats) -> Floats:
-    """Return how split votes are, shape (galaxies,): the root of the mean of p (1 - p); 0 where all are 0 or 1."""
+    """Return how split votes are, shape (galaxies,): the root of the mean of p (1 - p); 0 if all votes are 0 or 1."""
     spread: Floats = np.sqrt((predicted * (1 - predicted)).clip(0).mean(axis=1))
     return spread
 

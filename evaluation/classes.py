@@ -19,13 +19,13 @@ from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import Floats, parent_votes
 
 ASKED_OF_MOST = 0.5
-"""A question counts for a galaxy where its parent has at least this share of the votes."""
+"""A question counts for a galaxy if its parent has at least this share of the votes."""
 
 Classes = NDArray[np.int64]
 
 
 def section(evidence: Evidence) -> Section:
-    """Make the section about the answer with the most votes, predicted and true."""
+    """Build the section about the answer with the most votes, predicted and true."""
     first = evidence.tree.questions[0]
     true, predicted = first_question(evidence.validation.votes, evidence.main[1], evidence.tree)
     accuracies = accuracy_table(evidence)
@@ -54,14 +54,14 @@ def section(evidence: Evidence) -> Section:
 
 
 def first_question(votes: Floats, predicted: Floats, tree: DecisionTree) -> tuple[Classes, Classes]:
-    """Return true and predicted classes of the first question, of the galaxies that have votes for it."""
+    """Return true and predicted classes of the first question, for the galaxies that have votes for it."""
     columns = tree.slices[0]
     present = ~np.isnan(votes[:, columns]).any(axis=1)
     return votes[present, columns].argmax(axis=1), predicted[present, columns].argmax(axis=1)
 
 
 def class_table(true: Classes, predicted: Classes, answers: tuple[str, ...]) -> pd.DataFrame:
-    """Return precision, recall (the accuracy of the class), F1 and number of galaxies of each class, and over all."""
+    """Return precision, recall (the accuracy of the class), F1 and number of galaxies, for each class and over all."""
     labels = list(range(len(answers)))
     each = precision_recall_fscore_support(true, predicted, labels=labels, zero_division=np.nan)
     names = ("precision", "recall", "F1", "galaxies")
@@ -72,13 +72,13 @@ def class_table(true: Classes, predicted: Classes, answers: tuple[str, ...]) -> 
 
 
 def confusion_table(true: Classes, predicted: Classes, answers: tuple[str, ...]) -> pd.DataFrame:
-    """Return numbers of galaxies: a row a true class, a column a predicted one."""
+    """Return numbers of galaxies, with a row for each true class and a column for each predicted class."""
     counts = confusion_matrix(true, predicted, labels=list(range(len(answers))))
     return pd.DataFrame(counts, columns=list(answers)).assign(true=answers)[["true", *answers]]
 
 
 def accuracy_table(evidence: Evidence) -> pd.DataFrame:
-    """Return how often the main answer is predicted: by question, or by class where there is one question."""
+    """Return how often the main answer is predicted, by question, or by class if there is one question."""
     sets = {"validation": (evidence.validation.votes, evidence.plain)}
     if evidence.training is not None and evidence.training_plain is not None:
         sets = {"training": (evidence.training.votes, evidence.training_plain), **sets}
@@ -105,7 +105,7 @@ def _accuracies(
     votes: Floats, predicted: Floats, tree: DecisionTree, question: int, name: str
 ) -> dict[str, object]:
     columns = tree.slices[question]
-    asked = parent_votes(votes, tree)[:, question] >= ASKED_OF_MOST  # NaN compares false
+    asked = parent_votes(votes, tree)[:, question] >= ASKED_OF_MOST  # false for NaN
     asked &= ~np.isnan(votes[:, columns]).any(axis=1)
     true, guess = votes[asked, columns].argmax(axis=1), predicted[asked, columns].argmax(axis=1)
     return {name: accuracy_score(true, guess) if len(true) else np.nan, f"{name} galaxies": len(true)}

@@ -1,4 +1,4 @@
-"""What a report is made of: opens the galaxies that no run has seen, and predicts them with every member and view."""
+"""Gather what a report needs: open the galaxies that no run has seen, predict them with every member and view."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ from training.run import Run, load_run
 
 
 def evaluate(request: ReportRequest) -> None:
-    """Evaluate runs, write a report of them, and say where it is.
+    """Evaluate runs, write a report about them, and print its path.
 
     Raises:
         InputError: a run, shards or a table of votes cannot be used.
@@ -59,7 +59,7 @@ def evaluate(request: ReportRequest) -> None:
                 if request.out_of_fold
                 else predict_runs(runs, members, sets),
             )
-            # What a network looks at, and how it sets galaxies apart, is shown on galaxies new to it.
+            # Heat maps and embedding are shown for galaxies that are new to the network.
             sections = [] if request.out_of_fold else network_sections(evidence, members[0], sets, request)
             page = write_report(request.out, evidence, sections)
     click.echo(
@@ -75,7 +75,7 @@ def _predict(members: Sequence[Predictor], loader: Loader, label: str) -> Floats
 
 
 def predict_run(name: str, trained: Sequence[TrainedMember], sets: Sets) -> RunVotes:
-    """Predict both sets with all members of a run."""
+    """Predict the validation and training galaxies with all members of a run."""
     run, device = trained[0].run, sets.validation.source.reading.device
     members = [member.load(device) for member in trained]
     with sets.validation.open(run.recipe.view) as loader:
@@ -88,7 +88,7 @@ def predict_run(name: str, trained: Sequence[TrainedMember], sets: Sets) -> RunV
 
 
 def predict_out_of_fold(name: str, folds: Sequence[Sequence[TrainedMember]], sets: Sets) -> RunVotes:
-    """Predict each galaxy with all members of the run of a cross-validation that has held it out."""
+    """Predict each galaxy with all members of the run that held it out."""
     source, shards = sets.validation.source, sets.validation.shards
     votes: dict[str, Floats] = {}
     for trained in folds:
@@ -127,7 +127,7 @@ def _of_run(members: Sequence[TrainedMember], run: Run) -> list[TrainedMember]:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Return what the report calls the runs: as much of the ends of their paths as tells them apart."""
+    """Return the names of the runs in the report: the shortest ends of their paths that differ."""
     paths = [run.folder.resolve().parts for run in runs]
     lengths = range(1, max(map(len, paths)) + 1)
     candidates = (["/".join(parts[-length:]) for parts in paths] for length in lengths)
@@ -135,6 +135,6 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
-    """Return the names, each with a number where it comes several times."""
+    """Return the names, with a number added to those that repeat."""
     counts = [names[: at + 1].count(name) for at, name in enumerate(names)]
     return [f"{name} ({n})" if names.count(name) > 1 else name for name, n in zip(names, counts, strict=True)]

@@ -26,14 +26,14 @@ from galaxy_zoo.votes import Floats
 PICTURE_PX = 64
 SEED = 0
 FEWEST = 12
-"""Neighbours of fewer galaxies say nothing, and the methods refuse to look for them."""
+"""Fewest galaxies to embed; the methods refuse fewer, whose neighbours say nothing."""
 CLASS_COLOURS = (
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#999999", "#ee8866", "#44bb99", "#99ddff",
 )  # fmt: skip
-"""Bright ones that colour-blind people tell apart. Source: Paul Tol, Colour Schemes, 2021."""
+"""Bright colours that colour-blind people can tell apart. Source: Paul Tol, Colour Schemes, 2021."""
 NO_VOTES = "#80808060"
 PALETTE = interp_palette(("#7c8798", "#9a8a86", "#e2792f", "#f0a202"), 256)
-"""From a grey that recedes to an orange that stands out, on a light and on a dark page."""
+"""Colours from a grey that recedes to an orange that stands out, on a light and on a dark page."""
 TOOLTIP = """
 <div style="display:flex;gap:8px;align-items:center">
 <img src="@picture" alt="" width="64" height="64" style="display:block;flex:none">
@@ -43,7 +43,7 @@ TOOLTIP = """
 
 @dataclass(frozen=True)
 class Features:
-    """What the last layer gets of the first so many galaxies of each set, shape (galaxies, width)."""
+    """Inputs of the last layer for the first galaxies of each set, shape (galaxies, width)."""
 
     validation: Floats
     training: Floats | None
@@ -57,8 +57,8 @@ def _pca(features: Floats) -> Floats:
 def _tsne(features: Floats) -> Floats:
     """Compute t-SNE of the first 50 principal components, as is usual: it is much faster and loses little.
 
-    In one thread: more are no faster for so few galaxies, wait for each other where cores are shared, and add in
-    another order every time.
+    It uses one thread: more are no faster for so few galaxies, wait for each other on shared cores, and sum in a
+    different order each time.
     """
     reduced = PCA(min(50, *features.shape), random_state=SEED).fit_transform(features)
     perplexity = min(30.0, (len(features) - 1) / 3)
@@ -68,7 +68,7 @@ def _tsne(features: Floats) -> Floats:
 
 
 def _umap(features: Floats) -> Floats:
-    # Numba would take TBB where it finds it, which may never end when the process does (seen with TBB 2021.8).
+    # Numba would use TBB if installed, which may hang when the process ends (seen with TBB 2021.8).
     os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
     import umap  # noqa: PLC0415 - an extra, and slow to import
 
@@ -81,7 +81,7 @@ TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 def section(evidence: Evidence, features: Features, methods: Sequence[str]) -> Section:
-    """Make the section of the embedding, to choose method and colour of, with the galaxy under the pointer."""
+    """Build the section of the embedding, with a choice of method and colour, and the galaxy under the pointer."""
     name = evidence.predictions[0].name
     sets = [("validation", evidence.validation, features.validation)]
     if features.training is not None and evidence.training is not None:
@@ -118,7 +118,7 @@ def section(evidence: Evidence, features: Features, methods: Sequence[str]) -> S
 
 
 def project(features: Floats, methods: Sequence[str]) -> dict[str, Floats]:
-    """Return points of galaxies by method, shape (galaxies, 2) each. Show progress.
+    """Return the points of the galaxies for each method, shape (galaxies, 2). Show progress.
 
     Args:
         features: shape (galaxies, width).
@@ -133,7 +133,7 @@ def project(features: Floats, methods: Sequence[str]) -> dict[str, Floats]:
 
 
 def _describe(evidence: Evidence, name: str, scored: Scored, count: int) -> pd.DataFrame:
-    """Return a row for each of the first galaxies of a set: id, set, class, main answers, true votes."""
+    """Return a row for each of the first galaxies of a set: id, set, class, main answers and true votes."""
     votes = scored.votes[:count]
     first = evidence.tree.questions[0]
     shares = votes[:, evidence.tree.slices[0]]
@@ -154,8 +154,8 @@ def _describe(evidence: Evidence, name: str, scored: Scored, count: int) -> pd.D
 def _plot(table: pd.DataFrame, method: str, answers: tuple[str, ...]) -> str:
     """Return the scatter plot as HTML with its script, for a page that has Bokeh's library.
 
-    report.js finds its models by name: "galaxies-<set>" are the galaxies, "plot" has the mappers of votes and of
-    classes to colours as its tags.
+    report.js finds Bokeh's models by name: "galaxies-<set>" are the galaxies, "plot" has as its tags the mappers from
+    votes and from classes to colours.
     """
     plot = figure(
         name="plot",
@@ -192,5 +192,5 @@ def _plot(table: pd.DataFrame, method: str, answers: tuple[str, ...]) -> str:
 
 
 def _class_colours(count: int) -> list[str]:
-    """Return a colour for each class; repeated where there are more than ten."""
+    """Return a colour for each class; colours repeat if there are more than ten."""
     return [CLASS_COLOURS[number % len(CLASS_COLOURS)] for number in range(count)]

@@ -1,4 +1,4 @@
-"""What the report is made of: galaxies, their true votes, and what runs predicted for them."""
+"""What a report is built from: galaxies, their true votes, and the predictions of runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ ALL_RUNS = "all runs"
 
 @dataclass(frozen=True)
 class Scored:
-    """Galaxies with true votes: float, shape (galaxies, answers), NaN where missing."""
+    """Galaxies with true votes, float, shape (galaxies, answers); missing votes are NaN."""
 
     galaxies: Samples
     votes: Floats
@@ -25,11 +25,12 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class RunVotes:
-    """The votes that the members of a run predict.
+    """Votes that the members of a run predict.
 
-    folds: the other runs of the same cross-validation, each of which predicts the galaxies that it has held out.
-    validation: float32, shape (members, views, galaxies, answers). training: the same of training galaxies, from the
-    plain view, shape (members, 1, galaxies, answers); None where they are not known.
+    folds: the other runs of the same cross-validation, each of which predicts the galaxies it held out.
+    validation: float32, shape (members, views, galaxies, answers).
+    training: the same for training galaxies, from the plain view, shape (members, 1, galaxies, answers); None if
+        unknown.
     """
 
     name: str
@@ -40,24 +41,24 @@ class RunVotes:
 
     @cached_property
     def members(self) -> Floats:
-        """Each member's mean over views, shape (members, galaxies, answers)."""
+        """Mean of each member over the views, shape (members, galaxies, answers)."""
         means: Floats = self.validation.mean(axis=1)
         return means
 
     @cached_property
     def blend(self) -> Floats:
-        """The mean over members and views, shape (galaxies, answers)."""
+        """Mean over members and views, shape (galaxies, answers)."""
         mean: Floats = self.members.mean(axis=0)
         return mean
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Everything the sections of a report look at.
+    """Everything that the sections of a report use.
 
-    validation: galaxies that no run has seen, or not the one that predicts them. training: galaxies that all runs
-    were trained on, about as many; None where the shards are not those of the training. mean_votes: the baseline, of
-    the training galaxies, shape (answers,).
+    validation: galaxies that no run has seen or, in a cross-validation, not the run that predicts them.
+    training: about as many galaxies that all runs were trained on; None if the shards are not those of the training.
+    mean_votes: mean votes of the training galaxies, the baseline, shape (answers,).
     """
 
     tree: DecisionTree
@@ -69,7 +70,7 @@ class Evidence:
 
     @cached_property
     def baseline(self) -> Floats:
-        """The mean votes as a prediction for every galaxy, shape (galaxies, answers)."""
+        """Mean votes as the prediction for every galaxy, shape (galaxies, answers)."""
         return np.broadcast_to(np.nan_to_num(self.mean_votes), self.validation.votes.shape)
 
     @cached_property
@@ -79,7 +80,7 @@ class Evidence:
 
     @cached_property
     def blends(self) -> Mapping[str, Floats]:
-        """Name -> predicted votes: of every run, and where there are several also of all together, which is last."""
+        """Name -> predicted votes of each run and, if there are several, of all runs together (last)."""
         blends = {each.name: each.blend for each in self.predictions}
         if len(blends) > 1:
             blends[ALL_RUNS] = self.members.mean(axis=0)
@@ -87,24 +88,24 @@ class Evidence:
 
     @property
     def main(self) -> tuple[str, Floats]:
-        """The blend that the report is about: that of all runs. Fixed beforehand, not chosen by its score."""
+        """Blend that the report is about: that of all runs. It is fixed beforehand, not chosen by its score."""
         return list(self.blends.items())[-1]
 
     @cached_property
     def plain(self) -> Floats:
-        """The blend of all members from the plain view alone, shape (galaxies, answers)."""
+        """Blend of all members from the plain view alone, shape (galaxies, answers)."""
         mean: Floats = np.concatenate([each.validation[:, 0] for each in self.predictions]).mean(axis=0)
         return mean
 
     @cached_property
     def training_plain(self) -> Floats | None:
-        """As `plain`, of the training galaxies."""
+        """Like `plain`, for the training galaxies."""
         parts = [each.training[:, 0] for each in self.predictions if each.training is not None]
         return np.concatenate(parts).mean(axis=0) if parts else None
 
     @cached_property
     def spread(self) -> Floats:
-        """How far members and views are apart: the standard deviation, shape (galaxies, answers)."""
+        """Standard deviation over members and views, shape (galaxies, answers)."""
         every = [each.validation.reshape(-1, *self.validation.votes.shape) for each in self.predictions]
         deviations: Floats = np.concatenate(every).std(axis=0)
         return deviations

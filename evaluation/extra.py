@@ -1,4 +1,4 @@
-"""What the report needs beyond training and predicting: the extras `report` and `umap`."""
+"""Packages that the report needs beyond training and prediction: the extras `report` and `umap`."""
 
 from importlib.util import find_spec
 
@@ -11,9 +11,9 @@ MODULES = {
     "pytorch_grad_cam": "grad-cam",
     "sklearn": "scikit-learn",
 }
-"""Modules and the packages they come in."""
+"""Module -> package it comes in."""
 METHODS = ("pca", "tsne", "umap")
-"""The methods of the embedding; UMAP is an extra of its own."""
+"""The embedding methods; UMAP is a separate extra."""
 
 
 def check_extra() -> None:
@@ -28,5 +28,5 @@ def check_extra() -> None:
 
 
 def known_methods() -> list[str]:
-    """Return the methods of the embedding that can be computed here."""
+    """Return the embedding methods whose packages are installed."""
     return [name for name in METHODS if name != "umap" or find_spec("umap") is not None]

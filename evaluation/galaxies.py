@@ -1,4 +1,4 @@
-"""Which galaxies a report is about: those that no run has seen, and some that all runs were trained on."""
+"""Choose the galaxies of a report: those that no run has seen, and some that all runs were trained on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,11 +31,11 @@ class Subset:
 
     @property
     def scored(self) -> Scored:
-        """The samples with their votes in the shards."""
+        """Samples with their votes in the shards."""
         return Scored(self.samples, self.samples.votes)
 
     def open(self, view: View, *, plain: bool = False) -> Loader:
-        """Return a loader of them; plain: with the plain view alone."""
+        """Return a loader of the samples; plain: only the plain view."""
         reading = replace(self.source.reading, views=(FixedView(),)) if plain else self.source.reading
         return replace(self.source, reading=reading).open(self.shards, view)
 
@@ -44,8 +44,8 @@ class Subset:
 class Sets:
     """The galaxies of a report.
 
-    validation: what to evaluate on. training: some that all runs were trained on, None where they are not known.
-    mean_votes: of all of those, shape (answers,).
+    validation: galaxies to evaluate on. training: some that all runs were trained on, None if unknown.
+    mean_votes: mean votes of all training galaxies, shape (answers,).
     """
 
     validation: Subset
@@ -54,10 +54,10 @@ class Sets:
 
 
 def open_sets(source: Shards, runs: Sequence[Run]) -> Sets:
-    """Return the galaxies of a split that no run has seen, and about as many that all have.
+    """Return the galaxies of a split that no run has seen, and about as many that all have seen.
 
     Args:
-        runs: fit the shards (`Shards.check_fits`).
+        runs: runs that fit the shards (`Shards.check_fits`).
 
     Raises:
         RunError: every galaxy was seen by one of the runs.
@@ -93,7 +93,8 @@ def open_folds(source: Shards, folds: Sequence[Sequence[Run]]) -> Sets:
     """Return the training galaxies that one run of each cross-validation has held out.
 
     Raises:
-        RunError: a galaxy was held out by several runs of a cross-validation, or none by one of each.
+        RunError: several runs of a cross-validation held out the same galaxy, or no galaxy was held out once by each
+            cross-validation.
     """
     for runs in folds:
         held_out: dict[str, Run] = {}
@@ -113,7 +114,7 @@ def open_folds(source: Shards, folds: Sequence[Sequence[Run]]) -> Sets:
 
 
 def group_folds(runs: Sequence[Run]) -> list[list[Run]]:
-    """Group runs of the same recipe and number of members, as of one cross-validation."""
+    """Group runs with the same recipe and number of members into cross-validations."""
     groups: list[list[Run]] = []
     for run in runs:
         same = (g for g in groups if (g[0].recipe.table, g[0].members) == (run.recipe.table, run.members))
@@ -129,7 +130,7 @@ def _open(source: Shards, shards: tuple[Shard, ...]) -> Subset:
 
 
 def _first(shards: tuple[Shard, ...], num_samples: int) -> tuple[Shard, ...]:
-    """Return the fewest of the first shards that hold `num_samples`; all where they hold fewer."""
+    """Return the first shards, as few as hold `num_samples`; all if they hold fewer."""
     ends = np.cumsum([shard.samples for shard in shards])
     return shards[: 1 + int(np.searchsorted(ends, num_samples))]
 
@@ -144,7 +145,7 @@ def true_votes(subset: Subset, truth: Path | None, tree: DecisionTree) -> Floats
     """Return the votes of samples, from the shards or from a table, shape (samples, answers).
 
     Raises:
-        InputError: the table cannot be read or lacks a sample, or holds no vote.
+        InputError: the table cannot be read, lacks a sample or holds no votes.
     """
     where, votes = f"the {subset.source.split} shards of {subset.source.shard_set.path}", subset.samples.votes
     if truth is not None:

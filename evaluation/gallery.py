@@ -19,7 +19,7 @@ PICTURE_PX = 160
 QUALITY = 72
 """Quality of the WebP pictures, about 4 kB each at 160 px."""
 OVERALL, PER_QUESTION = 12, 4
-"""Galaxies of each group, over all questions and of each question."""
+"""Number of galaxies in each group, over all questions and for each question."""
 ASKED_OF_MOST = 0.5
 
 Pixels = NDArray[np.uint8]
@@ -27,7 +27,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """An answer on a tree of votes; `true` is None where it is missing. children: questions that hang from it."""
+    """An answer on the tree; `true` is None if the vote is missing. children: questions that it leads to."""
 
     name: str
     true: float | None
@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A question on a tree of votes. number: from 1. share: the true votes of the answer it hangs from."""
+    """A question on the tree. number: counted from 1. share: true votes of its parent answer."""
 
     number: int
     name: str
@@ -47,7 +47,7 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """A galaxy of the gallery. measures: name -> value over all questions, then of each question."""
+    """A galaxy of the gallery. measures: name -> value over all questions, then for each question."""
 
     id: str
     picture: str
@@ -58,7 +58,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Measures:
-    """Measures of each galaxy, over all answers and of each question, shape (galaxies, 1 + questions)."""
+    """Measures of each galaxy, over all answers and for each question, shape (galaxies, 1 + questions)."""
 
     error: Floats
     uncertainty: Floats
@@ -66,7 +66,7 @@ class Measures:
 
 
 def tree_section(evidence: Evidence) -> Section:
-    """Make the section of the decision tree with mean votes, true and predicted."""
+    """Build the section of the decision tree with mean votes, true and predicted."""
     _, predicted = evidence.main
     votes = votes_on_tree(evidence.tree, mean_votes(evidence.validation.votes), predicted.mean(axis=0))
     lead = "Every question hangs from the answer that leads to it. Bars are mean votes of all validation galaxies."
@@ -74,7 +74,7 @@ def tree_section(evidence: Evidence) -> Section:
 
 
 def section(evidence: Evidence) -> Section:
-    """Make the section of the gallery."""
+    """Build the section of the gallery."""
     found = measure(evidence)
     groups = choose(evidence, found)
     _, predicted = evidence.main
@@ -98,7 +98,7 @@ def section(evidence: Evidence) -> Section:
 
 
 def votes_on_tree(tree: DecisionTree, true: Floats, predicted: Floats) -> tuple[Asked, ...]:
-    """Return votes, shape (answers,) each, on the tree: its first questions, and in them all that hang from them."""
+    """Return true and predicted votes, shape (answers,), as a tree: first questions, with the others nested."""
     shares = parent_votes(true[None], tree)[0]
 
     def asked(parent: int | None) -> tuple[Asked, ...]:
@@ -125,7 +125,7 @@ def votes_on_tree(tree: DecisionTree, true: Floats, predicted: Floats) -> tuple[
 
 
 def measure(evidence: Evidence) -> Measures:
-    """Measure every galaxy."""
+    """Return the measures of every galaxy."""
     true, (_, predicted) = evidence.validation.votes, evidence.main
 
     def by_question(squares: Floats) -> Floats:
@@ -166,7 +166,7 @@ def choose(evidence: Evidence, found: Measures) -> dict[int, list[str]]:
 
 
 def crop_px(evidence: Evidence) -> float:
-    """Return the window that the first run's network looks at, in pixels of the image."""
+    """Return the side of the window that the first run's network looks at, in pixels of the image."""
     return evidence.predictions[0].run.recipe.view.crop_px
 
 

@@ -1,4 +1,4 @@
-"""The sections of a report that look into a network: what it looks at, and its embedding."""
+"""The sections about a network: what it looks at, and its embedding."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,7 +20,7 @@ from prediction.members import TrainedMember
 
 
 def embed(network: nn.Module, subset: Subset, view: View, count: int) -> Floats:
-    """Return what the last layer gets of the first `count` samples, shape (samples, features)."""
+    """Return the input of the last layer for the first `count` samples, shape (samples, features)."""
     embedder = Embedder(network, remedy="pass --points 0")
     found: list[Floats] = []
     with subset.open(view, plain=True) as loader, torch.inference_mode():
@@ -48,9 +48,9 @@ def images_of(subset: Subset, positions: Sequence[int], view: View) -> Tensor:
 def network_sections(
     evidence: Evidence, first: TrainedMember, sets: Sets, wanted: ReportRequest
 ) -> list[Callable[[], Section]]:
-    """Return the sections about the network of the first member: what it looks at, and its embedding."""
+    """Return the sections about the first member's network: what it looks at, and its embedding."""
     view = first.run.recipe.view
-    # gradients and maps are looked at as they are, and numpy knows no bf16
+    # float32: gradients and maps become numpy arrays, which have no bf16
     network = first.load(sets.validation.source.reading.device, compiled=False, in_float32=True).network.eval()
     sections: list[Callable[[], Section]] = []
     looked = attention.choose(evidence, wanted.cams, wanted.galaxies)

@@ -1,4 +1,4 @@
-"""The report: one page that needs nothing else, and its tables as CSV and JSON."""
+"""The report: one self-contained page, and its tables as CSV and JSON."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from galaxy_zoo.scores import bootstrap_interval
 from galaxy_zoo.version import __version__
 
 MOST_ROWS = 400
-"""Rows of a table that the page shows."""
+"""Most rows of a table that the page shows."""
 
 Make = Callable[[], Section]
 SECTIONS: Sequence[Callable[[Evidence], Section]] = (
@@ -36,15 +36,15 @@ SECTIONS: Sequence[Callable[[Evidence], Section]] = (
     gallery.tree_section,
     gallery.section,
 )
-"""The sections that need nothing but predictions."""
+"""Sections that need only predictions."""
 
 
 def check_folder(folder: Path) -> None:
-    """Make the folder of a report where it is missing, and check, before long work, that it can be written to.
+    """Create the folder of a report if it is missing, and check, before long work, that it can be written to.
 
     Raises:
-        OutputError: it is a file, it cannot be made, it is read-only, or holds folders or links where files of a
-            report come.
+        OutputError: the path is a file, cannot be created or is read-only, or it holds folders or links with the
+            names of files of a report.
     """
     if (folder / TABLES_NAME).is_symlink():
         raise OutputError(f"{folder / TABLES_NAME} is a symbolic link; remove it, or give another --out")
@@ -60,13 +60,13 @@ def check_folder(folder: Path) -> None:
 
 
 def write_report(folder: Path, evidence: Evidence, more: Sequence[Make] = ()) -> Path:
-    """Write page and tables into a folder that `check_folder` has checked; shows progress.
+    """Write page and tables into a folder that `check_folder` has checked; show progress.
 
     Args:
-        more: further sections, made after the others.
+        more: further sections, built after the others.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
         RunError: a run has no log.
@@ -85,7 +85,7 @@ def write_report(folder: Path, evidence: Evidence, more: Sequence[Make] = ()) ->
 
 
 def make_sections(evidence: Evidence, more: Sequence[Make]) -> list[Section]:
-    """Return all sections in their order."""
+    """Return all sections in order."""
     makers: list[Make] = [
         *(partial(make, evidence) for make in SECTIONS),
         *more,
@@ -99,7 +99,7 @@ def make_sections(evidence: Evidence, more: Sequence[Make]) -> list[Section]:
 
 
 def describe(evidence: Evidence) -> dict[str, Any]:
-    """Return what was evaluated, for the head of the page."""
+    """Return facts about what was evaluated, for the head of the page."""
     name, votes = evidence.main
     true, how = evidence.validation.votes, evidence.resampling
     score = bootstrap_interval(votes, true, how=how)
@@ -148,7 +148,7 @@ def render(facts: dict[str, Any], sections: Sequence[Section]) -> str:
 
 
 def cell(value: object, form: str) -> str:
-    """Return a value of a table as text. form: of a number with a fraction, as ".5f"."""
+    """Return a value of a table as text. form: format of numbers with a fraction, such as ".5f"."""
     if isinstance(value, int | np.integer):
         return f"{value:,}"
     if isinstance(value, float | np.floating):

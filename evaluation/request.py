@@ -1,4 +1,4 @@
-"""What evaluate.py is asked for, and which options go together. Imports nothing that takes long."""
+"""The options of evaluate.py, and which of them go together. Imports nothing slow."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ PAGE_NAME, TABLES_NAME, JSON_NAME = "report.html", "tables", "tables.json"
 class ReportRequest:
     """The options of evaluate.py, by their names there.
 
-    layers, galaxies: what to explain; empty: as `attention` chooses. embedding: names of methods, or "all".
+    layers, galaxies: what to explain; empty: `attention` chooses. embedding: names of methods, or "all".
     """
 
     runs: tuple[Path, ...]
@@ -43,12 +43,12 @@ class ReportRequest:
 
     @cached_property
     def fixed_views(self) -> tuple[FixedView, ...]:
-        """The test-time views."""
+        """Test-time views."""
         return parse_views(self.views)
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
-        """The methods of the embedding."""
+        """Embedding methods."""
         names = tuple(known_methods()) if self.embedding == "all" else tuple(self.embedding.split(","))
         for name in names:
             if name not in METHODS:

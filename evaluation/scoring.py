@@ -1,4 +1,4 @@
-"""RMSE with intervals, overall, by question and by answer; paired comparisons; published numbers beside."""
+"""RMSE with intervals, overall, by question and by answer; paired comparisons; published scores beside them."""
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
@@ -20,7 +20,7 @@ from galaxy_zoo.votes import Floats
 
 BASELINE = "mean votes"
 MOST_MEMBERS = 12
-"""Up to so many members are listed one by one; of more, only their blends."""
+"""Most members that are listed one by one; with more, only blends are listed."""
 MOST_PAIRS = 15
 MOST_PUBLISHED = 12
 
@@ -31,14 +31,14 @@ PUBLISHED = {
         ("mean of the best 8 of 10 CNNs", "Ng 2024", "RMSE .07716, Kaggle private"),
     )
 }
-"""What was published of other than single recipes: tree -> what, by whom, and the score.
+"""Published scores of systems that are not single recipes: tree -> system, source, score.
 
 Source: Dieleman, Willett & Dambre 2015, MNRAS 450, 1441, and the report that the recipes ng_* are named after.
 """
 
 
 def section(evidence: Evidence) -> Section:
-    """Make the section about the RMSE: who predicts best, how surely, and in which questions."""
+    """Build the section about the RMSE: which prediction is best, how certain that is, and for which questions."""
     entries = predictions_by_name(evidence)
     overall = overall_scores(evidence, entries)
     questions = question_scores(evidence)
@@ -77,7 +77,7 @@ def section(evidence: Evidence) -> Section:
 
 
 def predictions_by_name(evidence: Evidence) -> Mapping[str, Floats]:
-    """Return what is scored: members where they are few, and blends."""
+    """Return the predictions to score: members, if they are few, and blends."""
     entries: dict[str, Floats] = {}
     if 1 < len(evidence.members) <= MOST_MEMBERS:
         for each in evidence.predictions:
@@ -95,7 +95,7 @@ def overall_scores(evidence: Evidence, entries: Mapping[str, Floats]) -> pd.Data
 
 
 def question_scores(evidence: Evidence) -> pd.DataFrame:
-    """Return the RMSE of each question: of each blend and of the baseline."""
+    """Return the RMSE of each question, for each blend and the baseline."""
     rows = []
     for name, votes in {**evidence.blends, BASELINE: evidence.baseline}.items():
         scores = bootstrap_by_question(votes, evidence.validation.votes, evidence.tree, how=evidence.resampling)
@@ -107,7 +107,7 @@ def question_scores(evidence: Evidence) -> pd.DataFrame:
 
 
 def answer_scores(evidence: Evidence) -> pd.DataFrame:
-    """Return the RMSE of each answer: of the main blend and of the baseline."""
+    """Return the RMSE of each answer, for the main blend and the baseline."""
     true, (_, votes) = evidence.validation.votes, evidence.main
     rows = []
     for at, (question, answer) in enumerate(_answers(evidence)):
@@ -119,7 +119,7 @@ def answer_scores(evidence: Evidence) -> pd.DataFrame:
 
 
 def paired_scores(evidence: Evidence, entries: Mapping[str, Floats]) -> pd.DataFrame:
-    """Compare each pair of predictions; if they are many, each pair of blends, and each member with the main one."""
+    """Compare each pair of predictions; if there are many, each pair of blends, and each member with the main blend."""
     pairs = list(combinations(entries, 2))
     if len(pairs) > MOST_PAIRS:
         blends, (main, _) = list(evidence.blends), evidence.main
@@ -144,7 +144,7 @@ def paired_scores(evidence: Evidence, entries: Mapping[str, Floats]) -> pd.DataF
 
 
 def published_scores(evidence: Evidence) -> pd.DataFrame:
-    """Return what was published on the tree, of recipes and of blends; those evaluated here come first."""
+    """Return the published scores on the tree, of recipes and of blends; those evaluated here come first."""
     here = {each.run.recipe.name for each in evidence.predictions}
     rows = []
     for name in known_recipes():

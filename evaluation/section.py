@@ -1,4 +1,4 @@
-"""What a section of the report is made of."""
+"""The parts of a section of the report."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure. svg: as `theme.to_svg` makes it. alt: what it shows, for those who cannot see it."""
+    """A figure. svg: from `theme.to_svg`. alt: description for readers who cannot see it."""
 
     svg: str
     alt: str
@@ -16,7 +16,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures side by side, as many as the page is wide. small: more of them beside each other."""
+    """Figures side by side, as many as fit on the page. small: fit more in a row."""
 
     figures: tuple[Figure, ...]
     title: str = ""
@@ -27,7 +27,7 @@ class Figures:
 class Table:
     """A table, which is also written as `<name>.csv`.
 
-    folded: behind its title until it is opened. form: of numbers with a fraction on the page.
+    folded: show only the title until the reader opens it. form: format of numbers with a fraction on the page.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Fragment:
-    """A fragment of the page by its template, which gets `data`."""
+    """A fragment of the page: a template, and the data it gets."""
 
     template: str
     data: object
@@ -51,7 +51,7 @@ Block = Figures | Table | Fragment
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A section: what it shows in a sentence or two, then its blocks."""
+    """A section: a lead of a sentence or two, then its blocks."""
 
     key: str
     title: str

@@ -13,7 +13,7 @@ from galaxy_zoo.votes import Floats, rmse
 from prediction.blend import BLENDS, NUM_FOLDS, HeldOutPredictions
 
 SUBSETS = 20
-"""Most subsets of a size that are scored, drawn with a fixed seed."""
+"""Most subsets of each size to score; they are drawn with a fixed seed."""
 USED = 1e-6
 BLENDS_NOTE = (
     "Fitted: on the same galaxies that are scored, so too good. Cross-fitted: each fifth of the galaxies by a blend "
@@ -22,7 +22,7 @@ BLENDS_NOTE = (
 
 
 def section(evidence: Evidence) -> Section:
-    """Make the section of RMSE against members and views, and of fitted blends; empty where there is one of each."""
+    """Build the section of RMSE against members and views, and of fitted blends; empty if there is one of each."""
     num_views = min(each.validation.shape[1] for each in evidence.predictions)
     views = np.concatenate([each.validation[:, :num_views] for each in evidence.predictions]).mean(axis=0)
     figures: list[Figure] = []
@@ -51,7 +51,7 @@ def section(evidence: Evidence) -> Section:
 
 
 def blend_scores(held_out: HeldOutPredictions) -> pd.DataFrame:
-    """Score every kind of blend, fitted on all the galaxies and cross-fitted, and compared with the uniform mean."""
+    """Score every kind of blend, fitted on all galaxies and cross-fitted, and compare it with the uniform mean."""
     rows = []
     for name, method in BLENDS.items():
         fitted = held_out.fit(method)
@@ -85,7 +85,7 @@ def subset_scores(predictions: Floats, true: Floats) -> pd.DataFrame:
 
 
 def _subsets(count: int, size: int) -> list[tuple[int, ...]]:
-    """Return all subsets where they are few, otherwise random ones."""
+    """Return all subsets if they are few, otherwise random ones."""
     if comb(count, size) <= SUBSETS:
         return list(islice(combinations(range(count), size), SUBSETS))
     rng = np.random.default_rng([count, size])

@@ -1,6 +1,6 @@
-"""How figures look: drawn by matplotlib in stand-in colours, which become the page's own in the SVG.
+"""The style of figures: matplotlib draws in placeholder colours, which the SVG replaces by those of the page.
 
-So one SVG serves the light and the dark page. Text stays text: it can be searched, read aloud and copied.
+So one SVG serves the light and the dark page. Text remains text that can be searched, read aloud and copied.
 """
 
 import io
@@ -24,13 +24,13 @@ VARIABLES = {
     RULE: "var(--rule)",
     **{colour: f"var(--series-{number})" for number, colour in enumerate(SERIES)},
 }
-"""Stand-in colours, which no chart would use, and the page's colours that take their place."""
+"""Placeholder colours, which no chart would use -> colours of the page."""
 
 LINE_CHARACTERS, NAME_CHARACTERS = 56, 28
 
 SHADE_HEX = "#3f7fd0"
 SHADE = LinearSegmentedColormap.from_list("shade", [f"{SHADE_HEX}18", f"{SHADE_HEX}d0"])
-"""From nearly nothing to a blue that ink is readable on, on a light and on a dark page."""
+"""Colours from nearly transparent to a blue on which text is readable, on a light and on a dark page."""
 
 STYLE: Any = {
     "figure.constrained_layout.use": True,
@@ -59,15 +59,15 @@ STYLE: Any = {
     "legend.fontsize": 8,
     "lines.linewidth": 1.5,
     "svg.fonttype": "none",
-    "text.parse_math": False,  # a name with two dollars is no formula
+    "text.parse_math": False,  # a name with two dollar signs is not a formula
 }
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw in the report's style within this context."""
+    """Draw in the style of the report within the block."""
     with mpl.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # text stays text, and the reader's fonts draw it
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the SVG keeps text, which the reader's fonts draw
         yield
 
 
@@ -78,7 +78,7 @@ def new_axes(width_in: float = 3.9, height_in: float = 3.0) -> tuple[Figure, Axe
 
 
 def new_panel(height_in: float) -> tuple[Figure, Axes]:
-    """Return a small figure of one panel with fixed margins, of which a section may have dozens."""
+    """Return a small figure of one panel with fixed margins, for sections with dozens of them."""
     width_in = 2.0
     figure = Figure(figsize=(width_in, height_in))
     figure.set_layout_engine("none")
@@ -90,7 +90,7 @@ def new_panel(height_in: float) -> tuple[Figure, Axes]:
 
 
 def without_frame(axes: Axes, *, grid: str = "") -> None:
-    """Remove the left spine and the grid except that of the axis `grid` ("x" or "y"), for rows of dots or bars."""
+    """Remove the left spine and all grid lines but those of the axis `grid` ("x" or "y"), for rows of dots or bars."""
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False)
@@ -107,14 +107,14 @@ def add_legend(figure: Figure, axes: Axes) -> None:
 
 
 def short(name: str) -> str:
-    """Return a name that fits beside a panel: the end of a long one, where names of folders differ."""
+    """Return a name that fits beside a panel: the end of a long name, since folders differ there."""
     return name if len(name) <= NAME_CHARACTERS else f"…{name[1 - NAME_CHARACTERS :]}"
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """Return the figure as an SVG element for a page. `name` makes its ids unique on the page."""
+    """Return the figure as an SVG element for the page. name: makes its ids unique on the page."""
     file = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": name}):  # ids that are the same every time
+    with mpl.rc_context({"svg.hashsalt": name}):  # the same ids every time
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]

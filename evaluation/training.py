@@ -1,4 +1,4 @@
-"""How the training went: losses, scores, learning rate and speed over the epochs, from metrics.jsonl."""
+"""The course of the training: losses, scores, learning rate and speed over the epochs, from metrics.jsonl."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,11 +21,11 @@ CURVES: Sequence[tuple[str, str, Mapping[str, str]]] = (
     ("Speed", "images/s, all members", {"images_per_s": ""}),
     ("Waiting for data", "share of the time", {"data_wait": ""}),
 )
-"""Title, label of the axis, and which metrics are drawn under what name."""
+"""Title, label of the axis, and metric -> name in the legend."""
 
 
 def section(evidence: Evidence) -> Section:
-    """Make the section of curves over the epochs."""
+    """Build the section of curves over the epochs."""
     runs = [(each.name, run) for each in evidence.predictions for run in (each.run, *each.folds)]
     names = [name for name, _ in runs]
     metrics = pd.concat(
@@ -43,19 +43,21 @@ def section(evidence: Evidence) -> Section:
 
 
 def read_metrics(run: Run, name: str) -> pd.DataFrame:
-    """Return the metrics of all members of a run, a row an epoch, with columns `run` and `member`.
+    """Return the metrics of all members of a run, a row for each epoch, with columns `run` and `member`.
 
-    Where the loss is the mean squared error, `train_rmse` and `validation_loss` are what follows from the others.
+    If the loss is the mean squared error, `train_rmse` and `validation_loss` are computed from the other columns.
 
     Raises:
-        RunError: a member has no whole log.
+        RunError: the log of a member is missing or incomplete.
     """
     parts = []
     for member in range(run.members):
         rows = read_log(folder := run.member_folder(member))
         if not rows or not all({"epoch", "loss"} <= row.keys() for row in rows):
             raise RunError(f"{folder / METRICS_NAME}: not a log of a training; train this run again")
-        overall = [{key: value for key, value in row.items() if "/" not in key} for row in rows]  # of no question
+        overall = [
+            {key: value for key, value in row.items() if "/" not in key} for row in rows
+        ]  # leave out the scores of single questions
         parts.append(pd.DataFrame([{"run": name, "member": member, **row} for row in overall]))
     metrics = pd.concat(parts, ignore_index=True)
     if run.recipe.table["loss"]["kind"] == "mse" and "rmse" in metrics:

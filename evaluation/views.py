@@ -1,4 +1,4 @@
-"""Sheets of galaxies as a recipe's network sees them."""
+"""Draw sheets of galaxies as a recipe's network sees them."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +45,7 @@ class SheetRequest:
 
 
 def draw(request: SheetRequest) -> None:
-    """Draw a sheet, and say what is on it.
+    """Draw a sheet, and print what it shows.
 
     Raises:
         InputError: there is no such recipe or split, or a shard cannot be used.
@@ -74,7 +74,7 @@ def draw(request: SheetRequest) -> None:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which galaxies to draw: the first `count` of an epoch's order by `seed`, and how large."""
+    """The galaxies to draw, the first `count` in the order of an epoch with `seed`, and their size."""
 
     count: int
     seed: int
@@ -82,7 +82,7 @@ class Choice:
 
 
 def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[Cell]:
-    """Return the cells of a sheet: for each galaxy source, stamp, plain, grey and `num_views` random views."""
+    """Return the cells of a sheet: for each galaxy image, stamp, plain view, grey view, `num_views` random views."""
     stamp = view.stamp(samples.image_px)
     plain = View(
         crop_px=view.crop_px,
@@ -117,9 +117,9 @@ def cells(samples: Samples, view: View, num_views: int, choice: Choice) -> list[
 
 
 def gallery_cells(samples: Samples, view: View, choice: Choice) -> list[Cell]:
-    """Return the cells of a gallery: the source of each galaxy, in grey, its crop in grey, and that at smaller sizes.
+    """Return the cells of a gallery: each galaxy's image, in grey, cropped in grey, and the crop at smaller sizes.
 
-    As in the "Galaxy Imagery Classification" notebook: original, grey, crop, and resized to a half and a quarter.
+    The "Galaxy Imagery Classification" notebook shows the same: original, grey, crop, resized to a half and a quarter.
     """
     height, width = samples.image_px
     crop_px = round(view.crop_px)
@@ -144,7 +144,7 @@ def gallery_cells(samples: Samples, view: View, choice: Choice) -> list[Cell]:
 
 
 def _draw(samples: Samples, views: Views, choice: Choice) -> tuple[list[str], tuple[Tensor, ...]]:
-    """Return ids and views of the galaxies chosen; the same galaxies whatever the views."""
+    """Return ids and views of the chosen galaxies, which are the same for all views."""
     with Loader(samples, views, Sampling(batch_size=choice.count, seed=choice.seed)) as loader:
         batch = next(iter(loader.epoch(0)))
     return batch.ids.tolist(), batch.views
@@ -156,13 +156,13 @@ def _source(samples: Samples, sample_id: str) -> Pixels:
 
 
 def _stamp(source: Pixels, stamp: Stamp) -> Pixels:
-    """Return the stamp that `pipeline` cuts every view from."""
+    """Return the stamp that `pipeline` warps every view from."""
     top, left = ((side - window) // 2 for side, window in zip(source.shape, stamp.window_px, strict=False))
     return reduce_window(source[top : top + stamp.window_px[0], left : left + stamp.window_px[1]], stamp)
 
 
 def _cell(pixels: Pixels, choice: Choice, *lines: str) -> Cell:
-    """Return a cell; what is smaller is enlarged without smoothing, so that its own pixels show."""
+    """Return a cell; enlarge smaller images without smoothing, so that their pixels show."""
     scale = choice.side_px / max(pixels.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
     height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])

@@ -1,7 +1,7 @@
-"""Read a table as texts, as spreadsheets, archives and other programs write it.
+"""Read tables of text cells as spreadsheets, archives and other programs write them.
 
-Commas, semicolons (then with decimal commas) or tabs separate the cells; `sep=` or lines of `#` may come before the
-header; gzip, bzip2 or xz may compress it all.
+Cells are separated by commas, semicolons (then numbers have decimal commas) or tabs. A line `sep=` or lines that begin
+with `#` may precede the header. The file may be compressed with gzip, bzip2 or xz.
 """
 
 import bz2
@@ -32,14 +32,14 @@ OPENERS: Mapping[bytes, Callable[[IO[bytes]], Any]] = {
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
 }
-"""How to open what begins with these bytes."""
+"""First bytes of a compressed file -> function that opens it."""
 UNREAD = {b"\x28\xb5\x2f\xfd": "unzstd", b"PK\x03\x04": "unzip"}
-"""What is not opened here, and the program that does."""
+"""First bytes of a compressed file that is not opened here -> program that decompresses it."""
 
 
 @dataclass(frozen=True)
 class _Dialect:
-    """How cells are separated, and how many lines come before the header."""
+    """Separator of the cells, and number of lines before the header."""
 
     separator: str
     num_skipped: int
@@ -48,15 +48,15 @@ class _Dialect:
 def read_cells(
     file: Path | IO[bytes], where: str, *, lines_at_once: int | None = None
 ) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Yield all cells of a table as texts, some lines at a time, with the number of the first line.
+    """Yield the cells of a table as text, some lines at a time, each part with the number of its first line.
 
-    Blank lines are kept, except at the end; a table without a line gives one empty part.
+    Blank lines are kept, except at the end. A table without lines yields one empty part.
 
     Args:
-        lines_at_once: default: all.
+        lines_at_once: lines of a part; default: all.
 
     Raises:
-        LabelError: it is no table, or a column stands twice.
+        LabelError: the file is not a table, or it names a column twice.
     """
     with _opened(file, where) as stream:
         dialect = _dialect(stream, where)
@@ -73,7 +73,7 @@ def read_cells(
                 rows = pd.concat([waiting, rows])
             filled = np.flatnonzero(rows.notna().any(axis=1))
             end = filled[-1] + 1 if len(filled) else 0
-            waiting = rows.iloc[end:]  # blank lines, perhaps those at the end
+            waiting = rows.iloc[end:]  # blank lines; they may be at the end
             if end:
                 yield line, rows.iloc[:end].set_axis(header, axis="columns")
                 line += int(end)
@@ -85,10 +85,10 @@ def read_cells(
 
 @contextmanager
 def _opened(file: Path | IO[bytes], where: str) -> Iterator[IO[bytes]]:
-    """Open a table, decompressed where it is compressed.
+    """Open a table, decompressed if need be.
 
     Raises:
-        LabelError: there is none, it is compressed in another way, or damaged.
+        LabelError: the file is missing, damaged, or compressed in another way.
     """
     try:
         with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stored:
@@ -136,12 +136,12 @@ def _parts(stream: IO[bytes], where: str, dialect: _Dialect, lines_at_once: int 
             yield from parts
     except UnicodeDecodeError as error:
         raise LabelError(f"{where}: not a CSV file in UTF-8 ({error}); save it as CSV in UTF-8") from error
-    except ValueError as error:  # as pandas' parser errors are
+    except ValueError as error:  # pandas' parser errors are ValueErrors
         raise LabelError(_about(str(error), stream, where)) from error
 
 
 def _about(error: str, stream: IO[bytes], where: str) -> str:
-    """Return what to say of an error of pandas' parser, with the line in question."""
+    """Return the message for an error of pandas' parser, with the line in question."""
     if match := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", error):
         expected, line, found = match.groups()
         what = f"{found} cells, but the lines before it have {expected}; put a cell that holds a comma in quotes"

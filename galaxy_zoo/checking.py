@@ -15,7 +15,7 @@ from galaxy_zoo.votes import Floats
 
 @dataclass(frozen=True)
 class Reference:
-    """The ids that a submission should hold, and the true votes by id; None where unknown.
+    """The ids that a submission should hold, and the true votes by id; either is None if unknown.
 
     where: name of the table of true votes in errors.
     """
@@ -25,7 +25,7 @@ class Reference:
     where: str
 
     def describe(self, ids: Sequence[str], votes: Floats, tree: DecisionTree) -> list[str]:
-        """Return lines with the score of `votes`, shape (galaxies, answers); no lines without true votes.
+        """Return lines that give the score of `votes`, shape (galaxies, answers); none without true votes.
 
         Raises:
             SubmissionError: a predicted galaxy has no true votes.
@@ -39,10 +39,10 @@ class Reference:
 
 
 def read_reference(ids: Path | None, truth: Path | None, tree: DecisionTree) -> Reference:
-    """Read the given files.
+    """Read the files of ids and of true votes that are given.
 
     Raises:
-        SubmissionError: the file of ids holds none.
+        SubmissionError: the file of ids holds no ids.
         LabelError: the table of true votes cannot be read.
     """
     return Reference(

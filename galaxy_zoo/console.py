@@ -1,4 +1,4 @@
-"""How a command talks: what its paths may be, progress on stderr, and errors as one line and exit code 1."""
+"""The command line: types of paths, progress on stderr, errors as one line with exit code 1."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ NO_MEMORY = (
     *("allocate memory", "out of memory", "bad_alloc"),
     *("failed to map segment", "start new thread", "Resource temporarily unavailable"),
 )
-"""What torch, CUDA, DALI, C++, libraries and threads say when there is none, in errors of any kind."""
+"""What errors of torch, CUDA, DALI, C++, other libraries and threads say when memory runs out."""
 
 _ctrl_c_came = threading.Event()
 
@@ -32,26 +32,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def shown(name: object) -> str:
-    """Return a name as it may be printed: on one line, with what a terminal would obey escaped."""
+    """Return a name that is safe to print: on one line, with control characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
 
 
 def _open_closed_streams() -> None:
-    """Give closed standard streams (`2>&-`) to /dev/null: else the next file that is opened would be the stream."""
+    """Open closed standard streams (`2>&-`) on /dev/null, or the next file opened would become the stream."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(fd)
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - as long as the process
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - open until the process ends
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
 
 
 class _EndsAtCtrlC(click.Command):
-    """A command that ends with one line and exit code 130 at Ctrl-C, whatever it is doing."""
+    """A command that Ctrl-C ends at any moment, with one line and exit code 130."""
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
-        """Run as a program, as `click.Command.main`, which has Ctrl-C end with 1."""
+        """Run as a program, like `click.Command.main`, for which Ctrl-C means exit code 1."""
         _open_closed_streams()
         try:
             with _ctrl_c_counts():
@@ -66,11 +66,11 @@ class _EndsAtCtrlC(click.Command):
 
 
 class Group(_EndsAtCtrlC, click.Group):
-    """A click group whose commands are imported when they are run: its own help needs none of them.
+    """A click group that imports a command only to run it; the group's own help imports none.
 
     Args:
-        package: has a module for each command, with a click command of the same name.
-        summaries: for each command one sentence of help; their order is that of the help.
+        package: package with a module for each command; the module holds a click command of the same name.
+        summaries: one sentence of help for each command, in the order of the help.
     """
 
     def __init__(self, *args: Any, package: str, summaries: Mapping[str, str], **attributes: Any) -> None:
@@ -117,10 +117,10 @@ class Command(_EndsAtCtrlC):
 
 
 def _explain(error: Exception) -> str | None:
-    """Return what a user is told of an error that has nothing to do with the program itself, else None."""
+    """Return the message for an error that is not a bug of this program, else None."""
     if isinstance(error, GalaxyZooError):
         return "\n".join(map(shown, str(error).split("\n")))
-    if isinstance(error, sqlite3.Error):  # of what shard_tool keeps on the disk while it runs
+    if isinstance(error, sqlite3.Error):  # from the database that shard_tool keeps on the disk while it runs
         return (
             f"temporary file: {error}; it lies in $TMPDIR or /var/tmp: make room there, or set TMPDIR to a folder "
             "that has some. Finished work is kept."
@@ -139,7 +139,7 @@ def _explain(error: Exception) -> str | None:
 
 
 def _about_memory(error: BaseException) -> str | None:
-    """The line of an error, or of one that led to it, that says that there was no memory; None where none does."""
+    """Return the line about missing memory in an error or in one that led to it, None if there is no such line."""
     if isinstance(error, MemoryError):
         return "there is no more"
     for line in str(error).splitlines():
@@ -150,9 +150,9 @@ def _about_memory(error: BaseException) -> str | None:
 
 @contextmanager
 def ends_at_ctrl_c() -> Iterator[None]:
-    """Within the block Ctrl-C ends the process at once; for imports that take long, when nothing is to be cleaned up.
+    """Let Ctrl-C end the process at once within the block; for long imports, when there is nothing to clean up.
 
-    Libraries in the middle of their import may lose a KeyboardInterrupt, or make another error of it.
+    A library that is being imported may lose a KeyboardInterrupt or turn it into another error.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -163,7 +163,7 @@ def ends_at_ctrl_c() -> Iterator[None]:
         os._exit(INTERRUPTED)
 
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.SIG_IGN:  # as a shell has it for what runs in the background
+    if before is not signal.SIG_IGN:  # a shell ignores Ctrl-C for jobs in the background
         signal.signal(signal.SIGINT, end)
     try:
         yield
@@ -173,11 +173,11 @@ def ends_at_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def _ctrl_c_counts() -> Iterator[None]:
-    """Lose no Ctrl-C within the block.
+    """Make sure that no Ctrl-C is lost within the block.
 
-    Python drops a KeyboardInterrupt that meets it in a finaliser or the callback of a weak reference, and prints a
-    traceback; here it is raised anew a moment later. Libraries that call back, as SQLite, make an error of their own of
-    it; `_ctrl_c_came` tells.
+    Python drops a KeyboardInterrupt raised in a finaliser or in the callback of a weak reference, and prints a
+    traceback; here it is raised again a moment later. Libraries that call back, such as SQLite, turn it into an error
+    of their own; `_ctrl_c_came` then says that it was Ctrl-C.
     """
     _ctrl_c_came.clear()
     if threading.current_thread() is not threading.main_thread():
@@ -197,7 +197,7 @@ def _ctrl_c_counts() -> Iterator[None]:
             hook(unraisable)
 
     sys.unraisablehook = raise_again
-    if before is signal.default_int_handler:  # not where a shell has it ignored
+    if before is signal.default_int_handler:  # unless the shell ignores it
         signal.signal(signal.SIGINT, interrupt)
     try:
         yield
@@ -209,7 +209,7 @@ def _ctrl_c_counts() -> Iterator[None]:
 
 
 def options(*chosen: Callable[[F], F]) -> Callable[[F], F]:
-    """Several options as one, for commands that share them."""
+    """Return one decorator that adds several options, for commands that share them."""
 
     def decorate(command: F) -> F:
         for option in reversed(chosen):
@@ -221,13 +221,16 @@ def options(*chosen: Callable[[F], F]) -> Callable[[F], F]:
 
 machine_options = options(
     click.option(
-        "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there is one."
+        "--device",
+        default="auto",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        help="Device to use; auto: cuda if available.",
     ),
     click.option(
         "--threads",
         type=click.IntRange(1, 1024),
         default=None,
-        help="To decode with.  [default: all cores]",
+        help="Number of decoding threads.  [default: all cores]",
     ),
 )
 
@@ -238,24 +241,24 @@ cache_options = options(
         type=click.Path(file_okay=False, path_type=Path),
         default=lambda: cache_folder() / "shards",
         show_default=False,
-        help="Keeps shards of an object store, best on a disk of this machine.  [default: "
+        help="Folder to keep shards of an object store in, best on a local disk.  [default: "
         "~/.cache/galaxy-zoo/shards]",
     ),
     click.option(
         "--cache-gb",
         type=click.FloatRange(0, min_open=True),
         default=None,
-        help="How large it may become; sets that nobody uses make room.  [default: what the disk has]",
+        help="Largest size of the cache in GB; unused sets are removed to make room.  [default: the free disk space]",
     ),
 )
-"""Of commands that map shards, which may lie in an object store (`pipeline.cache`)."""
+"""Options of commands that map shards, which may lie in an object store (`pipeline.cache`)."""
 
 
 def path_or_url(text: str) -> AnyPath:
-    """The type of an argument that may be the URL of a store.
+    """Return the path, on the disk or in a store, that an argument names; a click parameter type.
 
     Raises:
-        click.BadParameter: it is a URL that is not read; it is not repeated, since it may hold a secret.
+        click.BadParameter: the URL cannot be read; the message leaves it out, since it may hold a secret.
     """
     try:
         return path_of(text)
@@ -264,16 +267,16 @@ def path_or_url(text: str) -> AnyPath:
 
 
 def local_path(text: str) -> Path:
-    """The type of an argument that must be on the disk: pathlib would make some path of a URL that is not there.
+    """Return the path on the disk that an argument names; a click parameter type.
 
     Raises:
-        click.BadParameter: it is a URL.
+        click.BadParameter: it is a URL, which pathlib would turn into a path that does not exist.
     """
     return check_local(path_or_url(text))
 
 
 def check_local(path: AnyPath) -> Path:
-    """A path that must be on the disk; raises as `local_path`."""
+    """Return a path that must be on the disk; raise as `local_path` does."""
     if not isinstance(path, Path):
         raise click.BadParameter(
             f"{path}: this has to be on the disk; copy it here first, with rclone or the store's own tools "
@@ -285,9 +288,9 @@ def check_local(path: AnyPath) -> Path:
 def progress(
     *, total: int, unit: str, desc: str = "", done: int = 0, shown: bool = True, unit_scale: bool = False
 ) -> "tqdm[Any]":
-    """A progress bar on stderr; where that is a file and not a terminal, with a line only every ten seconds.
+    """Return a progress bar on stderr; in a file instead of a terminal it is one line every ten seconds.
 
-    shown: whether it is, for of several processes that do the same one is enough.
+    shown: whether to show it; one of several processes that do the same is enough.
     unit_scale: write 1.20G for 1,200,000,000.
     """
     seconds = 0.1 if sys.stderr.isatty() else 10.0

@@ -1,4 +1,4 @@
-"""The cores of this machine."""
+"""The number of processor cores."""
 
 import os
 

@@ -3,14 +3,14 @@
 GalaxyZooError
 ├── InputError           something the user gave is wrong
 │   ├── TreeError        a decision tree is not a tree
-│   ├── LabelError       a table of votes does not hold what the tree needs
+│   ├── LabelError       a table of votes lacks what the tree needs
 │   ├── SourceError      a folder or archive of images cannot be read
-│   ├── ImageError       one image is not whole, or not of the right kind
-│   ├── ShardError       a shard, index or manifest is missing, damaged or of another kind
-│   ├── RecipeError      a recipe is unknown or says something it may not
+│   ├── ImageError       one image is incomplete or of the wrong kind
+│   ├── ShardError       a shard, index or manifest is missing, damaged or of the wrong kind
+│   ├── RecipeError      a recipe is unknown or not valid
 │   ├── RunError         a run or a checkpoint is missing, damaged or does not fit
 │   └── SubmissionError  a submission is not in Kaggle's format
-└── OutputError          the place to write to is taken, read-only or full
+└── OutputError          the output path is taken, read-only or on a full disk
 """
 
 
@@ -27,7 +27,7 @@ class TreeError(InputError):
 
 
 class LabelError(InputError):
-    """A table of votes does not hold what the tree needs."""
+    """A table of votes lacks what the tree needs."""
 
 
 class SourceError(InputError):
@@ -35,15 +35,15 @@ class SourceError(InputError):
 
 
 class ImageError(InputError):
-    """One image is not whole, or not of the right kind."""
+    """One image is incomplete or of the wrong kind."""
 
 
 class ShardError(InputError):
-    """A shard, index or manifest is missing, damaged or of another kind."""
+    """A shard, index or manifest is missing, damaged or of the wrong kind."""
 
 
 class RecipeError(InputError):
-    """A recipe is unknown or says something it may not."""
+    """A recipe is unknown or not valid."""
 
 
 class RunError(InputError):
@@ -55,4 +55,4 @@ class SubmissionError(InputError):
 
 
 class OutputError(GalaxyZooError):
-    """The place to write to is taken, read-only or full."""
+    """The output path is taken, read-only or on a full disk."""

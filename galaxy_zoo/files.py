@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, locks, and checksums."""
+"""Atomic writes, locks, checks of outputs, and checksums."""
 
 import errno
 import fcntl
@@ -20,15 +20,15 @@ TEMPORARY_SUFFIX = ".part"
 def atomic_write(path: AnyPath, *, is_contested: bool = False) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; rename it to `path` when the block ends without an error.
 
-    The data is on the disk before the name appears. On an error the temporary file is removed. What is to become an
-    object of a store is uploaded instead of renamed.
+    The data is on the disk before the name appears. On an error the temporary file is removed. A file in a store is
+    uploaded instead of renamed.
 
     Args:
-        is_contested: others may be writing the same file at this moment, so the temporary name is one that nobody
-            else has. The last one to end wins.
+        is_contested: other processes may be writing the same file, so use a unique temporary name. The last process
+            to finish wins.
 
     Raises:
-        OSError: the folder cannot be written, the disk is full, or the store does not take it.
+        OSError: the folder cannot be written, the disk is full, or the store refuses the file.
     """
     if isinstance(path, RemotePath):
         with path.atomic_write() as file:
@@ -37,7 +37,7 @@ def atomic_write(path: AnyPath, *, is_contested: bool = False) -> Iterator[Binar
     own = f".{secrets.token_hex(4)}" if is_contested else ""
     temporary = path.with_name(f"{path.name}{own}{TEMPORARY_SUFFIX}")
     try:
-        temporary.unlink(missing_ok=True)  # of a process that was killed, or a link that somebody planted
+        temporary.unlink(missing_ok=True)  # left by a killed process, or a planted link
         with temporary.open("xb") as file:
             yield file
             file.flush()
@@ -47,16 +47,16 @@ def atomic_write(path: AnyPath, *, is_contested: bool = False) -> Iterator[Binar
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError) and str(error.filename) in {"None", str(temporary)}:
-            error.filename = str(path)  # the one the user knows; writing to a full disk names none
+            error.filename = str(path)  # the name the user knows; a full disk gives none
         raise
 
 
 @contextmanager
 def open_lock(path: Path) -> Iterator[TextIO]:
-    """Open the file `path` for a lock, make it where it is missing, and change nothing in it.
+    """Open the file `path` for a lock; create it if it is missing, and never change its content.
 
     Raises:
-        OutputError: it is a symbolic link: whoever made it would have its target opened.
+        OutputError: it is a symbolic link, which could point to any file.
         OSError: it cannot be written.
     """
     try:
@@ -71,12 +71,12 @@ def open_lock(path: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def exclusive(path: Path, *, busy: str) -> Iterator[None]:
-    """Hold an exclusive lock on the file `path`, which is made where it is missing and stays.
+    """Hold an exclusive lock on the file `path`, which is created if missing and never removed.
 
-    The lock goes with the process, however it ends.
+    The system releases the lock when the process ends, however it ends.
 
     Raises:
-        OutputError: another process holds it, which `busy` says; or it is a symbolic link.
+        OutputError: another process holds the lock (the message is `busy`), or `path` is a symbolic link.
         OSError: `path` cannot be written.
     """
     with open_lock(path) as file:
@@ -89,11 +89,11 @@ def exclusive(path: Path, *, busy: str) -> Iterator[None]:
 
 @contextmanager
 def in_turn(path: Path, *, note: str, on_wait: Callable[[str], object]) -> Iterator[None]:
-    """Hold an exclusive lock on the file `path`, which is made where it is missing, after all who came before.
+    """Wait for an exclusive lock on the file `path`, created if missing; hold it within the block.
 
     Args:
-        note: what those are told who have to wait for this one.
-        on_wait: is told the note of the one that has to be waited for, once.
+        note: what processes that wait for this one are told.
+        on_wait: called once, with the note of the process that holds the lock, if this one has to wait.
 
     Raises:
         OutputError: `path` is a symbolic link.
@@ -114,7 +114,7 @@ def in_turn(path: Path, *, note: str, on_wait: Callable[[str], object]) -> Itera
 
 @contextmanager
 def in_use(path: Path) -> Iterator[None]:
-    """Hold a lock on the file `path` that others may share, but for whoever has it by `exclusive` or `in_turn`.
+    """Hold a shared lock on the file `path`; it excludes only holders of `exclusive` and `in_turn`.
 
     Raises:
         OutputError: `path` is a symbolic link.
@@ -126,7 +126,7 @@ def in_use(path: Path) -> Iterator[None]:
 
 
 def cache_folder() -> Path:
-    """Where this project keeps what it can make or fetch again: $XDG_CACHE_HOME/galaxy-zoo, or ~/.cache/galaxy-zoo."""
+    """Return the folder of this project's caches: $XDG_CACHE_HOME/galaxy-zoo, or ~/.cache/galaxy-zoo."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "galaxy-zoo"
 
 
@@ -147,7 +147,7 @@ def check_can_write(path: Path) -> None:
 def check_outputs(outputs: Iterable[AnyPath], inputs: Iterable[AnyPath]) -> None:
     """Check, before any work, that no output is an input and that no two outputs are the same file.
 
-    Files are compared, not names: a link or another way to write a path counts as what it leads to.
+    Files are compared, not names: links are followed, and different spellings of a path are the same file.
 
     Raises:
         OutputError: an output is an input, or two outputs are the same.
@@ -163,7 +163,7 @@ def check_outputs(outputs: Iterable[AnyPath], inputs: Iterable[AnyPath]) -> None
 
 
 def _identity(path: AnyPath) -> object:
-    """Return what two paths have in common exactly if they lead to the same file, or would."""
+    """Return a value that two paths share exactly if they lead, or would lead, to the same file."""
     if not isinstance(path, Path):
         return str(path)
     try:
@@ -174,17 +174,17 @@ def _identity(path: AnyPath) -> object:
 
 
 def write_text(path: AnyPath, text: str, *, is_contested: bool = False) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all; `is_contested` as for `atomic_write`."""
+    """Write `text` to `path` as UTF-8, whole or not at all; `is_contested`: as for `atomic_write`."""
     with atomic_write(path, is_contested=is_contested) as file:
         file.write(text.encode())
 
 
 def is_special(path: AnyPath) -> bool:
-    """Return whether a path is a pipe, a socket or a device: to read it may take for ever."""
+    """Return whether a path is a pipe, a socket or a device, which could be read for ever."""
     return isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir())
 
 
 def sha256_of(path: AnyPath) -> str:
-    """The sha256 of a file as 64 hexadecimal digits."""
+    """Return the sha256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

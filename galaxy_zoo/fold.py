@@ -1,4 +1,4 @@
-"""Folds: which shards are held out to score on."""
+"""Folds: the shards that are held out to score on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ MOST_FOLDS = 9_999
 
 @dataclass(frozen=True)
 class Fold:
-    """Fold `index` of `count`: of the shards of a split, each `count`-th from `index` on is held out.
+    """Fold `index` of `count`: every `count`-th shard of a split, from number `index` on, is held out.
 
     Samples were shuffled when packed, so a set of shards is a random sample.
     """
@@ -57,7 +57,7 @@ def _is_count(text: str) -> bool:
 
 
 def folds_named(name: str) -> dict[str, Fold | None]:
-    """Return the folds that "k/K", "none" or "all/K" stands for, by their names: one run each.
+    """Return the names of the folds that "k/K", "none" or "all/K" stands for; each is one run.
 
     Raises:
         ValueError: `name` is none of these.

@@ -1,7 +1,7 @@
-"""Sizes of images, (height, width) in pixels: which are safe to decode, and which one is the most common.
+"""Sizes of images, (height, width) in pixels: limits that are safe to decode, and the most common size.
 
-Source: ITU-T T.81, sections F.1.2 and G.1.2: a block of 8 x 8 pixels takes a bit at least in a baseline or progressive
-JPEG; the largest ratio of zlib, which PNG uses, is 1032.
+Source: ITU-T T.81, sections F.1.2 and G.1.2: a block of 8 x 8 pixels takes at least one bit in a baseline or
+progressive JPEG. The largest compression ratio of zlib, which PNG uses, is 1032.
 """
 
 from collections import Counter
@@ -12,24 +12,24 @@ from galaxy_zoo.errors import ImageError
 Size = tuple[int, int]
 
 LARGEST_SIDE_PX = 8192
-"""No image that says it is larger is decoded: its pixels would take more than 200 MB."""
+"""Images with a longer side are not decoded: their pixels could take more than 200 MB."""
 LARGEST_IMAGE_BYTES = 2**28
-"""No larger file is read into memory; the largest FITS image that is read has as many."""
+"""Larger files are not read into memory; the largest FITS image that can be read has this size."""
 MOST_PIXELS_PER_BYTE = 512
-"""A file of fewer bytes than that cannot hold the pixels that it says: no colour JPEG or PNG can."""
+"""No colour JPEG or PNG can hold more pixels per byte."""
 
 
 def check_bytes(num_bytes: int) -> None:
-    """Raise ImageError where an image file, before it is read, is larger than any image."""
+    """Check, before reading it, that a file is not too large for an image; raise ImageError if it is."""
     if num_bytes > LARGEST_IMAGE_BYTES:
         raise ImageError(f"{num_bytes:,} bytes; an image may have {LARGEST_IMAGE_BYTES:,}")
 
 
 def check_decodable(size: Size, num_bytes: int) -> Size:
-    """Return the size that an image file of so many bytes says it has, before anything is decoded.
+    """Check that an image of this size in so many bytes is safe to decode, and return its size.
 
     Raises:
-        ImageError: a side is no pixel long or longer than `LARGEST_SIDE_PX`, or the file is too short for its pixels.
+        ImageError: a side is 0 or longer than `LARGEST_SIDE_PX`, or the file is too short for its pixels.
     """
     height, width = size
     if not (0 < height <= LARGEST_SIDE_PX and 0 < width <= LARGEST_SIDE_PX):
@@ -42,6 +42,6 @@ def check_decodable(size: Size, num_bytes: int) -> Size:
 
 
 def common_size(sizes: Iterable[Size]) -> Size | None:
-    """Return the most common size, the largest of equally common ones, None without any."""
+    """Return the most common size, the largest of equally common ones; None if there are no sizes."""
     counts = Counter(sizes)
     return max(counts, key=lambda size: (counts[size], size), default=None)

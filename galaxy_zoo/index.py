@@ -1,4 +1,4 @@
-"""The index beside a shard: where each component of each sample lies in the tar.
+"""The index beside a shard: offset and size of each component of each sample in the tar.
 
 The format is DALI's `wds2idx` v1.2: a line `v1.2 <samples>`, then a line a sample holding
 `<extension> <offset of the data> <size> <member name>` for each component.
@@ -19,7 +19,7 @@ VERSION = "v1.2"
 
 @dataclass(frozen=True)
 class Component:
-    """One file of a sample: `data` of the tar is `tar[offset : offset + size]`."""
+    """One file of a sample; its bytes are `tar[offset : offset + size]`."""
 
     extension: str
     offset: int
@@ -29,16 +29,16 @@ class Component:
 
 Sample = tuple[Component, ...]
 ESCAPED = str.maketrans({"%": "%25", ".": "%2E", " ": "%20"})
-"""What a key may not hold: WebDataset ends it at the first dot, an index at the first space."""
+"""Characters escaped in keys: WebDataset ends a key at the first dot, an index at the first space."""
 
 
 def key_of_id(sample_id: str) -> str:
-    """Return the key of a sample in a tar: its id, with dots and spaces as in a URL."""
+    """Return the key of a sample in a tar: its id, with dots and spaces escaped as in a URL."""
     return sample_id.translate(ESCAPED)
 
 
 def key_of(sample: Sample) -> str:
-    """Return the id of a sample: its members' common name without the extension, see `key_of_id`."""
+    """Return the id of a sample from its members' common name without the extension; undo `key_of_id`."""
     key = sample[0].name.removesuffix("." + sample[0].extension)
     return re.sub("%(20|25|2E)", lambda escape: chr(int(escape[1], 16)), key) if "%" in key else key
 
@@ -48,12 +48,12 @@ def index_path(shard: Path) -> Path: ...
 @overload
 def index_path(shard: RemotePath) -> RemotePath: ...
 def index_path(shard: AnyPath) -> AnyPath:
-    """The path of the index that belongs to a shard."""
+    """Return the path of the index of a shard."""
     return shard.with_suffix(".idx")
 
 
 def format_index(samples: Iterable[Sample]) -> str:
-    """The text of an index file."""
+    """Return the text of an index file."""
     lines = [" ".join(f"{c.extension} {c.offset} {c.size} {c.name}" for c in sample) for sample in samples]
     return "".join(f"{line}\n" for line in [f"{VERSION} {len(lines)}", *lines])
 
@@ -62,7 +62,7 @@ def read_index(path: AnyPath) -> list[Sample]:
     """Read an index file.
 
     Raises:
-        ShardError: it is missing or not a v1.2 index.
+        ShardError: the file is missing or not a v1.2 index.
     """
     if is_special(path):
         raise ShardError(f"{path}: a pipe or a device, not a file; remove it")

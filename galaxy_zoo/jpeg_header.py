@@ -1,4 +1,4 @@
-"""The header of a JPEG, read marker by marker: what it says before anything is decoded."""
+"""Read the header of a JPEG, marker by marker, without decoding pixels."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,9 @@ from galaxy_zoo.errors import ImageError
 
 START = b"\xff\xd8"
 FILL = 0xFF
-"""Begins a marker; more of them may come before it."""
+"""First byte of a marker; it may be repeated."""
 MOST_MARKERS = 10_000
-"""No real header has more, fill bytes counted: a file of nothing else would take minutes."""
+"""Limit on markers and fill bytes, far above any real header: a file of nothing else would take minutes."""
 START_OF_SCAN = 0xDA
 FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 """Markers of a frame that libjpeg decodes: baseline, extended and progressive, all Huffman-coded."""
@@ -17,7 +17,7 @@ SEGMENTS = FRAMES | {0xC4, 0xDB, 0xDD, 0xDA, 0xFE} | set(range(0xE0, 0xF0))
 
 
 class JpegHeader(NamedTuple):
-    """What the header of a JPEG says. num_components: 3 in a colour image; end: where the coded pixels begin, bytes."""
+    """Header of a JPEG. num_components: 3 in a colour image; end: offset of the coded pixels, in bytes."""
 
     height: int
     width: int
@@ -28,10 +28,10 @@ class JpegHeader(NamedTuple):
 def read_jpeg_header(data: bytes | memoryview) -> JpegHeader:
     """Read the header of a JPEG, up to where its coded pixels begin; `data` may end there.
 
-    It is as strict as the parsers of all decoders together: DALI takes some markers for segments that libjpeg skips.
+    It refuses what any decoder refuses: DALI takes some markers for segments, which libjpeg skips.
 
     Raises:
-        ImageError: it is empty, no JPEG, or its header is damaged; the message is the reason alone.
+        ImageError: `data` is empty, not a JPEG, or the header is damaged; the message gives only the reason.
     """
     if data[:2] != START:
         raise ImageError(f"not a JPEG: it begins with {data[:4].hex(' ')}" if len(data) else "empty file")

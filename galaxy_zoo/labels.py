@@ -1,4 +1,4 @@
-"""Read tables of votes, say exactly which cell is wrong, and turn what they hold into fractions of all voters."""
+"""Read tables of votes, name the cell that is wrong, and convert all kinds to fractions of all voters."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import VoteKind, fractions_of_all, fractions_of_counts
 
 ROUNDING = 1e-6
-"""How far a vote may be outside [0, 1] to be taken for a rounding error of 0 or 1."""
+"""Largest distance of a vote from [0, 1] that counts as a rounding error."""
 MISSING_VOTES_HINT = ", or pass --missing-votes to take what is absent as missing votes"
 
 
@@ -25,19 +25,19 @@ def read_votes(
     name: str | None = None,
     allow_missing: bool = False,
 ) -> pd.DataFrame:
-    """Read a CSV with a column of ids and the tree's columns.
+    """Read a CSV with a column of ids and the columns of the tree.
 
     Args:
         name: what to call the file in errors; default: its path.
-        allow_missing: columns and cells that are absent become missing votes (NaN) instead of an error.
+        allow_missing: absent columns and empty cells become missing votes (NaN) instead of an error.
 
     Returns:
-        float64 in [0, 1] or NaN; index: ids as text, in the order of the file; columns: the
-        tree's.
+        float64 in [0, 1] or NaN; index: ids as text, in the order of the file; columns:
+        those of the tree.
 
     Raises:
-        LabelError: it is no CSV, the id column or a column of votes is missing, a column or an id stands twice,
-            an id is empty, or a vote is missing, not a number or outside [0, 1].
+        LabelError: the file is not a CSV; the id column or a column of votes is missing; a column or an id appears
+            twice; an id is empty; or a vote is missing, not a number or outside [0, 1].
     """
     where = name or str(file)
     [(line, cells)] = read_cells(file, where)
@@ -54,11 +54,12 @@ def votes_of_cells(
     kind: VoteKind = "all",
     hints: bool = True,
 ) -> pd.DataFrame:
-    """Return the votes of some lines of a table of texts, as `read_votes` does; errors call it `where`.
+    """Return the votes of some lines of a table of text, as `read_votes` does; `where` names the table in errors.
 
     Args:
-        kind: what the cells are: float64 from 0 on for counts; `to_votes` turns all kinds into votes.
-        hints: errors name options of `shard_tool pack`.
+        kind: what the cells hold; counts are returned as they are, float64, 0 or above. `to_votes` turns all kinds
+            into votes.
+        hints: whether errors name options of `shard_tool pack`.
 
     Raises:
         LabelError: as `read_votes`.
@@ -78,7 +79,7 @@ def votes_of_cells(
 
 
 def to_votes(table: pd.DataFrame, tree: DecisionTree, kind: VoteKind) -> pd.DataFrame:
-    """Turn a table of any kind into one of votes: fractions of all voters."""
+    """Convert a table of any kind to votes: fractions of all voters."""
     if kind == "all":
         return table
     turn = fractions_of_counts if kind == "counts" else fractions_of_all
@@ -95,7 +96,7 @@ def check_none_missing(votes: pd.DataFrame, where: str) -> None:
 
 
 def stands_twice(where: str, sample_id: str, line: int, first: int) -> LabelError:
-    """Return the error of an id in two lines of a table."""
+    """Return the error for an id that appears in two lines of a table."""
     return LabelError(
         f"{where}, line {line}: id {sample_id} stands twice (first in line {first}); keep one row an id"
     )
@@ -132,7 +133,7 @@ def _ids(column: pd.Series, where: str, first_line: int) -> pd.Index:
 def _numbers(column: pd.Series, where: str, first_line: int) -> pd.Series:
     try:
         return pd.Series(_plain_numbers(column), column.index)
-    except ValueError:  # a slower look at each of them
+    except ValueError:  # slower: check each of them
         pass
     present = column.notna()
     bad = np.flatnonzero(pd.to_numeric(column, errors="coerce").isna() & present)
@@ -141,13 +142,13 @@ def _numbers(column: pd.Series, where: str, first_line: int) -> pd.Series:
             f"{where}, line {bad[0] + first_line}, column {column.name}: {column.iloc[bad[0]]!r} is not a number"
         )
     numbers = np.full(len(column), np.nan)
-    # by Python's float, which rounds correctly; pandas 2 is off by a bit in the last place
+    # Python's float rounds correctly; pandas 2 is off by a bit in the last place
     numbers[present] = column[present].to_numpy(object).astype(np.float64)
     return pd.Series(numbers, column.index)
 
 
 def _plain_numbers(column: pd.Series) -> NDArray[np.float64]:
-    """Convert plain ASCII numbers, ten times as fast; raise ValueError where there are others.
+    """Convert plain ASCII numbers, ten times as fast; raise ValueError if any text is something else.
 
     Python's float rounds correctly (pandas 2 is off by one bit), but also takes 1_000.
     """
@@ -159,14 +160,14 @@ def _plain_numbers(column: pd.Series) -> NDArray[np.float64]:
 
 
 def _in_range(votes: pd.DataFrame, where: str, first_line: int, *, highest: float, hints: bool) -> pd.DataFrame:
-    """Return votes within 0 and `highest`; those a rounding error outside become 0 or `highest`."""
+    """Return votes between 0 and `highest`; values outside by a rounding error are clipped."""
     values = votes.to_numpy()
     if not ((values < 0) | (values > highest) | np.isinf(values)).any():
         return votes
     outside = np.argwhere((values < -ROUNDING) | (values > highest + ROUNDING) | np.isinf(values))
     if len(outside):
         row, column = outside[0]
-        shown = str(values[row, column]).removesuffix(".0")  # all digits: 1.00001 is not 1
+        shown = str(values[row, column]).removesuffix(".0")  # show all digits: 1.00001 is not 1
         wanted = "[0, 1]; votes are fractions" if highest == 1 else "[0, inf); counts are numbers of voters"
         hint = "; --counts takes numbers of voters" if hints and values[row, column] > 1 == highest else ""
         raise LabelError(
@@ -177,7 +178,7 @@ def _in_range(votes: pd.DataFrame, where: str, first_line: int, *, highest: floa
 
 
 def _refuse_missing(votes: pd.DataFrame, place: Callable[[int], str], hint: str) -> None:
-    """Raise a LabelError for the first missing vote; `place` says where a row is."""
+    """Raise LabelError for the first missing vote; `place` describes where a row is."""
     missing = np.argwhere(np.isnan(votes.to_numpy()))
     if len(missing):
         row, column = missing[0]

@@ -1,4 +1,4 @@
-"""`manifest.json`: what a folder of shards holds. It is written last, so a folder that has one is complete."""
+"""`manifest.json` describes a folder of shards. It is written last, so a folder that has one is complete."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ LARGEST_IMAGE_PX, LARGEST_COUNT = 65_535, 10**15
 class Shard:
     """One tar of a folder of shards.
 
-    `sha256` and `index_sha256` are those of the tar and of the `.idx` beside it.
+    sha256, index_sha256: checksums of the tar and of the `.idx` beside it.
     """
 
     name: str
@@ -34,11 +34,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Sums over every sample, so that the statistics of two sets add up to those of both.
+    """Sums over all samples, so that the statistics of two sets can be added.
 
-    `image_bytes` is (least, sum, most) over all images, `labelled` the number of samples with votes, of which an
-    answer has `vote_counts` present with the sum `vote_sums`. `channel_sums` and `channel_squares` are those of
-    the pixels (0-255) of the `measured` images that the manifest's `channel_mean` is of: exact integers.
+    image_bytes: (least, sum, most) over all images.
+    labelled: number of samples with votes.
+    vote_counts, vote_sums: for each answer, the number and the sum of the votes present.
+    measured: number of images that `Manifest.channel_mean` is computed from.
+    channel_sums, channel_squares: sums over the pixels (0-255) of these images and over their squares; exact integers.
     """
 
     image_bytes: tuple[int, int, int]
@@ -57,16 +59,21 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of shards holds.
+    """The contents of a folder of shards.
 
-    `image_px` is (height, width) of every image. `channel_mean` and `channel_std` are red, green, blue over all
-    pixels of the training images (of the test images where there are no others), in [0, 1]; of a sample of these
-    images where `is_decoded` is not set: then not every image was proven to decode when it was packed. `vote_mean`
-    has one value an answer over the votes present, None without labels. `splits` maps "train" and "test" to their
-    shards. `statistics` are missing from the manifests of older versions. `is_foreign` says that others wrote the
-    tars: their samples may hold more than an image and votes. `encoding` says how images were encoded that were no
-    JPEGs or had another size, None where every JPEG has the bytes of its source. `source_sha256` is a checksum of the
-    ids, votes and sizes of files that were packed, in whatever layout; None where they came from several sources.
+    image_px: (height, width) of every image.
+    is_decoded: whether packing decoded every image. If not, some may be damaged, and the channel statistics are those
+        of a sample of the images.
+    channel_mean, channel_std: red, green, blue, in [0, 1], over all pixels of the training images, or of the test
+        images if there are no others.
+    vote_mean: for each answer the mean of the votes present; None without labels.
+    splits: "train" and "test" -> their shards.
+    statistics: None in manifests of older versions.
+    is_foreign: whether other software wrote the tars; their samples may hold more than an image and votes.
+    encoding: how images were encoded that were not JPEGs or had another size; None if every JPEG has the bytes of its
+        source.
+    source_sha256: checksum of the ids, votes and file sizes that were packed, whatever the layout of the source; None
+        if they came from several sources.
     """
 
     tree: DecisionTree
@@ -86,11 +93,11 @@ class Manifest:
 
     @property
     def set_sha256(self) -> str:
-        """One checksum of the whole set: the sha256 of the shards' own, as text, in order."""
+        """Checksum of the whole set: the sha256 of the shards' checksums, joined as text in order."""
         return sha256("".join(s.sha256 for shards in self.splits.values() for s in shards).encode()).hexdigest()
 
     def samples(self, split: str) -> int:
-        """Return the number of samples of a split, 0 where there is no such split."""
+        """Return the number of samples of a split, 0 if there is no such split."""
         return sum(shard.samples for shard in self.splits.get(split, ()))
 
     def write(self, folder: AnyPath) -> None:
@@ -106,13 +113,13 @@ class Manifest:
 
 
 def is_as_written(folder: AnyPath) -> bool:
-    """Return whether the manifest still holds the values that were written; True where it has no checksum."""
+    """Return whether the values are those that were written; True if the manifest has no checksum."""
     data = json.loads((folder / MANIFEST_NAME).read_text())
     return data.get(OWN_SHA256) in (None, _own_sha256(data))
 
 
 def _own_sha256(data: Mapping[str, Any]) -> str:
-    """Return the sha256 of all values of a manifest but this one, whatever their layout."""
+    """Return the sha256 of all values of a manifest except this one, whatever the layout of the file."""
     rest = {name: value for name, value in data.items() if name != OWN_SHA256}
     return sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
@@ -121,8 +128,8 @@ def read_manifest(folder: AnyPath) -> Manifest:
     """Read the manifest of a folder of shards.
 
     Raises:
-        ShardError: there is no manifest, it is damaged, lists a shard twice, or a newer version of this project wrote
-            it.
+        ShardError: the manifest is missing or damaged, lists a shard twice, or was written by a newer version of this
+            project.
         TreeError: its decision tree is not valid.
     """
     return parse_manifest(manifest_bytes(folder), folder)
@@ -151,7 +158,7 @@ def parse_manifest(data: bytes, folder: AnyPath) -> Manifest:
     try:
         return _from_dict(parse_json(data.decode()), where=str(path))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        # errors of JSON and UTF-8 are ValueErrors
+        # errors of JSON and UTF-8 are ValueErrors too
         raise ShardError(f"{path}: damaged: {type(error).__name__} {error}; pack again") from error
 
 
@@ -193,7 +200,7 @@ def _from_dict(data: dict[str, Any], *, where: str) -> Manifest:
 
 
 def repeated_shard(shards: Iterable[Shard]) -> tuple[Shard, Shard] | None:
-    """Return the first two shards of one name, or with the same bytes and any samples; None if there are none."""
+    """Return the first two shards with the same name, or with the same bytes unless empty; None if all differ."""
     seen: dict[str, Shard] = {}
     for shard in shards:
         for mark in {shard.name, shard.sha256 if shard.samples else shard.name}:
@@ -228,7 +235,7 @@ def _statistics(
         vote_sums=tuple(float(total) for total in data["vote_sums"]),
         channel_sums=_three_integers(data["channel_sums"]),
         channel_squares=_three_integers(data["channel_squares"]),
-        measured=int(data.get("measured", all_measured)),  # older versions measured all
+        measured=int(data.get("measured", all_measured)),  # older versions measured all images
     )
     if not len(statistics.vote_counts) == len(statistics.vote_sums) == num_answers:
         raise ValueError(f"statistics of {len(statistics.vote_counts)} answers, the tree has {num_answers}")
@@ -241,7 +248,7 @@ def _three_integers(values: Any) -> tuple[int, int, int]:
 
 
 def _split(name: str) -> str:
-    if not name.isidentifier():  # it becomes part of the names of folders
+    if not name.isidentifier():  # the name becomes part of the names of folders
         raise ValueError(f"split name {name!r}")
     return name
 

@@ -1,10 +1,10 @@
 """`objects.csv`: the position and the size of the galaxy in each image, as `shard_tool objects` measured them.
 
-    # set_sha256 <that of the manifest it lies beside>
+    # set_sha256 <set_sha256 of the manifest beside it>
     id,x_px,y_px,radius_px
     100008,212.31,211.87,164.20
 
-It lies beside the manifest and names the set it was measured in, so that a file for other shards is noticed.
+The file names the set it was measured in, so that a file for other shards is noticed.
 """
 
 import csv
@@ -22,7 +22,7 @@ from galaxy_zoo.remote import AnyPath
 
 OBJECTS_NAME = "objects.csv"
 LARGEST_PX = 65_535
-"""No position and no radius is larger: it is the longest side of a JPEG."""
+"""Largest position and radius: the longest side a JPEG can have."""
 COLUMNS = ["id", "x_px", "y_px", "radius_px"]
 MEASURE = "measure the galaxies of a folder of shards with: shard_tool objects SHARDS"
 
@@ -40,7 +40,7 @@ class Objects:
 
 
 def write_objects(folder: Path, set_sha256: str, rows: Iterable[tuple[str, float, float, float]]) -> Path:
-    """Write (id, x, y, radius) of each image into `folder`, whole or not at all; return the file's path."""
+    """Write (id, x, y, radius) of each image into `folder`, whole or not at all; return the path of the file."""
     path = folder / OBJECTS_NAME
     with atomic_write(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
@@ -54,10 +54,10 @@ def write_objects(folder: Path, set_sha256: str, rows: Iterable[tuple[str, float
 
 
 def read_objects(folder: Path, set_sha256: str, ids: Sequence[str]) -> Objects:
-    """Return the galaxies of the images `ids` in the shards in `folder`, in that order.
+    """Return the measured galaxies of the images `ids`, in that order, from the set in `folder`.
 
     Raises:
-        ShardError: the galaxies were not measured, or in other shards, or the file is damaged.
+        ShardError: the galaxies were not measured or were measured in other shards, or the file is damaged.
     """
     path = folder / OBJECTS_NAME
     try:
@@ -68,14 +68,14 @@ def read_objects(folder: Path, set_sha256: str, ids: Sequence[str]) -> Objects:
         known = {row[0]: (float(row[1]), float(row[2]), float(row[3])) for row in rows}
     except FileNotFoundError as error:
         raise not_measured(path) from error
-    except (ValueError, IndexError, csv.Error) as error:  # what is no UTF-8 is a ValueError
+    except (ValueError, IndexError, csv.Error) as error:  # bad UTF-8 is a ValueError
         raise ShardError(f"{path}: damaged: {error}; {MEASURE} --overwrite") from error
     if first != _first_line(set_sha256):
         raise ShardError(f"{path}: measured in other shards than these; {MEASURE} --overwrite")
     if missing := next((each for each in ids if each not in known), None):
         raise ShardError(f"{path}: damaged: has no {missing}; {MEASURE} --overwrite")
     values = np.array([known[each] for each in ids], np.float64).reshape(-1, 3)
-    if not (((values >= 0) & (values <= LARGEST_PX)).all() and (values[:, 2] > 0).all()):  # not with a NaN either
+    if not (((values >= 0) & (values <= LARGEST_PX)).all() and (values[:, 2] > 0).all()):  # false for NaN too
         raise ShardError(
             f"{path}: damaged: a value is no length in an image, or a radius not above 0; {MEASURE} --overwrite"
         )

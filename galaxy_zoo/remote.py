@@ -1,6 +1,6 @@
 """Files and folders of a store (`s3://`, `gs://`, any URL that fsspec reads), with the part of pathlib used here.
 
-`galaxy_zoo.stores` opens the stores, repeats what fails for a moment and turns their errors into those of the disk.
+`galaxy_zoo.stores` opens the stores, retries requests that fail for a moment, and turns errors into those of the disk.
 """
 
 import errno
@@ -23,23 +23,24 @@ from galaxy_zoo.stores import host_of, open_store, patiently
 T = TypeVar("T")
 
 PART_BYTES = 16 * 2**20
-"""A part of a multipart upload."""
+"""Size of a part of a multipart upload."""
 BUFFER_BYTES = 8 * 2**20
 REQUESTS_AT_ONCE = 16
 
 WHOLE_OR_NOTHING = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
-"""Stores where a file appears when its upload is complete; elsewhere it is uploaded under another name and renamed."""
+"""Stores in which a file appears only once its upload is complete; in others it is uploaded under another name, then
+renamed."""
 VERSION_KEYS = ("etag", "md5hash", "generation", "lastmodified", "last_modified", "mtime", "updated", "created")
 
 
 def is_url(path: str) -> bool:
-    """Return whether a path is one of a store; no path of the disk that pathlib made has two slashes."""
+    """Return whether a path is in a store; pathlib never leaves two slashes in a path on the disk."""
     return "://" in path
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a store says about a file or folder; `version` changes whenever the file does."""
+    """Status of a file or folder in a store; `version` changes whenever the file does."""
 
     is_dir: bool
     st_size: int
@@ -50,8 +51,8 @@ class Status:
 class RemotePath:
     """A file or folder of a store.
 
-    `listed` is what a listing said about it, which saves a request. `retry_s` limits the time to repeat what fails;
-    None leaves that to the environment.
+    listed: its status from a listing, which saves a request. retry_s: how long to retry failing requests, in seconds;
+    None: as the environment says.
     """
 
     url: str
@@ -59,19 +60,19 @@ class RemotePath:
     retry_s: float | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        return self.url.partition("?")[0]  # what follows may be a signature
+        return self.url.partition("?")[0]  # a query may be a signature
 
     def __truediv__(self, name: str) -> "RemotePath":
         return RemotePath(f"{self.url.rstrip('/')}/{name}")
 
     @property
     def name(self) -> str:
-        """Return the last part of the path."""
+        """Last part of the path."""
         return str(self).rstrip("/").rpartition("/")[2]
 
     @property
     def suffix(self) -> str:
-        """Return the suffix of the name, with its dot."""
+        """Suffix of the name, with its dot."""
         return Path(self.name).suffix
 
     def with_suffix(self, suffix: str) -> "RemotePath":
@@ -79,11 +80,11 @@ class RemotePath:
         return RemotePath(self.url.removesuffix(self.suffix) + suffix)
 
     def absolute(self) -> "RemotePath":
-        """Return the path itself: a URL is the same everywhere."""
+        """Return the path itself; URLs are absolute."""
         return self
 
     def stat(self) -> Status:
-        """Return what the store says about it, or said when it was listed.
+        """Return its status, from the store or from the listing that it came from.
 
         Raises:
             FileNotFoundError: there is no such file or folder.
@@ -95,7 +96,7 @@ class RemotePath:
         return self._status_or_none() is not None
 
     def is_dir(self) -> bool:
-        """Return whether it is a folder, which is a path with files below it."""
+        """Return whether it is a folder, that is, whether there are files below it."""
         status = self._status_or_none()
         return status is not None and status.is_dir
 
@@ -105,11 +106,11 @@ class RemotePath:
         return status is not None and not status.is_dir
 
     def is_symlink(self) -> bool:
-        """Return False: stores have no links."""
+        """Return False; stores have no links."""
         return False
 
     def iterdir(self) -> Iterator["RemotePath"]:
-        """Yield what lies in the folder; nothing where there is no such folder, since stores have no empty ones.
+        """Yield the files and folders in the folder; nothing if it is missing, since stores have no empty folders.
 
         Raises:
             FileNotFoundError: there is no such bucket.
@@ -122,7 +123,7 @@ class RemotePath:
         yield from self._listed(found)
 
     def check_bucket(self) -> None:
-        """Raise FileNotFoundError where the store has buckets, but not the one of this path."""
+        """Check that the bucket of this path exists, if the store has buckets; raise FileNotFoundError if not."""
         if self._protocol in WHOLE_OR_NOTHING and not self._call(_has_bucket):
             raise FileNotFoundError(errno.ENOENT, "there is no such bucket", str(self))
 
@@ -131,25 +132,25 @@ class RemotePath:
         yield from self._listed(self._call(lambda store, path: store.find(path, detail=True)).values())
 
     def relative_to(self, folder: "RemotePath") -> str:
-        """Return the path from a folder on, with "/"."""
+        """Return the path relative to a folder, with "/"."""
         return self.url.removeprefix(folder.url.rstrip("/") + "/")
 
     def read_bytes(self) -> bytes:
-        """Return the whole file."""
+        """Return the bytes of the file."""
         return self._call(lambda store, path: bytes(store.cat_file(path)))
 
     def read_text(self) -> str:
-        """Return the whole file, which is UTF-8."""
+        """Return the whole file, decoded as UTF-8."""
         return self.read_bytes().decode()
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Read a slice of the file, which must lie in it, with one request."""
+        """Return a slice of the file with one request; the slice must lie within the file."""
         if not size:
             return b""
         return self._call(lambda store, path: bytes(store.cat_file(path, start=offset, end=offset + size)))
 
     def open(self, mode: Literal["rb"] = "rb") -> io.BufferedReader:  # noqa: ARG002 - pathlib's interface
-        """Open the file for reading, a few MiB a request."""
+        """Open the file for reading, with requests of a few MiB."""
         return io.BufferedReader(ByteRange(self.read_at, self.stat().st_size), BUFFER_BYTES)
 
     def unlink(self) -> None:
@@ -160,7 +161,7 @@ class RemotePath:
             return
 
     def rmdir(self) -> None:
-        """Remove the folder, which must be empty; most stores have no empty folders to remove."""
+        """Remove the folder, which must be empty; do nothing in stores that have no empty folders."""
         if self._protocol not in WHOLE_OR_NOTHING:
             self._call(lambda store, path: store.rmdir(path))
 
@@ -168,7 +169,7 @@ class RemotePath:
     def atomic_write(self) -> Iterator[BinaryIO]:
         """Open a temporary file and upload it, whole or not at all, when the block ends without an error.
 
-        It has no name in the folder for temporary files ($TMPDIR): nothing is left of it, however the process ends.
+        The temporary file has no name in $TMPDIR, so nothing is left of it, however the process ends.
         """
         with tempfile.TemporaryFile() as file:
             try:
@@ -183,7 +184,7 @@ class RemotePath:
         def upload(store: Any, path: str) -> None:
             if self._protocol not in WHOLE_OR_NOTHING:
                 store.makedirs(path.rpartition("/")[0], exist_ok=True)
-                temporary = f"{path}.{secrets.token_hex(4)}.part"  # others may be writing the same file
+                temporary = f"{path}.{secrets.token_hex(4)}.part"  # another process may be writing the same file
                 store.put_file(local, temporary)
                 store.mv(temporary, path)
                 return
@@ -202,12 +203,12 @@ class RemotePath:
 
     @property
     def takes_many_at_once(self) -> bool:
-        """Return whether several threads may send requests at once."""
+        """Whether several threads may send requests at once."""
         return bool(self._store.async_impl)
 
     @property
     def _store(self) -> Any:
-        """The store by fsspec; one that has a single connection, as FTP has, is opened for each thread."""
+        """The store, opened by fsspec; once for each thread if it has a single connection, like FTP."""
         store = open_store(self._protocol, self._place, os.getpid(), 0)
         if store.async_impl:
             return store
@@ -215,7 +216,7 @@ class RemotePath:
 
     @property
     def _place(self) -> str:
-        """The host or the bucket, whichever the URL begins with."""
+        """Host or bucket, whichever the URL begins with."""
         return self.url.partition("://")[2].partition("/")[0]
 
     def _status_or_none(self) -> Status | None:
@@ -230,11 +231,11 @@ class RemotePath:
         own = store._strip_protocol(self.url).strip("/")
         for info in infos:
             name = str(info["name"]).strip("/")
-            if name != own and not info["name"].endswith("/"):  # that is an empty file that stands for a folder
+            if name != own and not info["name"].endswith("/"):  # an empty file with that name stands for a folder
                 yield RemotePath(f"{root}{name}", _status(info))
 
     def _call(self, function: Callable[[Any, str], T]) -> T:
-        """Return `function(store, path)`, repeated while the store does not answer."""
+        """Return `function(store, path)`; retry while the store does not answer."""
         store = self._store
         path = store._strip_protocol(self.url)
         return patiently(lambda: function(store, path), str(self), self.retry_s)
@@ -244,10 +245,10 @@ AnyPath = Path | RemotePath
 
 
 def path_of(text: str) -> AnyPath:
-    """Return the path on the disk or in a store that a user named; `file://` is the disk.
+    """Return the path that a user named, on the disk (also by `file://`) or in a store.
 
     Raises:
-        ValueError: the path is empty, or the URL holds a password, names nothing, or is several joined by "::".
+        ValueError: the path is empty; or the URL holds a password, names nothing, or joins several by "::".
     """
     protocol, separator, rest = text.partition("://")
     if not text:
@@ -268,7 +269,7 @@ def path_of(text: str) -> AnyPath:
 
 
 def remove_files(paths: Iterable[RemotePath]) -> None:
-    """Remove files, several at a time where the store takes that."""
+    """Remove files, several at a time if the store allows it."""
     paths = list(paths)
     at_once = REQUESTS_AT_ONCE if all(path.takes_many_at_once for path in paths[:1]) else 1
     with ThreadPoolExecutor(at_once) as pool:

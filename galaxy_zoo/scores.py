@@ -3,9 +3,9 @@
 Tables of votes have one row per galaxy and one column per answer; missing votes (NaN) do not count. A score is always
 `galaxy_zoo.votes.rmse`: the root of the mean over all votes present, never a mean of RMSEs.
 
-A bootstrap draws as many galaxies as there are, with repetition, and scores them; an interval holds the middle 95 % of
-such scores (the percentile interval). It shows how far the score would move on other galaxies of the same kind, not
-with other seeds of the training.
+A bootstrap draws as many galaxies as there are, with replacement, and scores them. An interval holds the middle 95 % of
+such scores (percentile interval): it shows how far the score would move with other galaxies of the same kind, but not
+with another training seed.
 
 Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13.
 """
@@ -21,19 +21,19 @@ from galaxy_zoo.votes import Floats, rmse
 
 ALL_COLUMNS = slice(None)
 _CHUNK_BYTES = 2**25
-"""Memory for the counts of galaxies in the resamples that are scored at once."""
+"""Memory for the galaxy counts of the resamples that are scored at once."""
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """How to bootstrap: the number of resamples, their seed, and the fraction of their scores in an interval."""
+    """Settings of the bootstrap: number of resamples, their seed, and fraction of their scores in an interval."""
 
     resamples: int = 1000
     seed: int = 0
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a value makes no interval."""
+        """Raise ValueError if a value is out of range."""
         if self.resamples < 1 or not 0 < self.confidence < 1:
             raise ValueError(f"{self.resamples} resamples, confidence {self.confidence}: no interval")
 
@@ -43,7 +43,7 @@ DEFAULT = Resampling()
 
 @dataclass(frozen=True)
 class Interval:
-    """A score with its interval; NaN where no vote is present."""
+    """A score with its interval; NaN if no vote is present."""
 
     value: float
     low: float
@@ -55,9 +55,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sets of predictions of the same galaxies.
+    """Comparison of two sets of predictions of the same galaxies.
 
-    difference: RMSE of the first minus that of the second, below 0 where the first is better.
+    difference: RMSE of the first minus RMSE of the second; negative if the first is better.
     share_better: fraction of the resamples in which the first is better.
     """
 
@@ -79,9 +79,9 @@ def rmse_by_question(predicted: ArrayLike, true: ArrayLike, tree: DecisionTree) 
 
 
 def scores_by_name(predicted: Floats, true: Floats, tree: DecisionTree) -> dict[str, float]:
-    """Return `rmse` and `accuracy` over all questions, and of each question `rmse/QUESTION` and `accuracy/QUESTION`.
+    """Return `rmse` and `accuracy` over all questions, and `rmse/QUESTION` and `accuracy/QUESTION` for each question.
 
-    Questions that no galaxy has votes for are left out.
+    Questions for which no galaxy has votes are left out.
 
     Args:
         predicted: shape (galaxies, answers).
@@ -93,7 +93,7 @@ def scores_by_name(predicted: Floats, true: Floats, tree: DecisionTree) -> dict[
     for question, columns, error in zip(tree.questions, tree.slices, by_question.tolist(), strict=True):
         if not np.isnan(error):
             scores[f"rmse/{question.name}"] = error
-        answered = true[:, columns].sum(axis=1) > 0  # not where a vote is missing
+        answered = true[:, columns].sum(axis=1) > 0  # false if a vote is missing
         if answered.any():
             right = predicted[answered, columns].argmax(axis=1) == true[answered, columns].argmax(axis=1)
             scores[f"accuracy/{question.name}"] = float(right.mean())
@@ -104,7 +104,7 @@ def scores_by_name(predicted: Floats, true: Floats, tree: DecisionTree) -> dict[
 def bootstrap_interval(
     predicted: ArrayLike, true: ArrayLike, *, columns: slice = ALL_COLUMNS, how: Resampling = DEFAULT
 ) -> Interval:
-    """Return the RMSE over some columns, by default all, with its interval.
+    """Return the RMSE over some columns (default: all) with its interval.
 
     Args:
         predicted: shape (galaxies, answers).
@@ -127,7 +127,7 @@ def bootstrap_by_question(
 def paired_bootstrap(
     a: ArrayLike, b: ArrayLike, true: ArrayLike, *, columns: slice = ALL_COLUMNS, how: Resampling = DEFAULT
 ) -> Comparison:
-    """Compare two sets of predictions on the same resamples, which is far more precise than two intervals.
+    """Compare two sets of predictions on the same resamples, which is far more precise than comparing two intervals.
 
     Args:
         a, b: shape (galaxies, answers).
@@ -147,7 +147,7 @@ def paired_bootstrap(
 def describe_scores(
     predicted: ArrayLike, true: ArrayLike, tree: DecisionTree, how: Resampling = DEFAULT
 ) -> list[str]:
-    """Return lines with the RMSE overall and of each question, each with its interval."""
+    """Return lines of text: the RMSE overall and of each question, each with its interval."""
     galaxies = int((~np.isnan(np.asarray(true, np.float64))).any(axis=1).sum())
     overall = bootstrap_interval(predicted, true, how=how)
     lines = [
@@ -174,7 +174,7 @@ def _errors(predicted: ArrayLike, true: ArrayLike, columns: Sequence[slice]) -> 
 
 
 def _roots(sums: NDArray[np.float64]) -> Floats:
-    """Turn sums of squares and counts, shape (2, ...), into RMSEs of shape (...); NaN where nothing was counted."""
+    """Turn sums of squares and counts, shape (2, ...), into RMSEs of shape (...); NaN if the count is 0."""
     squares, counts = sums
     mean: Floats = np.divide(squares, counts, out=np.full(np.shape(counts), np.nan), where=counts > 0)
     return np.sqrt(mean)
@@ -196,7 +196,7 @@ def _interval(value: float, scores: Floats, how: Resampling) -> Interval:
 
 
 def _resampled(errors: NDArray[np.float64], how: Resampling) -> Floats:
-    """Return the RMSEs of resampled galaxies, shape (resamples, columns); NaN where no vote is present."""
+    """Return the RMSE of each resample, shape (resamples, columns); NaN if no vote is present."""
     num_galaxies, num_columns = errors.shape[1:]
     flat = errors.transpose(1, 0, 2).reshape(num_galaxies, -1)
     sums = np.concatenate([counts @ flat for counts in _draws(num_galaxies, how)])

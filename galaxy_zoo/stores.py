@@ -1,9 +1,9 @@
-"""Open the stores that fsspec reads, repeat what fails for a moment, and turn their errors into those of the disk.
+"""Open the stores that fsspec reads, retry requests that fail for a moment, and turn errors into those of the disk.
 
-Errors are `OSError`s with the URL as `filename` and one line as `strerror`. What may pass (no answer, too many
-requests) is repeated for `SHARD_TOOL_RETRY_S` seconds (default 60).
+Errors are `OSError`s with the URL as `filename` and one line as `strerror`. Requests that fail for a reason that may
+pass (no answer, too many requests) are retried for `SHARD_TOOL_RETRY_S` seconds (default 60).
 
-Credentials and endpoints come from where the store's own tools look (environment, profile), never from a URL.
+Credentials and endpoints come from the environment or profile that the store's own tools use, never from a URL.
 """
 
 import errno
@@ -28,7 +28,7 @@ LONGEST_WAIT_S = 10.0
 POLL_S = 0.2
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    # `patiently` repeats, also after a silence; and many S3 servers send the checksum of the whole file with a slice
+    # `patiently` retries, also after a silence; and many S3 servers send the checksum of the whole file with a slice
     "s3": {
         "config_kwargs": {
             "response_checksum_validation": "when_required",
@@ -49,7 +49,7 @@ PERMANENT_NUMBERS = {
     errno.ENOSPC,
     getattr(errno, "EREMCHG", errno.EINVAL),
 }
-"""The `OSError`s that s3fs makes of answers that stay the same."""
+"""Numbers of the `OSError`s that s3fs raises for permanent failures."""
 TRANSIENT_NAMES = {
     "ConnectionError",
     "HTTPClientError",
@@ -57,7 +57,7 @@ TRANSIENT_NAMES = {
     "ClientError",
     "ResponseParserError",
 }
-"""Errors of botocore and aiohttp that are not `OSError`s."""
+"""Names of transient errors of botocore and aiohttp that are not `OSError`s."""
 NO_CREDENTIALS_NAMES = {
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -65,12 +65,12 @@ NO_CREDENTIALS_NAMES = {
     "DefaultCredentialsError",
 }
 SIGNATURE = re.compile(r"\?[^\s'\"]+")
-"""The query of a URL in an error: it may hold a signature that gives access to whoever reads it."""
+"""The query of a URL in an error; it may hold a signature that grants access to the file."""
 
 
 @lru_cache
-def open_store(protocol: str, place: str, process: int, thread: int) -> Any:  # noqa: ARG001 - connections are one's own
-    """Open the store of a protocol with fsspec, at the host `place` where its URLs name one.
+def open_store(protocol: str, place: str, process: int, thread: int) -> Any:  # noqa: ARG001 - a key of the cache: a connection belongs to one process and thread
+    """Open the store of a protocol with fsspec, at the host `place` if its URLs name a host.
 
     Raises:
         InputError: fsspec does not know the protocol, or lacks a package or a setting for it.
@@ -85,7 +85,7 @@ def open_store(protocol: str, place: str, process: int, thread: int) -> Any:  # 
         options |= host_of(fsspec.get_filesystem_class(protocol), f"{protocol}://{place}")
         store = fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True, **options)
         if protocol in OPTIONS:
-            store.retries = 1  # s3fs's own, five for each of ours
+            store.retries = 1  # s3fs itself would retry five times for each of our attempts
         return store
     except ImportError as error:
         package = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(protocol)
@@ -95,7 +95,7 @@ def open_store(protocol: str, place: str, process: int, thread: int) -> Any:  # 
         ) from error
     except ValueError as error:
         raise InputError(f"{protocol}://: fsspec knows no such protocol; name a folder, s3:// or gs://") from error
-    except TypeError as error:  # some need a host, and none but their own configuration may name it here
+    except TypeError as error:  # some stores need a host, which only their own configuration may name here
         raise InputError(
             f"{protocol}://: needs settings that a URL does not give here ({error}); "
             "put them into fsspec's configuration, ~/.config/fsspec/*.json"
@@ -103,20 +103,20 @@ def open_store(protocol: str, place: str, process: int, thread: int) -> Any:  # 
 
 
 def host_of(store: Any, url: str) -> dict[str, Any]:
-    """Return the host, port and user that a URL names for `store`; nothing where the URL names a bucket."""
+    """Return the host, port and user that a URL names for `store`; empty if the URL names a bucket."""
     found = store._get_kwargs_from_urls(url)
     return {name: found[name] for name in ("host", "port", "username", "user") if found.get(name)}
 
 
 def patiently(function: Callable[[], T], url: str, limit_s: float | None = None) -> T:
-    """Return what `function` returns, and repeat it while it fails for a reason that may pass.
+    """Return the result of `function`; retry while it fails for a reason that may pass.
 
     Args:
         url: the path that errors name.
-        limit_s: the time to go on trying; None leaves that to the environment.
+        limit_s: how long to retry, in seconds; None: as the environment says.
 
     Raises:
-        OSError: it failed for that long, or for a reason that stays.
+        OSError: it failed for that long, or for a permanent reason.
     """
     limit_s = _retry_s() if limit_s is None else limit_s
     failed_at, wait_s = None, 0.2
@@ -135,7 +135,7 @@ def patiently(function: Callable[[], T], url: str, limit_s: float | None = None)
 
 @contextmanager
 def until(is_over: Callable[[], bool]) -> Iterator[None]:
-    """Give up waiting for stores in the block as soon as `is_over()`, here or in a block around it, is true."""
+    """Stop retrying within the block as soon as `is_over()` of this or of an enclosing block is true."""
     outer = _is_over.get()
     token = _is_over.set(lambda: is_over() or outer())
     try:
@@ -160,14 +160,14 @@ def _retry_s() -> float:
 
 def _is_transient(error: Exception) -> bool:
     if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, OSError):
-        return _is_transient(error.__cause__)  # fsspec reports a host that does not answer as a missing file
+        return _is_transient(error.__cause__)  # fsspec reports a silent host as a missing file
     if isinstance(error, OSError):
         return not isinstance(error, PERMANENT) and error.errno not in PERMANENT_NUMBERS
     return any(kind.__name__ in TRANSIENT_NAMES for kind in type(error).__mro__)
 
 
 def _plain(error: Exception, url: str, *, tried_s: float) -> OSError:
-    """Return an error of a store as one of the disk: number, one line, URL."""
+    """Return an error of a store as an `OSError` with number, one line of text and URL."""
     detail = SIGNATURE.sub("?...", " ".join(str(error).split()))[:300]
     if isinstance(error, FileNotFoundError) and not _is_transient(error):
         return FileNotFoundError(errno.ENOENT, "there is no such file, folder or bucket", url)

@@ -11,14 +11,14 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 T = TypeVar("T")
 
 LARGEST_NUMBER = 10**30
-"""Above all that is counted or summed here: the squares of the pixels of 10^9 images sum to 10^19."""
+"""Limit on numbers, far above any sum here: the squares of the pixels of 10^9 images sum to 10^19."""
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON as far as files of ours go: no NaN, no Infinity, no number from 1e30 on, no more levels than Python's.
+    """Parse JSON without NaN, Infinity, numbers of 1e30 or more, or nesting beyond Python's recursion limit.
 
     Raises:
-        ValueError: it is not JSON, or goes beyond that; one line.
+        ValueError: the text is not such JSON; the message is one line.
     """
     try:
         return json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_whole_number)
@@ -30,7 +30,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     """Parse TOML within the bounds of `parse_json`.
 
     Raises:
-        ValueError: it is not TOML, or goes beyond them; one line.
+        ValueError: the text is not such TOML; the message is one line.
     """
     try:
         data = tomllib.loads(text, parse_float=_number)
@@ -42,7 +42,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 def _number(text: str) -> float:
     number = float(text)
-    if not abs(number) < LARGEST_NUMBER:  # also NaN
+    if not abs(number) < LARGEST_NUMBER:  # true for NaN too
         raise ValueError(f"the number {text[:20]} is out of range")
     return number
 
@@ -54,32 +54,32 @@ def _whole_number(text: str) -> int:
 
 
 def _check_whole_numbers(data: object) -> None:
-    """Check the integers of parsed TOML, which has no hook for them."""
+    """Check the integers of parsed TOML, whose parser has no hook for them."""
     if isinstance(data, Mapping | list):
         for value in data.values() if isinstance(data, Mapping) else data:
             _check_whole_numbers(value)
-    elif isinstance(data, int) and abs(data) >= LARGEST_NUMBER:  # also True and False, which are fine
+    elif isinstance(data, int) and abs(data) >= LARGEST_NUMBER:  # True and False pass
         raise ValueError(f"a whole number of {data.bit_length()} bits is out of range")
 
 
 def check_range(name: str, value: float | tuple[float, ...], lowest: float, highest: float) -> None:
-    """Raise ValueError where a number, or one of several, is below `lowest` or above `highest`."""
+    """Check that a number, or each of several, is from `lowest` to `highest`; raise ValueError if not."""
     values = value if isinstance(value, tuple) else (value,)
     if not all(lowest <= each <= highest for each in values):
         raise ValueError(f"{name} must be from {lowest:,} to {highest:,}, not {value}")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """Return '; did you mean ...?' where a known name is close, and in any case the known names."""
+    """Return the known names as text, after '; did you mean ...?' if one is close."""
     close = difflib.get_close_matches(name, known, n=1)
     guess = f"; did you mean {close[0]!r}?" if close else ""
     return f"{guess} (known: {', '.join(sorted(known))})"
 
 
 def parse(kind: type[T], table: object, where: str) -> T:
-    """Make a dataclass of type `kind` from a table whose keys are its fields; `where` begins every message.
+    """Build a dataclass of type `kind` from a table whose keys are its fields; `where` begins every message.
 
-    A field whose metadata holds a "key" is called by that in the table.
+    A "key" in the metadata of a field replaces the field's name in the table.
 
     Raises:
         ValueError: a key is unknown, missing or of the wrong type, or the dataclass refuses a value.
@@ -106,10 +106,10 @@ def parse(kind: type[T], table: object, where: str) -> T:
 
 
 def parse_kind(kinds: Mapping[str, type[T]], table: object, where: str) -> T:
-    """Make the dataclass that the table's key `kind` names.
+    """Build the dataclass that the table's key `kind` names.
 
     Raises:
-        ValueError: as `parse`, or there is no such kind.
+        ValueError: `parse` raises it, or there is no such kind.
     """
     if not isinstance(table, Mapping) or "kind" not in table:
         raise ValueError(f"{where} must be a table with a key 'kind', one of: {', '.join(sorted(kinds))}")

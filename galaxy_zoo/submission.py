@@ -1,4 +1,4 @@
-"""Kaggle's submission: write it, read and check one, and warn about one that looks broken."""
+"""Submissions in Kaggle's format: write one, read and check one, warn about one that looks broken."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ ROWS_AT_ONCE = 2**16
 
 
 def sorted_ids(ids: Sequence[str]) -> list[str]:
-    """Return ids ascending: by number where all are numbers, as Kaggle does, else by text."""
+    """Return ids ascending: by number if all are numbers, as Kaggle does, else as text."""
     texts = np.array(ids, dtype=np.str_)
     ordered: list[str] = texts[id_order(texts)].tolist()
     return ordered
@@ -42,7 +42,7 @@ def write_submission(
 ) -> None:
     """Write predictions as a submission, ids ascending, whole or not at all.
 
-    Takes `ROWS_AT_ONCE` rows at a time, so `predicted` may be mapped from a file larger than the memory.
+    It handles `ROWS_AT_ONCE` rows at a time, so `predicted` may be mapped from a file larger than the memory.
 
     Args:
         predicted: shape (len(ids), answers), in [0, 1].
@@ -84,13 +84,13 @@ def _check_values(ids: NDArray[np.str_], predicted: Floats, tree: DecisionTree) 
 
 
 def read_submission(path: Path, tree: DecisionTree, *, expected_ids: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a submission and check header, values, order and ids.
+    """Read a submission; check its header, values, order and ids.
 
     Returns:
         The predictions as `galaxy_zoo.labels.read_votes` returns votes.
 
     Raises:
-        SubmissionError: Kaggle would refuse the file or score it wrongly; says where.
+        SubmissionError: Kaggle would refuse the file or score it wrongly; the message says where.
     """
     try:
         table = read_votes(path, tree)
@@ -118,10 +118,10 @@ def read_submission(path: Path, tree: DecisionTree, *, expected_ids: Sequence[st
 def read_ids(path: Path, tree: DecisionTree) -> list[str]:
     """Return the ids of a CSV with the tree's id column, or of a text file with one id per line.
 
-    A file may be compressed; its suffix says how, as in ids.txt.xz.
+    The file may be compressed, with a suffix as in ids.txt.xz.
 
     Raises:
-        SubmissionError: it is neither.
+        SubmissionError: the file is neither.
     """
     try:
         [(_, cells)] = read_cells(path, str(path))
@@ -153,14 +153,14 @@ def votes_of_ids(truth: pd.DataFrame, ids: Sequence[str], where: str) -> Floats:
 
 
 def warnings_about(predicted: Floats, tree: DecisionTree, training_mean: Floats | None = None) -> list[str]:
-    """Return warnings about predictions that are formally right but look broken.
+    """Return warnings about predictions that are valid but look broken.
 
-    A column that hardly varies shows that the network's output collapsed. A column mean far from the mean training
-    vote shows the same, or that the galaxies are of another kind. Votes that break the tree are normal for a sigmoid
-    head and a bug in any other. Means and spreads are not judged with fewer than `FEWEST` galaxies.
+    A column that hardly varies means that the network's output has collapsed. A column mean far from the mean
+    training vote means the same, or that the galaxies are of another kind. Votes that break the tree are normal for a
+    sigmoid head and a bug in any other. Means and spreads of fewer than `FEWEST` galaxies are not judged.
 
     Args:
-        predicted: shape (galaxies, answers); taken `ROWS_AT_ONCE` rows at a time.
+        predicted: shape (galaxies, answers); read `ROWS_AT_ONCE` rows at a time.
         training_mean: shape (answers,), NaN where unknown.
     """
     warnings = []
@@ -186,7 +186,7 @@ def _moments(predicted: Floats) -> tuple[Floats, Floats]:
 
 
 def _violations(predicted: Floats, tree: DecisionTree) -> list[str]:
-    """Describe each question that breaks the tree: in how many galaxies, and how far off they are on average."""
+    """Describe each question that breaks the tree: in how many galaxies, and by how much on average."""
     count, total = np.zeros(len(tree.questions), np.int64), np.zeros(len(tree.questions))
     for part in _parts(predicted):
         off = np.abs(question_totals(part, tree) - parent_votes(part, tree))

@@ -1,6 +1,6 @@
-"""The decision tree: questions, their answers, and the answer each question hangs from.
+"""The decision tree: questions, their answers, and the parent answer of each question.
 
-Heads, losses, metrics and checks are written over a tree, never over the number 37. A tree is a small TOML
+Heads, losses, metrics and checks work on any tree, never on the number 37. A tree is a small TOML
 file; `load_tree("gz2-kaggle")`, `"galaxy10"` and `"galaxy10-sdss"` come with the project, `load_tree("my_tree.toml")`
 reads a user's own:
 
@@ -10,11 +10,11 @@ reads a user's own:
     [[question]]
     name = "shape"
     columns = ["smooth", "disk"]      # one column of votes an answer
-    answers = ["smooth", "a disk"]    # optional, how a figure should call them; default: the columns
+    answers = ["smooth", "a disk"]    # optional, names for figures; default: the columns
 
     [[question]]
     name = "arms"
-    parent = "disk"                   # the answer this question hangs from; without it, everybody is asked
+    parent = "disk"                   # the answer that leads to this question; omit it if everybody is asked
     columns = ["two_arms", "more_arms"]
 """
 
@@ -32,10 +32,10 @@ from galaxy_zoo.strict import nearest, parse, parse_toml
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One question: its answers are neighbouring columns that sum to the votes of `parent`, or to 1.
+    """A question; its answers are neighbouring columns that sum to the votes of `parent`, or to 1.
 
-    answers: how a figure calls the answers; default: the columns. parent: the column of the answer that this
-    question hangs from; None where everybody is asked.
+    answers: names of the answers in figures; default: the columns. parent: column of the answer that leads to this
+    question; None if everybody is asked.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Question:
     parent: str | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the values make no question."""
+        """Raise ValueError if the values make no valid question."""
         if not self.answers:
             object.__setattr__(self, "answers", self.columns)
         if not self.columns or not all((self.name, *self.columns, *self.answers)):
@@ -64,7 +64,7 @@ class DecisionTree:
     questions: tuple[Question, ...] = field(metadata={"key": "question"})
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the questions make no tree."""
+        """Raise ValueError if the questions make no valid tree."""
         if not (self.name and self.id_column and self.questions):
             raise ValueError("a tree needs a name, an id_column and at least one [[question]]")
         twice = [name for name, count in Counter((self.id_column, *self.columns)).items() if count > 1]
@@ -93,13 +93,13 @@ class DecisionTree:
 
     @cached_property
     def parents(self) -> tuple[int | None, ...]:
-        """Index of the column that each question hangs from, or None."""
+        """Index of the parent column of each question, or None."""
         at = {column: index for index, column in enumerate(self.columns)}
         return tuple(None if q.parent is None else at[q.parent] for q in self.questions)
 
     @cached_property
     def order(self) -> tuple[int, ...]:
-        """Indices of the questions, every question after the one it hangs from."""
+        """Indices of the questions, each after the question of its parent."""
         owner = {column: index for index, q in enumerate(self.questions) for column in q.columns}
         order: list[int] = []
         waiting = list(range(len(self.questions)))
@@ -126,7 +126,7 @@ def tree_from_dict(data: object, *, where: str) -> DecisionTree:
     """Build a tree from the data of its TOML file or of a manifest; `where` names it in errors.
 
     Raises:
-        TreeError: a key is unknown or missing, a value is of the wrong type, or it is not a tree.
+        TreeError: a key is unknown or missing, a value is of the wrong type, or the questions make no tree.
     """
     try:
         return parse(DecisionTree, data, where)
@@ -135,10 +135,10 @@ def tree_from_dict(data: object, *, where: str) -> DecisionTree:
 
 
 def load_tree(name_or_path: str | Path) -> DecisionTree:
-    """Load a tree that comes with the project by its name, or a user's own TOML file by its path.
+    """Load a tree by its name, or a user's own by the path of its TOML file.
 
     Raises:
-        TreeError: there is no such tree, the file is not TOML, or it does not hold a tree.
+        TreeError: there is no such tree, the file is not TOML, or it does not describe a tree.
     """
     own = resources.files("galaxy_zoo.trees").joinpath(f"{name_or_path}.toml")
     try:

@@ -1,6 +1,6 @@
-"""What a network sees of a galaxy: one affine warp of the image and one affine change of its colours.
+"""Views, the images a network sees of a galaxy: one affine warp of the image, one affine change of its colours.
 
-A `View` is the range a view is drawn from. It is part of a recipe (`ensemble`) and carried out by `pipeline`,
+A `View` holds the ranges that views are drawn from. It is part of a recipe (`ensemble`), and `pipeline` carries it out,
 so it lives below both.
 """
 
@@ -12,7 +12,7 @@ from typing import Literal
 from galaxy_zoo.strict import check_range
 
 STAMP_OVERSAMPLING = 1.75
-"""Resolution of the stamp over that of the view. The warp interpolates bilinearly without antialiasing; against
+"""Ratio of the stamp's resolution to the view's. The warp interpolates bilinearly without antialiasing; against
 an 8 x 8 supersampled reference on 60 real galaxies and four views, 1.75 gives 0.39 to 0.58 grey levels RMSE, 1.5
 gives 0.41 to 0.62, 1.0 gives 0.64 to 1.27, 2.0 gives 0.52 to 0.78 (docs/experiments.md, 2026-11-20)."""
 
@@ -22,7 +22,7 @@ LUMA = (0.299, 0.587, 0.114)
 LARGEST_CROP_PX = 100_000
 LARGEST_SIZE_PX = 8_192
 ZOOMS = (0.001, 1_000)
-"""Far beyond every real view: what is outside is a mistake, or made to exhaust the memory."""
+"""Limits on zooms, far beyond any real view; others are a mistake or an attempt to exhaust the memory."""
 
 CHANNELS = ("red", "green", "blue")
 Channel = Literal["all", "red", "green", "blue"]
@@ -32,29 +32,28 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """The ranges a view is drawn from, in pixels of the original image.
+    """The ranges that views are drawn from, in pixels of the original image.
 
-    crop_px: side of the square window around the image's centre that fills the view, at zoom 1.
-    size_px: side of the view, what the network gets.
-    framing: what the window goes by: the "image"; "centred", the galaxy as `shard_tool objects` measured it, at which
-        its middle is; or "scaled", which also makes the window as much larger as the galaxy is than object_radius_px.
-    object_radius_px: what the radius of each galaxy is scaled to, at zoom 1; for "scaled" alone.
-    rotation_deg: angle uniform in +-rotation_deg; 180 is any angle.
-    zoom: (lowest, highest); above 1 the galaxy looks larger.
+    crop_px: side of the square window that fills the view at zoom 1; it is centred on the image.
+    size_px: side of the view, the network's input.
+    framing: "image" centres the window on the image; "centred" centres it on the galaxy as measured by `shard_tool
+        objects`; "scaled" also multiplies the window by the ratio of the galaxy's radius to object_radius_px.
+    object_radius_px: radius that each galaxy is scaled to at zoom 1; only for "scaled".
+    rotation_deg: angle uniform in +-rotation_deg; 180: any angle.
+    zoom: (lowest, highest); above 1 enlarges the galaxy.
     zoom_law: "log_uniform": the logarithm of the zoom is uniform; "uniform_side": the side of the window is.
     shift_px: shift of the window, uniform in +-shift_px along each axis.
     shear_deg: shear angle, uniform in +-shear_deg.
     flip: mirror half of the views left to right.
     brightness, contrast, saturation: factor uniform in [1 - x, 1 + x]; contrast is about mid-grey.
     colour_noise: standard deviation of the strength of the single colour component of Dieleman 2014.
-    grey: luma in all three channels.
-    channel: "red", "green" or "blue": that one in all three channels; "all" leaves them as they are.
-    turns_deg: angles by which each drawn view is seen turned about its middle, everything else the same. With one
-        (0 is the view itself) a network gets images of shape (batch, 3, size, size), with several
-        (batch, turns, 3, size, size).
-    normalisation: "given" by mean and std, or "measured": the mean and std of the training images, which the shards'
-        manifest holds; `with_statistics` fills them in.
-    mean, std: of the normalisation (pixel - mean) / std, pixels in [0, 1], red, green, blue.
+    grey: put luma into all three channels.
+    channel: "red", "green" or "blue": put that one into all three channels; "all": leave them as they are.
+    turns_deg: angles by which each drawn view is rotated about its centre; everything else stays the same. With one
+        angle (0: the view itself) images have shape (batch, 3, size, size), with several (batch, turns, 3, size, size).
+    normalisation: "given": use mean and std as they are; "measured": use those of the training images in the shards'
+        manifest, which `with_statistics` fills in.
+    mean, std: red, green, blue of the normalisation (pixel - mean) / std, pixels in [0, 1].
     """
 
     crop_px: float
@@ -79,7 +78,7 @@ class View:
     std: Triple = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a value makes no view."""
+        """Raise ValueError if no view can have these values."""
         check_range("crop_px", self.crop_px, 1, LARGEST_CROP_PX)
         check_range("size_px", self.size_px, 1, LARGEST_SIZE_PX)
         check_range("zoom", self.zoom, *ZOOMS)
@@ -112,10 +111,10 @@ class View:
         return self.grey or self.channel != "all" or jitters
 
     def with_statistics(self, mean: Triple, std: Triple) -> "View":
-        """Return the view with the measured mean and std of the images' red, green, blue, where it asks for them.
+        """Return the view with the measured mean and std of red, green, blue filled in if it asks for them.
 
-        Of grey pixels only the mean follows from those: luma of the std is what it would be if the channels rose
-        and fell together, and never less than it is.
+        For grey views the mean is exact. The std is an upper bound: the std of luma if the channels were fully
+        correlated.
         """
         if self.normalisation == "given":
             return self
@@ -126,11 +125,11 @@ class View:
         return replace(self, normalisation="given", mean=mean, std=std)
 
     def stamp(self, image_px: tuple[int, int], zooms: Sequence[float] = ()) -> "Stamp":
-        """Return what to keep of an image of (height, width) so that every view of this range can be warped from it.
+        """Return the stamp of an image of (height, width) that every view in these ranges can be warped from.
 
-        Any rotation is allowed for, also where training rotates less, so that test-time views are cut from the
-        same stamps. `zooms` are further ones that the window has to cover; the resolution is that of the range. Of
-        framed views it is the whole image, for a galaxy may be anywhere in it.
+        It allows for any rotation, even if training rotates less, so that test-time views use the same stamps.
+        `zooms` are further zooms that the window has to cover; they do not change the resolution. Framed views need
+        the whole image, since a galaxy may be anywhere in it.
         """
         widest = self.crop_px / min((self.zoom[0], *zooms)) * (1 + math.tan(math.radians(self.shear_deg)))
         reach = math.ceil(widest * math.sqrt(2) + 2 * self.shift_px)
@@ -145,7 +144,7 @@ class View:
 
 @dataclass(frozen=True)
 class Stamp:
-    """A centred window of an image, reduced with antialiasing; both (height, width) in pixels."""
+    """A centred window of an image and the size it is reduced to with antialiasing, (height, width) in pixels."""
 
     window_px: tuple[int, int]
     size_px: tuple[int, int]

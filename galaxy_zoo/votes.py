@@ -24,7 +24,7 @@ VoteKind = Literal["all", "question", "counts"]
 
 @dataclass(frozen=True)
 class Violation:
-    """A question of one row whose answers do not sum to what its parent got."""
+    """A question of one row whose answers do not sum to the votes of its parent."""
 
     row: int
     question: str
@@ -36,20 +36,20 @@ class Violation:
 
 
 def parent_votes(votes: Floats, tree: DecisionTree) -> Floats:
-    """Return for each question the votes of the answer it hangs from, 1 where it hangs from none.
+    """Return for each question the votes of its parent answer, 1 if it has none.
 
     Args:
         votes: shape (rows, answers).
 
     Returns:
-        Shape (rows, questions); NaN where the parent's vote is missing.
+        Shape (rows, questions); NaN if the parent's vote is missing.
     """
     ones = np.ones(len(votes), dtype=votes.dtype)
     return np.stack([ones if p is None else votes[:, p] for p in tree.parents], axis=1)
 
 
 def question_totals(votes: Floats, tree: DecisionTree) -> Floats:
-    """Return the sum of the answers of each question, shape (rows, questions); NaN where one is missing."""
+    """Return the sum of the answers of each question, shape (rows, questions); NaN if one is missing."""
     return np.stack([votes[:, columns].sum(axis=1) for columns in tree.slices], axis=1)
 
 
@@ -72,8 +72,8 @@ def check_votes(votes: Floats, tree: DecisionTree, *, tolerance: float = TOLERAN
 def normalise_votes(votes: Floats, tree: DecisionTree) -> Floats:
     """Make votes obey the tree: each question to a sum of 1, then times the votes of its parent.
 
-    Questions are taken parents first, so each factor is itself already rescaled. A question whose answers are
-    all zero stays zero. Missing votes stay missing and make the questions under them missing.
+    Parents come first, so each factor is already rescaled itself. A question whose answers are all zero stays
+    zero. Missing votes stay missing and make the questions under them missing.
 
     Source: Dieleman, Willett & Dambre 2015, MNRAS 450, 1441 (their output constraints).
     """
@@ -105,8 +105,7 @@ def fractions_of_counts(counts: Floats, tree: DecisionTree) -> Floats:
 def fractions_of_all(shares: Floats, tree: DecisionTree) -> Floats:
     """Turn fractions of the voters of each question into votes: times the votes of the parent.
 
-    A question that nobody answered gets zeros where its parent has no votes, and else missing votes, since nothing is
-    known of it.
+    A question that nobody answered gets zeros if its parent has no votes, else missing votes, since nothing is known.
 
     Args:
         shares: shape (rows, answers), in [0, 1] or NaN.
@@ -128,7 +127,7 @@ def fractions_of_all(shares: Floats, tree: DecisionTree) -> Floats:
 def classes_by(votes: Floats, tree: DecisionTree, question: int) -> NDArray[np.int64]:
     """Return for each galaxy the answer of one question with the most votes (the first of equals), counted from 0.
 
-    It is -1 where a vote of that question is missing or where nobody was asked it.
+    It is -1 if a vote of that question is missing or nobody was asked the question.
 
     Args:
         votes: shape (galaxies, answers).
@@ -165,7 +164,7 @@ def rmse(predicted: ArrayLike, votes: ArrayLike) -> float:
 
 
 def mean_votes(votes: Floats) -> Floats:
-    """Return the mean of each answer over the rows where it is present, shape (answers,); NaN where it never is."""
+    """Return the mean of each answer over the rows where it is present, shape (answers,); NaN if it never is."""
     present = ~np.isnan(votes)
     count = present.sum(axis=0)
     total = np.where(present, votes, 0).sum(axis=0, dtype=np.float64)
@@ -174,12 +173,12 @@ def mean_votes(votes: Floats) -> Floats:
 
 
 NPY_HEADER_BYTES = 128
-"""Before any one-dimensional array of a usual length."""
+"""Length of the .npy header of a one-dimensional array of usual length."""
 
 
 @cache
 def npy_header(num_answers: int) -> bytes:
-    """Return what numpy writes before `num_answers` float32 values, which a loader compares instead of parsing.
+    """Return the .npy header of `num_answers` float32 values, which a loader compares instead of parsing.
 
     Source: numpy.lib.format, version 1.0.
     """

@@ -1,4 +1,4 @@
-"""Walk down the tree along the answers with the most votes: the main opinion of volunteers or of a network."""
+"""Walk down the tree along the answers with the most votes, given by volunteers or by a network."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from galaxy_zoo.votes import Floats
 class ChosenAnswer:
     """The answer chosen at one question.
 
-    votes: its fraction of all voters. share: its fraction of the voters who were asked the question.
+    votes: fraction of all voters. share: fraction of the voters who were asked the question.
     """
 
     question: str
@@ -49,5 +49,5 @@ def walk(votes: Floats, tree: DecisionTree) -> list[ChosenAnswer]:
 
 
 def describe_walk(votes: Floats, tree: DecisionTree) -> str:
-    """Describe a walk in one line, as in "features or disk 0.83 -> not edge-on 0.91 -> spiral 0.77", with shares."""
+    """Describe a walk in one line with shares, as in "features or disk 0.83 -> not edge-on 0.91 -> spiral 0.77"."""
     return " -> ".join(f"{step.answer} {step.share:.2f}" for step in walk(votes, tree))

@@ -1,13 +1,13 @@
-"""What a view is: the parameters of one affine warp and of one affine change of colours, drawn or fixed.
+"""Parameters of views, drawn or fixed: one affine warp and one affine change of colours.
 
-Coordinates are continuous: pixel i covers [i, i + 1), the middle of an image of `size` pixels is `size / 2`.
+Coordinates are continuous: pixel i covers [i, i + 1), the centre of an image of `size` pixels is `size / 2`.
 A warp maps a point of the view to the point of the stamp it shows:
 
     stamp = middle(stamp) + reduction * (shift + scale * rotation @ shear @ flip @ (view - middle(view))),
     scale = crop / zoom / size
 
-Every parameter is a function of (seed, epoch, position in the epoch's order), so that views do not depend on the
-number of ranks, of threads or of members, nor on the step an epoch is entered at.
+Every parameter is a function of (seed, epoch, position in the epoch's order), so views do not depend on the number of
+ranks, threads or members, nor on the step at which an epoch is resumed.
 """
 
 import math
@@ -22,23 +22,23 @@ from galaxy_zoo.view import CHANNELS, LUMA, Stamp, View
 
 Floats = NDArray[np.float64]
 Positions = range | NDArray[np.int64]
-"""Positions in the order of an epoch, ascending; numbers are drawn for those in between too, so keep them close."""
+"""Positions in the order of an epoch, ascending. Random numbers are drawn for gaps too, so keep them close together."""
 
 COLOUR_COMPONENT = np.array([-0.0148366, -0.01253134, -0.01040762])
 """The principal colour component of the challenge's images, times its spread. Source: Dieleman 2014,
 kaggle-galaxies (realtime_augmentation.py)."""
 
 UNIFORMS = 12
-"""How many uniform numbers a view takes; a multiple of the 4 that one step of Philox yields."""
+"""Number of uniform random numbers a view uses; a multiple of the 4 that one step of Philox yields."""
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """The parameters of the views of some samples.
+    """Parameters of the views of some samples.
 
     warps: float32, shape (samples, 2, 3), from view to stamp coordinates.
     colours: float32, shape (samples, 3, 4): [matrix | offset] for pixels in [0, 1]; the result is clipped.
-        None leaves colours as they are, exactly where `View.changes_colour` is false.
+        None, if and only if `View.changes_colour` is false, leaves colours as they are.
     """
 
     warps: NDArray[np.float32]
@@ -46,17 +46,17 @@ class Parameters:
 
 
 class Views(Protocol):
-    """Which views are made of each sample."""
+    """The views to make of each sample."""
 
     @property
     def view(self) -> View:
-        """Return the recipe's view, which gives the size, the turns and the normalisation."""
+        """The recipe's view, which gives the size, the turns and the normalisation."""
 
     def __len__(self) -> int:
         """Return the number of views of each sample, not counting their turns."""
 
     def stamp(self, image_px: tuple[int, int]) -> Stamp:
-        """Return what to keep of an image of (height, width) for all views."""
+        """Return the stamp that all views of an image of (height, width) are warped from."""
 
     def parameters(self, stamp: Stamp, epoch: int, positions: Positions) -> list[Parameters]:
         """Return the parameters of each view and turn, for the samples at `positions` in the order of the epoch."""
@@ -64,24 +64,24 @@ class Views(Protocol):
 
 @dataclass(frozen=True)
 class RandomViews:
-    """Random views from the ranges of `view`: one of each sample for each seed, that is, for each member."""
+    """Random views from the ranges of `view`: one of each sample for each seed; each member has a seed."""
 
     view: View
     seeds: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the normalisation is not known yet."""
+        """Raise ValueError if the normalisation is not known yet."""
         _check_normalisation(self.view)
 
     def __len__(self) -> int:
         return len(self.seeds)
 
     def stamp(self, image_px: tuple[int, int]) -> Stamp:
-        """See `Views`."""
+        """Return the stamp for all views."""
         return self.view.stamp(image_px)
 
     def parameters(self, stamp: Stamp, epoch: int, positions: Positions) -> list[Parameters]:
-        """See `Views`."""
+        """Return the parameters of each view and turn."""
         drawn = (draw_uniforms(seed, epoch, positions) for seed in self.seeds)
         return [
             each
@@ -107,18 +107,18 @@ class FixedViews:
     views: tuple[FixedView, ...] = (FixedView(),)
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the normalisation is not known yet."""
+        """Raise ValueError if the normalisation is not known yet."""
         _check_normalisation(self.view)
 
     def __len__(self) -> int:
         return len(self.views)
 
     def stamp(self, image_px: tuple[int, int]) -> Stamp:
-        """See `Views`."""
+        """Return the stamp for all views."""
         return self.view.stamp(image_px, [each.zoom for each in self.views])
 
     def parameters(self, stamp: Stamp, epoch: int, positions: Positions) -> list[Parameters]:  # noqa: ARG002
-        """See `Views`."""
+        """Return the parameters of each view and turn."""
         count = len(positions)
         colours = _fixed_colours(self.view, count)
         warps = (
@@ -137,9 +137,9 @@ class FixedViews:
 def rotations_and_flips(count: int, zooms: Sequence[float] = (1.0,)) -> tuple[FixedView, ...]:
     """Return `count` views, rotations x zooms x flip: each angle at every zoom, plain and mirrored.
 
-    `count` is the number of zooms, for the plain view at each of them, or a multiple of twice that number. Angles are
-    360 / rotations degrees apart, but those that would be whole quarters apart are moved by a part of that step: a
-    network that cannot tell quarter turns apart then gets as many different views as there are angles.
+    `count` is the number of zooms (only the plain view at each zoom) or a multiple of twice that number. Angles are
+    360 / rotations degrees apart, except that angles a multiple of 90 degrees apart are moved by a part of that step:
+    otherwise they would be the same view to a network that is equivariant to rotations by 90 degrees.
 
     Raises:
         ValueError: there are no such views, or a zoom is not above 0.
@@ -154,13 +154,13 @@ def rotations_and_flips(count: int, zooms: Sequence[float] = (1.0,)) -> tuple[Fi
             f"{count} views: give {len(zooms)} or a multiple of {2 * len(zooms)}, "
             "since each rotation is seen at each zoom, plain and mirrored"
         )
-    alike = math.gcd(rotations, 4)  # how many angles are whole quarters apart from each other
+    alike = math.gcd(rotations, 4)  # number of angles that differ by multiples of 90 degrees
     angles = [(360.0 * i + 90.0 * (i * alike // rotations)) / rotations for i in range(rotations)]
     return tuple(FixedView(angle, zoom, flip) for angle in angles for zoom in zooms for flip in (False, True))
 
 
 def draw_uniforms(seed: int, epoch: int, positions: Positions) -> Floats:
-    """Return uniform numbers in [0, 1), shape (positions, UNIFORMS); they depend on nothing but the position."""
+    """Return uniform numbers in [0, 1), shape (positions, UNIFORMS); each row depends only on its position."""
     if not len(positions):
         return np.empty((0, UNIFORMS))
     first, last = int(positions[0]), int(positions[-1])
@@ -224,10 +224,10 @@ def warp_matrices(
 
 
 def random_colours(view: View, uniforms: Floats) -> NDArray[np.float32] | None:
-    """Return changes of colour drawn from the ranges of `view`, shape (samples, 3, 4); None where it changes none.
+    """Return colour changes drawn from the ranges of `view`, shape (samples, 3, 4); None if it changes no colours.
 
-    They change in this order: contrast about mid-grey, brightness, saturation (all as DALI's brightness_contrast and
-    saturation), Dieleman's noise along one colour component, and the choice of grey or of one channel.
+    The order is: contrast about mid-grey, brightness, saturation (these as DALI's brightness_contrast and saturation),
+    Dieleman's noise along one colour component, then grey or a single channel.
     """
     if not view.changes_colour:
         return None
@@ -254,7 +254,7 @@ def _fixed_colours(view: View, count: int) -> NDArray[np.float32] | None:
 
 
 def _chosen_channels(view: View) -> Floats:
-    """Return the matrix from red, green, blue to what the three channels show, shape (3, 3)."""
+    """Return the matrix from red, green, blue to the three channels of the view, shape (3, 3)."""
     if view.grey:
         return np.tile(LUMA, (3, 1))
     if view.channel != "all":
@@ -263,7 +263,7 @@ def _chosen_channels(view: View) -> Floats:
 
 
 def _turned(view: View, warps: NDArray[np.float32], colours: NDArray[np.float32] | None) -> list[Parameters]:
-    """Return the views turned about their middle by each of `view.turns_deg`."""
+    """Return the views rotated about their centre by each of `view.turns_deg`."""
     return [Parameters(_turn(warps, view.size_px / 2, math.radians(deg)), colours) for deg in view.turns_deg]
 
 
@@ -290,5 +290,5 @@ def _symmetric(uniform: Floats, limit: float) -> Floats:
 
 
 def member_seeds(seed: int, members: Sequence[int]) -> tuple[int, ...]:
-    """Return a seed for each member, its own whichever members train together."""
+    """Return a seed for each member, which does not depend on the members that train beside it."""
     return tuple(int(np.random.SeedSequence([seed, member]).generate_state(1)[0]) for member in members)

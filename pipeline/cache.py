@@ -1,14 +1,13 @@
-"""Shards of an object store, kept on the disk of this machine: fetched once, then mapped like any others.
+"""Keep shards of an object store on the disk of this machine: fetch them once, then map them like any others.
 
-    CACHE/<sha256>/         a set of shards: its manifest (whose sha256 names it), and the shards fetched so far
-    CACHE/<sha256>.lock     shared by the processes that use the set; whoever has it alone may remove the set
-    CACHE/fetching.lock     held by the process that makes room and fetches; all others wait for it
+    CACHE/<sha256>/         a set of shards: its manifest (whose sha256 names the folder), the shards fetched so far
+    CACHE/<sha256>.lock     shared lock of the processes that use the set; removing the set takes it exclusively
+    CACHE/fetching.lock     held by the process that makes room and fetches; all others wait
 
-Nothing in the cache is ever wrong: a file gets its name when its bytes are on the disk and have the sha256 of the
-manifest. So what has a name is trusted like a shard that was packed here: the size of a tar is compared at every
-start, the checksum of its index too (`shards.Samples`), the tar is not hashed again. What was being fetched by a
-process that was killed has no name yet, and is fetched again. A set that was packed anew has another manifest, so it is
-another entry, whatever its URL.
+A file gets its final name only when its bytes are on the disk and have the sha256 in the manifest. So it is trusted
+like a shard that was packed here: every start compares the size of the tar and the checksum of its index
+(`shards.Samples`), but does not hash the tar again. If a process is killed, the file it was fetching has no final name
+yet and is fetched again. A set that was packed anew has another manifest, so it gets another folder, whatever its URL.
 """
 
 import os
@@ -38,25 +37,25 @@ from galaxy_zoo.view import View
 from pipeline.shards import shards_of
 
 FETCHERS = 8
-"""Shards that are fetched at once."""
+"""Number of shards that are fetched at once."""
 BLOCK_BYTES = 8 * 2**20
 INDEX_BYTES = 128
-"""A sample's line in an index, about: manifests do not say how large indexes are."""
+"""Rough size of a sample's line in an index; manifests do not say how large indexes are."""
 RESERVE_BYTES = 2 * 10**9
-"""What a cache leaves free on its disk, for whatever else is written there."""
+"""Bytes that a cache leaves free on its disk for other files."""
 LOCK_SUFFIX = ".lock"
 ENTRY = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Where sets of shards are kept, and how many GB they may take together; None: what the disk has, but a reserve."""
+    """The folder of all cached sets, and the GB they may take together; None: all the disk has except a reserve."""
 
     folder: Path
     max_gb: float | None = None
 
     def room(self) -> tuple[float, str]:
-        """How many bytes may be added to what is there, and what says so."""
+        """Return the number of bytes that may be added, and the reason for the limit."""
         free = shutil.disk_usage(self.folder).free
         has_free = f"the disk has {_gigabytes(free)} free"
         if self.max_gb is None:
@@ -65,7 +64,7 @@ class Cache:
         return min((free, has_free), (self.max_gb * 1e9 - taken, f"--cache-gb {self.max_gb:g}"))
 
     def entries(self) -> list[Path]:
-        """The folders of all sets, those first whose last use is longest ago."""
+        """Return the folders of all sets, the least recently used first."""
         named = (path for path in self.folder.iterdir() if ENTRY.fullmatch(path.name) and path.is_dir())
         return sorted(named, key=_last_use)
 
@@ -78,16 +77,16 @@ class ShardSet:
     folder: Path
 
     def need(self, *splits: str) -> None:
-        """See to it that the shards of some splits are in `folder`; on the disk they are, or are missed when opened."""
+        """Make sure that the shards of some splits are in `folder`; do nothing for a set on the disk."""
 
     def need_shards(self, shards: Sequence[Shard]) -> None:
-        """The same for some shards of the set."""
+        """Make sure that some shards of the set are in `folder`; do nothing for a set on the disk."""
 
     def need_objects(self, view: View) -> None:
-        """See to it that what was measured of the galaxies is in `folder`, where `view` is framed by them.
+        """Make sure that the measurements of the galaxies are in `folder`, if `view` is framed by them.
 
         Raises:
-            ShardError: it is not there.
+            ShardError: they are missing.
         """
         if view.framing != "image" and not (self.folder / OBJECTS_NAME).exists():
             raise not_measured(self.folder / OBJECTS_NAME)
@@ -95,7 +94,7 @@ class ShardSet:
 
 @dataclass(frozen=True, kw_only=True)
 class CachedSet(ShardSet):
-    """A set of shards of a store; `need` fetches what is asked for. The set must be in use (`open_set`)."""
+    """A set of shards of a store; `need` fetches what is missing. Use it only within `open_set`, which locks it."""
 
     source: RemotePath
     manifest: Manifest
@@ -110,7 +109,7 @@ class CachedSet(ShardSet):
         self.need_shards([shard for split in set(splits) for shard in shards_of(self.path, self.manifest, split)])
 
     def need_shards(self, shards: Sequence[Shard]) -> None:
-        """Fetch shards that are not there, or wait for the process that does; shows progress.
+        """Fetch missing shards, or wait for the process that fetches them; show progress.
 
         Raises:
             ShardError: the store has other bytes than the manifest says.
@@ -122,7 +121,7 @@ class CachedSet(ShardSet):
         note = f"process {os.getpid()} fetches shards of {self.source}"
         with in_turn(self.cache.folder / f"fetching{LOCK_SUFFIX}", note=note, on_wait=self._say_waiting):
             for suffix in (".tar", ".idx"):
-                for left in self.folder.glob(f"*{suffix}{TEMPORARY_SUFFIX}"):  # by a process that was killed
+                for left in self.folder.glob(f"*{suffix}{TEMPORARY_SUFFIX}"):  # left by a killed process
                     left.unlink()
             missing = self._missing(shards)
             if missing:
@@ -130,10 +129,10 @@ class CachedSet(ShardSet):
                 self._fetch_all(missing)
 
     def need_objects(self, view: View) -> None:
-        """Fetch what was measured of the galaxies, where `view` is framed by them; the file says which set it is of.
+        """Fetch the measurements of the galaxies, if `view` is framed by them; the file names the set it belongs to.
 
         Raises:
-            ShardError: the store does not have it.
+            ShardError: the store does not have them.
             OSError: the store fails, or the cache cannot be written.
         """
         path = self.folder / OBJECTS_NAME
@@ -155,10 +154,10 @@ class CachedSet(ShardSet):
             click.echo(f"waiting: {note or 'another process fetches shards'} into {self.cache.folder}", err=True)
 
     def _make_room(self, needed: float) -> None:
-        """Remove sets that nobody uses, those first whose last use is longest ago, until there is room.
+        """Remove sets that nobody uses, the least recently used first, until there is room.
 
         Raises:
-            OutputError: there would not be enough room without all of them; nothing is removed.
+            OutputError: even removing all of them would not make enough room; nothing is removed.
         """
         with ExitStack() as held:
             idle = [entry for entry in self.cache.entries() if _is_idle(entry, held)]
@@ -175,7 +174,7 @@ class CachedSet(ShardSet):
                 shutil.rmtree(entry)
 
     def _fetch_all(self, shards: Sequence[Shard]) -> None:
-        """Fetch shards, several at once; ends all where one fails."""
+        """Fetch shards, several at once; stop all if one fails."""
         total, is_over, guard = sum(shard.bytes for shard in shards), Event(), Lock()
         click.echo(f"{self.path}: fetching {len(shards):,} shards into {self.folder}", err=True)
         with (
@@ -198,7 +197,7 @@ class CachedSet(ShardSet):
                 pool.shutdown(cancel_futures=True)
 
     def _fetch(self, shard: Shard, note: Callable[[int], None]) -> None:
-        """Fetch the index of a shard, then the shard: where that is, both are."""
+        """Fetch the index of a shard, then the shard, so that a shard that is there has its index."""
         index = index_path(Path(shard.name)).name
         _download(self.source / index, self.folder / index, shard.index_sha256, lambda _: note(0))
         _download(self.source / shard.name, self.folder / shard.name, shard.sha256, note)
@@ -206,10 +205,10 @@ class CachedSet(ShardSet):
 
 @contextmanager
 def open_set(path: AnyPath, cache: Cache) -> Iterator[ShardSet]:
-    """A set of shards, whose manifest is on the disk; one of a store is kept in the cache as long as the block lasts.
+    """Open a set of shards, with its manifest on the disk; keep a store's set in the cache while the block lasts.
 
     Raises:
-        ShardError: a store has no such set, or its manifest is damaged.
+        ShardError: the store has no such set, or its manifest is damaged.
         OSError: the store fails, or the cache cannot be written.
     """
     if isinstance(path, Path):
@@ -224,14 +223,14 @@ def open_set(path: AnyPath, cache: Cache) -> Iterator[ShardSet]:
         if not (folder / MANIFEST_NAME).exists():
             with atomic_write(folder / MANIFEST_NAME, is_contested=True) as file:
                 file.write(data)
-        os.utime(folder / MANIFEST_NAME)  # when the set was used last
+        os.utime(folder / MANIFEST_NAME)  # the time of last use
         yield CachedSet(path=path, folder=folder, source=path, manifest=manifest, cache=cache)
 
 
 def _download(source: RemotePath, target: Path, digest: str, note: Callable[[int], None]) -> None:
-    """Copy an object to the disk, whole and with the sha256 `digest`, or not at all; wrong bytes are read once more.
+    """Download an object, whole and with the sha256 `digest`, or not at all; read wrong bytes once more.
 
-    note: is told the number of bytes as they come, and of those that came in vain.
+    note: called with the number of bytes as they come, and with a negative number for bytes that were wrong.
     """
     with atomic_write(target) as file:
         for _ in range(2):
@@ -247,7 +246,7 @@ def _download(source: RemotePath, target: Path, digest: str, note: Callable[[int
 
 
 def _copy(source: RemotePath, file: BinaryIO, note: Callable[[int], None]) -> str:
-    """Append what an object holds to a file; returns its sha256."""
+    """Append the bytes of an object to a file; return their sha256."""
     digest = sha256()
     with source.open() as stream:
         while block := stream.read(BLOCK_BYTES):
@@ -258,7 +257,7 @@ def _copy(source: RemotePath, file: BinaryIO, note: Callable[[int], None]) -> st
 
 
 def _is_idle(entry: Path, held: ExitStack) -> bool:
-    """Whether nobody uses a set; then it is kept so, by a lock that is put into `held`."""
+    """Return whether nobody uses a set; if so, keep it unused with a lock that is added to `held`."""
     try:
         held.enter_context(exclusive(entry.with_suffix(LOCK_SUFFIX), busy="it is in use"))
     except OutputError:
@@ -269,7 +268,7 @@ def _is_idle(entry: Path, held: ExitStack) -> bool:
 def _last_use(entry: Path) -> float:
     try:
         return (entry / MANIFEST_NAME).stat().st_mtime
-    except FileNotFoundError:  # a process was killed before it had written that, or while it removed the set
+    except FileNotFoundError:  # a process was killed before it wrote the manifest, or while it removed the set
         return 0.0
 
 

@@ -1,4 +1,4 @@
-"""What makes the views of a batch: DALI's whole graph, or DALI's decoder, stamps and a warp kernel."""
+"""Engines, which make the views of a batch: DALI's whole graph, or DALI's decoder, stamps and a warp kernel."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from pipeline.warp import PendingViews, Pixels, WarpKernel, reduce_window
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What an engine makes, of what and where.
+    """What an engine is to make.
 
-    batch_size: the most samples of a batch on this rank.
-    dtype: of the views.
+    batch_size: largest number of samples in a batch of this rank.
+    dtype: dtype of the views.
     """
 
     views: Views
@@ -40,12 +40,12 @@ class Work:
 
     @property
     def num_views(self) -> int:
-        """Return how many views are made of an image, counting turns."""
+        """Number of views made of an image, counting turns."""
         return len(self.views) * len(self.views.view.turns_deg)
 
     @property
     def pipeline_options(self) -> dict[str, Any]:
-        """Return the arguments that every DALI pipeline takes."""
+        """Arguments that every DALI pipeline takes."""
         return {
             "batch_size": self.batch_size,
             "num_threads": self.num_threads,
@@ -55,31 +55,31 @@ class Work:
 
 
 class Engine(Protocol):
-    """Makes views of what DALI decodes."""
+    """Makes views from what DALI decodes."""
 
     def build(self, feed: Feed) -> Any:
-        """Return a DALI pipeline; `feed` gives it the `inputs` of one batch after the other."""
+        """Build the DALI pipeline; `feed` returns the `inputs` of one batch after the other."""
 
     def inputs(self, plan: BatchPlan, jpegs: list[Bytes]) -> list[Any]:
-        """Return what the pipeline is fed for a batch; `jpegs` are those the plan has to decode."""
+        """Return the inputs of the pipeline for a batch; `jpegs` are the images that the plan has to decode."""
 
     def start(self, plan: BatchPlan, outputs: Any) -> PendingViews:
-        """Begin to make the views of a batch from the outputs of the pipeline, None if there was nothing to decode."""
+        """Begin to make the views of a batch from the outputs of the pipeline; None if nothing was decoded."""
 
     def close(self) -> None:
-        """End the threads of the engine, and let go of DALI's memory."""
+        """End the threads of the engine, and release DALI's memory."""
 
 
 class GraphEngine:
-    """DALI does everything in one graph."""
+    """Engine in which DALI does everything in one graph."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
 
     def build(self, feed: Feed) -> Any:
-        """See `Engine`."""
+        """Build the DALI pipeline."""
         work = self._work
-        # DALI has no bfloat16 to normalise to; float32 is converted then.
+        # DALI cannot normalise to bfloat16, so it returns float32, which is converted later.
         dtype = torch.float32 if work.dtype == torch.bfloat16 else work.dtype
         return view_graph(
             feed,
@@ -92,35 +92,35 @@ class GraphEngine:
         )
 
     def inputs(self, plan: BatchPlan, jpegs: list[Bytes]) -> list[Any]:
-        """See `Engine`."""
+        """Return the inputs of the pipeline for a batch."""
         return [jpegs, *(each for view in plan.views for each in _graph_inputs(view))]
 
     def start(self, plan: BatchPlan, outputs: Any) -> PendingViews:  # noqa: ARG002
-        """See `Engine`."""
+        """Begin to make the views of a batch."""
         images = (_tensor(output).permute(0, 3, 1, 2) for output in outputs)
         return PendingViews([], tuple(image.to(self._work.dtype) for image in images))
 
     def close(self) -> None:
-        """See `Engine`."""
+        """End the threads of the engine, and release DALI's memory."""
 
 
 class OpenCvEngine:
-    """DALI decodes windows on the CPU; OpenCV reduces them to stamps and warps those, or resident ones."""
+    """Engine for the CPU: DALI decodes windows, OpenCV reduces them to stamps and warps these or resident ones."""
 
     def __init__(self, work: Work, resident: ResidentStamps | None) -> None:
         self._work, self._resident = work, resident
         self._kernel = WarpKernel(work.views.view, num_threads=work.num_threads, dtype=work.dtype)
 
     def build(self, feed: Feed) -> Any:
-        """See `Engine`."""
+        """Build the DALI pipeline."""
         return decode_graph(feed, self._work.stamp, **self._work.pipeline_options)
 
     def inputs(self, plan: BatchPlan, jpegs: list[Bytes]) -> list[Any]:  # noqa: ARG002
-        """See `Engine`."""
+        """Return the inputs of the pipeline for a batch."""
         return [jpegs]
 
     def start(self, plan: BatchPlan, outputs: Any) -> PendingViews:
-        """See `Engine`."""
+        """Begin to make the views of a batch."""
         decoded = [] if outputs is None else list(np.from_dlpack(outputs[0].as_tensor()))
         windows = dict(zip(plan.decode.tolist(), decoded, strict=True))
         samples, resident = plan.samples.tolist(), self._resident
@@ -137,12 +137,12 @@ class OpenCvEngine:
         return self._kernel.start(len(samples), stamp_of, plan.views)
 
     def close(self) -> None:
-        """See `Engine`."""
+        """End the threads of the engine, and release DALI's memory."""
         self._kernel.close()
 
 
 class TritonEngine:
-    """DALI decodes and makes stamps on the device; a Triton kernel warps those, or resident ones."""
+    """Engine for a GPU: DALI decodes and makes stamps, a Triton kernel warps these or resident ones."""
 
     def __init__(self, work: Work, resident: ResidentStamps | None) -> None:
         from pipeline.warp_triton import TritonKernel  # noqa: PLC0415 - not every torch comes with Triton
@@ -152,16 +152,16 @@ class TritonEngine:
         self._in_use: deque[tuple[torch.cuda.Event, Tensor]] = deque()
 
     def build(self, feed: Feed) -> Any:
-        """See `Engine`."""
+        """Build the DALI pipeline."""
         work = self._work
         return stamp_graph(feed, work.stamp, on_gpu=work.on_gpu, **work.pipeline_options)
 
     def inputs(self, plan: BatchPlan, jpegs: list[Bytes]) -> list[Any]:  # noqa: ARG002
-        """See `Engine`."""
+        """Return the inputs of the pipeline for a batch."""
         return [jpegs]
 
     def start(self, plan: BatchPlan, outputs: Any) -> PendingViews:
-        """See `Engine`."""
+        """Begin to make the views of a batch."""
         resident = self._resident
         numbers = plan.samples if resident is not None else np.arange(len(plan.samples))
         rows, parameters = self._kernel.upload(numbers, plan.views)
@@ -182,7 +182,7 @@ class TritonEngine:
         return PendingViews([], views)
 
     def _keep(self, decoded: Tensor) -> None:
-        """Keep DALI from reusing its memory before the GPU has read it: hold a few batches, wait for the oldest."""
+        """Keep DALI from reusing its memory before the GPU has read it: hold a few batches, and wait for the oldest."""
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         self._in_use.append((event, decoded))
@@ -190,25 +190,25 @@ class TritonEngine:
             self._release()
 
     def _release(self) -> None:
-        """Wait until the GPU has read the oldest batch, then let go of it."""
+        """Wait until the GPU has read the oldest batch, then release it."""
         event, _ = self._in_use[0]
         event.synchronize()
         self._in_use.popleft()
 
     def _places(self, rows: Tensor, plan: BatchPlan) -> Tensor:
-        """Return the rows of the samples that were decoded, as an index."""
+        """Return an index of the decoded samples in the batch."""
         if len(plan.decode) == len(rows):
             return rows.long()
         return rows[torch.from_numpy(plan.decode).to(rows.device)].long()
 
     def close(self) -> None:
-        """See `Engine`."""
+        """End the threads of the engine, and release DALI's memory."""
         while self._in_use:
             self._release()
 
 
 def _tensor(output: Any) -> Tensor:
-    """Return an output of DALI, all of one shape, as a tensor in the same memory."""
+    """Return an output of DALI, whose images have one shape, as a tensor in the same memory."""
     return torch.utils.dlpack.from_dlpack(output.as_tensor())
 
 

@@ -1,10 +1,10 @@
-"""Views framed by the galaxy: the window is centred on it and, if asked, scaled with its size.
+"""Frame views by the galaxy: centre the window on it and, if asked, scale the window with its size.
 
-A warp (`augment`) shows the stamp about its middle. A frame moves what it shows, in the coordinates of the stamp:
+A warp (`augment`) shows the stamp about the stamp's centre. A frame moves the points it shows, in stamp coordinates:
 
     framed = galaxy + scale * (stamp - middle(stamp)),    scale = radius / View.object_radius_px, or 1 unless "scaled"
 
-So a view turns and zooms about the galaxy, and its shift grows with the galaxy.
+So a view rotates and zooms about the galaxy, and its shift grows with the galaxy.
 Source: Dieleman 2014, kaggle-galaxies (realtime_augmentation.py).
 """
 
@@ -19,17 +19,17 @@ from pipeline.augment import Parameters
 from pipeline.shards import Samples
 
 MAX_SCALE = 1.5
-"""The most a window grows or shrinks: a radius further off is mostly a wrong one. Source: Dieleman 2014."""
+"""Largest factor by which a window grows or shrinks; a radius beyond it is mostly wrong. Source: Dieleman 2014."""
 
 Frame = Callable[[list[Parameters], NDArray[np.int64]], list[Parameters]]
-"""Turns the parameters of the views of some samples into those of the framed views."""
+"""Takes the parameters of the views of some samples, returns those of the framed views."""
 
 
 def make_framing(view: View, stamp: Stamp, samples: Samples) -> Frame:
-    """Return what frames views of `samples` as `view` says.
+    """Return the function that frames views of `samples` as `view` says.
 
     Raises:
-        ShardError: the view needs the galaxies measured, and they are not.
+        ShardError: the view needs measured galaxies, and they were not measured.
     """
     if view.framing == "image":
         return lambda views, _: views

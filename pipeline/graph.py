@@ -1,4 +1,4 @@
-"""The DALI graphs. The caller feeds JPEG bytes and parameters; nothing in a graph is random."""
+"""The DALI graphs. The caller supplies JPEG bytes and parameters; nothing in a graph is random."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,20 +9,20 @@ from nvidia.dali import fn, math, pipeline_def, types
 from galaxy_zoo.view import Stamp, View
 
 Feed = Callable[[], Any]
-"""Returns the inputs of the next batch, a list or an array each; raises StopIteration at the end."""
+"""Returns the inputs of the next batch, each a list or an array; raises StopIteration at the end."""
 
 PREFETCHED_BATCHES = 2
 
 HW_DECODER_LOAD = 1.0
-"""Share of the images that a GPU's JPEG engine decodes. On an H200 no share was faster than all of them, and with one
-decoder for every image its pixels do not depend on the batch it comes in (the CUDA decoder's differ by a level)."""
+"""Share of the images that a GPU's JPEG engine decodes. On an H200 no share was faster than 1, and with a single
+decoder the pixels of an image do not depend on its batch (the CUDA decoder's differ by a grey level)."""
 
 DTYPES = {torch.float32: types.FLOAT, torch.float16: types.FLOAT16}
 
 
 @pipeline_def
 def decode_graph(feed: Feed, stamp: Stamp) -> Any:
-    """Decode the window of the stamp on the CPU.
+    """Build the graph that decodes the window of the stamp on the CPU.
 
     Inputs: JPEG bytes. Output: uint8, shape (window height, window width, 3).
     """
@@ -32,7 +32,7 @@ def decode_graph(feed: Feed, stamp: Stamp) -> Any:
 
 @pipeline_def
 def stamp_graph(feed: Feed, stamp: Stamp, *, on_gpu: bool) -> Any:
-    """Decode and make stamps.
+    """Build the graph that decodes images and makes stamps.
 
     Inputs: JPEG bytes. Output: uint8, shape (stamp height, stamp width, 3).
     """
@@ -51,10 +51,10 @@ def view_graph(
     dtype: torch.dtype,
     on_gpu: bool,
 ) -> Any:
-    """Decode, stamp, and for each view warp, change the colours and normalise.
+    """Build the graph that decodes, makes stamps, and for each view warps, changes colours and normalises.
 
-    Inputs: JPEG bytes; then for each view the warps (2, 3) and, where the view changes colours, the colour
-    matrices (3, 3) and offsets (3,) for pixels in 0..255.
+    Inputs: JPEG bytes; then for each view the warps (2, 3) and, if the view changes colours, the colour matrices
+    (3, 3) and offsets (3,) for pixels in 0..255.
     Outputs: for each view `dtype`, shape (size, size, 3), normalised.
     """
     per_view = 3 if view.changes_colour else 1
@@ -72,9 +72,9 @@ def view_graph(
 
 
 def decode_window(jpegs: Any, stamp: Stamp, *, on_gpu: bool) -> Any:
-    """Decode JPEGs to RGB as they are stored, whatever EXIF says: on the CPU only the window, on the GPU the image.
+    """Decode JPEGs to RGB as stored, ignoring EXIF orientation: only the window on the CPU, the whole image on the GPU.
 
-    Decoding a region on the GPU is avoided: nvImageCodec 0.9 has open reports of crashes on Hopper and Blackwell.
+    The GPU does not decode regions: nvImageCodec 0.9 has open reports of crashes on Hopper and Blackwell.
     """
     options = {"output_type": types.RGB, "jpeg_fancy_upsampling": True, "adjust_orientation": False}
     if on_gpu:
@@ -83,7 +83,7 @@ def decode_window(jpegs: Any, stamp: Stamp, *, on_gpu: bool) -> Any:
 
 
 def reduce_window(images: Any, stamp: Stamp, *, on_gpu: bool) -> Any:
-    """Cut the stamp's window where it is not cut yet, and reduce it with antialiasing to the stamp's size."""
+    """Cut out the stamp's window unless it is cut already, and reduce it with antialiasing to the stamp's size."""
     if on_gpu:
         images = fn.crop(images, crop=stamp.window_px)
     if stamp.window_px == stamp.size_px:

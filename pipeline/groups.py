@@ -1,8 +1,7 @@
 """Groups of shards: a rank opens only its groups of a split, so its machine reads nothing else in any epoch.
 
-The training shards are dealt to groups once for a run, and the groups to however many ranks there are. So the order of
-an epoch (`order.GroupedOrder`) does not depend on the number of ranks, and the others take over the groups of a lost
-rank.
+The training shards are dealt into groups once for a run, and the groups are dealt to the ranks at each start. So the
+order of an epoch (`order.GroupedOrder`) does not depend on the number of ranks, and a run can go on with fewer.
 """
 
 from collections.abc import Sequence
@@ -19,10 +18,10 @@ from pipeline.shards import Samples, open_split, shards_of
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """What a rank has open of a split.
+    """The samples of a split that a rank has open.
 
-    held_out: samples of the fold held out; None without a fold, and on a rank that has none of them.
-    groups, held_groups: of the samples of all ranks; None where every rank has all samples.
+    held_out: samples of the fold held out; None without a fold, or on a rank that has none of them.
+    groups, held_groups: groups of the samples of all ranks; None if every rank has all samples.
     """
 
     samples: Samples
@@ -68,10 +67,10 @@ def open_groups(
 
 
 def deal(shards: Sequence[Shard], num_groups: int) -> list[list[Shard]]:
-    """Deal shards to groups of about equal size: each to the group with the fewest samples so far, or the first such.
+    """Deal shards into groups of about equal size: each to the (first) group with the fewest samples so far.
 
-    Two groups differ by the samples of one shard at most. Shards of one size go round, so each group, like a fold, gets
-    its share of whatever was appended to the set.
+    Two groups differ by at most the samples of one shard. Shards of equal size are dealt in turn, so each group, like
+    a fold, gets its share of shards appended to the set.
     """
     groups: list[list[Shard]] = [[] for _ in range(num_groups)]
     fewest = [(0, group) for group in range(num_groups)]

@@ -1,13 +1,13 @@
-"""The loader: samples in the order of an epoch, decoded by DALI, as batches of views on the device.
+"""The loader: yield batches of views on the device, from samples in the order of an epoch, decoded by DALI.
 
     sampling = Sampling(batch_size=256, seed=0)
     loader = Loader(samples, RandomViews(view, seeds=(1, 2)), sampling, Decoding(device="cuda"))
     for batch in loader.epoch(0):
-        batch.views[0]                # of the member with seed 1; decoded once for all members
+        batch.views[0]                # for the member with seed 1; images are decoded once for all members
 
 On a GPU one DALI graph does everything. On a CPU DALI decodes and `warp.WarpKernel` does the rest, unless
-`backend="dali"` asks for the whole graph there too. With resident stamps, images are decoded once, and from then on
-a warp kernel makes the views of stamps in memory: OpenCV on a CPU, Triton on a GPU.
+`backend="dali"` asks for the whole graph there too. With resident stamps, images are decoded once; from then on a warp
+kernel makes the views from stamps in memory: OpenCV on a CPU, Triton on a GPU.
 """
 
 from collections.abc import Iterator
@@ -41,10 +41,10 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 class Batch:
     """One batch of one rank.
 
-    views: for each view (of a member, or for testing) the images, shape (batch, 3, size, size), channels-last,
-        normalised, of the loader's dtype. Where `View.turns_deg` has several angles, the shape is
-        (batch, turns, 3, size, size), channels last in memory. The caller owns them.
-    votes: float32, shape (batch, answers), on the same device; NaN where missing.
+    views: for each view (of a member, or a test-time view) the images, shape (batch, 3, size, size), channels-last,
+        normalised, of the loader's dtype. If `View.turns_deg` has several angles, the shape is
+        (batch, turns, 3, size, size), channels last in memory. The caller owns the memory.
+    votes: float32, shape (batch, answers), on the same device; missing votes are NaN.
     ids: text, shape (batch,), on the host.
     """
 
@@ -55,15 +55,15 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Which samples make up which batch, and which of them this rank takes.
+    """Which samples each batch has, and which of them this rank takes.
 
-    batch_size: over all ranks, at least one each; ranks share it evenly, so some may get one more than others, or
-        as their groups come.
-    shuffle: draw another order each epoch, from `seed`; otherwise keep the order of the samples.
-    shares: how often each sample comes in an epoch on average, to balance classes (`order.class_shares`); an epoch
-        stays as long as there are samples. Only with `shuffle`. Default: each exactly once.
-    groups: of all samples, where a rank has only the samples of its own, in the order of its groups. Not with
-        `shares`.
+    batch_size: samples of a batch over all ranks, at least one for each rank. Ranks share a batch evenly (to within
+        one sample) or, with `groups`, by the groups its samples are in.
+    shuffle: draw another order from `seed` in each epoch; otherwise keep the order of the samples.
+    shares: mean number of times each sample comes in an epoch, to balance classes (`order.class_shares`); the length
+        of an epoch stays the same. Only with `shuffle`. Default: each exactly once.
+    groups: groups of all samples, for ranks that have only the samples of their own groups, in the order of these.
+        Not with `shares`.
     """
 
     batch_size: int
@@ -75,12 +75,12 @@ class Sampling:
     world_size: int = 1
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a rank would never get a sample."""
+        """Raise ValueError if a rank would never get a sample."""
         if self.batch_size < self.world_size:
             raise ValueError(f"a batch of {self.batch_size} samples is too small for {self.world_size} ranks")
 
     def order(self, num_samples: int) -> Order:
-        """Return the order in which the rank takes its samples, `num_samples` of them."""
+        """Return the order of `num_samples` samples, as this rank takes them."""
         seed = self.seed if self.shuffle else None
         if self.groups is not None:
             return GroupedOrder(self.groups, seed=seed)
@@ -91,13 +91,13 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """Where and how images become views. Nothing here but `dtype` changes what a view shows.
+    """Where and how images become views. Only `dtype` changes the values of a view.
 
-    num_threads: for decoding and warping; default: the cores this process may use.
+    num_threads: threads for decoding and warping; default: the number of cores this process may use.
     backend: "dali" for DALI's graph, "opencv" and "triton" for DALI's decoder and a warp kernel (on the CPU and the
         GPU), "auto" for the fastest one on `device`. Resident stamps need a warp kernel.
-    dtype: of the views: float32, float16 or bfloat16; default: float16 on a GPU, float32 on a CPU.
-    stamps: whether decoded stamps are kept, so that only the first epoch decodes.
+    dtype: dtype of the views, float32, float16 or bfloat16; default: float16 on a GPU, float32 on a CPU.
+    stamps: whether to keep decoded stamps, so that only the first epoch decodes.
     """
 
     device: torch.device | str = "cpu"
@@ -107,14 +107,14 @@ class Decoding:
     stamps: StampPolicy = STREAM
 
     def work(self, views: Views, image_px: tuple[int, int], batch_size: int) -> Work:
-        """Return what an engine is to do.
+        """Return the work of an engine.
 
         Args:
             image_px: (height, width) of every image.
-            batch_size: the most samples of a batch on this rank.
+            batch_size: largest number of samples in a batch of this rank.
 
         Raises:
-            ValueError: these choices exclude each other.
+            ValueError: the options exclude each other.
         """
         device = torch.device(self.device)
         on_gpu = device.type == "cuda"
@@ -139,9 +139,9 @@ ON_CPU = Decoding()
 
 
 class Loader:
-    """Batches of views of `samples`, each sample once an epoch over all ranks (or as often as `shares` says).
+    """Yields batches of views of `samples`, each sample once an epoch over all ranks (or as often as `shares` says).
 
-    Every rank has all samples, or where there are `groups` those of its own.
+    Every rank has all samples or, with `groups`, only those of its own groups.
     """
 
     def __init__(self, samples: Samples, views: Views, sampling: Sampling, decoding: Decoding = ON_CPU) -> None:
@@ -165,25 +165,26 @@ class Loader:
         self._idle: Stream | None = None
 
     def __len__(self) -> int:
-        """Return the number of steps of an epoch, the same on every rank."""
+        """Return the number of steps of an epoch, which is the same on every rank."""
         return num_steps(len(self._order), self._batch_size)
 
     @property
     def num_samples(self) -> int:
-        """Return the number of samples of an epoch over all ranks."""
+        """Number of samples of an epoch over all ranks."""
         return len(self._order)
 
     def epoch(self, epoch: int, *, start: int = 0, seen: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from step `start` on; the last may be short, and on some ranks empty.
+        """Yield the batches of an epoch from step `start` on; the last may be short, and empty on some ranks.
 
-        The caller may leave it half-way.
+        The caller may stop at any batch.
 
         Args:
-            seen: how many samples of the epoch all ranks have met before, with any number of ranks and any batch
-                size. The batches are made of the samples that are left; step 0 is the first of these batches.
+            seen: number of samples of the epoch that all ranks together have used before, with any number of ranks and
+                any batch size. Batches are made of the remaining samples; step 0 is the first of these batches.
 
         Raises:
-            ShardError: an image does not decode, or is not what the manifest says; names shard, sample and offset.
+            ShardError: an image does not decode or is not what the manifest says; the message names shard, sample,
+                offset.
         """
         with closing(ahead(self._plans(epoch, seen + start * self._batch_size))) as plans:
             yield from self._one_ahead(plans)
@@ -215,7 +216,7 @@ class Loader:
             yield BatchPlan(samples, self._frame(views, samples), decode)
 
     def _one_ahead(self, plans: Iterator[BatchPlan]) -> Iterator[Batch]:
-        """Yield the batches of plans; the views of the next are made while one is in use."""
+        """Yield the batches of plans; make the views of the next batch while one is in use."""
         earlier: tuple[BatchPlan, PendingViews | None] | None = None
         for plan, outputs in self._decoded(plans):
             pending = self._engine.start(plan, outputs) if len(plan.samples) else None
@@ -226,14 +227,14 @@ class Loader:
             yield self._batch(*earlier)
 
     def _decoded(self, plans: Iterator[BatchPlan]) -> Iterator[tuple[BatchPlan, Any]]:
-        """Yield each plan with what DALI decoded for it, None if there was nothing to decode."""
+        """Yield each plan with what DALI decoded for it, None if it had nothing to decode."""
         if self._resident is not None and self._resident.is_full:
             yield from ((plan, None) for plan in plans)
             return
         stream, self._idle = self._idle or Stream(self._engine.build, self._inputs), None
         try:
             yield from stream.run(plans)
-            if self._idle is None:  # another epoch under way may have ended before
+            if self._idle is None:  # an epoch that ran at the same time may have ended first
                 self._idle = stream
         except RuntimeError as error:
             decoded = (number for plan in stream.under_way for number in plan.samples[plan.decode].tolist())
@@ -241,7 +242,7 @@ class Loader:
                 raise
             raise damaged from error
         finally:
-            if self._idle is not stream:  # left half-way: there are batches under way in the stream
+            if self._idle is not stream:  # stopped early: the stream still holds batches
                 stream.close()
 
     def _inputs(self, plan: BatchPlan) -> list[Any]:
@@ -262,7 +263,7 @@ class Loader:
         return Batch(views, votes, self._samples.keys[plan.samples])
 
     def _after_filling(self, resident: ResidentStamps) -> None:
-        """After an epoch, if all stamps are there: save them, and end DALI's threads."""
+        """Save the stamps and end DALI's threads, if an epoch has filled all stamps."""
         if resident.is_full and not self._is_saved:
             self._is_saved = True
             self._end_idle()
@@ -274,7 +275,7 @@ class Loader:
             self._idle = None
 
     def _empty_batch(self) -> Batch:
-        """Return the batch of a rank that has no sample in it."""
+        """Return the batch of a rank that has no samples in it."""
         size = self._views.view.size_px
         images = (torch.empty(0, 3, size, size, dtype=self._work.dtype, device=self._work.device),)
         votes = torch.from_numpy(self._samples.votes[:0]).to(self._work.device)
@@ -285,8 +286,8 @@ class Loader:
 def choose_backend(work: Work, *, has_resident: bool) -> Backend:
     """Return the fastest backend.
 
-    On an H200 the Triton kernel makes 3 million views a second, DALI's graph of 16 views 18 thousand; one view is made
-    in no time beside the decoding of its image. DALI cannot normalise to bfloat16.
+    On an H200 the Triton kernel makes 3 million views a second, DALI's graph of 16 views 18 thousand. Making a single
+    view takes no time compared with decoding its image. DALI cannot normalise to bfloat16.
     """
     if not work.on_gpu:
         return "opencv"
@@ -307,5 +308,5 @@ def _stack_turns(images: tuple[Tensor, ...], num_turns: int) -> tuple[Tensor, ..
     if num_turns == 1:
         return images
     starts = range(0, len(images), num_turns)
-    pixels = [image.permute(0, 2, 3, 1) for image in images]  # as they lie in memory
+    pixels = [image.permute(0, 2, 3, 1) for image in images]  # in the order of memory
     return tuple(torch.stack(pixels[at : at + num_turns], dim=1).permute(0, 1, 4, 2, 3) for at in starts)

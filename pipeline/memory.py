@@ -1,4 +1,4 @@
-"""How much memory is free to keep stamps in."""
+"""Measure the memory that is free for stamps."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,9 +7,9 @@ import torch
 
 
 def free_bytes(device: torch.device, *, root: Path = Path("/")) -> int:
-    """Return the bytes free on a device; on the CPU the least of what the machine and the control groups leave.
+    """Return the bytes free on a device; on the CPU, what the machine or any control group leaves, whichever is least.
 
-    root: the folder that holds /proc and /sys.
+    root: folder that holds /proc and /sys.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -19,7 +19,7 @@ def free_bytes(device: torch.device, *, root: Path = Path("/")) -> int:
 
 
 def _left_by_control_groups(root: Path) -> Iterator[int]:
-    """Yield the bytes that each control group of this process, or above it, leaves free, where it limits memory.
+    """Yield the bytes left by each control group of this process, or above it, that limits memory.
 
     Source: Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
     """
@@ -30,7 +30,7 @@ def _left_by_control_groups(root: Path) -> Iterator[int]:
         for each in (
             group,
             *group.parents,
-        ):  # a container sees its own group as the root; folders that are not there are skipped
+        ):  # a container sees its own group as the root, so folders may be missing
             if not controllers:
                 yield from _left(groups / each, "memory.max", "memory.current", "inactive_file")
             elif controllers == "memory":
@@ -39,7 +39,7 @@ def _left_by_control_groups(root: Path) -> Iterator[int]:
 
 
 def _left(group: Path, limit: str, usage: str, cache: str) -> Iterator[int]:
-    """Yield the bytes left in one group, its page cache counted as free; nothing where there is no limit."""
+    """Yield the bytes left in one group, counting its page cache as free; nothing if it has no limit."""
     try:
         allowed, used = (group / limit).read_text().strip(), int((group / usage).read_text())
         statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())

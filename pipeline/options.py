@@ -1,4 +1,4 @@
-"""Options of the commands that load galaxies. Importing this takes neither torch nor DALI."""
+"""Options of the commands that load galaxies. Imports neither torch nor DALI."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ from galaxy_zoo.console import options
 from pipeline.augment import FixedView, rotations_and_flips
 
 MOST_VIEWS, MOST_ZOOM = 1024, 10
-"""Beyond any use: the winner of the challenge took 60 views, zoomed by 1.2 at most."""
+"""Limits beyond any use: the winner of the challenge used 60 views and zooms up to 1.2."""
 LARGEST_BATCH = 2**16
 
 
 def _renamed(name: str, old_name: str, **attributes: Any) -> list[Any]:
-    """Return an option, and a hidden one by its old name that sets the same parameter."""
+    """Return an option and a hidden one with its old name, which sets the same parameter."""
     parameter = name.removeprefix("--").replace("-", "_")
     return [click.option(name, **attributes), click.option(old_name, parameter, hidden=True, **attributes)]
 
@@ -25,26 +25,28 @@ stamps_options = options(
         "--store",
         default="auto",
         type=click.Choice(["auto", "stream", "resident"]),
-        help="Keep decoded stamps in memory, or decode every time. auto: keep those that are used again and fit.",
+        help="Keep decoded stamps in memory, or decode every time; auto: keep them if they are used again and fit.",
     ),
     *_renamed(
         "--stamps-folder",
         "--store-folder",
         default=None,
         type=click.Path(path_type=Path),
-        help="Save the stamps that are kept there, and take them from there at the next start.",
+        help="Folder to save kept stamps in, and to load them from at the next start.  [default: none]",
     ),
 )
 """The parameters `stamps` and `stamps_folder`, for a `stamps.StampPolicy`."""
 
 views_options = options(
-    click.option("--views", default=1, type=int, help="Test-time views: 1, or rotations x zooms x flip."),
-    click.option("--zooms", default="1.0", help="Zooms of the views, as in 0.83,1,1.2."),
+    click.option(
+        "--views", default=1, type=int, help="Number of test-time views: 1, or rotations x zooms x flip."
+    ),
+    click.option("--zooms", default="1.0", help="Zooms of the views, such as 0.83,1,1.2."),
 )
 
 
 batch_size_option = click.option(
-    "--batch-size", default=128, type=click.IntRange(1, LARGEST_BATCH), help="Galaxies a batch."
+    "--batch-size", default=128, type=click.IntRange(1, LARGEST_BATCH), help="Number of galaxies in a batch."
 )
 
 
@@ -60,7 +62,7 @@ def parse_views(count: int, zooms: str = "1.0") -> tuple[FixedView, ...]:
         raise click.BadParameter(f"{zooms!r}: give numbers, as in 0.83,1,1.2", param_hint="--zooms") from error
     if count > MOST_VIEWS:
         raise click.BadParameter(f"{count} views: give at most {MOST_VIEWS}", param_hint="--views")
-    if not all(1 / MOST_ZOOM <= zoom <= MOST_ZOOM for zoom in numbers):  # also NaN
+    if not all(1 / MOST_ZOOM <= zoom <= MOST_ZOOM for zoom in numbers):  # true for NaN too
         raise click.BadParameter(f"{zooms}: give zooms from {1 / MOST_ZOOM} to {MOST_ZOOM}", param_hint="--zooms")
     try:
         return rotations_and_flips(count, numbers)

@@ -1,14 +1,14 @@
-"""Which sample comes when: pure functions of the seed, the epoch and the rank.
+"""The order of samples: pure functions of the seed, the epoch and the rank.
 
-An epoch is an order of all samples. At step s all ranks together take the s-th batch of it, and each rank takes its
-part of that batch. So an epoch holds each sample exactly once over all ranks, all ranks make the same number of steps
-however many they are, and an epoch can be entered at any step. There are two such orders:
+An epoch is an order of all samples. At step s all ranks together take its s-th batch, and each rank takes its part of
+that batch. So an epoch has each sample exactly once over all ranks, all ranks make the same number of steps, and an
+epoch can be resumed at any step. There are two such orders:
 
 - `SharedOrder`: one permutation of all samples; the ranks share each batch evenly. Every rank has all samples.
 - `GroupedOrder`: every rank has the samples of some groups. Each group is permuted by itself, and all groups are merged
-  evenly, so every batch holds its share of each group.
+  evenly, so every batch has its share of each group.
 
-A balanced epoch is just as long, but holds a sample as often as its share says (`balanced_order`).
+A balanced epoch is just as long, but has a sample as often as its share says (`balanced_order`).
 """
 
 import math
@@ -25,24 +25,24 @@ Take = Callable[[range], tuple[Indices, Indices]]
 
 
 class Order(Protocol):
-    """Which samples a rank takes in the epochs that all ranks go through together."""
+    """The samples that a rank takes in the epochs that all ranks go through together."""
 
     def __len__(self) -> int:
         """Return the number of samples of an epoch over all ranks."""
 
     def most(self, batch_size: int) -> int:
-        """Return the most samples that the rank takes of a batch of `batch_size`, wherever it begins in an epoch."""
+        """Return the largest number of samples that the rank takes of a batch of `batch_size`, anywhere in an epoch."""
 
     def epoch(self, epoch: int) -> Take:
-        """Return what the rank takes of the batches of an epoch."""
+        """Return the function that gives the rank's part of a batch of the epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedOrder:
-    """One order of all samples, which every rank has; the ranks take neighbouring parts of each batch.
+    """One order of all samples, the same on every rank; ranks take neighbouring parts of each batch.
 
-    seed: of the permutations; None keeps the samples in their order.
-    shares: how often each sample comes in an epoch on average (`class_shares`); None: exactly once.
+    seed: seed of the permutations; None keeps the samples in their order.
+    shares: mean number of times each sample comes in an epoch (`class_shares`); None: each exactly once.
     """
 
     num_samples: int
@@ -55,11 +55,11 @@ class SharedOrder:
         return self.num_samples
 
     def most(self, batch_size: int) -> int:
-        """See `Order`."""
+        """Return the largest number of samples that the rank takes of a batch."""
         return -(-batch_size // self.world_size)
 
     def epoch(self, epoch: int) -> Take:
-        """See `Order`."""
+        """Return the function that gives the rank's part of a batch of the epoch."""
         order = self._order(epoch)
 
         def take(batch: range) -> tuple[Indices, Indices]:
@@ -78,19 +78,20 @@ class SharedOrder:
 
 @dataclass(frozen=True)
 class Groups:
-    """Groups of samples, some of them this rank's. sizes: of all groups, in samples; mine: the rank's groups."""
+    """Groups of samples, some of them this rank's. sizes: samples of each group; mine: numbers of the rank's groups."""
 
     sizes: tuple[int, ...]
     mine: range
 
 
 class GroupedOrder:
-    """Each group in an order of its own, all groups merged evenly; a rank takes the samples of its groups.
+    """An order that permutes each group by itself and merges all groups evenly; a rank takes the samples of its groups.
 
-    A rank numbers its samples through its groups. Time and memory grow with the samples of the rank, not of all ranks.
+    A rank numbers its samples across its groups, in their order. Time and memory grow with the samples of the rank, not
+    with those of all ranks.
 
     Args:
-        seed: of the permutations; None keeps the samples in their order.
+        seed: seed of the permutations; None keeps the samples in their order.
     """
 
     def __init__(self, groups: Groups, *, seed: int | None) -> None:
@@ -103,12 +104,15 @@ class GroupedOrder:
         return sum(self._groups.sizes)
 
     def most(self, batch_size: int) -> int:
-        """See `Order`. Positions are the same in all epochs, so it is enough to look at every batch of one."""
+        """Return the largest number of samples that the rank takes of a batch.
+
+        Its positions are the same in all epochs, so one epoch tells.
+        """
         stops = np.searchsorted(self._positions, self._positions + batch_size)
         return int((stops - np.arange(len(stops))).max())
 
     def epoch(self, epoch: int) -> Take:
-        """See `Order`."""
+        """Return the function that gives the rank's part of a batch of the epoch."""
         samples = self._samples(epoch)
 
         def take(batch: range) -> tuple[Indices, Indices]:
@@ -132,12 +136,14 @@ class GroupedOrder:
 def group_positions(sizes: Sequence[int], group: int) -> Indices:
     """Return the positions of the samples of a group in an epoch, ascending, when all groups are merged evenly.
 
-    The k-th of n samples of a group comes at (k + 1/2) / n of the epoch, the lower group first where two are equal. So
-    the samples before it can be counted in integers, without the orders of other ranks. A group of n of all N samples,
-    one of G groups, has n / N of any batch, to within 1 + G * n / N samples.
+    The k-th of the n samples of a group comes at the fraction (k + 1/2) / n of the epoch; of equals, the lower group
+    comes first. So the samples before it can be counted in integers, without the orders of other ranks. A group with n
+    of all N samples, one of G groups, has n / N of any batch, to within 1 + G * n / N samples.
     """
     size = sizes[group]
-    odd = 2 * np.arange(size) + 1  # (2 j + 1) / (2 m) of another group of m comes before (2 k + 1) / (2 n)
+    odd = (
+        2 * np.arange(size) + 1
+    )  # sample j of another group, of m samples, comes before sample k if (2 j + 1) / (2 m) < (2 k + 1) / (2 n)
     positions = np.zeros(size, np.int64)
     for other in set(sizes):
         earlier, later = sizes[:group].count(other), sizes[group:].count(other)
@@ -147,12 +153,12 @@ def group_positions(sizes: Sequence[int], group: int) -> Indices:
 
 
 def epoch_order(num_samples: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return a permutation of `num_samples` samples, another for each seed and epoch."""
+    """Return a permutation of `num_samples` samples, a different one for each seed and epoch."""
     return np.random.default_rng([seed, epoch]).permutation(num_samples)
 
 
 def class_shares(classes: NDArray[np.int64], strength: float) -> NDArray[np.float64]:
-    """Return how often each sample comes in a balanced epoch on average; the mean over all samples is 1.
+    """Return the mean number of times each sample comes in a balanced epoch; its mean over all samples is 1.
 
     A sample of a class of n samples gets a share proportional to n ** -strength: at strength 1 all classes come
     equally often, at 0 all samples. Samples without a class (-1) keep a share of 1.
@@ -167,10 +173,10 @@ def class_shares(classes: NDArray[np.int64], strength: float) -> NDArray[np.floa
 
 
 def balanced_order(shares: NDArray[np.float64], *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return `len(shares)` samples in random order: one with share e floor(e) or ceil(e) times, e times on average.
+    """Return `len(shares)` samples in random order; one with share e comes floor(e) or ceil(e) times, e on average.
 
-    Systematic sampling: the samples, in random order, lie end to end on a line, each as long as its share, and
-    every point u, u + 1, u + 2, ... takes the sample it falls on.
+    This is systematic sampling: put the samples, in random order, end to end on a line, each as long as its share;
+    each of the points u, u + 1, u + 2, ... takes the sample it falls on.
     """
     rng = np.random.default_rng([seed, epoch])
     count = len(shares)
@@ -190,7 +196,7 @@ def num_steps(num_samples: int, batch_size: int) -> int:
 def rank_share(batch: range, *, rank: int, world_size: int) -> range:
     """Return the positions that `rank` takes of a batch.
 
-    The ranks' parts differ by one at most; of a short batch some ranks may get none.
+    The parts of two ranks differ by at most one; some ranks may get nothing of a short batch.
     """
     share, extra = divmod(len(batch), world_size)
     first = batch.start + rank * share + min(rank, extra)

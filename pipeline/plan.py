@@ -1,4 +1,4 @@
-"""The plans of batches, and the stream that DALI decodes for them."""
+"""Plans of batches, and the stream of images that DALI decodes for them."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -17,9 +17,9 @@ PLANS_AHEAD = 2
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What goes into one batch of one rank.
+    """The plan of one batch of one rank.
 
-    decode: places in the batch whose samples have to be decoded, ascending; the others are resident.
+    decode: places in the batch whose samples have to be decoded, ascending; the others have resident stamps.
     """
 
     samples: NDArray[np.int64]
@@ -28,7 +28,7 @@ class BatchPlan:
 
 
 def ahead(plans: Iterator[BatchPlan]) -> Generator[BatchPlan, None, None]:
-    """Yield plans in their order; a thread makes them ahead of time. Closing it ends the thread."""
+    """Yield plans in their order, made ahead of time by a thread. Closing the generator ends the thread."""
     with ThreadPoolExecutor(1, thread_name_prefix="plans") as thread:
         waiting = deque(thread.submit(next, plans, None) for _ in range(PLANS_AHEAD))
         while (plan := waiting.popleft().result()) is not None:
@@ -37,7 +37,7 @@ def ahead(plans: Iterator[BatchPlan]) -> Generator[BatchPlan, None, None]:
 
 
 class Stream:
-    """A DALI pipeline, and the plans of the batches that are under way in it."""
+    """A DALI pipeline, and the plans of the batches in it."""
 
     def __init__(self, build: Callable[[Feed], Any], inputs: Callable[[BatchPlan], list[Any]]) -> None:
         self._inputs = inputs
@@ -46,9 +46,9 @@ class Stream:
         self._pipeline: Any = build(self._feed)
 
     def run(self, plans: Iterator[BatchPlan]) -> Iterator[tuple[BatchPlan, Any]]:
-        """Yield each plan with what DALI made of it, None where there was nothing to decode.
+        """Yield each plan with the outputs of DALI, None if there was nothing to decode.
 
-        The caller has to reach the end before it runs the stream again.
+        The caller has to reach the end before running the stream again.
         """
         self._plans = plans
         while True:
@@ -67,7 +67,7 @@ class Stream:
         self._pipeline = None
 
     def _feed(self) -> list[Any]:
-        """Return the inputs of the next batch with anything to decode; DALI calls this ahead of time."""
+        """Return the inputs of the next batch that has anything to decode; DALI calls this ahead of time."""
         while True:
             plan = next(self._plans)
             self.under_way.append(plan)

@@ -1,7 +1,7 @@
-"""Prove JPEGs for DALI, which does not survive every damaged one and does not say which image of a batch it was.
+"""Check JPEGs before DALI decodes them: a damaged one may crash it, and it does not name the image.
 
-Where the header of one image of a batch is damaged, DALI 2.4 often ends the process with signal 11 and no message. So
-every header is read first. Damage behind the header is an ordinary error of DALI; the image is looked for then.
+If the header of an image is damaged, DALI 2.4 often ends the process with signal 11 and no message, so every header is
+read first. For damage behind the header DALI raises an ordinary error; only then is the damaged image searched for.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,12 +17,12 @@ from pipeline.shards import Bytes, Samples
 
 
 def check_headers(samples: Samples, numbers: NDArray[np.int64], jpegs: Sequence[Bytes]) -> None:
-    """Check the headers of the JPEGs of samples, `numbers` of `samples`.
+    """Check the JPEG headers of the samples with these `numbers`.
 
     Raises:
-        ShardError: one is damaged, not in colour, or of another size than the manifest says.
+        ShardError: a header is damaged, not of a colour image, or gives another size than the manifest.
     """
-    proven = b""  # most sets have one header for all images
+    proven = b""  # in most sets all images have the same header
     for number, jpeg in zip(numbers.tolist(), jpegs, strict=True):
         if proven and jpeg[: len(proven)].tobytes() == proven:
             continue
@@ -42,10 +42,10 @@ def check_headers(samples: Samples, numbers: NDArray[np.int64], jpegs: Sequence[
 
 
 def decode(samples: Samples, number: int) -> NDArray[np.uint8]:
-    """Decode a whole image with libjpeg, uint8, shape (height, width, 3).
+    """Decode a whole image with libjpeg; return uint8, shape (height, width, 3).
 
     Raises:
-        ShardError: it is damaged, anywhere.
+        ShardError: the image is damaged anywhere.
     """
     jpegs = samples.jpegs(np.array([number]))
     check_headers(samples, np.array([number]), jpegs)
@@ -56,7 +56,7 @@ def decode(samples: Samples, number: int) -> NDArray[np.uint8]:
 
 
 def find_damaged(samples: Samples, numbers: Iterable[int]) -> ShardError | None:
-    """Return the error of the first of these samples that does not decode, None if all do."""
+    """Return the error for the first of these samples that does not decode, None if all do."""
     for number in numbers:
         try:
             decode(samples, number)

@@ -1,12 +1,12 @@
-"""Stamps saved in a file, which the next start maps or copies to the device.
+"""Save stamps in a file, which the next start maps or copies to the device.
 
-    4096 bytes                  the header: which stamps these are, and what made them
+    4096 bytes                  the header: geometry and shards of the stamps, and the software that made them
     samples x stamp             the pixels, uint8, in the order of the samples
     samples x 4 bytes           the CRC-32 of each stamp
-    4 bytes                     the CRC-32 of those
+    4 bytes                     the CRC-32 of these checksums
 
-A file is named after the geometry of its stamps and the shards they come from. It is used only if its header is the one
-that would be written now. A stamp whose checksum is wrong is decoded again.
+A file is named after the geometry of its stamps and the shards they come from. It is used only if its header is what
+would be written now. A stamp whose checksum is wrong is decoded again.
 """
 
 import json
@@ -32,15 +32,15 @@ from galaxy_zoo.view import Stamp
 from pipeline.shards import Samples
 
 HEADER_BYTES = 4096
-"""A page, so that the pixels can be mapped."""
+"""One page, so that the pixels can be mapped."""
 
 STAMPS_AT_ONCE = 128
 
 
 class SavedStamps:
-    """The file in `folder` for the stamps of `samples`, whether it exists or not.
+    """The file in `folder` for the stamps of `samples`, which need not exist.
 
-    on_gpu: whether a GPU made the stamps: it decodes and resizes with other last bits than a CPU.
+    on_gpu: whether a GPU made the stamps, which differ in their last bits from those of a CPU.
     speaks: whether to show progress and warnings; one rank is enough.
     """
 
@@ -65,7 +65,7 @@ class SavedStamps:
         return HEADER_BYTES + int(np.prod(self._shape)) + 4 * self._shape[0] + 4
 
     def is_whole(self) -> bool:
-        """Return whether the file is there, holds these stamps and is complete; warn of what is wrong."""
+        """Return whether the file exists, holds these stamps and is complete; warn if it does not."""
         try:
             size = self.path.stat().st_size
             with self.path.open("rb") as file:
@@ -83,10 +83,10 @@ class SavedStamps:
         return True
 
     def read(self, into: Tensor | None) -> tuple[Tensor, NDArray[np.bool_]]:
-        """Return the stamps, and which of them are intact; show progress. The file must be whole.
+        """Return the stamps and which of them are intact; show progress. The file must be complete.
 
         Args:
-            into: where to copy them. None maps the file; what is written to the stamps then does not reach the file.
+            into: tensor to copy them into. None: map the file; writing to the stamps then does not change the file.
         """
         mapped = np.memmap(self.path, np.uint8, "c", HEADER_BYTES, self._shape)
         pixels = torch.from_numpy(np.asarray(mapped)) if into is None else into
@@ -111,7 +111,7 @@ class SavedStamps:
         return pixels, intact
 
     def save(self, pixels: Tensor) -> None:
-        """Write all stamps, or no file at all; show progress. If it fails, warn."""
+        """Write all stamps, or no file at all; show progress. Warn if it fails."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if (free := shutil.disk_usage(self.path.parent).free) < self._num_bytes:
@@ -155,5 +155,5 @@ class SavedStamps:
 
 
 def _header(what: dict[str, object]) -> bytes:
-    """Return the header of a file. Version 1 held images turned as EXIF says."""
+    """Return the header of a file. Version 1 held images rotated as EXIF says."""
     return f"galaxy-zoo stamps, version 2\n{json.dumps(what)}\n".ljust(HEADER_BYTES).encode()

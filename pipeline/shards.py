@@ -1,6 +1,6 @@
-"""Which samples there are: the memory-mapped shards of a folder, with their votes.
+"""The samples of a folder of memory-mapped shards, with their votes.
 
-Shards are never unpacked: an index says where a sample lies, and its JPEG is a view of the mapped file.
+Shards are never unpacked: an index says where a sample is, and its JPEG is a view of the mapped file.
 """
 
 import mmap
@@ -29,7 +29,7 @@ class Samples:
     """The samples of some shards, in the order they were packed.
 
     keys: the ids, text, shape (samples,).
-    votes: float32, shape (samples, answers); NaN where missing or unlabelled.
+    votes: float32, shape (samples, answers); missing votes are NaN, as are all votes of an unlabelled sample.
 
     Raises:
         ShardError: a shard or its index is missing, truncated, or not what the manifest says.
@@ -62,21 +62,21 @@ class Samples:
 
     @cached_property
     def objects(self) -> Objects:
-        """Return what was measured of the galaxies, for views that are framed by them.
+        """Measurements of the galaxies, for views that are framed by them.
 
         Raises:
-            ShardError: nothing was measured, or it was measured in other shards, or its file is damaged.
+            ShardError: there are none, they are of other shards, or their file is damaged.
         """
         return read_objects(self._folder, self._set_sha256, self.keys.tolist())
 
     def describe(self, sample: int) -> str:
-        """Return where a sample lies, for an error."""
+        """Return text that says where a sample is, for an error."""
         shard = self.shards[self._shard[sample]].name
         return f"{shown(shard)}: sample {shown(self.keys[sample])} at offset {self._offset[sample]}"
 
 
 def shards_of(path: AnyPath, manifest: Manifest, split: str) -> tuple[Shard, ...]:
-    """Return the shards of a split; `path` is the name of the set in errors.
+    """Return the shards of a split; `path` names the set in errors.
 
     Raises:
         ShardError: there is no such split.
@@ -89,7 +89,7 @@ def shards_of(path: AnyPath, manifest: Manifest, split: str) -> tuple[Shard, ...
 
 
 def open_split(folder: Path, split: str, *, fold: Fold | None = None) -> tuple[Samples, Samples | None]:
-    """Open a split: return the samples to train on, and those of the fold held out, None without a fold.
+    """Open a split: return the samples to train on, and those of the fold held out (None without a fold).
 
     Raises:
         ShardError: there is no such split, or a shard is not what the manifest says.
@@ -103,7 +103,7 @@ def open_split(folder: Path, split: str, *, fold: Fold | None = None) -> tuple[S
 
 
 class _MappedShard:
-    """One shard mapped into memory: keys, offsets and sizes of the JPEGs, and the votes."""
+    """A shard mapped into memory: keys, offsets and sizes of the JPEGs, and the votes."""
 
     def __init__(self, folder: Path, shard: Shard, num_answers: int) -> None:
         self.path = folder / shard.name
@@ -158,7 +158,7 @@ class _MappedShard:
         )
 
     def _read_votes(self, at: NDArray[np.int64], num_answers: int) -> NDArray[np.float32]:
-        """Read the votes whose .npy files start at `at`, all at once: they have one shape, so one header."""
+        """Read the votes of the .npy files at the offsets `at`, all at once: they have one shape, so one header."""
         header = np.frombuffer(npy_header(num_answers), dtype=np.uint8)
         size = len(header) + 4 * num_answers
         if at.max() + size > len(self.data):

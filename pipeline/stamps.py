@@ -1,9 +1,9 @@
 """Resident stamps: decoded once, then kept in one tensor on the device.
 
-The first epoch streams from the shards and leaves its stamps here; later epochs, all members and all test-time views
-take them from here. A rank keeps the stamps of the samples it has met. The order of an epoch is shuffled over all
-ranks, so with several ranks it takes a few epochs until a rank has all stamps, but no rank decodes a sample twice.
-Where a rank has groups of samples of its own (`order.GroupedOrder`), it keeps those alone and one epoch is enough.
+The first epoch reads the shards and keeps its stamps; later epochs, all members and all test-time views use them. A
+rank keeps the stamps of the samples it has decoded. The order of an epoch is shuffled over all ranks, so with several
+ranks it takes a few epochs until a rank has all stamps, but no rank decodes a sample twice. A rank with its own groups
+of samples (`order.GroupedOrder`) keeps only those, and one epoch is enough.
 """
 
 import os
@@ -28,16 +28,16 @@ Pixels = NDArray[np.uint8]
 StampMode = Literal["auto", "stream", "resident"]
 
 RESERVE_BYTES = 1 << 29
-"""Host memory that filling leaves free, for whatever else runs."""
+"""Bytes of host memory left free for other processes when stamps are kept."""
 
 
 @dataclass(frozen=True)
 class StampPolicy:
-    """Whether the stamps of samples are kept.
+    """Whether to keep the stamps of samples.
 
-    mode: "stream" keeps none, "resident" all of them if they fit, "auto" the same if they are also `reused`.
-    share: of the free memory that stamps may take.
-    folder: where all stamps are saved once they are there, and taken from at the next start.
+    mode: "stream" keeps none; "resident" keeps all if they fit; "auto" does so only if they are `reused`.
+    share: share of the free memory that stamps may take.
+    folder: folder to save all stamps in once they are made, and to load them from at the next start.
     reused: whether there will be more than one epoch.
     """
 
@@ -54,7 +54,8 @@ STREAM = StampPolicy("stream")
 class ResidentStamps:
     """The stamps of samples, by number.
 
-    pixels: uint8, shape (samples, height, width, 3), on the device. A CPU takes the memory as stamps come in.
+    pixels: uint8, shape (samples, height, width, 3), on the device. On a CPU the system allocates memory as stamps
+        come.
     """
 
     _hosts: ClassVar["WeakSet[ResidentStamps]"] = WeakSet()
@@ -70,21 +71,21 @@ class ResidentStamps:
 
     @property
     def is_full(self) -> bool:
-        """Whether all stamps are there."""
+        """Whether all stamps are present."""
         return bool(self._has.all())
 
     @property
     def unfilled_bytes(self) -> int:
-        """Return how much memory these stamps have yet to take."""
+        """Memory in bytes that these stamps have still to fill."""
         return int((~self._has).sum()) * self.pixels[:1].numel() if self._fills else 0
 
     @classmethod
     def promised_bytes(cls) -> int:
-        """Return how much host memory all resident stamps of this process have yet to take."""
+        """Return the host memory in bytes that all resident stamps of this process have still to fill."""
         return sum(each.unfilled_bytes for each in cls._hosts)
 
     def missing(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the places in `samples` whose stamps are not there."""
+        """Return the places in `samples` whose stamps are missing."""
         return np.flatnonzero(~self._has[samples])
 
     def stamp(self, sample: int) -> Pixels:
@@ -99,14 +100,14 @@ class ResidentStamps:
             self._has[sample] = True
 
     def put_all(self, samples: NDArray[np.int64], rows: Tensor, stamps: Tensor) -> None:
-        """Keep stamps that are on the device. `rows` are the numbers of the samples, on the device too."""
+        """Keep stamps that are on the device. rows: the numbers `samples` as a tensor on the device."""
         self.pixels.index_copy_(0, rows, stamps)
         self._has[samples] = True
 
     def note_progress(self) -> None:
-        """Show how many stamps are there; on a CPU stop keeping more before memory runs out.
+        """Show how many stamps are kept; on a CPU stop keeping more before memory runs out.
 
-        Stamps that are there then stay in use; the rest is decoded whenever it is needed.
+        Stamps kept until then stay in use; the others are decoded each time they are needed.
         """
         if not self._fills:
             return
@@ -122,7 +123,7 @@ class ResidentStamps:
             self._end()
 
     def close(self) -> None:
-        """End the progress bar and give up the memory."""
+        """End the progress bar and release the memory."""
         self._end()
         self._hosts.discard(self)
         self.pixels = torch.empty(0, dtype=torch.uint8)
@@ -139,9 +140,9 @@ class Opener:
     """Opens the resident stamps of a loader as a policy says, and saves them.
 
     Args:
-        world_size: of the ranks that read these samples; on a CPU they share its memory. Only rank 0 reports
+        world_size: number of ranks that read these samples; on a CPU they share its memory. Only rank 0 reports
             and saves.
-        has_own: whether the samples are this rank's alone; then each rank saves its own.
+        has_own: whether only this rank has these samples; then each rank saves its own.
     """
 
     def __init__(
@@ -168,11 +169,11 @@ class Opener:
 
     @property
     def num_bytes(self) -> int:
-        """Return how many bytes all stamps take."""
+        """Size of all stamps in bytes."""
         return int(np.prod(self._shape))
 
     def open(self) -> ResidentStamps | None:
-        """Return resident stamps with what was saved of them; None where stamps are to be streamed."""
+        """Return resident stamps, with those that were saved; None if stamps are to be streamed."""
         if self._policy.mode == "stream":
             return None
         if self._file is not None and self._file.is_whole():
@@ -185,7 +186,7 @@ class Opener:
         return ResidentStamps(pixels, np.zeros(len(pixels), bool), shows_progress=self._is_first)
 
     def save(self, resident: ResidentStamps) -> None:
-        """Save all stamps where the policy says so; if that fails, warn."""
+        """Save all stamps if the policy says so; warn if that fails."""
         if self._file is not None and self._saves:
             self._file.save(resident.pixels)
 
@@ -197,7 +198,7 @@ class Opener:
         return ResidentStamps(pixels, intact, shows_progress=self._is_first)
 
     def _allocate(self) -> Tensor | None:
-        """Return memory for all stamps, None where they are to be streamed; say which."""
+        """Return memory for all stamps, None if they are to be streamed; print which."""
         free = free_bytes(self._device)
         if self._device.type == "cpu":
             free = (free - ResidentStamps.promised_bytes()) // self._ranks
@@ -215,7 +216,7 @@ class Opener:
         return pixels
 
     def _fall_back(self, reason: str) -> None:
-        """Say that stamps are streamed; warn where resident ones were asked for."""
+        """Print that stamps are streamed; warn if resident ones were asked for."""
         warning = "warning: " if self._policy.mode == "resident" else ""
         self._say(f"{warning}{reason}; they are streamed from the shards")
 

@@ -1,7 +1,7 @@
-"""Reduce and warp on the CPU with OpenCV: what `graph.view_graph` does after decoding, only faster.
+"""Reduce and warp on the CPU with OpenCV, faster than `graph.view_graph`, which does the same.
 
 DALI's resize and warp are the slow part of its graph on 2 cores (docs/experiments.md, 2026-11-20), so on a CPU DALI
-only decodes. Tests hold both to the same pixels for the same parameters.
+only decodes. Tests check that both make the same pixels from the same parameters.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,31 +20,31 @@ from pipeline.augment import Parameters
 Pixels = NDArray[np.uint8]
 
 SAMPLES_PER_TASK = 8
-"""Few enough that all threads end at about the same time, many enough that handing out tasks costs nothing."""
+"""Samples of a task: few enough that all threads end at about the same time, enough that tasks cost little."""
 
 FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
 class PendingViews:
-    """Views that threads are at work on."""
+    """Views that threads are making."""
 
     def __init__(self, tasks: Sequence["Future[None]"], views: tuple[Tensor, ...]) -> None:
         self._tasks, self._views = tasks, views
 
     def result(self) -> tuple[Tensor, ...]:
-        """Return the views once they are made; raise what a thread raised."""
+        """Wait for the views and return them; raise what a thread raised."""
         for task in self._tasks:
             task.result()
         return self._views
 
 
 class WarpKernel:
-    """Makes the views of stamps, on `num_threads` threads.
+    """Makes views from stamps, on `num_threads` threads.
 
-    OpenCV's own threads are switched off for the process: images are small and many, so samples run in parallel.
+    OpenCV's own threads are switched off in this process: images are many and small, so samples run in parallel.
 
     Args:
-        dtype: of the views: float32, float16 or bfloat16.
+        dtype: dtype of the views, float32, float16 or bfloat16.
     """
 
     def __init__(self, view: View, *, num_threads: int, dtype: torch.dtype = torch.float32) -> None:
@@ -55,14 +55,17 @@ class WarpKernel:
         levels = np.arange(256, dtype=np.float32)[:, None] / 255
         self._table = _as_bits(np.asarray(levels * self._gain + self._offset, np.float32), dtype)[None]
         bounds = np.stack([self._offset, self._gain + self._offset])
-        self._bounds = np.tile(bounds, (1, self._size))  # of a whole row, so that numpy's inner loop is long
+        self._bounds = np.tile(
+            bounds, (1, self._size)
+        )  # bounds of a whole row, so that numpy's inner loop is long
 
     def start(self, count: int, stamp_of: Callable[[int], Pixels], views: Sequence[Parameters]) -> PendingViews:
         """Begin to make the views of `count` samples, without waiting for them.
 
         Args:
-            stamp_of: returns the stamp of a sample, uint8, shape (height, width, 3); called in threads, once a sample.
-            views: the parameters of the samples, for each view.
+            stamp_of: function that returns the stamp of a sample, uint8, shape (height, width, 3); threads call it,
+                once for each sample.
+            views: for each view the parameters of the samples.
 
         Returns:
             For each view: `dtype`, shape (samples, 3, size, size), channels-last, normalised. The memory is new.
@@ -92,7 +95,7 @@ class WarpKernel:
         self._threads.shutdown(cancel_futures=True)
 
     def _finish(self, colours: NDArray[np.float32] | None) -> Callable[[Pixels, int, NDArray[Any]], object]:
-        """Return what turns a warped sample into its view: a table look-up, or a change of colours with clipping."""
+        """Return the function that finishes a warped sample: a table look-up, or a change of colours with clipping."""
         if colours is None:
             return lambda warped, _, out: cv2.LUT(warped, self._table, dst=out)
         matrices = self._gain[:, None] * colours[:, :, :3] / 255
@@ -111,9 +114,9 @@ class WarpKernel:
 def reduce_window(window: Pixels, stamp: Stamp) -> Pixels:
     """Reduce a decoded window with antialiasing to the stamp's size.
 
-    It is first interpolated linearly to the largest multiple of the size that fits into the window, then averaged over
-    whole blocks. Both steps are fast in OpenCV, and the result is as close to the supersampled reference as that of its
-    area interpolation, which is 3 to 6 times slower at such factors (docs/experiments.md, 2026-11-20).
+    First interpolate linearly to the largest multiple of the size that fits into the window, then average whole blocks.
+    Both steps are fast in OpenCV, and the result is as close to the supersampled reference as OpenCV's area
+    interpolation, which is 3 to 6 times slower at such factors (docs/experiments.md, 2026-11-20).
     """
     height, width = stamp.size_px
     blocks = max(1, stamp.window_px[0] // height)
@@ -126,13 +129,13 @@ def reduce_window(window: Pixels, stamp: Stamp) -> Pixels:
 
 
 def normalisation(view: View) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return (gain, offset), shape (3,) each: gain * pixel + offset is (pixel - mean) / std, pixels in [0, 1]."""
+    """Return (gain, offset), shape (3,) each; gain * pixel + offset is (pixel - mean) / std, pixels in [0, 1]."""
     mean, std = np.array(view.mean, np.float32), np.array(view.std, np.float32)
     return (1 / std).astype(np.float32), (-mean / std).astype(np.float32)
 
 
 def rgb_pixels(images: Tensor, view: View) -> Pixels:
-    """Return normalised images, shape (..., 3, size, size), as pixels to draw, uint8, shape (..., size, size, 3)."""
+    """Return normalised images, shape (..., 3, size, size), as uint8 pixels to draw, shape (..., size, size, 3)."""
     pixels = images.movedim(-3, -1).float().cpu().numpy() * np.array(view.std) + np.array(view.mean)
     return np.asarray(np.clip(np.rint(pixels * 255), 0, 255), np.uint8)
 
@@ -143,12 +146,12 @@ def _as_bits(values: NDArray[np.float32], dtype: torch.dtype) -> NDArray[Any]:
         return values.astype(np.float16).view(np.uint16)
     if dtype == torch.bfloat16:
         bits = np.ascontiguousarray(values).view(np.uint32)
-        return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)  # the upper half, to nearest even
+        return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)  # upper half, rounded to nearest even
     return values
 
 
 def _to_opencv(warps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Convert warps from continuous coordinates to OpenCV's, where the middle of pixel i is i."""
+    """Convert warps from continuous coordinates to OpenCV's, in which the centre of pixel i is i."""
     moved = warps.copy()
     moved[:, :, 2] += warps[:, :, :2].sum(axis=2) * 0.5 - 0.5
     return moved

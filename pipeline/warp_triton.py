@@ -1,8 +1,8 @@
-"""Gather and warp on the GPU with Triton: from uint8 stamps straight to views, in one kernel a view.
+"""Warp on the GPU with Triton: one kernel for each view reads uint8 stamps and writes the view.
 
-It does what `warp.WarpKernel` does: interpolate bilinearly, zero outside of the stamp, round to whole grey levels as
-OpenCV and DALI do, change the colours, clip and normalise. With TRITON_INTERPRET=1 set before the start it runs on the
-CPU, slowly; that is how it is tested without a GPU.
+It does what `warp.WarpKernel` does: interpolate bilinearly with zeros outside the stamp, round to whole grey levels as
+OpenCV and DALI do, change the colours, clip and normalise. With TRITON_INTERPRET=1 set before the start it runs slowly
+on the CPU, which tests use without a GPU.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ PIXELS_PER_PROGRAM = 256
 
 
 class TritonKernel:
-    """Makes the views of stamps that are on `device`.
+    """Makes views from stamps that are on `device`.
 
     Args:
-        dtype: of the views: float32, float16 or bfloat16.
+        dtype: dtype of the views, float32, float16 or bfloat16.
     """
 
     def __init__(self, view: View, *, device: torch.device, dtype: torch.dtype) -> None:
@@ -40,7 +40,7 @@ class TritonKernel:
 
         Returns:
             The rows, int32, shape (samples,), and for each view float32, shape (samples, 18): the warp, then the
-            colours (arbitrary where the view changes none).
+            colours (arbitrary if the view changes none).
         """
         packed = np.zeros((1 + 18 * len(views), len(rows)), np.int32)
         packed[0] = rows
@@ -57,11 +57,11 @@ class TritonKernel:
         return sent[0], list(parameters)
 
     def __call__(self, stamps: Tensor, rows: Tensor, parameters: Tensor, *, has_colours: bool) -> Tensor:
-        """Make one view of samples.
+        """Make one view of each sample.
 
         Args:
             stamps: uint8, shape (all samples, height, width, 3), contiguous.
-            rows, parameters: which samples, and the parameters of the view, as `upload` returns them.
+            rows, parameters: rows of the samples and parameters of the view, as `upload` returns them.
 
         Returns:
             `dtype`, shape (samples, 3, size, size), channels-last, normalised. The memory is new.
@@ -80,19 +80,19 @@ class TritonKernel:
                     *self._normal,
                     has_colours=has_colours,
                     num_pixels=PIXELS_PER_PROGRAM,
-                    enable_fp_fusion=False,  # rounded after each operation, as on a CPU
+                    enable_fp_fusion=False,  # round after each operation, as on a CPU
                 )
         return views.permute(0, 3, 1, 2)
 
 
-# A short batch aligns its parameters differently, which is no reason to compile again.
+# A short batch aligns its parameters differently; do not compile again for it.
 @triton.jit(do_not_specialize_on_alignment=["rows", "parameters"])
 def _warp(
     stamps, rows, parameters, views, height, width, size,
     gain_r, gain_g, gain_b, offset_r, offset_g, offset_b,
     has_colours: tl.constexpr, num_pixels: tl.constexpr,
 ):  # fmt: skip
-    """Make `num_pixels` pixels of the view of one sample: program (sample, block of pixels)."""
+    """Make `num_pixels` pixels of the view of one sample; the program ids are (sample, block of pixels)."""
     sample = tl.program_id(0).to(tl.int64)
     pixel = tl.program_id(1) * num_pixels + tl.arange(0, num_pixels)
     inside = pixel < size * size
@@ -104,7 +104,7 @@ def _warp(
     left, top = tl.floor(at_x), tl.floor(at_y)
     right_share, lower_share = at_x - left, at_y - top
     column, row = left.to(tl.int32), top.to(tl.int32)
-    # int64: 61,578 stamps of 273 px are more bytes than an int32 can count
+    # int64, since 61,578 stamps of 273 px have more bytes than an int32 can count
     stamp = stamps + tl.load(rows + sample).to(tl.int64) * height * width * 3
     upper_left = stamp + (row * width + column) * 3
     in_top, in_bottom = inside & (row >= 0) & (row < height), inside & (row >= -1) & (row < height - 1)
@@ -127,7 +127,7 @@ def _warp(
 
 @triton.jit
 def _bilinear(upper_left, width, in_top, in_bottom, in_left, in_right, right_share, lower_share):
-    """One channel at each point, in [0, 1] and a whole grey level; `upper_left` points at its upper left pixel."""
+    """Return one channel at each point, in [0, 1], rounded to grey levels; `upper_left`: its upper left pixel."""
     a = tl.load(upper_left, mask=in_top & in_left, other=0).to(tl.float32)
     b = tl.load(upper_left + 3, mask=in_top & in_right, other=0).to(tl.float32)
     c = tl.load(upper_left + width * 3, mask=in_bottom & in_left, other=0).to(tl.float32)
@@ -139,6 +139,6 @@ def _bilinear(upper_left, width, in_top, in_bottom, in_left, in_right, right_sha
 
 @triton.jit
 def _changed(c, red, green, blue):
-    """One row of the colours, `c` points at its four numbers; clipped to [0, 1]."""
+    """Return one channel after the change of colours, clipped to [0, 1]; `c` points at the four numbers of its row."""
     value = tl.load(c) * red + tl.load(c + 1) * green + tl.load(c + 2) * blue + tl.load(c + 3)
     return tl.minimum(tl.maximum(value, 0.0), 1.0)

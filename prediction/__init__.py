@@ -1,12 +1,12 @@
-"""Prediction: from runs and shards to a submission.
+"""Prediction: turn runs and shards into a submission.
 
-request.py    what predict.py is asked for, and which options go together
+request.py    options of predict.py, and which of them go together
 source.py     the shards or images to predict, and how they are read
-members.py    the trained members of runs
-passes.py     which member predicts which galaxies, in parts
-parts.py      the parts that are finished, so that a prediction can be killed and go on
-embedding.py  what a network's last layer gets
-blend.py      how members are weighted
+members.py    trained members of runs
+passes.py     predictions of the members, in passes and parts
+parts.py      finished parts, from which a killed prediction goes on
+embedding.py  the input of a network's last layer
+blend.py      weights of the members
 outputs.py    the submission and the Parquet files
 job.py        a whole prediction
 """

@@ -1,13 +1,13 @@
-"""Blends of an ensemble: one weight a member, 0 or above, all summing to 1, so that a blend still obeys the tree.
+"""Blends of an ensemble: a weight of 0 or more for each member; they sum to 1, so that a blend still obeys the tree.
 
-A blend is fitted on galaxies that the members have not seen. That can over-fit too, so every kind of blend is scored
-twice: on the galaxies it was fitted on, and cross-fitted, each fifth of them by a blend fitted on the other four.
+A blend is fitted on galaxies that the members have not seen. It can still over-fit, so every kind of blend is scored
+twice: on the galaxies it was fitted on, and cross-fitted, that is, each fifth of them by a blend fitted on the others.
 
 Everything is computed from the products of the members' errors, summed over answers: the squared error of the blend
-w is w' G w for G[i, j] = sum of error_i * error_j. So trying a blend costs nothing, however many galaxies there are.
+w is w' G w for G[i, j] = sum of error_i * error_j. So trying a blend costs the same for any number of galaxies.
 
-What is weighted is a column of members: a member of one run, or, where the same member was trained on several folds,
-all of its trainings together. Such a column has held out more galaxies than one fold.
+A weight belongs to a column of members: a member of one run or, if the same member was trained on several folds, all of
+its trainings together. Together they have held out more galaxies than one fold.
 """
 
 import json
@@ -33,15 +33,15 @@ SUM_PENALTY = 1e3
 
 Weights = NDArray[np.float64]
 Fit = Callable[[Floats], Weights]
-"""From the error products, shape (members, members), to weights, shape (members,)."""
+"""Takes the error products, shape (members, members), returns weights, shape (members,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
     """A blend fitted on held-out galaxies.
 
-    fitted_rmse: of the galaxies it was fitted on. held_out_rmse: cross-fitted; higher by what it over-fits.
-    against_uniform: its cross-fitted predictions compared with the uniform mean of all members.
+    fitted_rmse: RMSE on the galaxies it was fitted on. held_out_rmse: cross-fitted RMSE, which over-fitting raises.
+    against_uniform: comparison of its cross-fitted predictions with the uniform mean of all members.
     """
 
     weights: Weights
@@ -52,9 +52,9 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Curve:
-    """RMSE of the uniform mean of k members, chosen one after the other, shape (members,) for k = 1, 2, ...
+    """RMSE of the uniform mean of the first k members for k = 1, 2, ..., shape (members,).
 
-    order: the members as they were chosen. held_out_rmse: cross-fitted, with orders of their own.
+    order: members in the order they were chosen. held_out_rmse: cross-fitted RMSE; each fifth has its own order.
     """
 
     order: tuple[int, ...]
@@ -75,14 +75,14 @@ def uniform(products: Floats) -> Weights:
 
 
 def best_k(products: Floats) -> Weights:
-    """Return equal weights of the k members that `greedy_order` begins with, for the k with the least error."""
+    """Return equal weights for the first k members of `greedy_order`, for the k with the least error."""
     order = greedy_order(products)
     errors = [_error(products, mean_of(order[:k], len(order))) for k in range(1, len(order) + 1)]
     return mean_of(order[: int(np.argmin(errors)) + 1], len(order))
 
 
 def optimal_weights(products: Floats) -> Weights:
-    """Return the weights with the least error, by non-negative least squares with the sum held at 1."""
+    """Return the weights with the least error, by non-negative least squares with a sum of 1."""
     scale = np.trace(products) / len(products) or 1.0
     values, vectors = np.linalg.eigh(products / scale)
     roots = np.sqrt(values.clip(0))[:, None] * vectors.T  # roots' roots = products
@@ -96,7 +96,7 @@ BLENDS: dict[Blend, Fit] = {"uniform": uniform, "best-k": best_k, "weights": opt
 
 
 def greedy_order(products: Floats) -> tuple[int, ...]:
-    """Return the members in an order in which each lowers the error of the mean of those before it the most."""
+    """Return the members in greedy order: each is the one that lowers the error of the mean the most."""
     order: list[int] = []
     left = list(range(len(products)))
     while left:
@@ -110,7 +110,7 @@ class HeldOutPredictions:
 
     Args:
         predictions: shape (members, galaxies, answers).
-        true: shape (galaxies, answers), NaN where missing.
+        true: shape (galaxies, answers), missing votes are NaN.
 
     Raises:
         ValueError: no vote is present, or there are fewer galaxies than folds.
@@ -164,7 +164,7 @@ class HeldOutPredictions:
         return float(np.sqrt(total / self._counts.sum()))
 
     def _blend(self, weights: Floats) -> Floats:
-        """Return blended votes, by weights of shape (galaxies, members)."""
+        """Return blended votes; weights have shape (galaxies, members)."""
         votes: Floats = np.einsum("gm,mga->ga", weights, self._predictions)
         return votes
 
@@ -175,7 +175,7 @@ def _error(products: Floats, weights: Weights) -> float:
 
 
 def columns_of(members: Sequence[TrainedMember]) -> list[tuple[int, ...]]:
-    """Return columns: the numbers of members that differ only in the fold they were trained on, by their first."""
+    """Return the columns: numbers of members that differ only in the fold they were trained on."""
     columns: dict[str, list[int]] = {}
     for number, member in enumerate(members):
         run = member.run
@@ -190,8 +190,8 @@ def held_out_votes(
     """Return the predictions of all columns for the galaxies that each of them holds out.
 
     Args:
-        blocks: by members that have not seen the galaxies.
-        true: votes by id.
+        blocks: predictions by members that have not seen the galaxies.
+        true: true votes by id.
 
     Raises:
         RunError: there are no such galaxies, or too few.
@@ -212,7 +212,7 @@ def held_out_votes(
 
 
 def member_weights(columns: Sequence[Sequence[int]], column_weights: Weights, num_members: int) -> Weights:
-    """Return the weights of members: a column's is shared out among its members."""
+    """Return the weights of members: the members of a column share its weight equally."""
     weights = np.zeros(num_members)
     for column, weight in zip(columns, column_weights.tolist(), strict=True):
         weights[list(column)] = weight / len(column)
@@ -220,7 +220,7 @@ def member_weights(columns: Sequence[Sequence[int]], column_weights: Weights, nu
 
 
 def describe_blends(held_out: HeldOutPredictions, blends: dict[Blend, Fitted], names: Sequence[str]) -> list[str]:
-    """Return a table of the blends, and of scores by the number of members; `names` are of the columns."""
+    """Return lines of text: scores of the blends, then scores by number of members. names: names of the columns."""
     lines = ["blend      fitted   cross-fitted   cross-fitted minus uniform"]
     for name, fitted in blends.items():
         against = f"{fitted.against_uniform.difference.value:+.5f}" if name != "uniform" else ""

@@ -1,4 +1,4 @@
-"""Embeddings: what the last layer of a network gets, so what the network has made of a galaxy before it votes."""
+"""Embeddings: the input of a network's last layer, which describes a galaxy before the network votes."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from galaxy_zoo.errors import RunError
 class Embedder:
     """Keeps the input of the last linear layer of `network` whenever the network runs.
 
-    Where a recipe has one last layer a question, all of them get the same input.
+    If a recipe has a last layer for each question, all of them get the same input.
 
     Args:
-        remedy: what to do about a network without an embedding, for the error.
+        remedy: what the error tells the user to do about a network without an embedding.
 
     Raises:
         RunError: the network has no linear layer.
@@ -28,13 +28,13 @@ class Embedder:
         self._hook = linear[-1].register_forward_pre_hook(self._keep)
 
     def take(self) -> Tensor:
-        """Return the embedding, mean over the views seen since the last call: float32, shape (batch, features)."""
+        """Return the mean embedding over the views since the last call, float32, shape (batch, features)."""
         embeddings = [each.detach().float().flatten(1) for each in self._kept]
         self._kept = []
         return torch.stack(embeddings).mean(dim=0)
 
     def remove(self) -> None:
-        """Leave the network as it was."""
+        """Restore the network as it was."""
         self._hook.remove()
 
     def _keep(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:  # noqa: ARG002

@@ -1,4 +1,4 @@
-"""A whole prediction: members x galaxies, the blend fitted where one is, and the files."""
+"""A whole prediction: predict galaxies with all members, fit the blend if asked, and write the files."""
 
 import json
 from collections import Counter
@@ -39,7 +39,7 @@ from training.run import Run, load_run
 
 
 def predict(request: PredictionRequest) -> int:
-    """Predict and write everything that is asked for; return how many images could not be used.
+    """Predict and write everything that is asked for; return the number of images that could not be used.
 
     Raises:
         InputError: a run, shards, images or a reference cannot be used.
@@ -75,7 +75,7 @@ def predict(request: PredictionRequest) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Which members predict what, and where to."""
+    """What to predict, with which members, and where to write it."""
 
     members: Sequence[TrainedMember]
     source: Shards
@@ -87,11 +87,11 @@ class Prediction:
         """Predict what is missing and, on the first rank, write everything.
 
         Returns:
-            What was predicted, None on other ranks, and lines about the blend.
+            What was predicted (None on other ranks), and lines about the blend.
 
         Raises:
-            RunError: no galaxy is held out from the members, and that was asked for.
-            OutputError: there are parts of another prediction.
+            RunError: held-out galaxies are needed, and the members have held out none.
+            OutputError: the folder holds parts of another prediction.
         """
         if ranks.is_first and (num_parts := parts.begin(self.key)):
             click.echo(f"going on with {num_parts} finished parts in {shown(parts.folder)}", err=True)
@@ -125,7 +125,7 @@ class Prediction:
         }
 
     def _fit(self, parts: Parts, ranks: Ranks) -> tuple[Weights, list[str]]:
-        """Return the weight of each member, and the scores of the blends where one is fitted."""
+        """Return the weight of each member and, if a blend is fitted, lines with the scores of the blends."""
         if self.blend == "uniform":
             return mean_of(range(len(self.members)), len(self.members)), []
         validation = Passes(
@@ -144,7 +144,7 @@ class Prediction:
         return weights, describe_blends(held_out, blends, names)
 
     def _assignments(self, weights: Weights) -> list[Assignment]:
-        """Assign the shards; members of no weight predict nothing."""
+        """Assign the shards to members; members with weight 0 predict nothing."""
         if not self.out_of_fold:
             return [Assignment(self.source.shards, tuple(np.flatnonzero(weights).tolist()))]
         assignments = self._unseen(self.source.shards)
@@ -157,7 +157,7 @@ class Prediction:
 
 
 def _describe(request: PredictionRequest, prediction: Prediction, predicted: Predicted) -> list[str]:
-    """Return what was predicted by what; of images also the walk of the first down the tree."""
+    """Return lines about the prediction; for images also the walks of the first ones down the tree."""
     counts = Counter(member.run.recipe.name for member in prediction.members)
     recipes = " + ".join(f"{count} {shown(name)}" for name, count in counts.items())
     how = f"{recipes}, {len(request.fixed_views)} views, blend {request.blend}"
@@ -170,7 +170,7 @@ def _describe(request: PredictionRequest, prediction: Prediction, predicted: Pre
 
 
 def _compare(predicted: Predicted, run: Run, reference: Reference) -> None:
-    """Say what looks broken, and the score where the truth is given."""
+    """Print warnings about what looks broken, and the score if the truth is given."""
     tree, means = run.data.tree, run.data.vote_mean
     training_mean = None if means is None else np.array([np.nan if each is None else each for each in means])
     for warning in warnings_about(predicted.votes, tree, training_mean):

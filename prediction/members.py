@@ -1,4 +1,4 @@
-"""The trained members of runs."""
+"""Find and load the trained members of runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class TrainedMember:
 
     @property
     def name(self) -> str:
-        """The member's folder, as it may be printed and written."""
+        """The member's folder, safe to print."""
         return shown(self.run.member_folder(self.index))
 
     def load(self, device: torch.device, *, compiled: bool = True, in_float32: bool = False) -> Predictor:
-        """Load the network with the best weights; `in_float32` whatever the recipe's precision is.
+        """Load the network with the best weights. in_float32: ignore the recipe's precision.
 
         Raises:
-            RunError: the checkpoint is damaged, or not of this recipe.
+            RunError: the checkpoint is damaged or of another recipe.
         """
         path = self.run.member_folder(self.index) / BEST_NAME
         network = build_network(self.run.recipe, self.run.data.tree, pretrained=False)
@@ -50,7 +50,7 @@ def find_members(runs: Sequence[Run]) -> list[TrainedMember]:
     """Return all members of some runs.
 
     Raises:
-        RunError: a run is named twice, was trained on another tree or size of image than the first, has a member
+        RunError: a run is named twice, was trained on another tree or image size than the first, has a member
             without a checkpoint, or its run.json was edited.
     """
     first, members = runs[0], []

@@ -1,6 +1,6 @@
-"""What a prediction writes: the submission, a table with spreads, the embeddings. Each is whole or not there.
+"""The outputs of a prediction: submission, table with spreads, embeddings. Each is written whole or not at all.
 
-Parquet files have a row a galaxy and are written in row groups, so in the same memory however many rows there are.
+Parquet files have a row for each galaxy and are written in row groups, so memory does not grow with their rows.
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ from prediction.blend import Weights
 from prediction.passes import Block, Passes
 
 ROW_GROUP = 2**14
-"""Rows a row group: 7 MB of the 111 columns of Galaxy Zoo 2."""
+"""Rows of a row group: 7 MB for the 111 columns of Galaxy Zoo 2."""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """The ids and votes of all galaxies, in the order of the shards; votes, shape (galaxies, answers), in a file."""
+    """Ids and votes of all galaxies, in shard order. votes: shape (galaxies, answers), mapped from a file."""
 
     ids: NDArray[np.str_]
     votes: Floats
@@ -35,7 +35,7 @@ class Predicted:
 
 @dataclass(frozen=True, kw_only=True)
 class Blended:
-    """The ensemble's predictions of some galaxies, float32, each of shape (galaxies, answers).
+    """Predictions of the ensemble for some galaxies, float32, each of shape (galaxies, answers).
 
     view_spread: standard deviation over the test-time views of a member, the root mean square over members.
     member_spread: standard deviation over members.
@@ -48,7 +48,7 @@ class Blended:
 
 
 def blend_members(block: Block, weights: Weights) -> Blended:
-    """Blend the members of a block by their weights, scaled to a sum of 1; `weights` are of all members."""
+    """Blend the members of a block by their weights, scaled to a sum of 1. weights: those of all members."""
     mine = weights[list(block.members)]
     mine = mine / mine.sum()
     votes = np.tensordot(mine, block.mean, axes=1)
@@ -64,17 +64,17 @@ def blend_members(block: Block, weights: Weights) -> Blended:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where to write: the submission, and the Parquet files that are asked for."""
+    """Paths of the submission and of the Parquet files that are asked for."""
 
     submission: Path
     details: Path | None = None
     embeddings: Path | None = None
 
     def check(self) -> None:
-        """Check, before long work, that all of it can be written.
+        """Check, before long work, that everything can be written.
 
         Raises:
-            OutputError: a place cannot be written to.
+            OutputError: a path cannot be written to.
             InputError: Parquet is asked for and pyarrow is missing.
         """
         for path in (self.submission, self.details, self.embeddings):
@@ -87,15 +87,15 @@ class Outputs:
     def write(self, passes: Passes, weights: Weights, tree: DecisionTree) -> Predicted:
         """Blend the members of finished passes and write everything, the submission last.
 
-        Only a part of a pass is in memory at once, and of all galaxies their ids: votes are collected in a file
-        beside the parts, from which the submission is written in the order of its ids.
+        Memory holds one part of a pass, and the ids of all galaxies. Votes are collected in a file beside the parts;
+        the submission is written from it in the order of its ids.
 
         Args:
-            weights: of all members.
+            weights: weights of all members.
         """
         ids = []
         shape = (passes.num_galaxies, len(tree.columns))
-        passes.parts.votes.unlink(missing_ok=True)  # never written through a link
+        passes.parts.votes.unlink(missing_ok=True)  # never write through a link
         votes = open_memmap(passes.parts.votes, "w+", np.float32, shape)
         with ExitStack() as stack:
             names = {f"embedding_{number}": member.name for number, member in enumerate(passes.members)}
@@ -118,7 +118,7 @@ class Outputs:
 
 def _check_pyarrow(path: Path) -> None:
     try:
-        import pyarrow.parquet  # noqa: F401, PLC0415 - an extra, which most predictions do without
+        import pyarrow.parquet  # noqa: F401, PLC0415 - an extra that most predictions do not need
     except ImportError as error:
         raise InputError(
             f"{path}: writing Parquet needs pyarrow; install it with: pip install pyarrow, or omit the option"
@@ -134,7 +134,7 @@ class ParquetTable:
         self._waiting: list[Any] = []
 
     def add(self, columns: dict[str, Any]) -> None:
-        """Add rows, as arrays of one length; a two-dimensional one becomes a column of lists of fixed size."""
+        """Add rows, as arrays of equal length; a two-dimensional array becomes a column of lists of fixed size."""
         import pyarrow as pa  # noqa: PLC0415
 
         arrays = {name: _column(values) for name, values in columns.items()}
@@ -143,7 +143,7 @@ class ParquetTable:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is waiting as one row group."""
+        """Write the waiting rows as one row group."""
         import pyarrow as pa  # noqa: PLC0415
         import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -161,7 +161,7 @@ class ParquetTable:
 
 @contextmanager
 def open_table(path: Path, metadata: dict[str, str] | None = None) -> Iterator[ParquetTable]:
-    """Open a new Parquet file, whole or not at all; `metadata` are texts of its schema.
+    """Open a new Parquet file, written whole or not at all. metadata: text stored in its schema.
 
     Raises:
         OSError: `path` cannot be written.

@@ -1,10 +1,10 @@
-"""The finished parts of a prediction, in a folder beside its output: killed at any moment, it goes on from them.
+"""The finished parts of a prediction, in a folder beside its output; a killed prediction goes on from them.
 
 OUT.parts/lock           held by the prediction that is running
-OUT.parts/key.json       everything that decides the result: checksums of weights and shards, views, batch size
+OUT.parts/key.json       everything the result depends on: checksums of weights and shards, views, batch size
 OUT.parts/*.safetensors  finished parts, each whole or not there, with a checksum
 
-A prediction of another key is refused: its result would not be made of these parts.
+A prediction with another key is refused, since these parts do not belong to it.
 """
 
 import json
@@ -24,7 +24,7 @@ LOCK, KEY, PART_SUFFIX = "lock", "key.json", ".safetensors"
 
 
 class Parts:
-    """The parts of a prediction that writes to `out`; beside them the images it packs, and the votes it collects."""
+    """Parts of the prediction that writes to `out`; the folder also holds packed images and collected votes."""
 
     def __init__(self, out: Path) -> None:
         self.folder = parts_folder(out)
@@ -32,10 +32,10 @@ class Parts:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the folder where it is missing, and keep every other prediction out of it.
+        """Create the folder if it is missing, and keep every other prediction out of it within the block.
 
-        Removes afterwards what a prediction makes there, unless there are parts to go on from, and then the folder
-        if it is empty.
+        At the end remove everything a prediction makes there, unless there are parts to go on from, and then the
+        folder if it is empty.
 
         Raises:
             OutputError: another prediction writes to the same output, or the folder is a symbolic link.
@@ -54,10 +54,10 @@ class Parts:
                     self._remove_own()
 
     def begin(self, key: Mapping[str, Any]) -> int:
-        """Note what decides the result, and return the number of finished parts.
+        """Save the key, and return the number of finished parts.
 
         Raises:
-            OutputError: the parts are those of a prediction of another key; the message names the differences.
+            OutputError: the parts are of a prediction with another key; the message names the differences.
         """
         path, parts = self.folder / KEY, self._parts()
         text = json.dumps(key, indent=1, sort_keys=True) + "\n"
@@ -77,7 +77,7 @@ class Parts:
         """Read a part.
 
         Raises:
-            RunError: it is missing or damaged.
+            RunError: the part is missing or damaged.
         """
         return load_state(self._path(name))
 
@@ -90,7 +90,7 @@ class Parts:
         return True
 
     def end(self) -> None:
-        """Remove the parts: the output is written."""
+        """Remove the parts once the output is written."""
         for part in self._parts():
             part.unlink()
 
@@ -98,7 +98,7 @@ class Parts:
         shutil.rmtree(self.images, ignore_errors=True)
         for path in (self.votes, self.folder / KEY, self.folder / LOCK, *self.folder.glob(f"*{TEMPORARY_SUFFIX}")):
             path.unlink(missing_ok=True)
-        with suppress(OSError):  # it holds more
+        with suppress(OSError):  # the folder holds other files
             self.folder.rmdir()
 
     def _parts(self) -> list[Path]:
@@ -109,7 +109,7 @@ class Parts:
 
 
 def _differences(path: Path, asked: Mapping[str, Any]) -> list[str]:
-    """Return the names of the values that are not those asked for."""
+    """Return the names of the values that differ."""
     try:
         kept = parse_json(path.read_bytes())
     except (OSError, ValueError):

@@ -1,10 +1,10 @@
-"""Members to votes: which member predicts which galaxies, in passes and parts that can be interrupted.
+"""Predict galaxies with their members, in passes and parts that can be interrupted.
 
-Members that share a view share a pass: an image is read, decoded and reduced once, warped once a test-time view, and
-every member of the pass sees it. Recipes with other views have passes of their own.
+Members that share a view share a pass: an image is read, decoded and reduced once and warped once for each test-time
+view, and every member of the pass sees it. Recipes with other views have their own passes.
 
-A pass is cut into parts of PART_STEPS batches. A part is always made of the same batches, whatever the number of
-ranks and wherever a prediction was interrupted; so on a CPU the output has the same bytes.
+A pass is cut into parts of PART_STEPS batches. A part always has the same batches, whatever the number of ranks and
+wherever a prediction was interrupted, so on a CPU the output has the same bytes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,24 +31,24 @@ from training.meter import PredictionMeter
 from training.ranks import Ranks, share_of
 
 PART_STEPS = 8
-"""Batches a part: at 128 galaxies a batch 1,024 of them, some seconds of work, lost at most when killed."""
+"""Batches of a part: 1,024 galaxies at 128 a batch, some seconds of work, which is the most a kill can cost."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Shards that the same members predict. members: numbers in the list of all, ascending."""
+    """Shards that the same members predict. members: their numbers in the list of all members, ascending."""
 
     shards: tuple[Shard, ...]
     members: tuple[int, ...]
 
     @property
     def num_galaxies(self) -> int:
-        """Galaxies in all its shards."""
+        """Number of galaxies in all its shards."""
         return sum(shard.samples for shard in self.shards)
 
 
 def by_unseen(shards: Sequence[Shard], unseen: Sequence[frozenset[str]]) -> list[Assignment]:
-    """Assign each shard to the members that have not seen it, and leave out the shards that all have seen.
+    """Assign each shard to the members that have not seen it; leave out shards that all have seen.
 
     Args:
         unseen: for each member the names of the shards that were held out from it.
@@ -65,9 +65,9 @@ def by_unseen(shards: Sequence[Shard], unseen: Sequence[frozenset[str]]) -> list
 class Block:
     """Predictions of some galaxies by some members.
 
-    mean: votes, mean over the views, float32, shape (members, galaxies, answers). view_variance: over the views, of
-    the same shape. embeddings: for each member the mean over the views, float32, shape (galaxies, features); empty
-    where none were asked for.
+    mean: mean votes over the views, float32, shape (members, galaxies, answers). view_variance: variance over the
+    views, same shape. embeddings: for each member the mean over the views, float32, shape (galaxies, features); empty
+    if none were asked for.
     """
 
     ids: NDArray[np.str_]
@@ -79,7 +79,7 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Passes:
-    """Passes of members over the shards assigned to them; `name` tells their parts from those of other passes."""
+    """Passes of members over the shards assigned to them. name: prefix of the names of their parts."""
 
     name: str
     members: Sequence[TrainedMember]
@@ -90,11 +90,11 @@ class Passes:
 
     @property
     def num_galaxies(self) -> int:
-        """Galaxies of all assignments."""
+        """Number of galaxies in all assignments."""
         return sum(assignment.num_galaxies for assignment in self.assignments)
 
     def run(self, ranks: Ranks) -> None:
-        """Make the parts that are missing, shared out among the ranks; return when all ranks have made theirs."""
+        """Make the missing parts, shared among the ranks; return when all ranks have made theirs."""
         at_once = PART_STEPS * self.source.reading.batch_size
         for number, assignment in enumerate(self.assignments):
             for view, members in self._members_by_view(assignment).items():
@@ -115,7 +115,7 @@ class Passes:
         """Yield all predictions, part by part, in the order of the shards within each assignment.
 
         Raises:
-            RunError: a part is missing, damaged, or not one of these passes.
+            RunError: a part is missing, damaged, or not of these passes.
         """
         for number, assignment in enumerate(self.assignments):
             passes = list(self._members_by_view(assignment).values())
@@ -137,7 +137,7 @@ class Passes:
         members: Sequence[int],
         meter: PredictionMeter,
     ) -> None:
-        """Make some parts of a pass, each run of neighbouring ones from one stream of batches."""
+        """Make some parts of a pass; neighbouring parts come from one stream of batches."""
         device, embeds = self.source.reading.device, self.with_embeddings
         predictors = [self.members[each].load(device, compiled=not embeds) for each in members]
         embedders = [Embedder(each.network, remedy="omit --embeddings") for each in predictors] if embeds else []
@@ -145,7 +145,9 @@ class Passes:
         for before, part in pairwise([-2, *parts]):
             if part != before + 1:
                 stream = loader.epoch(0, start=part * PART_STEPS)
-            steps = PART_STEPS if part + 1 < len(names) else None  # at its end the loader saves the stamps it kept
+            steps = (
+                PART_STEPS if part + 1 < len(names) else None
+            )  # read to the end, so that the loader saves its stamps
             self.parts.write(names[part], predict_part(predictors, meter.timed(islice(stream, steps)), embedders))
 
     def _members_by_view(self, assignment: Assignment) -> dict[View, tuple[int, ...]]:
@@ -168,10 +170,10 @@ def predict_part(
 ) -> dict[str, Any]:
     """Return a part: ids, and for each member mean and variance of its votes over the views, and its embedding.
 
-    Waits for the device only at its end.
+    It waits for the device only at the end.
 
     Args:
-        embedders: one a predictor, or none.
+        embedders: one for each predictor, or none.
     """
     ids: list[str] = []
     seen: list[list[dict[str, Tensor]]] = [[] for _ in predictors]

@@ -1,4 +1,4 @@
-"""What predict.py is asked for, and which options go together. Imports nothing that takes long."""
+"""The options of predict.py, and which of them go together. Imports nothing slow."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Blend = Literal["uniform", "best-k", "weights"]
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionRequest:
-    """The options of predict.py, by their names there; `split` counts only without `out_of_fold`."""
+    """The options of predict.py, by their names there; `out_of_fold` overrides `split`."""
 
     runs: tuple[Path, ...]
     source: AnyPath
@@ -45,7 +45,7 @@ class PredictionRequest:
 
     @cached_property
     def is_images(self) -> bool:
-        """Whether to predict images: a file, or a folder with neither a manifest nor tars. URLs are of shards."""
+        """Whether to predict images: a file, or a folder with neither a manifest nor tars. URLs are always shards."""
         if not isinstance(self.source, Path):
             return False
         is_folder = self.source.is_dir() and not (self.source / MANIFEST_NAME).exists()
@@ -53,19 +53,19 @@ class PredictionRequest:
 
     @property
     def predicted_split(self) -> str:
-        """The split to predict; images are packed as test images."""
+        """Split to predict; images are packed as test images."""
         if self.is_images:
             return "test"
         return "train" if self.out_of_fold else self.split
 
     @property
     def needed_splits(self) -> set[str]:
-        """The splits to read: a blend is fitted on training galaxies."""
+        """Splits to read; a blend is fitted on training galaxies."""
         return {self.predicted_split} if self.blend == "uniform" else {self.predicted_split, "train"}
 
     @cached_property
     def fixed_views(self) -> tuple[FixedView, ...]:
-        """The test-time views."""
+        """Test-time views."""
         return parse_views(self.views, self.zooms)
 
     def check(self) -> None:
@@ -96,21 +96,21 @@ def parts_folder(out: Path) -> Path:
 
 
 def files_of_runs(folders: Iterable[Path]) -> list[Path]:
-    """Return the files of runs, which no command but train.py may replace."""
+    """Return the files of runs, which only train.py may replace."""
     return [
         path for folder in folders for path in (folder / "run.json", folder / "lock", *folder.glob("member-*/*"))
     ]
 
 
 def files_of_set(folder: AnyPath) -> list[Path]:
-    """Return the files of a set of shards; none of a set in an object store, where nothing is written here."""
+    """Return the files of a set of shards; none for an object store, where no output goes."""
     if not isinstance(folder, Path):
         return []
     return [folder / MANIFEST_NAME, folder / OBJECTS_NAME, *folder.glob("*.tar"), *folder.glob("*.idx")]
 
 
 def files_of_images(path: AnyPath) -> list[Path]:
-    """Return the images that a path leads to; tables in a folder of images may be what a prediction wrote there."""
+    """Return the images at a path, without tables in the folder, which an earlier prediction may have written."""
     if not isinstance(path, Path):
         return []
     files = path.rglob("*") if path.is_dir() else [path]

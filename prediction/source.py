@@ -1,4 +1,4 @@
-"""What to predict: a split of a set of shards, or images that are packed for the time of the prediction."""
+"""The galaxies to predict: a split of a set of shards, or images that are packed into temporary shards."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,7 +31,7 @@ LINES_SHOWN = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How galaxies are read. threads: to decode with; None: one a core."""
+    """How to read galaxies. threads: number of decoding threads; None: one for each core."""
 
     views: tuple[FixedView, ...]
     batch_size: int
@@ -42,7 +42,7 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Shards:
-    """A split of a set of shards, and how it is read."""
+    """A split of a set of shards, and how to read it."""
 
     shard_set: ShardSet
     manifest: Manifest
@@ -51,7 +51,7 @@ class Shards:
 
     @property
     def shards(self) -> tuple[Shard, ...]:
-        """The shards of the split."""
+        """Shards of the split."""
         return shards_of(self.shard_set.path, self.manifest, self.split)
 
     @property
@@ -61,7 +61,7 @@ class Shards:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What decides the bytes of a prediction, as far as the source does, as JSON."""
+        """Everything about the source that the bytes of a prediction depend on, as JSON values."""
         return {
             "shards": self.manifest.set_sha256,
             "split": self.split,
@@ -75,7 +75,7 @@ class Shards:
         return Samples(self.shard_set.folder, self.manifest, shards)
 
     def open(self, shards: Sequence[Shard], view: View) -> Loader:
-        """Return a loader of some shards, in their order."""
+        """Return a loader of some shards, in order."""
         self.shard_set.need_objects(view)
         reading = self.reading
         sampling = Sampling(batch_size=reading.batch_size, shuffle=False)
@@ -83,10 +83,10 @@ class Shards:
         return Loader(self.samples(shards), FixedViews(view, reading.views), sampling, decoding)
 
     def check_fits(self, run: Run) -> None:
-        """Check that the run was trained on this tree and this size of image.
+        """Check that the run was trained on this tree and this image size.
 
         Raises:
-            RunError: it was trained on others.
+            RunError: the tree or the size differs.
         """
         path, manifest = self.shard_set.path, self.manifest
         if manifest.tree != run.data.tree:
@@ -108,7 +108,7 @@ class Shards:
         """Return the names of the training shards that were held out from the members of a run.
 
         Raises:
-            RunError: the run was trained on other shards, so nobody knows what it has seen.
+            RunError: the run was trained on other shards, so what it has seen is not known.
         """
         if not self.is_trained_on(run):
             raise RunError(
@@ -134,14 +134,14 @@ class Shards:
 def open_source(
     request: PredictionRequest, runs: Sequence[Run], *, folder: Path, device: torch.device, ranks: Ranks
 ) -> Iterator[tuple[Shards, int]]:
-    """Open what a request is to predict; also yield how many images could not be used.
+    """Open the source of a request; also yield the number of images that could not be used.
 
     Args:
-        folder: where images are packed for the time of the prediction.
+        folder: folder to pack images into for the duration of the prediction.
 
     Raises:
         InputError: there are no such shards, or none of the images can be used.
-        RunError: the first run does not fit the shards, or ranks see different ones.
+        RunError: the first run does not fit the shards, or the ranks see different shards.
     """
     reading = Reading(
         views=request.fixed_views,
@@ -168,9 +168,9 @@ def open_source(
 
 
 def _stage(request: PredictionRequest, folder: Path, runs: Sequence[Run]) -> int:
-    """Pack images for the time of the prediction; measure them where a run's view is framed by the galaxy.
+    """Pack images into temporary shards; measure galaxies if a run's view is framed by them.
 
-    Names those that cannot be used and returns their number.
+    Print the images that cannot be used, and return their number.
     """
     data = runs[0].data
     is_framed = any(run.recipe.view.framing != "image" for run in runs)

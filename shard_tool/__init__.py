@@ -1,1 +1,1 @@
-"""Images and votes to shards: pack, synth, info and lint. No torch and no model code."""
+"""Turn images and votes into shards: pack, synth, info, lint and more. No torch and no model code."""

@@ -1,4 +1,4 @@
-"""The `shard_tool` command: one click command a file of `shard_tool.commands`."""
+"""The `shard_tool` command: each file of `shard_tool.commands` is a click command."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""Pack images without votes into a folder of shards that lasts for one prediction."""
+"""Pack images without votes into temporary shards for one prediction."""
 
 import csv
 import re
@@ -20,9 +20,9 @@ from shard_tool.source.options import PackOptions
 from shard_tool.source.plan import make_plan
 
 WORTH_WORKERS = 2000
-"""Fewer images are packed by this process alone, before other processes would have started."""
+"""Fewest images worth other processes; fewer are packed before these would have started."""
 PACK_HINT = re.compile(r"; [^;]*--(?!resize\b)[a-z][^;]*$")
-"""The last clause of a message, where it names options that predict.py does not have."""
+"""The last clause of a message, if it names options that predict.py does not have."""
 
 
 def stage(
@@ -37,7 +37,7 @@ def stage(
         measures: also measure their galaxies, as `shard_tool objects` does.
 
     Raises:
-        InputError: a package is needed that is not installed.
+        InputError: a package that is needed is not installed.
         SourceError: there is no usable image.
         ShardError: no image has a galaxy that can be measured.
         OutputError: `out` cannot be written.
@@ -57,7 +57,7 @@ def _stage(
         raise SourceError(f"{source}: images are resized to squares, and {image_px} is not one; omit --resize")
     encoding = Encoding(resize_px=image_px[0]) if resize else AS_IT_IS
     options = PackOptions(source=source, tree=tree, encoding=encoding, only_images=True)
-    shutil.rmtree(out, ignore_errors=True)  # before SOURCE is listed, for it may lie there
+    shutil.rmtree(out, ignore_errors=True)  # before SOURCE is listed, since `out` may be inside it
     plan = replace(make_plan(options), image_px=image_px)
     workers = num_cores() if plan.num_samples >= WORTH_WORKERS else 1
     prepare_workers(workers)
@@ -74,7 +74,7 @@ def _stage(
 
 
 def for_prediction(message: str) -> str:
-    """Return a message of packing with a hint for users of predict.py, which has no option of pack but --resize."""
+    """Return a message of packing for users of predict.py, which has no option of pack except --resize."""
     return PACK_HINT.sub("; pack these images with shard_tool pack, and predict the shards", message)
 
 

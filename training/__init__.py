@@ -1,15 +1,15 @@
-"""Runs: members trained on shards, scored on the fold held out, and saved so that they can go on.
+"""Training: train members on shards, score them on the fold held out, and save them to resume.
 
-request.py     what the user asks train.py for
+request.py     the argument and options of train.py
 build.py       request -> recipe, shards, a run for each fold -> loaders, members and a trainer
-samples.py     which samples a rank reads, how often each comes, what their mean scores
+samples.py     the samples of a rank, how often each comes, the score of their mean votes
 loop.py        the trainer: steps, epochs, when to save and when to stop
 held_out.py    scores on the fold held out
-member.py      one model and all its training state
+member.py      a model and all its training state
 checkpoint.py  that state as a safetensors file
 run.py         the folder of a run
-ranks.py       the processes of a torchrun and their collectives
-meter.py       progress bars; watch.py stops at a loss that is not finite
+ranks.py       the processes that torchrun started, and their collectives
+meter.py       progress bars; watch.py stops training if a loss is not finite
 logbook.py     metrics.jsonl and TensorBoard; figures.py draws
 interrupt.py   Ctrl-C as a request to stop
 """

@@ -1,4 +1,4 @@
-"""What train.py does: request -> recipe and shards -> a run for each fold -> loaders, members and a trainer."""
+"""Carry out train.py: request -> recipe and shards -> a run for each fold -> loaders, members and a trainer."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -40,7 +40,7 @@ from training.samples import balanced_shares, baseline_rmse, check_votes, open_s
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What all runs of a command have in common. device: the device of this rank."""
+    """What all runs of a command share. device: device of this rank."""
 
     request: TrainingRequest
     source: ShardSet
@@ -50,11 +50,11 @@ class Session:
 
     @property
     def team(self) -> Ranks:
-        """The ranks that train the same members as this one."""
+        """Ranks that train the same members as this one."""
         return self.ranks if self.request.parallel == "data" else ALONE
 
     def load(self, samples: Samples, views: Views, sampling: Sampling) -> Loader:
-        """Return a loader of this rank's share of each batch, or of whole batches if it has members of its own.
+        """Return a loader of this rank's share of each batch, or of whole batches if the rank has its own members.
 
         Raises:
             RunError: a batch is too small for the ranks.
@@ -69,7 +69,7 @@ class Session:
 
 
 def train(request: TrainingRequest) -> None:
-    """Train what is asked for: one run, or one for each fold. Ends the process with 130 if interrupted.
+    """Train what is asked for: one run, or one for each fold. End the process with 130 if interrupted.
 
     Raises:
         GalaxyZooError: an input or output is bad.
@@ -156,11 +156,11 @@ def train_run(run: Run, fold: Fold | None, session: Session) -> bool:
 
 
 def _checked(run: Run, ranks: Ranks, *, resume: bool) -> Run:
-    """Check that the run fits what is in its folder, and return it with the groups of shards it was begun with.
+    """Check that the run fits its folder, and return it with the groups of shards it was begun with.
 
     Raises:
         OutputError: the folder of a new run is not empty.
-        RunError: another run was begun there, or a new one would have a single group of shards.
+        RunError: the folder holds another run, or a new run would have a single group of shards.
     """
     if resume:
         saved = load_run(run.folder)
@@ -177,7 +177,7 @@ def _checked(run: Run, ranks: Ranks, *, resume: bool) -> Run:
 
 
 def _check_checkpoints(run: Run) -> None:
-    """Check that the checkpoints of a run are in its folder, and are its own.
+    """Check that the checkpoints in the folder of a run are its own.
 
     Raises:
         OutputError: the folder of a member is a symbolic link.
@@ -189,7 +189,7 @@ def _check_checkpoints(run: Run) -> None:
         for path in (checkpoint_path(folder, position) for position in positions(folder)):
             try:
                 header = load_header(path)
-            except RunError:  # a damaged one gives way to the one before
+            except RunError:  # if one is damaged, use the one before
                 continue
             run.check_header(header, path)
 
@@ -197,7 +197,7 @@ def _check_checkpoints(run: Run) -> None:
 def _build_trainer(
     run: Run, opened: Opened, session: Session, stack: ExitStack, *, resume: bool
 ) -> Trainer | None:
-    """Build everything that trains a run, and write its run.json if it is new; return None if interrupted."""
+    """Build the trainer of a run, and write run.json if the run is new; return None if interrupted."""
     ranks, team, training = session.ranks, session.team, run.recipe.training
     numbers = members_of(run.members, ranks, session.request.parallel)
     seeds, folders = member_seeds(run.seed, numbers), [run.member_folder(number) for number in numbers]
@@ -239,7 +239,7 @@ def _build_trainer(
 
 
 def _open_held_out(run: Run, opened: Opened, session: Session, stack: ExitStack) -> HeldOut | None:
-    """Open the fold held out; None if the run has none."""
+    """Open the fold held out; return None if the run has none."""
     if run.fold == "none":
         return None
     loader = None
@@ -259,7 +259,7 @@ def _build_members(
     steps_per_epoch: int,
     is_pretrained: bool,
 ) -> list[Member]:
-    """Build a member for each seed, with the initial weights of a trial."""
+    """Build a member for each seed, with the initial weights of the given trial."""
     return [
         Member(
             run.recipe,
@@ -283,7 +283,7 @@ def _best_trials(
     held_out: HeldOut | None,
     meter: Meter,
 ) -> list[dict[str, Tensor]] | None:
-    """Return for each member its weights after the epoch of the trial that scores best; None if interrupted.
+    """Train all trials for one epoch; return each member's weights from its best trial, None if interrupted.
 
     Raises:
         RunError: there is no fold to score on.

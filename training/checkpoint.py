@@ -1,11 +1,11 @@
-"""Training state as one safetensors file: tensors as they are, everything else as JSON in its header.
+"""Save training state as one safetensors file: tensors as they are, everything else as JSON in its header.
 
-Nothing in such a file can run code, it is written whole or not at all, and a checksum finds damage. The same state
-makes the same bytes.
+Nothing in such a file can run code, it is written whole or not at all, and a checksum detects damage. The same state
+always gives the same bytes.
 
-A member's newest checkpoints are `last-<epoch>-<step>.safetensors`, named by the step that comes next. The one
-before the newest is kept too: members are saved one after the other, so after a kill in between, all of them can
-go back to the newest step they have in common.
+A member's newest checkpoints are `last-<epoch>-<step>.safetensors`, named after the next step. The one before the
+newest is kept too: members are saved one after the other, so after a kill in between, all of them can go back to the
+newest step they have in common.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write
 
 _WHOLE = "whole"
-"""The one entry of the header, since safetensors writes several in any order."""
+"""The only entry of the header, since safetensors writes several entries in no fixed order."""
 _STATE, _SHA256 = "state", "sha256"
 _TENSOR = "tensor:"
 KEPT = 2
@@ -60,7 +60,7 @@ def load_state(path: Path, *, device: torch.device | str = "cpu") -> dict[str, A
 
 
 def load_header(path: Path) -> dict[str, Any]:
-    """Read what `save_state` wrote, except the tensors, and without the checksum: as fast for any size.
+    """Read what `save_state` wrote, without the tensors and the checksum, so the time does not grow with the file.
 
     Raises:
         RunError: the file is missing or its header is damaged.
@@ -84,7 +84,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def _opened(path: Path, device: torch.device | str) -> Iterator[Any]:
-    """Open a checkpoint; within the block, whatever its content leads to is raised as a RunError of one line."""
+    """Open a checkpoint; within the block, raise any error about its content as a RunError of one line."""
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             yield file
@@ -102,7 +102,7 @@ def _mapping(state: Any) -> dict[str, Any]:
 
 
 class Position(NamedTuple):
-    """The next step: its epoch, and its number in the epoch."""
+    """Position of the next step: its epoch, and its number in the epoch."""
 
     epoch: int
     step: int
@@ -127,12 +127,12 @@ def save_checkpoint(folder: Path, position: Position, state: Mapping[str, Any]) 
 
 
 def common_positions(folders: Sequence[Path]) -> list[Position]:
-    """Return the positions that all members have checkpoints of, oldest first."""
+    """Return the positions for which all members have a checkpoint, oldest first."""
     return sorted(set.intersection(*(set(positions(folder)) for folder in folders)))
 
 
 def forget_after(folder: Path, position: Position) -> None:
-    """Remove a member's checkpoints beyond `position`, where training goes on, and files that a kill cut off."""
+    """Remove a member's checkpoints beyond `position`, where training resumes, and files left by a kill."""
     for unfinished in folder.glob(f"*{TEMPORARY_SUFFIX}"):
         unfinished.unlink()
     for each in positions(folder):
@@ -149,12 +149,12 @@ def _sha256(tensors: Mapping[str, Tensor], rest: str) -> str:
 
 
 def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Copy `value` with each tensor moved to `tensors` and its name left in its place."""
+    """Return a copy of `value` with each tensor moved to `tensors` and replaced by its name."""
     if isinstance(value, Tensor):
         tensors[name] = value.detach().contiguous()
         return _TENSOR + name
     if isinstance(value, Mapping):
-        # pairs, not an object: JSON would turn the optimiser's whole-number keys into texts
+        # pairs, not an object: JSON would turn the optimiser's integer keys into text
         return {"pairs": [[key, _take_tensors(each, f"{name}/{key}", tensors)] for key, each in value.items()]}
     if isinstance(value, list | tuple):
         return [_take_tensors(each, f"{name}/{at}", tensors) for at, each in enumerate(value)]
@@ -162,7 +162,7 @@ def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _put_tensors(value: Any, tensors: Mapping[str, Tensor] | None) -> Any:
-    """Undo `_take_tensors`; without `tensors` their names stay."""
+    """Undo `_take_tensors`; without `tensors` leave the names."""
     if isinstance(value, str) and value.startswith(_TENSOR) and tensors is not None:
         return tensors[value.removeprefix(_TENSOR)]
     if isinstance(value, dict):

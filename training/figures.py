@@ -1,4 +1,4 @@
-"""Figures of a run: the curves of its members, and what they predict of a few galaxies."""
+"""Figures of a run: curves of its members, and their predictions for a few galaxies."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ SHOWN_GALAXIES = 6
 
 
 def draw(tracked: Sequence[TrackedMember], held_out: HeldOut | None, run: Run) -> None:
-    """Draw the curves of each member, and show TensorBoard what it predicts of a few galaxies of the fold."""
+    """Draw the curves of each member; add its predictions for a few galaxies of the fold to TensorBoard."""
     batch = None
     if held_out is not None and held_out.loader is not None:
         batch = next(batch for batch in held_out.loader.epoch(0) if len(batch.ids))
@@ -49,7 +49,7 @@ def draw_curves(lines: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw loss, RMSE and learning rate over the epochs as a PNG.
 
     Args:
-        lines: of metrics.jsonl, one per epoch.
+        lines: metrics of each epoch, from metrics.jsonl.
     """
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     epochs = [line["epoch"] + 1 for line in lines]
@@ -74,7 +74,7 @@ LABELS = {
 
 
 def draw_galaxies(images: NDArray[np.uint8], predicted: Floats, votes: Floats, tree: DecisionTree) -> Figure:
-    """Draw galaxies with the answers that got most votes, predicted and true.
+    """Draw galaxies with the answers that got the most votes, predicted and true.
 
     Args:
         images: uint8, shape (galaxies, size, size, 3).

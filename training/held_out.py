@@ -1,4 +1,4 @@
-"""The fold held out: how well members do on it, and which epoch of a member was its best."""
+"""The fold held out: scores of members on it, and the best epoch of each member."""
 
 import math
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from training.ranks import ALONE, Ranks
 class HeldOut:
     """The fold held out, as plain views.
 
-    loader: None where this rank has nothing of the fold. baseline_rmse: score of the mean votes of the training
-    samples. team: the ranks that score together.
+    loader: None if this rank has no samples of the fold. baseline_rmse: score of the mean votes of the training
+    samples. team: ranks that score together.
     """
 
     loader: Loader | None
@@ -46,7 +46,7 @@ class HeldOut:
             member.broadcast_buffers()
         predictors, mine = [member.predictor for member in members], []
         for batch in self.loader.epoch(0) if self.loader is not None else ():
-            if len(batch.ids):  # other ranks may have all of a batch
+            if len(batch.ids):  # other ranks may have the whole batch
                 [(_, predicted)] = predict_batches(predictors, [batch])
                 mine.append((predicted[:, 0].cpu().numpy(), batch.votes.cpu().numpy()))
         parts = [part for rank in self.team.all_gather_object(mine) for part in rank]
@@ -55,17 +55,17 @@ class HeldOut:
 
 @dataclass
 class ScoreHistory:
-    """How the score of a member developed; lower is better. rises: how often in a row it got worse."""
+    """History of a member's score; lower is better. rises: number of epochs in a row in which it got worse."""
 
     best: float = math.inf
     last: float = math.inf
     rises: int = 0
 
     def add(self, score: float) -> bool:
-        """Add the score of an epoch; return whether it is the best so far. NaN, where there is no fold, always is."""
+        """Add the score of an epoch; return whether it is the best so far, which NaN (no fold) always is."""
         self.rises = self.rises + 1 if score > self.last else 0
         self.last = score
         if score >= self.best:
             return False
-        self.best = min(self.best, score)  # where the score is NaN, min keeps its first argument
+        self.best = min(self.best, score)  # min keeps its first argument if the score is NaN
         return True

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 
 class Interrupt:
-    """Within its block, the first SIGINT or SIGTERM sets `requested`, and the second one acts as usual."""
+    """Within its block, the first SIGINT or SIGTERM sets `requested`; the second has its usual effect."""
 
     def __init__(self) -> None:
         self.requested = False

@@ -1,4 +1,4 @@
-"""The log of a member: metrics.jsonl and TensorBoard events, a line and a step for each epoch."""
+"""The log of a member: metrics.jsonl, one line an epoch, and the same as TensorBoard events."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ def epochs_logged(folder: Path) -> int:
 
 
 def read_log(folder: Path, *, first: int | None = None) -> list[dict[str, float]]:
-    """Read the metrics in a member's folder, one mapping per epoch: all, or those of the `first` epochs.
+    """Read the metrics in a member's folder, one mapping for each epoch or for each of the `first` epochs.
 
     Raises:
         RunError: a line is damaged.
@@ -52,7 +52,7 @@ class Logbook:
     """Appends to the logs in a member's folder.
 
     Args:
-        epochs_done: epochs that are finished; lines beyond them are removed, since those epochs are trained again.
+        epochs_done: number of finished epochs; later lines are removed, since their epochs are trained again.
 
     Raises:
         RunError: the log of the finished epochs is damaged.
@@ -60,8 +60,8 @@ class Logbook:
 
     def __init__(self, folder: Path, *, epochs_done: int) -> None:
         self._folder, self._path = folder, folder / METRICS_NAME
-        read_log(folder, first=epochs_done)  # better now than after the last epoch
-        with atomic_write(self._path) as file:  # also of what may be a link
+        read_log(folder, first=epochs_done)  # find damage now, not after the last epoch
+        with atomic_write(self._path) as file:  # replaces the file even if it is a link
             file.writelines(_lines(folder)[:epochs_done])
         self._events = SummaryWriter(folder, purge_step=epochs_done)
         self._excepthook, threading.excepthook = threading.excepthook, self._pass_over
@@ -90,6 +90,6 @@ class Logbook:
             threading.excepthook = self._excepthook
 
     def _pass_over(self, error: threading.ExceptHookArgs) -> None:
-        """Print no OSError of TensorBoard's thread: the next call raises it anyway."""
+        """Suppress the traceback of an OSError in TensorBoard's thread; the next call raises it anyway."""
         if not isinstance(error.exc_value, OSError):
             self._excepthook(error)

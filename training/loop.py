@@ -1,6 +1,6 @@
 """The training loop: members learn from one stream of batches, are scored on the fold held out, and saved.
 
-`train_step` is one step of all members; `Trainer` goes through the epochs. build.py makes what they work with.
+`train_step` is one step of all members; `Trainer` runs the epochs. build.py builds what they work on.
 """
 
 import math
@@ -33,7 +33,7 @@ from training.run import BEST_NAME, Run
 
 @dataclass
 class SaveSchedule:
-    """When to save within an epoch: so many steps or seconds after the last checkpoint; 0 is never."""
+    """When to save within an epoch: this many steps or seconds after the last checkpoint; 0: never."""
 
     every_steps: int = 0
     every_s: float = 0.0
@@ -51,13 +51,13 @@ class SaveSchedule:
         self._steps += 1
 
     def restart(self) -> None:
-        """Count from here, where everything was saved."""
+        """Restart the count: everything has just been saved."""
         self._steps, self._saved_at = 0, time.monotonic()
 
 
 @dataclass(kw_only=True)
 class TrackedMember:
-    """A member of a run, its folder there, how its score developed, and its logbook on the rank that writes it."""
+    """A member of a run, with its folder, its score history, and its logbook on the rank that writes it."""
 
     member: Member
     folder: Path
@@ -67,18 +67,18 @@ class TrackedMember:
 
 @dataclass(frozen=True)
 class _SavedSums:
-    """The part of `EpochSums` that is saved with a member."""
+    """Part of `EpochSums` that is saved with a member."""
 
     samples: int
     loss_sum: float
 
 
 def weight_of(num_here: int, num_samples: int, team: Ranks) -> float:
-    """Return the factor that makes the average over the ranks of their mean losses the mean over all samples.
+    """Return the factor for this rank's mean loss that makes the average over ranks the mean over all samples.
 
     Args:
-        num_here: samples of this rank.
-        num_samples: samples of all ranks.
+        num_here: number of samples on this rank.
+        num_samples: number of samples on all ranks.
     """
     return num_here * team.world_size / num_samples
 
@@ -89,7 +89,7 @@ def train_step(
     """Update every member once, each by its own view of the batch.
 
     Args:
-        num_samples: samples of the batch on all ranks of the team.
+        num_samples: number of samples of the batch on all ranks of the team.
 
     Raises:
         RunError: a loss is not finite.
@@ -101,9 +101,9 @@ def train_step(
 
 @dataclass(kw_only=True)
 class Trainer:
-    """Trains the members of a run that this rank has, from the first epoch or a checkpoint to the last epoch.
+    """Trains this rank's members of a run, from the first epoch or a checkpoint to the last epoch.
 
-    team: the ranks that train them together; the first of them writes.
+    team: ranks that train them together; the first of them writes.
     """
 
     run: Run
@@ -117,14 +117,14 @@ class Trainer:
 
     @property
     def members(self) -> list[Member]:
-        """The members, in the order of the views of a batch."""
+        """Members, in the order of the views of a batch."""
         return [each.member for each in self.tracked]
 
     def train(self, start: Position, sums: EpochSums) -> bool:
         """Train from `start` to the end; return False if interrupted, with a checkpoint of that step.
 
         Args:
-            sums: over the epoch of `start`, before it.
+            sums: sums over the epoch of `start` up to that step.
         """
         epochs = self.run.recipe.training.epochs
         for epoch in range(start.epoch, epochs):
@@ -138,7 +138,7 @@ class Trainer:
         return True
 
     def _train_epoch(self, epoch: int, batches: Iterable[Batch]) -> bool:
-        """Train on the batches; save when it is time, and stop, saved, where a rank is asked to: then return False."""
+        """Train on the batches, saving when it is due; save and return False if a rank is asked to stop."""
         for batch in self.meter.timed(batches):
             num_samples, stop, save = self.team.sum_numbers(
                 len(batch.ids), self.interrupt.requested, self.schedule.is_due()
@@ -174,7 +174,7 @@ class Trainer:
     def _finish_member(
         self, each: TrackedMember, epoch: int, measured: dict[str, float], scores: dict[str, float]
     ) -> None:
-        """Stop a member whose score has risen too often; write its log, and its weights if they are its best."""
+        """Write a member's log, and its weights if they are its best; stop it if its score has risen too often."""
         training = self.run.recipe.training
         score = scores.get(training.select, math.nan)
         is_best = each.history.add(-score if training.select == "accuracy" else score)
@@ -191,9 +191,9 @@ class Trainer:
         """Write a checkpoint of every member at the next step of `epoch`.
 
         Raises:
-            RunError: a loss is not finite, so the weights are spoilt.
+            RunError: a loss is not finite, so the weights are useless.
         """
-        steps = max(member.steps for member in self.members)  # those that stopped early made fewer
+        steps = max(member.steps for member in self.members)  # members that stopped early made fewer
         self._save(Position(epoch, steps - epoch * len(self.batches)), self.meter.sums())
 
     def _save(self, position: Position, sums: EpochSums) -> None:
@@ -214,10 +214,10 @@ class Trainer:
         """Load the newest whole checkpoints that all members have.
 
         Returns:
-            The step to go on at, and the sums over its epoch before it, from however many ranks.
+            The step to resume at, and the sums over its epoch before that step, from any number of ranks.
 
         Raises:
-            RunError: there are traces of a training, but no checkpoints to go on from, or they are of another run.
+            RunError: the folder was trained in but has no usable checkpoint, or the checkpoints are of another run.
         """
         folders = [each.folder for each in self.tracked]
         common = common_positions(folders)
@@ -238,7 +238,7 @@ class Trainer:
         return Position(0, 0), EpochSums()
 
     def _forget_after(self, position: Position) -> None:
-        self.team.barrier()  # all have read before the first removes
+        self.team.barrier()  # wait until all ranks have read, then the first removes
         if self.team.is_first:
             for each in self.tracked:
                 forget_after(each.folder, position)

@@ -1,6 +1,6 @@
 """One model of an ensemble and all its training state.
 
-What a member becomes depends on its own seed and on the batches it is given, not on the members beside it.
+A member depends only on its own seed and on its batches, not on the members trained beside it.
 """
 
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ from training.ranks import ALONE, Ranks
 class Member:
     """A network with its optimiser, schedule and running average of weights.
 
-    predictor: the network with the running average of the weights, where the recipe asks for one.
+    predictor: the network, with the running average of the weights if the recipe asks for one.
 
     Args:
-        seed: of the initial weights and of dropout.
-        pretrained: use pretrained weights where the recipe asks for them.
-        trial: other initial weights for each number.
-        team: the ranks that train it together.
+        seed: seed of the initial weights and of dropout.
+        pretrained: use pretrained weights if the recipe asks for them.
+        trial: number of the trial; each has other initial weights.
+        team: ranks that train the member together.
     """
 
     def __init__(
@@ -65,16 +65,18 @@ class Member:
     def step(self, images: Tensor, votes: Tensor, *, weight: float = 1.0) -> Tensor:
         """Update the weights once, and return the loss, a scalar on the device.
 
-        A member that has stopped learns nothing and returns 0.
+        A member that has stopped does nothing and returns 0.
 
         Args:
             images: shape (batch, 3, size, size), channels-last, on the device.
-            votes: shape (batch, answers), NaN where missing.
-            weight: factor of the loss for the gradients; its mean over the ranks is 1.
+            votes: shape (batch, answers); missing votes are NaN.
+            weight: factor on the loss for the gradients; its mean over the ranks is 1.
         """
         if self.stopped:
             return votes.new_zeros(())
-        if not len(images):  # a rank without samples in a short last step joins with an image that has no votes
+        if not len(
+            images
+        ):  # a rank without samples in a short last step takes part with an image that has no votes
             images = images.new_zeros(1, *images.shape[1:])
             votes = votes.new_full((1, votes.shape[1]), torch.nan)
         torch.manual_seed(_sub_seed(self._seed, self.steps))  # for dropout
@@ -92,11 +94,11 @@ class Member:
         return loss.detach()
 
     def _forward(self, images: Tensor, votes: Tensor) -> Tensor:
-        """Return the loss of a batch; this is compiled as one graph, with its gradients."""
+        """Return the loss of a batch; torch compiles this and its gradients as one graph."""
         return self._loss(self._trained(images), votes)
 
     def broadcast_buffers(self) -> None:
-        """Give all ranks the batch-norm statistics of the first; each rank sees batches of its own."""
+        """Give all ranks the batch-norm statistics of the first; they differ, as each rank sees other samples."""
         for module in (self._network, self.predictor.network):
             self._team.broadcast(module.buffers())
 
@@ -105,13 +107,13 @@ class Member:
         return dict(self.predictor.network.state_dict())
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Begin with `weights`, as the method of that name returns them, and a new optimiser."""
+        """Start from weights that `Member.weights` returned, with a new optimiser."""
         self._network.load_state_dict(weights)
         if self._ema is not None:
             self._ema.module.load_state_dict(weights)
 
     def state(self) -> dict[str, Any]:
-        """Return everything needed to go on as if nothing had happened."""
+        """Return everything needed to resume training with the same result."""
         return {
             "network": self._network.state_dict(),
             "ema": None if self._ema is None else self._ema.module.state_dict(),
@@ -125,10 +127,12 @@ class Member:
         """Restore what `state` returned.
 
         Raises:
-            KeyError, TypeError, ValueError, RuntimeError: it is not the state of such a member.
+            KeyError, TypeError, ValueError, RuntimeError: the state is not that of such a member.
         """
         own = self.state()
-        own["optimiser"] = {"param_groups": own["optimiser"]["param_groups"]}  # the rest is made at the first step
+        own["optimiser"] = {
+            "param_groups": own["optimiser"]["param_groups"]
+        }  # the optimiser makes the rest at the first step
         _check_structure(state, own, "the state")
         if state["steps"] < 0:
             raise ValueError(f"{state['steps']} steps")
@@ -141,10 +145,10 @@ class Member:
 
 
 def _check_structure(found: Any, own: Any, name: str) -> None:
-    """Check that a loaded state has the keys, lengths, shapes and kinds of values of a member's own.
+    """Check that a loaded state has the same keys, lengths, shapes and types as a member's own.
 
     Raises:
-        ValueError: it does not; `name` says where.
+        ValueError: it differs; `name` says where.
     """
     if isinstance(own, Mapping):
         fits = isinstance(found, Mapping) and own.keys() <= found.keys()
@@ -166,8 +170,8 @@ def _check_structure(found: Any, own: Any, name: str) -> None:
 def _load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Load an optimiser's state for use on this device.
 
-    A checkpoint does not keep memory formats, and fused optimisers need those of the parameters. Nor should it
-    decide whether the optimiser is fused: that depends on the device.
+    A checkpoint does not keep memory formats, and fused optimisers need those of the parameters. The device, not the
+    checkpoint, decides whether the optimiser is fused.
     """
     fused = [group.get("fused") for group in optimiser.param_groups]
     optimiser.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""How a training or a prediction goes: progress bars with speed and the share of the time spent waiting for batches."""
+"""Progress bars of trainings and predictions, with speed and the share of time spent waiting for batches."""
 
 import sys
 import time
@@ -25,7 +25,7 @@ REFRESH_S = 1.0
 
 
 class Stopwatch:
-    """Measures the time since it was made, and how much of it a loop waited for its batches."""
+    """Measures the time since it was created, and the time that a loop waited for its batches."""
 
     def __init__(self) -> None:
         self._started, self._waited_s = time.perf_counter(), 0.0
@@ -41,7 +41,7 @@ class Stopwatch:
         return self._waited_s / self.seconds
 
     def timed(self, batches: Iterable[T]) -> Iterator[T]:
-        """Yield the batches, and count the time until each one comes, and until there are no more, as waiting."""
+        """Yield the batches; count the time until each batch, and until the end, as waiting."""
         source = iter(batches)
         while True:
             asked = time.perf_counter()
@@ -54,7 +54,7 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class EpochSums:
-    """What was summed up over an epoch so far, by all ranks that train together.
+    """Sums over an epoch so far, by all ranks that train together.
 
     loss_sums: for each member the sum of its loss over the samples; empty before the first step.
     """
@@ -67,8 +67,8 @@ class Meter:
     """Counts the steps, images and waiting time of an epoch; the sums of losses stay on the device until it ends.
 
     Args:
-        members: the numbers of the members trained here.
-        team: the ranks that train them together.
+        members: numbers of the members trained here.
+        team: ranks that train them together.
     """
 
     def __init__(self, members: Sequence[int], device: torch.device, team: Ranks = ALONE) -> None:
@@ -79,7 +79,7 @@ class Meter:
 
     @contextmanager
     def bar(self, steps: int, *, done: int, is_shown: bool) -> Iterator[None]:
-        """Show a progress bar of `steps` steps, of which `done` are done, for the length of the block."""
+        """Show a progress bar of `steps` steps, `done` of them finished, within the block."""
         if not is_shown:
             yield
             return
@@ -87,17 +87,17 @@ class Meter:
             yield
 
     def begin_epoch(self, label: str, *, step: int = 0, sums: EpochSums | None = None) -> None:
-        """Start to count an epoch; `sums` is what was counted of it before `step`."""
+        """Start to count an epoch at `step`; `sums` are the sums over the steps before."""
         self._bar.set_description(label, refresh=False)
         self._watch.begin(label, step)
-        before = sums if sums is not None and self._team.is_first else EpochSums()  # counted by one rank only
+        before = sums if sums is not None and self._team.is_first else EpochSums()  # only one rank counts them
         self._samples = self._seen_before = before.samples
         loss_sums = before.loss_sums or (0.0,) * len(self._members)
         self._losses = torch.tensor(loss_sums, dtype=torch.float64, device=self._device)
         self._stopwatch, self._shown = Stopwatch(), time.perf_counter()
 
     def timed(self, batches: Iterable[T]) -> Iterator[T]:
-        """Yield the batches, and count the time until each one comes as waiting."""
+        """Yield the batches; count the time until each one as waiting."""
         return self._stopwatch.timed(batches)
 
     def add(self, ids: NDArray[np.str_], losses: list[Tensor]) -> None:
@@ -116,7 +116,7 @@ class Meter:
             self._bar.set_postfix_str(f"loss {self._watch.mean:.5f}, {self}", refresh=False)
 
     def sums(self) -> EpochSums:
-        """Return the sums over this epoch so far. Waits for the device.
+        """Return the sums over this epoch so far. This waits for the device.
 
         Raises:
             RunError: a loss is not finite.
@@ -126,7 +126,7 @@ class Meter:
         return EpochSums(samples, tuple(self._team.all_reduce(self._losses.clone()).tolist()))
 
     def mean_losses(self) -> list[float]:
-        """Return for each member its mean loss over the samples of this epoch. Waits for the device.
+        """Return for each member its mean loss over the samples of this epoch. This waits for the device.
 
         Raises:
             RunError: a loss is not finite.
@@ -135,7 +135,7 @@ class Meter:
         return [total / max(1, sums.samples) for total in sums.loss_sums]
 
     def speed(self) -> dict[str, float]:
-        """Return the images per second of this epoch, of all members here, the share of waiting, and the seconds."""
+        """Return images per second (summed over the members here), share of waiting, and seconds of this epoch."""
         seconds, waited = self._stopwatch.seconds, self._stopwatch.waited
         images = len(self._members) * (self._samples - self._seen_before) * self._team.world_size
         return {"images_per_s": images / seconds, "data_wait": waited, "seconds": seconds}
@@ -157,7 +157,7 @@ class PredictionMeter:
         self._stopwatch = Stopwatch()
 
     def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Yield the batches, and count the time until each one comes as waiting."""
+        """Yield the batches; count the time until each one as waiting."""
         for batch in self._stopwatch.timed(batches):
             yield batch
             self._bar.set_postfix_str(f"data wait {self._stopwatch.waited:.1%}", refresh=False)

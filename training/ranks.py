@@ -1,11 +1,11 @@
-"""The processes that torchrun started, what they tell each other, and which share of the work each takes.
+"""The processes that torchrun started: their messages to each other, and their shares of the work.
 
     torchrun --nproc-per-node 4 train.py shards --members 8 --parallel members
     torchrun --nproc-per-node 4 train.py shards --parallel data
     torchrun --nproc-per-node 4 predict.py runs/quick shards
 
-With "members" each rank trains members of its own and has nothing to tell the others; with "data" all ranks train
-every member together. A prediction is cut into parts, and ranks only agree on who makes which.
+With "members" each rank trains its own members and needs nothing from the others; with "data" all ranks train every
+member together. A prediction is cut into parts, and the ranks only agree on who makes which.
 """
 
 import os
@@ -25,15 +25,14 @@ from training.request import Parallel
 T = TypeVar("T")
 
 LONGEST_WAIT = timedelta(days=7)
-"""Ranks wait for the slowest one; one that fails ends the others through torchrun."""
+"""Ranks wait for the slowest one; if one fails, torchrun ends the others."""
 
 
 @dataclass(frozen=True)
 class Ranks:
     """Processes that work together; this one is number `rank`.
 
-    The collectives are torch's. Where there is one rank they return at once, and it need not have been started by
-    torchrun.
+    The collectives are torch's. With one rank they return at once, and torchrun is not needed.
     """
 
     rank: int = 0
@@ -41,11 +40,11 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the rank that writes, shows progress and talks."""
+        """Whether this is the rank that writes files, shows progress and prints."""
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Wait until all ranks are here."""
+        """Wait until all ranks have called this."""
         if self.world_size > 1:
             distributed.barrier()
 
@@ -56,7 +55,7 @@ class Ranks:
                 distributed.broadcast(tensor, src=0)
 
     def broadcast_object(self, value: T) -> T:
-        """Return the first rank's value."""
+        """Return the value of the first rank."""
         if self.world_size == 1:
             return value
         box = [value]
@@ -85,7 +84,7 @@ class Ranks:
         """Check that this rank has the same value as the first.
 
         Raises:
-            RunError: it has another; `what` names the value.
+            RunError: the values differ; `what` names the value.
         """
         if self.broadcast_object(value) != value:
             raise RunError(f"{what} differs between rank {self.rank} and the first rank; start again")
@@ -95,7 +94,7 @@ ALONE = Ranks()
 
 
 def share_of(values: Sequence[T], ranks: Ranks) -> Sequence[T]:
-    """Return this rank's share of the values: neighbours, and of any two ranks one has at most one more."""
+    """Return this rank's share of the values: neighbouring values; two shares differ by at most one value."""
     ends = [len(values) * rank // ranks.world_size for rank in range(ranks.world_size + 1)]
     return values[ends[ranks.rank] : ends[ranks.rank + 1]]
 
@@ -108,7 +107,7 @@ def members_of(num_members: int, ranks: Ranks, parallel: Parallel) -> list[int]:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """Return the device of this process: on a machine with several GPUs, each rank has its own."""
+    """Return the device of this process; on a machine with several GPUs each rank has its own."""
     if device.type == "cuda" and distributed.is_initialized():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         torch.cuda.set_device(device)
@@ -116,7 +115,7 @@ def own_device(device: torch.device) -> torch.device:
 
 
 def own_threads(asked: int | None) -> int | None:
-    """Return the number of threads of this process: as asked, or else its share of the cores; None if it has all."""
+    """Return the number of threads: as asked, or this process's share of the cores; None if it has all."""
     num_processes = int(os.environ["LOCAL_WORLD_SIZE"]) if distributed.is_initialized() else 1
     if asked or num_processes == 1:
         return asked
@@ -125,12 +124,12 @@ def own_threads(asked: int | None) -> int | None:
 
 @contextmanager
 def started_by_torchrun(device: torch.device, parallel: Parallel = "members") -> Iterator[Ranks]:
-    """Join the other processes for the length of the block; alone if torchrun did not start this one.
+    """Join the other ranks within the block; yield a single rank if torchrun did not start this process.
 
     Ranks talk over gloo, except that GPUs exchange gradients over NCCL.
 
     Raises:
-        RunError: another rank has gone or never came, or the environment is only partly that of torchrun.
+        RunError: a rank is lost or never came, or the variables of torchrun are set only in part.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE

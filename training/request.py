@@ -1,4 +1,4 @@
-"""What a user asks train.py for. Importing this takes neither torch nor DALI."""
+"""The argument and options of train.py. Imports neither torch nor DALI."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ Parallel = Literal["members", "data"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """The argument and the options of train.py; without `out`, `epochs` or `fold` the recipe decides."""
+    """The argument and options of train.py; the recipe decides those of `out`, `epochs` and `fold` that are None."""
 
     shards: AnyPath
     recipe: str

@@ -1,7 +1,7 @@
-"""The folder of a run: what was trained on what, and the checkpoints of each member.
+"""The folder of a run: its recipe and data, and the checkpoints of each member.
 
 RUN/run.json                     recipe, seed, fold, data, versions, commit
-RUN/member-00/last-*.safetensors everything needed to go on (see checkpoint.py)
+RUN/member-00/last-*.safetensors everything needed to resume (see checkpoint.py)
 RUN/member-00/best.safetensors   the weights with the best score on the fold (without a fold: the newest)
 RUN/member-00/metrics.jsonl      a line an epoch
 RUN/member-00/events...          the same for TensorBoard
@@ -34,7 +34,7 @@ PACKAGES = ("torch", "nvidia-dali-cuda120", "timm", "numpy")
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What a run was trained on. manifest_sha256: of the shards' manifest, which has the checksums of all of them."""
+    """The data of a run. manifest_sha256: checksum of the manifest, which holds the checksums of all shards."""
 
     tree: DecisionTree
     image_px: tuple[int, int]
@@ -44,17 +44,17 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class _Facts:
-    """What run.json says besides the recipe and the versions; see `Run`."""
+    """The values in run.json besides the recipe and the versions; see `Run`."""
 
     members: int
     seed: int
     fold: str
     pretrained: bool
     data: Data
-    shard_groups: int = 0  # older runs do not say it
+    shard_groups: int = 0  # missing in older runs
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a value makes no run."""
+        """Raise ValueError if a value is not allowed."""
         Fold.named(self.fold)
         if not 1 <= self.members <= MOST_MEMBERS or self.seed < 0 or self.shard_groups < 0:
             raise ValueError(f"{self.members} members, seed {self.seed}, {self.shard_groups} groups of shards")
@@ -68,8 +68,8 @@ class _Facts:
 class Run:
     """A run and its folder.
 
-    fold: "k/K" or "none". versions: of the packages, and the commit, when it began. shard_groups: number of groups of
-    shards that ranks stick to, on which its batches depend; 0: every rank reads all shards.
+    fold: "k/K" or "none". versions: versions of the packages, and the commit, at its start. shard_groups: number of
+    groups that the shards are dealt into, on which the batches depend; 0: every rank reads all shards.
     """
 
     folder: Path
@@ -87,7 +87,7 @@ class Run:
         return self.folder / f"member-{member:02d}"
 
     def check_free(self) -> None:
-        """Check that a new run can be made in the folder, which is `locked`.
+        """Check that a new run can be created in the folder, which must be `locked`.
 
         Raises:
             OutputError: the folder is not empty.
@@ -96,19 +96,19 @@ class Run:
             raise OutputError(f"{self.folder} is not empty; go on with --resume, or give another --out")
 
     def create(self) -> None:
-        """Make the members' folders and write run.json."""
+        """Create the folders of the members and write run.json."""
         for member in range(self.members):
             self.member_folder(member).mkdir(exist_ok=True)
         write_text(self.folder / RUN_NAME, json.dumps(self._to_dict(), indent=1) + "\n")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the folder if it is missing, and keep every other training out of it for the length of the block.
+        """Create the folder if it is missing, and keep every other training out of it within the block.
 
-        If there is no run in it at the end, what was made for the lock is removed.
+        If it holds no run at the end, remove what was created for the lock.
 
         Raises:
-            OutputError: another training writes to the folder, or it is a file.
+            OutputError: another training writes to the folder, or the path is a file.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise OutputError(f"{self.folder} is not a folder; give another --out")
@@ -127,10 +127,10 @@ class Run:
                             self.folder.rmdir()
 
     def check_same(self, saved: "Run") -> None:
-        """Check that this run, as asked for, is the one saved in its folder.
+        """Check that this run is the one saved in its folder.
 
         Raises:
-            RunError: it differs; the message names the first difference.
+            RunError: they differ; the message names the first difference.
         """
         if different := _first_difference(saved.identity, self.identity, ""):
             raise RunError(
@@ -140,16 +140,16 @@ class Run:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that decides what the members learn and which galaxies they do not see, as JSON values."""
+        """Everything that decides what the members learn and which galaxies are held out, as JSON values."""
         values: dict[str, Any] = json.loads(json.dumps(self._to_dict()))
         del values["versions"]
         return values
 
     def check_header(self, header: Mapping[str, Any], path: Path) -> None:
-        """Check that a checkpoint, by its header, is of this run as run.json tells it. Older checkpoints do not say.
+        """Check by the header of a checkpoint that it belongs to this run; older checkpoints do not say and pass.
 
         Raises:
-            RunError: run.json was edited, or the checkpoint is of another run.
+            RunError: run.json was edited, or the checkpoint belongs to another run.
         """
         kept = header.get("run", self.identity)
         if different := _first_difference(kept, self.identity, ""):
@@ -159,7 +159,7 @@ class Run:
             )
 
     def _to_dict(self) -> dict[str, Any]:
-        """Return what run.json says."""
+        """Return the content of run.json."""
         return {
             "recipe_name": self.recipe.name,
             "recipe": self.recipe.table,
@@ -174,7 +174,7 @@ class Run:
 
 
 def _is_content(path: Path) -> bool:
-    """Return whether this is more than a training leaves that was killed before it wrote run.json."""
+    """Return whether a path is more than a training leaves if it is killed before writing run.json."""
     is_own = path.name in {"lock", RUN_NAME + TEMPORARY_SUFFIX}
     is_empty_folder = path.is_dir() and not path.is_symlink() and not any(path.iterdir())
     return not is_own and not is_empty_folder
@@ -184,7 +184,7 @@ def load_run(folder: Path) -> Run:
     """Read the run in a folder.
 
     Raises:
-        RunError: there is none, or its run.json is damaged.
+        RunError: there is no run, or its run.json is damaged.
     """
     path = folder / RUN_NAME
     try:
@@ -210,7 +210,7 @@ def current_versions() -> dict[str, str]:
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # on the path without its metadata
+    except PackageNotFoundError:  # importable, but without metadata
         return "unknown"
 
 
@@ -223,7 +223,7 @@ def _commit() -> str:
 
 
 def _first_difference(kept: Any, asked: Any, name: str) -> str:
-    """Return "NAME KEPT, not ASKED" for the first value that differs, or "" if none does."""
+    """Return "NAME KEPT, not ASKED" for the first value that differs, "" if none does."""
     if isinstance(kept, Mapping) and isinstance(asked, Mapping):
         found = (
             _first_difference(kept.get(key), asked.get(key), f"{name}.{key}".lstrip("."))

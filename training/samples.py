@@ -1,4 +1,4 @@
-"""The samples of a run: which of them this rank reads, how often each comes, and what predicting their mean scores."""
+"""The samples of a run: those this rank reads, how often each comes, and the score of their mean votes."""
 
 import click
 import numpy as np
@@ -36,10 +36,10 @@ def open_samples(run: Run, source: ShardSet, fold: Fold | None, ranks: Ranks) ->
 
 
 def check_votes(opened: Opened, source: ShardSet, team: Ranks, *, has_fold: bool) -> None:
-    """Check that some rank of the team has votes to learn from, and to score by if there is a fold.
+    """Check that some rank of the team has votes to learn from and, if there is a fold, votes to score on.
 
     Raises:
-        ShardError: none has.
+        ShardError: no rank has any.
     """
     for some in (opened.samples, opened.held_out) if has_fold else (opened.samples,):
         if not any(team.all_gather_object(some is not None and not np.isnan(some.votes).all())):
@@ -47,7 +47,7 @@ def check_votes(opened: Opened, source: ShardSet, team: Ranks, *, has_fold: bool
 
 
 def baseline_rmse(opened: Opened, team: Ranks) -> float:
-    """Return the score on the fold of predicting the mean votes of the training samples, those of all ranks."""
+    """Return the score on the fold of predicting the mean votes of the training samples of all ranks."""
     readers, votes = team if opened.groups else ALONE, opened.samples.votes
     present = ~np.isnan(votes)
     sums = np.stack([present.sum(axis=0), np.where(present, votes, 0).sum(axis=0, dtype=np.float64)])
@@ -58,7 +58,7 @@ def baseline_rmse(opened: Opened, team: Ranks) -> float:
 
 
 def balanced_shares(run: Run, samples: Samples, *, quiet: bool) -> NDArray[np.float64] | None:
-    """Return how often each sample comes in an epoch, where the recipe asks for a balance, and print it by answer.
+    """Return how often each sample comes in an epoch if the recipe asks for a balance; print it for each answer.
 
     Raises:
         RecipeError: the tree has no such question, or this rank does not have the votes of all samples.

@@ -1,4 +1,4 @@
-"""Checks every loss without making a GPU wait: losses are copied to the host while the next steps run."""
+"""Check every loss without making a GPU wait: losses are copied to the host while the next steps run."""
 
 import math
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from torch import Tensor
 from galaxy_zoo.errors import RunError
 
 STEPS = 20
-"""On a GPU losses are checked in groups of so many steps, one group late; on a CPU after every step."""
+"""On a GPU losses are checked in groups of this many steps, one group late; on a CPU after every step."""
 SHOWN_IDS = 8
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Losses on their way to the host, shape (steps, members), and the ids of the batch of each step."""
+    """Losses being copied to the host, shape (steps, members), and the ids of the batch of each step."""
 
     first_step: int
     ids: list[NDArray[np.str_]]
@@ -27,7 +27,7 @@ class _Group:
 
 
 class LossWatch:
-    """Keeps the ids of the newest steps until their losses are known to be finite."""
+    """Checks losses; keeps the ids of each step until its losses are known to be finite."""
 
     def __init__(self, members: Sequence[int], device: torch.device) -> None:
         self._members, self._on_gpu = members, device.type == "cuda"
@@ -45,7 +45,7 @@ class LossWatch:
         """Add the losses of a step, shape (members,).
 
         Raises:
-            RunError: one of these, or of the steps before, is not finite.
+            RunError: a loss of this step or of one before is not finite.
         """
         self._ids.append(ids)
         self._losses.append(losses)
@@ -53,7 +53,7 @@ class LossWatch:
             self._hand_over()
 
     def finish(self) -> None:
-        """Check all losses that are left. Waits for the device.
+        """Check all remaining losses. This waits for the device.
 
         Raises:
             RunError: a loss is not finite; the message names the step and the samples.
@@ -82,7 +82,7 @@ class LossWatch:
         if group is None:
             return
         if group.copied is not None:
-            group.copied.synchronize()  # those steps ended long ago
+            group.copied.synchronize()  # those steps finished long ago, so this hardly waits
         if not group.losses.isfinite().all():
             self._complain(group)
         self.mean = float(group.losses.mean())

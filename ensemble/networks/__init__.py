@@ -1,6 +1,6 @@
-"""Networks: images of shape (batch, 3, size, size) to logits of shape (batch, outputs).
+"""Networks turn images, shape (batch, 3, size, size), into logits, shape (batch, outputs).
 
-Networks that look at several turns of a view take images of shape (batch, turns, 3, size, size).
+A network that looks at several turns (rotated copies) of a view takes images of shape (batch, turns, 3, size, size).
 
 A kind of network is a frozen dataclass whose fields are the keys of [network] in a recipe.
 """
@@ -16,12 +16,12 @@ from ensemble.networks.equivariant import GroupCnn
 
 
 class Network(Protocol):
-    """The description of a network in a recipe. num_turns: number of turns of a view that it looks at."""
+    """Description of a network in a recipe. num_turns: number of turns of a view that the network looks at."""
 
     num_turns: ClassVar[int]
 
     def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:
-        """Make the network with fresh (or, where it has them and `pretrained`, downloaded) weights."""
+        """Build the network with random weights, or with downloaded ones if `pretrained` and the network has some."""
 
 
 NETWORKS: dict[str, type[Network]] = {

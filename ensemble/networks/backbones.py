@@ -1,4 +1,4 @@
-"""Networks of the timm library, with weights from ImageNet or elsewhere."""
+"""Networks of the timm library, with their pretrained weights if wanted."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,10 +12,10 @@ from galaxy_zoo.strict import check_range
 
 @dataclass(frozen=True, kw_only=True)
 class Timm:
-    """A network of the timm library by its name, with its last layer replaced; see timm.list_models().
+    """A network of the timm library (see timm.list_models()) with its last layer replaced.
 
-    hidden: widths of linear layers with a ReLU between the features and the last layer. dropout: before the last
-    layer. frozen: only what replaces the last layer is trained; batch norm keeps its statistics.
+    hidden: widths of linear layers with a ReLU between the features and the last layer. dropout: rate before the
+    last layer. frozen: train only what replaces the last layer; batch norm keeps its statistics.
     """
 
     num_turns: ClassVar[int] = 1
@@ -27,7 +27,7 @@ class Timm:
     frozen: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ValueError where timm has no such model."""
+        """Raise ValueError if timm has no such model."""
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
         check_range("the number of hidden layers", len(self.hidden), 0, MOST_LAYERS)
@@ -41,7 +41,7 @@ class Timm:
             raise ValueError(f"timm has no model {self.model!r}; close: {', '.join(close) or 'none'}")
 
     def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:
-        """See `Network`.
+        """Build the network.
 
         Raises:
             RunError: the weights cannot be downloaded, or the network does not take images of `size_px`.
@@ -53,7 +53,7 @@ class Timm:
         if self.hidden:
             inputs = network.get_classifier().in_features
             network.set_submodule(network.pretrained_cfg["classifier"], self._linear(inputs, outputs))
-        if self.frozen and wanted:  # random weights are trained: frozen, they would be of no use
+        if self.frozen and wanted:  # frozen random weights would be useless
             freeze(network)  # type: ignore[no-untyped-call]
             network.get_classifier().requires_grad_(requires_grad=True)
         module: nn.Module = network
@@ -63,14 +63,16 @@ class Timm:
         import timm  # noqa: PLC0415
 
         options: dict[str, Any] = {"num_classes": outputs, "pretrained": pretrained}
-        options["drop_rate"] = 0.0 if self.hidden else self.dropout  # else ours sits before the last layer
+        options["drop_rate"] = (
+            0.0 if self.hidden else self.dropout
+        )  # otherwise dropout sits in front of our last layer
         if getattr(timm.get_pretrained_cfg(self.model), "fixed_input_size", False):
             options["img_size"] = size_px  # vision transformers resample their position embedding
         try:
             return timm.create_model(self.model, **options)
         except AssertionError as error:
             raise RunError(f"{self.model} does not take images of {size_px} px: {error}") from error
-        except Exception as error:  # the hub's client raises errors of four libraries, by its version
+        except Exception as error:  # the hub's client raises errors of four libraries, depending on its version
             if not pretrained:
                 raise
             reason = str(error).partition("\n")[0].rstrip(".")
@@ -81,7 +83,7 @@ class Timm:
             ) from error
 
     def _linear(self, inputs: int, outputs: int) -> nn.Sequential:
-        """Linear layers in place of timm's last one."""
+        """Build the linear layers that replace timm's last one."""
         layers: list[nn.Module] = []
         for width in self.hidden:
             layers += [nn.Linear(inputs, width), nn.ReLU(inplace=True)]

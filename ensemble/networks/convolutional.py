@@ -1,4 +1,4 @@
-"""Networks of torch's own layers: convolutions, or linear layers alone."""
+"""Networks made of torch's own layers: with convolutions, or of linear layers alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from galaxy_zoo.errors import RunError
 from galaxy_zoo.strict import check_range
 
 Initial = Literal["torch", "xavier"]
-"""How weights are drawn: torch's default, or Xavier's uniform with biases of `XAVIER_BIAS`.
+"""How initial weights are drawn: torch's default, or Xavier's uniform with all biases `XAVIER_BIAS`.
 Source: Glorot & Bengio 2010; the biases: the "Galaxy Imagery Classification" notebook."""
 
 XAVIER_BIAS = 0.01
@@ -30,16 +30,16 @@ class Cnn:
     """Convolution blocks, each conv (- batch norm) - ReLU (- CBAM) (- 2 x 2 pool), then linear layers.
 
     channels, kernels: one per block.
-    grey: take only the first channel, of a view that is grey.
+    grey: take only the first channel; for grey views.
     padding: "same" keeps the size before the pool, "valid" does not pad.
     pools: "max", "mean" or "none" for each block; empty: all "max".
-    pool_first: pools come right after the convolutions, which leaves the layers after them a quarter of the pixels.
-    cbam_reduction: reduction of the channel attention's middle layer; 0 is no CBAM.
-    squeeze: channels of a last 1 x 1 convolution with batch norm and ReLU; 0 is none.
-    features: what the linear layers get of the last block, "flatten" or the "mean" over its pixels.
+    pool_first: pool right after the convolution, so that the layers that follow handle a quarter of the pixels.
+    cbam_reduction: factor by which channel attention reduces its middle layer; 0: no CBAM.
+    squeeze: channels of a last 1 x 1 convolution with batch norm and ReLU; 0: none.
+    features: how the last block's output reaches the linear layers: "flatten", or "mean" over its pixels.
     hidden: widths of the linear layers before the last.
     hidden_activation: activation after each of them.
-    dropout: dropout before each hidden layer, or before the last where there is none.
+    dropout: rate before each hidden layer, or before the last layer if there are no hidden ones.
     """
 
     num_turns: ClassVar[int] = 1
@@ -60,7 +60,7 @@ class Cnn:
     initial: Initial = "torch"
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the lists do not fit each other."""
+        """Raise ValueError if the lists do not fit each other."""
         if len(self.channels) != len(self.kernels):
             raise ValueError(f"{len(self.channels)} channels for {len(self.kernels)} kernels")
         check_range("the number of blocks", len(self.channels), 1, MOST_LAYERS)
@@ -78,7 +78,7 @@ class Cnn:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
 
     def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
-        """See `Network`."""
+        """Build the network."""
         layers: list[nn.Module] = [FirstChannel()] if self.grey else []
         inputs = 1 if self.grey else 3
         pools = self.pools or ("max",) * len(self.channels)
@@ -115,7 +115,7 @@ class Cnn:
 
 @dataclass(frozen=True)
 class LinNet:
-    """Linear layers with ReLU on the pixels. grey: of the first channel only, of a view that is grey."""
+    """Linear layers with ReLU on the pixels. grey: take only the first channel; for grey views."""
 
     num_turns: ClassVar[int] = 1
 
@@ -124,12 +124,12 @@ class LinNet:
     initial: Initial = "torch"
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a width is out of range."""
+        """Raise ValueError if a width is out of range."""
         check_range("the number of hidden layers", len(self.hidden), 0, MOST_LAYERS)
         check_range("hidden", self.hidden, 1, MOST_UNITS)
 
     def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
-        """See `Network`."""
+        """Build the network."""
         layers: list[nn.Module] = [FirstChannel(), nn.Flatten()] if self.grey else [nn.Flatten()]
         inputs = (1 if self.grey else 3) * size_px**2
         for width in self.hidden:
@@ -141,10 +141,10 @@ class LinNet:
 class Cbam(nn.Module):
     """x + x * channel attention * spatial attention.
 
-    Channel attention is timm's, on the mean and the maximum over pixels through one shared pair of layers; the
-    spatial one is a 7 x 7 convolution of the maximum and the mean over channels.
+    Channel attention is timm's: one pair of layers on both the mean and the maximum over pixels. Spatial attention
+    is a 7 x 7 convolution of the maximum and the mean over channels.
 
-    Source: Woo et al. 2018, CBAM; the sum and the biases: Ng 2024, whose number of parameters needs them.
+    Source: Woo et al. 2018, CBAM; the sum and the biases follow Ng 2024, whose number of parameters needs them.
     """
 
     def __init__(self, channels: int, reduction: int) -> None:
@@ -163,7 +163,7 @@ class Cbam(nn.Module):
 
 
 class FirstChannel(nn.Module):
-    """The first channel of images, which is all of a grey view."""
+    """The first channel of images; a grey view has the same in all three."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Return shape (batch, 1, size, size)."""
@@ -171,7 +171,7 @@ class FirstChannel(nn.Module):
 
 
 def initialised(network: nn.Module, initial: Initial) -> nn.Module:
-    """Draw the weights of a network as `initial` says, and return it."""
+    """Draw the weights of a network by the rule `initial`; return the network."""
     if initial == "xavier":
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -182,7 +182,7 @@ def initialised(network: nn.Module, initial: Initial) -> nn.Module:
 
 
 def num_features(network: nn.Module, size_px: int) -> int:
-    """Return the number of features that `network` makes of an image of `size_px`.
+    """Return the number of features that `network` computes from an image of `size_px`.
 
     Raises:
         RunError: the image is too small for the network.

@@ -1,18 +1,18 @@
-"""The parts of a view that Dieleman's network looks at: its corners, mirrored and not, all turned the same way."""
+"""The parts of a view that Dieleman's network looks at: its corners, mirrored or not, all in one orientation."""
 
 import torch
 from torch import Tensor
 
 
 def corner_parts(images: Tensor, part_px: int) -> Tensor:
-    """Cut the four corners of each image and of its mirror image, turned so that the image's middle is bottom right.
+    """Return the four corners of each image and of its mirror image, rotated to put the image's centre bottom right.
 
-    Rotating by quarters and mirroring are exact on pixels, so the network does them; turns by other angles have to
-    be warped from the stamp, so the pipeline does those (`View.turns_deg`).
+    Rotations by 90 degrees and mirroring are exact on pixels, so the network does them. Other angles need a warp of
+    the stamp, so the pipeline does those (`View.turns_deg`).
 
     Args:
         images: shape (batch, turns, 3, size, size).
-        part_px: side of a part. Parts overlap where it is over half the size.
+        part_px: side of a part. Parts overlap if it is over half the size.
 
     Returns:
         Shape (batch, turns * 8, 3, part_px, part_px); 16 parts for the turns [0, 45]. New memory.

@@ -1,7 +1,7 @@
-"""The network that won the Galaxy Zoo challenge: 16 parts of a galaxy through one stack of convolutions.
+"""The network that won the Galaxy Zoo challenge: one stack of convolutions looks at 16 parts of a galaxy.
 
 Source: Dieleman, Willett & Dambre 2015, MNRAS 450, 1441, and the author's kaggle-galaxies; initial weights, untied
-biases and where dropout acts are the code's.
+biases and the places of dropout follow the code.
 """
 
 from dataclasses import dataclass
@@ -23,11 +23,12 @@ CONVOLUTION_BIAS, DENSE_BIAS, LAST_BIAS = 0.1, 0.01, 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Dieleman:
-    """16 parts, convolutions, dense layers; takes two turns of a view of 69 px.
+    """16 parts, convolutions, dense layers; the input is two turns of a 69 px view.
 
-    top_filters: of the fourth convolution. part_dense: maxout units of a dense layer that all parts share; 0 is
-    none. dense: units of the dense layers on all parts together. activation: of these; "maxout" takes the
-    larger of two. max_norm: of the weights of a unit, one a dense layer; none: no limit.
+    top_filters: filters of the fourth convolution. part_dense: maxout units of a dense layer that all parts share;
+    0: no such layer. dense: units of the dense layers on all parts together. activation: activation of these;
+    "maxout" takes the larger of two. max_norm: largest norm of a unit's weights, one number a dense layer; none:
+    no limit.
     """
 
     num_turns: ClassVar[int] = NUM_TURNS
@@ -40,7 +41,7 @@ class Dieleman:
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a value makes no network."""
+        """Raise ValueError if no network can have these values."""
         check_range("top_filters", self.top_filters, 1, MOST_UNITS)
         check_range("part_dense", self.part_dense, 0, MOST_UNITS)
         check_range("the number of dense layers", len(self.dense), 0, MOST_LAYERS)
@@ -51,7 +52,7 @@ class Dieleman:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
 
     def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
-        """See `Network`.
+        """Build the network.
 
         Raises:
             RunError: `size_px` is not 69.
@@ -75,7 +76,7 @@ class Dieleman:
         )
 
     def _convolutions(self) -> nn.Sequential:
-        """45 px -> 40, 20 -> 16, 8 -> 6 -> 4, 2; a bias of its own for every pixel of each map."""
+        """Build convolutions and pools: 45 px -> 40, 20 -> 16, 8 -> 6 -> 4, 2; each pixel of a map has its own bias."""
         return nn.Sequential(
             *untied(3, 32, kernel=6, size=40),
             nn.MaxPool2d(2),
@@ -96,7 +97,7 @@ class Dieleman:
 
 
 class CornerParts(nn.Module):
-    """Cut turns of a view into parts: the corners of each turn and of its mirror image."""
+    """Cut the turns of a view into parts: the corners of each turn and of its mirror image."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Turn shape (batch, 2, 3, 69, 69) into (batch * 16, 3, 45, 45), galaxy by galaxy."""
@@ -120,14 +121,14 @@ class Maxout(nn.Module):
 
 
 class MaxNormLinear(nn.Linear):
-    """A linear layer whose units' weights are scaled back to a norm of at most `max_norm` before each use."""
+    """A linear layer that limits the norm of each unit's weights to `max_norm` before each use."""
 
     def __init__(self, inputs: int, outputs: int, max_norm: float) -> None:
         super().__init__(inputs, outputs)
         self._max_norm = max_norm
 
     def forward(self, features: Tensor) -> Tensor:
-        """Scale the weights back, then do what `nn.Linear` does."""
+        """Limit the norms of the weights, then do what `nn.Linear` does."""
         if self.training:
             with torch.no_grad():
                 self.weight.renorm_(2, 0, self._max_norm)
@@ -147,7 +148,7 @@ class PixelBias(nn.Module):
 
 
 def untied(inputs: int, channels: int, *, kernel: int, size: int, std: float = FIRST_STD) -> list[nn.Module]:
-    """Return a convolution without padding, biases for each pixel of its `size` px map, and ReLU."""
+    """Return a convolution without padding, a bias for each pixel of its `size` px map, and a ReLU."""
     convolution = drawn(nn.Conv2d(inputs, channels, kernel, bias=False), std, None)
     return [convolution, PixelBias(channels, size), nn.ReLU(inplace=True)]
 

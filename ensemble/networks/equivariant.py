@@ -1,7 +1,6 @@
-"""A network that turns with the galaxy: convolutions over rotations by quarters and mirror images.
+"""A network whose votes do not change when an image is rotated by 90 degrees or mirrored.
 
-Each filter is used in all of these orientations, so what it learns in one it knows in all, and the votes do not change
-when an image is turned by quarters or mirrored.
+Each filter is applied in all of these orientations, so what it learns in one holds in all.
 
 Source: Cohen & Welling 2016, Group Equivariant Convolutional Networks; the names of the groups are theirs.
 """
@@ -19,19 +18,19 @@ from galaxy_zoo.errors import RunError
 from galaxy_zoo.strict import check_range
 
 GroupName = Literal["p4", "p4m"]
-"""Rotations by quarters; these and their mirror images."""
+"""p4: rotations by 90 degrees; p4m: these and their mirror images."""
 
 Element = tuple[int, int]
-"""Of a group: 1 if it mirrors, and then by how many quarters it rotates."""
+"""Element of a group: 1 if it mirrors, else 0; then the number of rotations by 90 degrees that follow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupCnn:
-    """Blocks of group convolution (- 2 x 2 max pool) - batch norm - ReLU, then the mean over pixels, a layer alike,
-    the maximum over the group, and a linear layer.
+    """Blocks of group convolution (- 2 x 2 max pool) - batch norm - ReLU, then a hidden layer and a linear one.
 
-    channels, kernels: one a block; a channel is a map for each element of the group, 4 or 8. pools: how many blocks,
-    from the first, have a pool. hidden: channels of the layer after the mean.
+    The hidden layer is a 1 x 1 group convolution on the mean over pixels; the linear one takes its maximum over the
+    group. channels, kernels: one a block; a channel is a map for each element of the group, 4 or 8. pools: number of
+    blocks, from the first, that have a pool. hidden: channels of the layer after the mean.
     """
 
     num_turns: ClassVar[int] = 1
@@ -43,7 +42,7 @@ class GroupCnn:
     group: GroupName = "p4m"
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the lists do not fit each other."""
+        """Raise ValueError if the lists do not fit each other."""
         if len(self.channels) != len(self.kernels):
             raise ValueError(f"{len(self.channels)} channels for {len(self.kernels)} kernels")
         check_range("the number of blocks", len(self.channels), 1, MOST_LAYERS)
@@ -55,10 +54,10 @@ class GroupCnn:
         check_range("pools, the number of blocks that have one,", self.pools, 0, len(self.channels))
 
     def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:  # noqa: ARG002
-        """See `Network`.
+        """Build the network.
 
         Raises:
-            RunError: pools would leave out pixels at one side of the images, so orientations would differ.
+            RunError: a pool would drop pixels at one side of the image, so orientations would differ.
         """
         factor = 2**self.pools
         if size_px % factor:
@@ -88,8 +87,9 @@ class GroupConv2d(nn.Conv2d):
     """A convolution with each filter in all orientations of a group.
 
     Args:
-        inputs, channels: each `input_maps`, and as many maps as the group has elements, side by side.
-        input_maps: 1 for images, otherwise as many as the group has elements, in its order.
+        inputs: number of input channels, each of `input_maps` neighbouring maps.
+        channels: number of output channels, each of one map for every element of the group.
+        input_maps: 1 for images, otherwise the number of elements of the group, in its order.
     """
 
     def __init__(
@@ -114,9 +114,9 @@ class GroupConv2d(nn.Conv2d):
 class GroupBatchNorm2d(nn.BatchNorm2d):
     """Batch norm with one scale and bias for all maps of a channel.
 
-    In training each map has statistics of its own, which is faster and on random orientations the same; the running
-    ones are shared, so that predictions do not depend on the orientation. Maps of a single value, which has no
-    spread, have those of their channel.
+    In training each map has its own statistics, which is faster and makes no difference on random orientations. The
+    running statistics are shared, so predictions do not depend on the orientation. A map of a single value has no
+    spread, so it uses the statistics of its channel.
     """
 
     def __init__(self, channels: int, group: int) -> None:
@@ -139,7 +139,7 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
 
 
 class GroupMax(nn.Module):
-    """The maximum of each channel over the group: from here on orientation is gone."""
+    """The maximum of each channel over the group; it no longer depends on the orientation."""
 
     def __init__(self, group: int) -> None:
         super().__init__()
@@ -156,15 +156,15 @@ def elements(group: GroupName) -> list[Element]:
 
 
 def turn(images: Tensor, element: Element) -> Tensor:
-    """Mirror and rotate images, whose last two dimensions are height and width."""
+    """Return images, shape (..., height, width), mirrored and rotated."""
     mirrors, quarters = element
     return torch.rot90(images.flip(-1) if mirrors else images, quarters, (-2, -1))
 
 
 def _maps_seen_from(element: Element, group: Sequence[Element]) -> list[int]:
-    """Return for each element of the group the map that a filter turned by `element` finds in its place."""
+    """Return, for each element of the group, the number of the map that a filter turned by `element` reads."""
     mirrors, quarters = element
-    back = (mirrors, quarters if mirrors else -quarters % 4)  # a mirror image turned undoes itself
+    back = (mirrors, quarters if mirrors else -quarters % 4)  # a mirror image is its own inverse
     return [group.index(_product(back, each)) for each in group]
 
 

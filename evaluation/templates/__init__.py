@@ -1,1 +1,1 @@
-"""The page of the report: its template, the parts of it, style and script."""
+"""The page of the report: its template, fragments, style and script."""

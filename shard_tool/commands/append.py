@@ -1,4 +1,4 @@
-"""`shard_tool append`: new galaxies into new shards of a finished folder."""
+"""`shard_tool append`: pack new galaxies into new shards of a finished folder."""
 
 from dataclasses import replace
 from itertools import chain
@@ -22,7 +22,7 @@ from shard_tool.commands.options import (
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.parallel import prepare_workers
 
-if TYPE_CHECKING:  # it imports OpenCV, which --help does without
+if TYPE_CHECKING:  # imports OpenCV, which --help does not need
     from shard_tool.shards.appending import Appended
 
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:  # it imports OpenCV, which --help does without
 def append(*, source: Path, out: Path, **given: Any) -> None:
     """Add the galaxies of SOURCE to the finished shards in the folder OUT.
 
-    SOURCE is whatever pack reads; tree, seed, image size and encoding are those of OUT, and so is the stretch of FITS
-    images unless OUT was made without any. The new galaxies go into new shards after the old ones, which stay as they
-    are, byte for byte. An id that is in OUT already is an error. Until the last step OUT remains the old set of
-    shards: it can be read meanwhile, and an interruption spoils nothing.
+    SOURCE is anything pack reads. Tree, seed, image size and encoding are those of OUT, and so is the stretch of FITS
+    images unless OUT was made without any. The new galaxies go into new shards after the old ones, which stay the same,
+    byte for byte. An id that is already in OUT is an error. Until the last step OUT remains the old set of shards: it
+    can be read meanwhile, and an interruption does no harm.
 
     \b
     Example:
@@ -50,7 +50,7 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
         from shard_tool.shards.appending import append as append_galaxies
         from shard_tool.shards.cluster import connected
         from shard_tool.shards.packing import OutOptions
-    if about.scheduler:  # its workers run in folders of their own
+    if about.scheduler:  # the workers run in other folders
         source, out = source.absolute(), out.absolute()
     place = OutOptions(
         folder=out, overwrite=about.overwrite, resume=about.resume, workers=about.workers or num_cores()

@@ -1,4 +1,4 @@
-"""`shard_tool check`: whether a submission is in the format that Kaggle takes, and how well it scores."""
+"""`shard_tool check`: check that a submission is in Kaggle's format, and score it."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from shard_tool.commands.options import echo, tree_option
 @click.command(cls=Command)
 @click.argument("file", type=local_path)
 @tree_option
-@click.option("--ids", type=local_path, help="Ids there must be: a benchmark CSV, or a list.  [default: any]")
-@click.option("--score", type=local_path, help="CSV of true votes to score with.  [default: none]")
+@click.option("--ids", type=local_path, help="Expected ids: a benchmark CSV, or a list.  [default: any]")
+@click.option("--score", type=local_path, help="CSV of true votes to score against.  [default: none]")
 def check(*, file: Path, tree: str, ids: Path | None, score: Path | None) -> None:
     """Check and score the submission FILE.
 
-    Header, ids and values have to be right; predictions that look broken are warned about.
+    Header, ids and values must be right; predictions that look broken only cause a warning.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`shard_tool duplicates`: galaxies that are byte for byte the same image under several ids."""
+"""`shard_tool duplicates`: find images that occur, byte for byte, under several ids."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ DIGEST_BYTES = 16
 
 @dataclass(frozen=True)
 class DigestTask:
-    """A shard whose images to digest."""
+    """A shard whose images are to be hashed."""
 
     folder: Path
     split: str
@@ -31,7 +31,7 @@ class DigestTask:
 
 @dataclass(frozen=True)
 class DigestedShard:
-    """The ids of a shard in its order, and the digest of each image."""
+    """Ids of a shard, in its order, and the hash of each image."""
 
     task: DigestTask
     ids: tuple[str, ...]
@@ -44,8 +44,8 @@ class DigestedShard:
 def duplicates(*, shards: Path, workers: int | None) -> None:
     """List images in the folder SHARDS that occur under several ids.
 
-    They are the same byte for byte; any make the exit code 1. Each line is such an image, with split and id of all its
-    copies. An image that is in both train and test leaks its votes into the test.
+    Images count as equal if they are the same byte for byte; any such image makes the exit code 1. Each line is an
+    image, with split and id of all its copies. An image in both train and test leaks its votes into the test.
 
     \b
     Example:
@@ -65,7 +65,7 @@ def duplicates(*, shards: Path, workers: int | None) -> None:
 
 
 def find_duplicates(folder: Path, manifest: Manifest, *, workers: int) -> Iterator[list[tuple[str, str]]]:
-    """Yield (split, id) of each group of equal images, in the order of splits and shards.
+    """Yield (split, id) of the images in each group of equal ones, in the order of splits and shards.
 
     Raises:
         ShardError: a shard or index is not what the manifest says.
@@ -92,7 +92,7 @@ def find_duplicates(folder: Path, manifest: Manifest, *, workers: int) -> Iterat
 
 
 def digest_shard(task: DigestTask, tick: Tick) -> DigestedShard:
-    """Digest every image of a shard.
+    """Hash every image of a shard.
 
     Raises:
         ShardError: the shard or its index is not what the manifest says.

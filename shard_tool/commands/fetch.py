@@ -1,8 +1,8 @@
-"""`shard_tool fetch`: the Kaggle download, with the user's own token, each file whole under its name or not at all.
+"""`shard_tool fetch`: download the challenge from Kaggle with the user's own token, each file whole or not at all.
 
 kagglehub does the work: it finds the token, follows the redirect to the store, continues an interrupted download and
 compares the checksum that the store gives. It keeps unfinished files in OUT/.fetch, where `source.files` does not look.
-Neither it nor this file writes the token anywhere; the output of kagglehub is thrown away, since in one of its
+Neither it nor this file writes the token anywhere. The output of kagglehub is discarded, since in one of its
 environments it prints requests with their headers.
 
 Source: kagglehub 1.0.2 and kagglesdk 0.1.37, as installed.
@@ -35,14 +35,14 @@ FILES = (
     "images_training_rev1.zip",
     "images_test_rev1.zip",
 )
-"""The votes, Kaggle's example of a submission, and the images: 5 MB, 1 MB, 0.79 GB and 1.01 GB."""
+"""Files of the votes, Kaggle's sample submission, and the images: 5 MB, 1 MB, 0.79 GB and 1.01 GB."""
 TOKEN = (
     "create one at https://www.kaggle.com/settings and put it into the variable KAGGLE_API_TOKEN or the file "
     "~/.kaggle/access_token"
 )
 
 MARGIN_BYTES = 50_000_000
-"""Free space required beyond the files, for whatever else writes to the disk meanwhile."""
+"""Free space required beyond the files, for other programs that write to the disk meanwhile."""
 
 T = TypeVar("T")
 
@@ -52,10 +52,10 @@ T = TypeVar("T")
 def fetch(out: Path) -> None:
     """Download the Galaxy Zoo challenge from Kaggle into the folder OUT.
 
-    It is 2 GB in four zips, as pack reads them. Kaggle wants an account: accept the rules of the competition, create a
-    token at https://www.kaggle.com/settings and put it into the variable KAGGLE_API_TOKEN or the file
-    ~/.kaggle/access_token; an older kaggle.json does as well. The token is only read. Files in OUT that are whole stay;
-    run it again after an interruption to go on.
+    The download is 2 GB in four zips, which pack reads. You need a Kaggle account: accept the rules of the competition,
+    create a token at https://www.kaggle.com/settings and put it into the variable KAGGLE_API_TOKEN or the file
+    ~/.kaggle/access_token; an older kaggle.json works too. The token is only read. Complete files in OUT stay; run the
+    command again after an interruption to go on.
 
     \b
     Example:
@@ -66,7 +66,7 @@ def fetch(out: Path) -> None:
 
 
 def by_hand(out: Path) -> str:
-    """Return how to download the files without this command."""
+    """Return instructions to download the files without this command."""
     return (
         f"By hand: sign in at https://www.kaggle.com, accept the rules at {URL}/rules, download from {URL}/data the "
         f"files {', '.join(FILES)} (2 GB; or all as one zip), put them into {out} as they are, not unzipped, and go "
@@ -75,11 +75,11 @@ def by_hand(out: Path) -> str:
 
 
 def fetch_files(out: Path, say: Callable[[str], None]) -> None:
-    """Download what is not in `out` yet; call `say` with a line about each file.
+    """Download the files that `out` lacks; call `say` with a line about each file.
 
     Raises:
-        SourceError: Kaggle cannot be reached, gives no file or a damaged one, or there is no valid token.
-        OutputError: `out` cannot be written to, is full, or another fetch is at work there.
+        SourceError: Kaggle cannot be reached, has no such file or sends a damaged one, or there is no valid token.
+        OutputError: `out` cannot be written to or is full, or another fetch is running there.
     """
     unfinished = out / UNFINISHED_NAME
     try:
@@ -112,7 +112,7 @@ def _fetch_files(out: Path, unfinished: Path, say: Callable[[str], None]) -> Non
 
 @contextmanager
 def _kagglehub(unfinished: Path) -> Iterator[None]:
-    """Within the block, keep kagglehub silent and its cache in `unfinished` and nowhere else."""
+    """Import kagglehub; within the block keep it silent, and its cache in `unfinished` and nowhere else."""
     wanted = {"KAGGLEHUB_CACHE": str(unfinished), "DISABLE_KAGGLE_CACHE": "1"}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
@@ -127,8 +127,8 @@ def _kagglehub(unfinished: Path) -> Iterator[None]:
 
 
 def _list_sizes(out: Path) -> dict[str, int]:
-    """Return the bytes of each file that Kaggle has, by name."""
-    from kagglehub.clients import build_kaggle_client  # an extra, which packing does without
+    """Return the size in bytes of each file that Kaggle has, by name."""
+    from kagglehub.clients import build_kaggle_client  # an extra, which packing does not need
     from kagglehub.config import get_kaggle_credentials
     from kagglehub.exceptions import UnauthenticatedError, handle_call
     from kagglehub.handle import parse_competition_handle
@@ -152,7 +152,7 @@ def _list_sizes(out: Path) -> dict[str, int]:
 
 
 def _is_whole(path: Path, num_bytes: int) -> bool:
-    """Return whether a zip of that size is there with its table of contents, which is at its end."""
+    """Return whether a zip has that size and a table of contents, which is at its end."""
     return path.is_file() and path.stat().st_size == num_bytes and zipfile.is_zipfile(path)
 
 
@@ -167,7 +167,7 @@ def _check_space(out: Path, wanted: int, unfinished: Path) -> None:
 
 
 def _fetch(name: str, num_bytes: int, out: Path) -> None:
-    """Download a file, or the rest of it, and give it its name when it is whole."""
+    """Download a file, or the rest of it, and give it its final name when it is complete."""
     import kagglehub
 
     path = Path(kagglehub.competition_download(COMPETITION, name))
@@ -184,7 +184,7 @@ def _fetch(name: str, num_bytes: int, out: Path) -> None:
 
 
 def _asking(out: Path, ask: Callable[[], T]) -> T:
-    """Ask Kaggle; its errors become ours, and none of them is quoted: they may hold signed addresses.
+    """Turn errors of requests to Kaggle in the block into ours, without quoting them: they may hold signed URLs.
 
     Raises:
         SourceError: Kaggle refuses or cannot be reached.

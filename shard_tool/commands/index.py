@@ -1,4 +1,4 @@
-"""`shard_tool index`: an index for each WebDataset tar that others wrote, and a manifest."""
+"""`shard_tool index`: write an index for each WebDataset tar of other origin, and a manifest."""
 
 import json
 from collections import Counter
@@ -38,7 +38,7 @@ from shard_tool.shards.statistics import add_all, add_up_votes, channel_moments,
 from shard_tool.shards.tar_walk import Walk, walk_tar
 from shard_tool.source.scratch import open_scratch, rows
 
-if TYPE_CHECKING:  # it imports OpenCV, which --help does without
+if TYPE_CHECKING:  # imports OpenCV, which --help does not need
     from shard_tool.shards.packer import ChannelSums
 
 SPLIT_PREFIXES = ("train", "test", "val")
@@ -47,7 +47,7 @@ TARS_LOOKED_AT = 100
 
 @dataclass(frozen=True, kw_only=True)
 class IndexTask:
-    """A tar to look through, and whether its pixels count for the channel statistics."""
+    """A tar to check, and whether its pixels count for the channel statistics."""
 
     tar: Path
     split: str
@@ -57,10 +57,10 @@ class IndexTask:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexedShard:
-    """What a tar holds, or why it cannot be served.
+    """Contents of a tar, or the reasons why it cannot be used.
 
-    besides: counts the components that are neither image nor votes by their extension.
-    others: the members that belong to no sample.
+    besides: extension -> number of components that are neither image nor votes.
+    others: members that belong to no sample.
     """
 
     split: str
@@ -75,7 +75,7 @@ class IndexedShard:
 
 @dataclass(frozen=True, kw_only=True)
 class Indexed:
-    """The result for a folder: a manifest, or failures."""
+    """Result for a folder: a manifest, or failures."""
 
     manifest: Manifest | None
     besides: Counter[str]
@@ -89,19 +89,19 @@ class Indexed:
 @click.option(
     "--split-by-name",
     is_flag=True,
-    help="Tars named train*, test* and val* are these splits.  [default: all are training shards]",
+    help="Tars named train*, test* and val* become these splits.  [default: all are training shards]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what an earlier index made.  [default: refuse]")
+@click.option("--overwrite", is_flag=True, help="Replace the files of an earlier index.  [default: refuse]")
 @workers_option
 def index(*, folder: Path, tree: str, split_by_name: bool, overwrite: bool, workers: int | None) -> None:
     """Make the WebDataset tars in FOLDER readable for training.
 
-    Wherever they came from: every image is proven to decode, all must be colour JPEGs (.jpg or .jpeg) of one size;
-    votes are .votes.npy (float32, one value an answer of the tree). Other components may be there and are counted.
-    Where all is good an .idx for each tar and a manifest.json are written beside the tars, which stay as they are;
-    otherwise nothing.
+    Tars may come from anywhere. Images must be colour JPEGs (.jpg or .jpeg) of one size, and every one must decode;
+    votes are .votes.npy (float32, one value for each answer of the tree). Other components may be present and are
+    counted. If all is good, an .idx for each tar and a manifest.json are written beside the tars, which stay unchanged;
+    otherwise nothing is written.
 
-    A fold is a set of shards: folds are fair only if whoever wrote the tars shuffled the samples first.
+    A fold is a set of shards, so folds are fair only if the samples were shuffled before the tars were written.
 
     \b
     Examples:
@@ -139,10 +139,10 @@ def index(*, folder: Path, tree: str, split_by_name: bool, overwrite: bool, work
 def index_folder(
     folder: Path, tree: DecisionTree, *, split_by_name: bool, overwrite: bool, workers: int
 ) -> Indexed:
-    """Prove every sample of every tar; if all are good write the indexes, then the manifest. No tar is changed.
+    """Check every sample of every tar; if all are good, write the indexes, then the manifest. Change no tar.
 
     Raises:
-        ShardError: there are no tars, their names tell no split, or none of them holds a JPEG.
+        ShardError: there are no tars, their names give no split, or none of them holds a JPEG.
         OutputError: an index or a manifest exists already, and `overwrite` is not given.
     """
     splits = _splits(folder, split_by_name=split_by_name)
@@ -172,7 +172,7 @@ def index_folder(
     if failures:
         return Indexed(manifest=None, besides=besides, others=others, failures=tuple(failures))
     manifest = _manifest(shards, rules)
-    (folder / MANIFEST_NAME).unlink(missing_ok=True)  # from here on the old one would not fit
+    (folder / MANIFEST_NAME).unlink(missing_ok=True)  # from here on the old manifest would not fit
     for name, text in rows(indexes, "SELECT * FROM text ORDER BY shard"):
         write_text(index_path(folder / name), text)
     manifest.write(folder)
@@ -180,7 +180,7 @@ def index_folder(
 
 
 def index_tar(task: IndexTask, tick: Tick) -> IndexedShard:
-    """Find and prove the samples of a tar."""
+    """Find and check the samples of a tar."""
     with ends_at_ctrl_c():
         from shard_tool.shards.packer import ChannelSums
     walk = walk_tar(task.tar)
@@ -215,7 +215,7 @@ def index_tar(task: IndexTask, tick: Tick) -> IndexedShard:
 
 
 def _splits(folder: Path, *, split_by_name: bool) -> dict[str, list[Path]]:
-    """Return the tars of each split; the channel statistics are those of the first split."""
+    """Return the tars of each split; the channel statistics are computed from the first split."""
     if not folder.is_dir():
         raise ShardError(f"{folder}: not a folder; give the one that holds the tars")
     tars = sorted(path for path in folder.glob("*.tar") if path.is_file())
@@ -271,12 +271,12 @@ def _sizes(tars: Sequence[Path], walks: Sequence[Walk]) -> Iterator[Size]:
     for tar, walk in zip(tars, walks, strict=True):
         image = next((image for sample in walk.samples if (image := image_of(sample))), None)
         if image is not None:
-            with tar.open("rb") as file, suppress(ImageError):  # what is no JPEG is named when its turn comes
+            with tar.open("rb") as file, suppress(ImageError):  # files that are not JPEGs are reported later
                 yield jpeg_size(read_component(file, image))
 
 
 def _statistics(task: IndexTask, samples: Sequence[Sample], sums: "ChannelSums") -> Statistics:
-    """Return the statistics of samples that were proven to be good."""
+    """Return the statistics of samples that passed all checks."""
     num_answers = len(task.rules.tree.columns)
     sizes = [image.size for sample in samples if (image := image_of(sample))]
     with task.tar.open("rb") as file:

@@ -1,4 +1,4 @@
-"""`shard_tool info`: what a folder of shards holds."""
+"""`shard_tool info`: show what a folder of shards holds."""
 
 import json
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ from galaxy_zoo.remote import AnyPath
 from shard_tool.commands.options import echo
 
 NUM_FOLDS = (5, 10)
-"""The numbers of folds that `info` shows."""
+"""Numbers of folds that `info` shows."""
 
 
 @click.command(cls=Command)
 @click.argument("shards", type=path_or_url)
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print the manifest, and what follows from it.  [default: a table]"
+    "--json", "as_json", is_flag=True, help="Print the manifest and derived values as JSON.  [default: a table]"
 )
 def info(shards: AnyPath, *, as_json: bool) -> None:
     """Show what the folder SHARDS holds.
 
-    Only its manifest is read, so it takes no time for any number of galaxies.
+    Only the manifest is read, so it is fast for any number of galaxies.
 
     \b
     Examples:
@@ -40,7 +40,7 @@ def info(shards: AnyPath, *, as_json: bool) -> None:
 
 
 def describe(manifest: Manifest) -> Iterator[str]:
-    """Yield the lines of a short table: what the splits hold, and how the images look."""
+    """Yield the lines of a short table: contents of the splits, and properties of the images."""
     yield f"{'split':<8}{'samples':>10}{'labelled':>10}{'shards':>8}{'MB':>10}"
     for split, shards in manifest.splits.items():
         samples = manifest.samples(split)
@@ -70,7 +70,7 @@ def describe(manifest: Manifest) -> Iterator[str]:
 def fold_sizes(manifest: Manifest, split: str, count: int) -> list[int]:
     """Return the number of samples of each of `count` folds; fold k is every `count`-th shard from the k-th on.
 
-    Empty where there are fewer shards than folds, which the loader refuses.
+    It is empty if there are fewer shards than folds, which the loader refuses.
     """
     samples = [shard.samples for shard in manifest.splits.get(split, ())]
     return [sum(samples[k::count]) for k in range(count)] if len(samples) >= count else []

@@ -1,4 +1,4 @@
-"""`shard_tool lint`: prove that a folder of shards is what its manifest says."""
+"""`shard_tool lint`: check a folder of shards against its manifest."""
 
 import csv
 import io
@@ -34,7 +34,7 @@ from shard_tool.shards.tar_walk import walk_tar
 
 @dataclass(frozen=True, kw_only=True)
 class LintTask:
-    """A shard to check; with `deep` down to every image and vote."""
+    """A shard to check; with `deep` including every image and vote."""
 
     folder: AnyPath
     split: str
@@ -43,13 +43,13 @@ class LintTask:
     deep: bool
 
     def __str__(self) -> str:
-        """Return what messages call it."""
+        """Return its name in messages."""
         return self.shard.name
 
 
 @dataclass(frozen=True)
 class LintedShard:
-    """The ids of a shard in its order, and its failures."""
+    """Ids of a shard, in its order, and its failures."""
 
     task: LintTask
     ids: tuple[str, ...]
@@ -66,9 +66,9 @@ class LintedShard:
 def lint(*, shards: AnyPath, deep: bool, workers: int | None, scheduler: str | None) -> None:
     """Check the folder SHARDS against its manifest.
 
-    All failures are listed, and make the exit code 1. Every file is there and has its size and its sha256, every index
-    fits its shard, no id occurs twice. Since `pack` proves every image before it writes a shard, that shows that
-    nothing has changed; --deep proves it all again.
+    Every file must be present with its size and sha256, every index must fit its shard, and no id may occur twice. All
+    failures are listed and make the exit code 1. Since `pack` checks every image before it writes a shard, this shows
+    that nothing has changed; --deep checks the images and votes again.
 
     \b
     Examples:
@@ -78,7 +78,7 @@ def lint(*, shards: AnyPath, deep: bool, workers: int | None, scheduler: str | N
     check_workers(workers, scheduler)
     with ends_at_ctrl_c():
         from shard_tool.shards.cluster import connected
-    if scheduler:  # its workers run in folders of their own
+    if scheduler:  # the workers run in other folders
         shards = shards.absolute()
     manifest = read_manifest(shards)
     with connected(scheduler, shards) as cluster:
@@ -132,7 +132,7 @@ def lint_shard(task: LintTask, tick: Tick) -> LintedShard:
         samples, found = _lint_deeply(task, tar, indexed, tick)
     else:
         samples, found = indexed or [], _check_index(task, tar, indexed)
-        for _ in samples:  # not as many as the manifest says, which may be any number
+        for _ in samples:  # only as many as there are: the manifest may state any number
             tick()
     ids = tuple(key_of(sample) for sample in samples)
     return LintedShard(task, ids, (*failures, *found, *_repeated_ids(ids, task.shard)))
@@ -188,7 +188,7 @@ def _check_sums(task: LintTask, tar: AnyPath, index: AnyPath) -> Iterator[Failur
 
 
 def _check_index(task: LintTask, tar: AnyPath, indexed: Sequence[Sample] | None) -> list[Failure]:
-    """Return what an index reveals without a look into the tar."""
+    """Return the failures that an index shows without reading the tar."""
     if indexed is None:
         return []
     failures = _check_count(task, index_path(tar).name, len(indexed))
@@ -203,7 +203,7 @@ def _check_index(task: LintTask, tar: AnyPath, indexed: Sequence[Sample] | None)
 def _lint_deeply(
     task: LintTask, tar: AnyPath, indexed: Sequence[Sample] | None, tick: Tick
 ) -> tuple[Sequence[Sample], list[Failure]]:
-    """Return the samples that the tar really holds, and what is wrong with them."""
+    """Return the samples that the tar really holds, and their failures."""
     walk = walk_tar(tar)
     failures = [Failure(tar.name, "", walk.why)] if walk.why else []
     if not task.rules.is_foreign:

@@ -1,4 +1,4 @@
-"""`shard_tool objects`: measure the galaxy of every image of a folder of shards, into `objects.csv`."""
+"""`shard_tool objects`: measure the galaxy of every image of a folder of shards, and write `objects.csv`."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureTask:
-    """A shard whose galaxies to measure; `number` is its place in the manifest."""
+    """A shard whose galaxies are to be measured; `number` is its place in the manifest."""
 
     folder: Path
     shard: Shard
@@ -35,7 +35,7 @@ class MeasureTask:
 
 @dataclass(frozen=True)
 class MeasuredShard:
-    """The ids of a shard, and the galaxy of each image; None where nothing was found."""
+    """Ids of a shard, and the galaxy of each image, None if nothing was found."""
 
     number: int
     ids: tuple[str, ...]
@@ -44,10 +44,10 @@ class MeasuredShard:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The file written, the number of images, and medians over those in which a galaxy was found.
+    """The file written, the number of images, and medians over the images in which a galaxy was found.
 
-    offset_px: distance of the galaxy from the middle of its image.
-    not_found: number of images without a galaxy; they get the middle, and the median radius.
+    offset_px: distance of the galaxy from the centre of its image.
+    not_found: number of images without a galaxy; they get the centre and the median radius.
     """
 
     path: Path
@@ -64,9 +64,9 @@ class Measured:
 def objects(*, shards: Path, overwrite: bool, workers: int | None) -> None:
     """Measure the galaxy of every image of the folder SHARDS into SHARDS/objects.csv.
 
-    It is done as SExtractor does it. Recipes whose view is framed = "centred" or "scaled" need it (dieleman_sextractor
-    and others). Each row is an image: id, centre, and the semi-major axis of the Petrosian aperture. Where nothing is
-    found they are the middle of the image and the median. Needs: pip install sep.
+    The method is SExtractor's. Recipes with [view] framing "centred" or "scaled" need the file (dieleman_sextractor and
+    others). Each row is an image: id, centre, and the semi-major axis of the Petrosian aperture. If nothing is found,
+    the row has the centre of the image and the median radius. Needs: pip install sep.
 
     \b
     Example:
@@ -87,7 +87,7 @@ def measure_folder(folder: Path, manifest: Manifest, *, workers: int, overwrite:
     Raises:
         InputError: `sep` is not installed.
         ShardError: a shard is not what the manifest says, an image does not decode, or no image has a galaxy.
-        OutputError: the file is there already, or the folder is read-only.
+        OutputError: the file exists already, or the folder is read-only.
     """
     require_sep()
     check_can_write(folder / OBJECTS_NAME)
@@ -134,14 +134,14 @@ def measure_shard(task: MeasureTask, tick: Tick) -> MeasuredShard:
 
 
 def _median(database: sqlite3.Connection, value: str, found: int) -> float:
-    """Return the median of an expression over the galaxies found; the upper one of an even number."""
+    """Return the median of an expression over the galaxies found; the upper median if their number is even."""
     query = f"SELECT {value} FROM galaxy WHERE radius NOT NULL ORDER BY 1 LIMIT 1 OFFSET {found // 2}"
     ((median,),) = rows(database, query)
     return float(median)
 
 
 def _filled(database: sqlite3.Connection, otherwise: Found) -> Iterator[tuple[str, float, float, float]]:
-    """Yield (id, x, y, radius) in the order of the shards; `otherwise` where nothing was found."""
+    """Yield (id, x, y, radius) in the order of the shards; `otherwise` replaces the last three if nothing was found."""
     for key, *galaxy in rows(database, "SELECT id, x, y, radius FROM galaxy ORDER BY shard, place"):
         x, y, radius = otherwise if galaxy[2] is None else galaxy
         yield to_text(key), x, y, radius

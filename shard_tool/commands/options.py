@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they print long lists."""
+"""Options that several commands share, and functions that print long lists."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from galaxy_zoo.errors import OutputError
 from galaxy_zoo.remote import AnyPath
 from shard_tool.images.fits import Stretch
 
-if TYPE_CHECKING:  # slow to import, and --help does without
+if TYPE_CHECKING:  # slow to import, and --help does not need them
     from galaxy_zoo.votes import VoteKind
     from shard_tool.shards.proof import Failure
     from shard_tool.source.options import CatalogueOptions
@@ -48,7 +48,7 @@ class SourceOptions:
     allow_rejects: int
 
     def check(self) -> None:
-        """Check that the options fit together.
+        """Check that the options go together.
 
         Raises:
             click.UsageError: they do not.
@@ -69,17 +69,17 @@ class SourceOptions:
 
     @property
     def kind(self) -> "VoteKind":
-        """What the tables hold."""
+        """Kind of the votes in the tables."""
         return "counts" if self.counts else self.fractions_of
 
     @property
     def tables(self) -> tuple[AnyPath, ...]:
-        """The tables that are read besides SOURCE."""
+        """Tables that are read besides SOURCE."""
         return self.labels if self.catalogue is None else (self.catalogue,)
 
     @property
     def catalogue_options(self) -> "CatalogueOptions | None":
-        """The catalogue; None without one."""
+        """Catalogue; None without one."""
         from shard_tool.source.options import CatalogueOptions
 
         if self.catalogue is None:
@@ -88,21 +88,21 @@ class SourceOptions:
 
     @property
     def stretch(self) -> Stretch | None:
-        """The stretch of FITS images; None without one."""
+        """Stretch of FITS images; None without one."""
         return None if self.fits_range is None else Stretch(*self.fits_range, self.fits_softening)
 
 
 def check_workers(workers: int | None, scheduler: str | None) -> None:
-    """Raise click.UsageError where both are given."""
+    """Raise click.UsageError if both are given."""
     if workers and scheduler:
         raise click.UsageError("--workers and --scheduler exclude each other")
 
 
 def check_apart(source: AnyPath, out: AnyPath, others: Iterable[AnyPath]) -> None:
-    """Check, before any work, that nothing to be read lies in OUT, and that SOURCE does not hold the shards of OUT.
+    """Check, before any work, that no input is in OUT, and that SOURCE does not hold the shards of OUT.
 
     Args:
-        others: what is read besides SOURCE.
+        others: inputs besides SOURCE.
 
     Raises:
         OutputError: the command would replace what it reads, or pack its own shards again.
@@ -124,13 +124,13 @@ def _is_in(path: AnyPath, folder: AnyPath) -> bool:
 
 
 def echo(line: str, *, err: bool = False) -> None:
-    """Print a line, with whatever a terminal would obey escaped: it may hold names of files, trees and galaxies."""
+    """Print a line with control characters escaped, since it may hold names of files, trees and galaxies."""
     click.echo(shown(line), err=err)
 
 
 @contextmanager
 def resumable(how: str = "run the same command with --resume") -> Iterator[None]:
-    """Within the block, end the command at Ctrl-C with a line that says how to go on."""
+    """End the command at Ctrl-C within the block, with a line that says how to go on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -139,7 +139,7 @@ def resumable(how: str = "run the same command with --resume") -> Iterator[None]
 
 
 def echo_first(lines: Iterable[str], count: int, what: str) -> None:
-    """Print the first of `count` lines on stderr, and how many more there are of `what`."""
+    """Print the first of `count` lines on stderr, and the number of `what` left out."""
     for line in islice(lines, LINES_SHOWN):
         echo(line, err=True)
     if count > LINES_SHOWN:
@@ -153,7 +153,7 @@ def warn_of_shared_ids(count: int, first: str) -> None:
 
 
 def warn_of_leaks(plan: "PackPlan") -> None:
-    """Warn on stderr of galaxies that are in train and test, by their ids or their bytes."""
+    """Warn on stderr of galaxies that are in both train and test, by their ids or by their bytes."""
     warn_of_shared_ids(*plan.in_both_splits())
     count, first = plan.alike_in_both_splits()
     if count:
@@ -165,7 +165,7 @@ def warn_of_leaks(plan: "PackPlan") -> None:
 
 
 def echo_failures(failures: "Iterable[Failure]") -> None:
-    """Print failures on stdout, a line each."""
+    """Print failures on stdout, one on each line."""
     for each in failures:
         echo(" ".join(filter(None, (each.file, each.sample, each.reason))))
 
@@ -173,11 +173,13 @@ def echo_failures(failures: "Iterable[Failure]") -> None:
 tree_option = click.option(
     "--tree", default="gz2-kaggle", show_default=True, help="Decision tree: a known name or a TOML file."
 )
-workers_option = click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), help="Number of processes.  [default: all cores]"
+)
 scheduler_option = click.option(
     "--scheduler",
     metavar="ADDRESS",
-    help="Let the workers of a running Dask cluster do it, as tcp://host:8786; they must see the same files.  "
+    help="Dask scheduler, such as tcp://host:8786, whose workers do the work; they must see the same files.  "
     "[default: processes of this machine]",
 )
 
@@ -199,17 +201,15 @@ source_options = options(
     click.option(
         "--missing-votes",
         is_flag=True,
-        help="Take absent columns and cells as missing votes.  [default: an error]",
+        help="Treat absent columns and empty cells as missing votes.  [default: an error]",
     ),
-    click.option(
-        "--counts", is_flag=True, help="The tables hold numbers of voters.  [default: fractions of them]"
-    ),
+    click.option("--counts", is_flag=True, help="The tables hold numbers of voters.  [default: fractions]"),
     click.option(
         "--fractions-of",
         type=click.Choice(["question", "all"]),
         default="all",
         show_default=True,
-        help="Whose fractions tables hold: of the voters of each question (`_fraction` of GZ DECaLS), or of all.",
+        help="Fractions in tables are of the voters of each question (`_fraction` of GZ DECaLS), or of all voters.",
     ),
     click.option(
         "--shards",
@@ -220,31 +220,31 @@ source_options = options(
     click.option(
         "--fits-range",
         type=(float, float),
-        help="Values of FITS images that become black and full brightness.  [default: FITS images are refused]",
+        help="Values of FITS images shown as black and as full brightness.  [default: FITS images are refused]",
     ),
     click.option(
         "--fits-softening",
         type=click.FloatRange(0, min_open=True),
         default=DEFAULT_SOFTENING,
         show_default=True,
-        help="Softening of the asinh stretch of FITS images; more shows fainter parts.",
+        help="Softening of the asinh stretch of FITS images; higher values show fainter parts.",
     ),
     click.option(
         "--no-decode",
         is_flag=True,
-        help="Read only the headers of JPEGs: faster, but a damaged image goes unnoticed, and the channel "
-        "statistics come from some 500 images.  [default: decode all]",
+        help="Read only the headers of JPEGs: faster, but damage goes unnoticed, and channel statistics come "
+        "from about 500 images.  [default: decode all]",
     ),
     workers_option,
     scheduler_option,
     click.option("--overwrite", is_flag=True, help="Replace what this command left in OUT.  [default: refuse]"),
-    click.option("--resume", is_flag=True, help="Finish what was interrupted.  [default: refuse]"),
+    click.option("--resume", is_flag=True, help="Resume an interrupted run.  [default: refuse]"),
     click.option(
         "--allow-rejects",
         type=click.IntRange(0),
         default=0,
         show_default=True,
-        help="Exit 0 with up to this many rejected images and rows.",
+        help="Exit with 0 if at most this many images and rows are rejected.",
     ),
 )
-"""What `pack` and `append` are both told about SOURCE and how to work through it."""
+"""Options of `pack` and `append` about SOURCE and how to process it."""

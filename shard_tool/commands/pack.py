@@ -1,4 +1,4 @@
-"""`shard_tool pack`: images and votes to shards."""
+"""`shard_tool pack`: pack images and votes into shards."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from shard_tool.commands.options import (
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.parallel import prepare_workers
 
-if TYPE_CHECKING:  # they import OpenCV, which --help does without
+if TYPE_CHECKING:  # these import OpenCV, which --help does not need
     from shard_tool.shards.packing import OutOptions
     from shard_tool.source.options import PackOptions
 
@@ -42,17 +42,17 @@ if TYPE_CHECKING:  # they import OpenCV, which --help does without
     type=click.IntRange(1, 100),
     default=95,
     show_default=True,
-    help="JPEG quality of images that must be encoded: PNG, FITS, HDF5, and what --resize or --pad changes.",
+    help="JPEG quality of images that are encoded: PNG, FITS, HDF5, and those that --resize or --pad changes.",
 )
 @click.option(
     "--resize",
     type=click.IntRange(1, LARGEST_SIDE_PX),
-    help="Scale every image to this many pixels a side.  [default: as it is]",
+    help="Scale every image to this side in pixels.  [default: keep its size]",
 )
 @click.option(
     "--pad",
     type=click.IntRange(1, LARGEST_SIDE_PX),
-    help="Centre every image on a black square of this many pixels, before --resize.  [default: as it is]",
+    help="Centre every image on a black square of this side in pixels, before --resize.  [default: keep its size]",
 )
 @source_options
 def pack(
@@ -70,8 +70,8 @@ def pack(
 
     SOURCE is the Kaggle download in any layout (folder, zips in a folder, one zip, a zip of zips), any folder, zip
     or tar of JPEGs, PNGs and FITS images, or the HDF5 file of Galaxy10 DECaLS. Nothing is unpacked to the disk.
-    Every image is decoded and every row of votes checked; what fails is left out, listed in OUT/rejected.csv, and
-    makes the exit code 1.
+    Every image is decoded and every row of votes checked; those that fail are left out and listed in OUT/rejected.csv,
+    and make the exit code 1.
 
     \b
     Examples:
@@ -87,7 +87,7 @@ def pack(
         from shard_tool.images.encoding import Encoding
         from shard_tool.shards.packing import OutOptions
         from shard_tool.source.options import PackOptions
-    if about.scheduler:  # its workers run in folders of their own
+    if about.scheduler:  # the workers run in other folders
         source, out = source.absolute(), out.absolute()
     options = PackOptions(
         source=source,
@@ -114,7 +114,7 @@ def pack(
 
 
 def _pack(options: "PackOptions", place: "OutOptions", scheduler: str | None) -> int:
-    """Pack, print what came of it and return the number of rejects."""
+    """Pack, print a summary and return the number of rejects."""
     from shard_tool.shards.cluster import connected
     from shard_tool.shards.packing import begun, find_finished, pack, planned
 

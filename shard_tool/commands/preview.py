@@ -1,4 +1,4 @@
-"""`shard_tool preview`: a sheet of galaxies to look at."""
+"""`shard_tool preview`: draw a sheet of galaxies."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from shard_tool.commands.options import echo
 @click.argument("shards", type=local_path)
 @click.argument("sheet", type=local_path)
 @click.option("--count", type=click.IntRange(1, 1000), default=24, show_default=True, help="Number of galaxies.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of their random choice.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random choice.")
 @click.option("--split", help="Split to draw from.  [default: the first one]")
 @click.option(
     "--size",
@@ -28,8 +28,8 @@ from shard_tool.commands.options import echo
 def preview(*, shards: Path, sheet: Path, count: int, seed: int, split: str | None, side_px: int) -> None:
     """Draw galaxies of the folder SHARDS with their main votes into the new image SHEET, a PNG.
 
-    The votes shown follow the tree, from each question by the answer that got the most; a number is the fraction of
-    all volunteers who gave it.
+    The votes shown follow the tree, from each question by the answer with the most votes. A number is the fraction of
+    all volunteers who gave that answer.
 
     \b
     Example:

@@ -1,7 +1,7 @@
 """`shard_tool synth`: write synthetic galaxies in the layout of the Kaggle download.
 
-Sample `index` of a split depends on the seed and its index alone, so the files are the same for any number of
-workers. The tables of votes are written last: a folder without them is an interrupted run.
+A sample depends only on the seed and its index in the split, so the files are the same for any number of workers. The
+tables of votes are written last: a folder without them is an interrupted run.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from shard_tool.synthetic.voters import vote
 Votes = npt.NDArray[np.float64]
 
 FIRST_ID, LAST_ID = 100018, 999967
-"""The ids that lie in both of Kaggle's ranges (train 100008..999967, test 100018..999996)."""
+"""Range of ids that lie in both of Kaggle's ranges (train 100008..999967, test 100018..999996)."""
 
 MAX_SAMPLES = LAST_ID - FIRST_ID + 1
 CHUNK_SAMPLES = 64
@@ -34,7 +34,7 @@ MARKER_NAME = "synthetic.txt"
 
 @dataclass(frozen=True)
 class Split:
-    """A folder of images and its table of votes; `number` keeps the random streams of the splits apart."""
+    """A folder of images and its table of votes; `number` gives each split its own random streams."""
 
     number: int
     folder: str
@@ -47,7 +47,7 @@ TEST = Split(1, "images_test_rev1", "synthetic_test_truth.csv")
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """A unit of work: samples `start` and up of one split."""
+    """A unit of work: samples of a split from `start` on."""
 
     out: Path
     seed: int
@@ -58,10 +58,16 @@ class Chunk:
 
 @click.command(cls=Command)
 @click.argument("out", type=local_path)
-@click.option("--count", type=click.IntRange(0), default=1000, show_default=True, help="Training galaxies.")
-@click.option("--test", type=click.IntRange(0), default=0, show_default=True, help="Test galaxies.")
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed, the same bytes."
+    "--count", type=click.IntRange(0), default=1000, show_default=True, help="Number of training galaxies."
+)
+@click.option("--test", type=click.IntRange(0), default=0, show_default=True, help="Number of test galaxies.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed; the same seed gives the same bytes.",
 )
 @workers_option
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run's galaxies in OUT.  [default: refuse]")
@@ -88,7 +94,7 @@ def write_galaxies(
     """Write `count` training and `test` test galaxies.
 
     Raises:
-        OutputError: `out` holds something and `overwrite` is off, or a worker process died.
+        OutputError: `out` is not empty and `overwrite` is off, or a worker process died.
         OSError: `out` cannot be written or the disk is full.
     """
     _prepare(out, overwrite=overwrite)
@@ -148,7 +154,7 @@ def _prepare(out: Path, *, overwrite: bool) -> None:
     Only a folder with the marker of an earlier run is overwritten: a real download looks the same otherwise.
     """
     marker = out / MARKER_NAME
-    begun = MARKER_NAME + TEMPORARY_SUFFIX  # all there is if a run was killed before its first file was whole
+    begun = MARKER_NAME + TEMPORARY_SUFFIX  # the only file if a run was killed early
     if out.is_dir() and any(entry.name != begun for entry in out.iterdir()):
         if not overwrite:
             raise OutputError(f"{out} is not empty; give another folder, or --overwrite to replace its galaxies")

@@ -1,4 +1,4 @@
-"""`shard_tool unpack`: shards to the images and votes they were packed from, in Kaggle's layout."""
+"""`shard_tool unpack`: write the images and votes that shards were packed from, in Kaggle's layout."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
 
 MARKER_NAME = ".unpack"
 KAGGLES_NAMES = {"train": "training"}
-"""Kaggle's name of a split where it is not our own: `images_training_rev1`."""
+"""Kaggle's name of a split if it differs from ours, as in `images_training_rev1`."""
 
 
 @click.command(cls=Command)
@@ -36,9 +36,9 @@ KAGGLES_NAMES = {"train": "training"}
 def unpack(*, shards: Path, out: Path, workers: int | None) -> None:
     """Turn the folder SHARDS back into JPEGs and votes in the new folder OUT.
 
-    OUT gets Kaggle's layout. The JPEGs are the bytes that were packed; the votes are printed so that they read back as
-    the same float32, a missing one as an empty cell. Packing OUT again with the same --seed and --shards gives the same
-    shards. Every shard is proven by its checksum before anything of it is written.
+    OUT gets Kaggle's layout. The JPEGs have the bytes that were packed; votes are written so that they read back as the
+    same float32, missing ones as empty cells. Packing OUT again with the same --seed and --shards gives the same
+    shards. The checksum of each shard is verified before anything of it is written.
 
     \b
     Example:
@@ -66,7 +66,7 @@ class UnpackTask:
 
 @dataclass(frozen=True, kw_only=True)
 class UnpackedShard:
-    """The ids of a shard, and for each its votes as they are written; None without votes."""
+    """Ids of a shard, and for each its votes as text; None without votes."""
 
     split: str
     shard: Shard
@@ -85,7 +85,7 @@ def labels_file(split: str) -> str:
 
 
 def unpack_folder(folder: Path, manifest: Manifest, out: Path, *, workers: int) -> list[Path]:
-    """Write all images and tables, and return the tables. After an error the same call goes on where it was.
+    """Write all images and tables, and return the tables. After an error the same call goes on where it stopped.
 
     Raises:
         OutputError: `out` holds anything but an interrupted unpack of the same shards.
@@ -111,7 +111,7 @@ def unpack_folder(folder: Path, manifest: Manifest, out: Path, *, workers: int) 
             unpacked.add(each)
         for split in manifest.splits:
             unpacked.refuse_repeated(split, folder)
-        os.sync()  # once, instead of after each of 100,000 files: the tables come when the images are on the disk
+        os.sync()  # once, not after each of 100,000 files: the tables follow when the images are on the disk
         return list(_write_tables(unpacked, manifest, out))
 
 
@@ -135,7 +135,7 @@ def unpack_shard(task: UnpackTask, tick: Tick) -> UnpackedShard:
 
 
 def format_votes(votes: NDArray[np.float32]) -> list[list[str]]:
-    """Return votes as the shortest texts that read back as the same float32, through float64; NaN as an empty text.
+    """Return votes as the shortest text that reads back, through float64, as the same float32; NaN as empty text.
 
     Args:
         votes: shape (samples, answers).
@@ -151,7 +151,7 @@ def format_votes(votes: NDArray[np.float32]) -> list[list[str]]:
 
 
 class UnpackedRows:
-    """The ids that were unpacked, their shards and their votes, kept on the disk."""
+    """Unpacked ids with their shards and votes, kept on the disk."""
 
     def __init__(self) -> None:
         self._database = open_scratch(
@@ -173,7 +173,7 @@ class UnpackedRows:
         """Check that no id occurs twice in a split.
 
         Raises:
-            ShardError: one does.
+            ShardError: an id does.
         """
         found = self._database.execute(
             "SELECT shard, id FROM row WHERE split = ?1 AND id IN "
@@ -201,9 +201,9 @@ def _number(sample_id: str) -> bytes | None:
 
 @contextmanager
 def _begun(out: Path, set_sha256: str) -> Iterator[None]:
-    """Make the folder `out`, or go on in one where unpacking the same set was interrupted; keep others out.
+    """Create the folder `out`, or go on in one where unpacking the same set was interrupted; keep others out.
 
-    The file `MARKER_NAME` in it tells the set, from before the first image until after the last table.
+    The file `MARKER_NAME` in it names the set, from before the first image until after the last table.
 
     Raises:
         OutputError: `out` holds something else, is not a folder, or another unpack is writing to it.

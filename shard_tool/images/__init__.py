@@ -1,1 +1,1 @@
-"""Images: proven to be whole, measured, encoded."""
+"""Images: checks that they are whole, measurements, encoding."""

@@ -1,9 +1,9 @@
 """Find the galaxy of an image and measure it as SExtractor does, by its Python port `sep`.
 
-Detection follows Dieleman 2014 (kaggle-galaxies, extract_pysex_params_gen2.py): in the green channel, with SExtractor's
-own background and filter, what is 2 sigma above the noise; of all objects the one with the largest area, weighted by a
-Gaussian of its distance from the middle. The size is his too: the semi-major axis of the Petrosian aperture.
-docs/experiments.md, 2026-11-20, says how closely both agree with the measurements that he published.
+Detection follows Dieleman 2014 (kaggle-galaxies, extract_pysex_params_gen2.py): pixels of the green channel that are 2
+sigma above the noise, with SExtractor's background and filter. Of all objects it takes the one with the largest area,
+weighted by a Gaussian of its distance from the centre. The size is his too: the semi-major axis of the Petrosian
+aperture. docs/experiments.md, 2026-11-20, says how closely both agree with the measurements that he published.
 """
 
 from typing import Any
@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from galaxy_zoo.errors import InputError
 
 THRESHOLD = 2.0
-"""Of a pixel above the background, in standard deviations of the noise. Source: Dieleman 2014."""
+"""Brightness of a pixel above the background, in standard deviations of the noise. Source: Dieleman 2014."""
 CENTRALITY = 5000 / 424**2
 """Twice the variance of the weight by distance, in areas of an image. Source: Dieleman 2014, on images of 424 px."""
 ROUNDING_NOISE = 12**-0.5
 """Standard deviation of rounding to whole grey levels: no image has less noise."""
 PETROSIAN_RATIO, PETROSIAN_RADII = 0.2, 2.0
-"""The Petrosian radius is where the light is a fifth of the mean within; an aperture has two of them. Source: the
+"""At the Petrosian radius the light is a fifth of the mean within; an aperture has twice that radius. Source: the
 defaults of SExtractor (PETRO_PARAMS) and of SDSS."""
 MIN_PETROSIAN = 3.5 / PETROSIAN_RADII
-"""In units of the object's semi-major axis. Source: SExtractor's PETRO_PARAMS."""
+"""Smallest Petrosian radius, in units of the object's semi-major axis. Source: SExtractor's PETRO_PARAMS."""
 MAX_PETROSIAN, STEP = 6.0, 0.05
 ANNULUS = 0.1
-"""Half the width of the ring whose light is compared, over its radius."""
+"""Half the width of the ring whose light is compared, relative to its radius."""
 
 Floats = NDArray[np.floating[Any]]
 Found = tuple[float, float, float]
@@ -34,21 +34,21 @@ Found = tuple[float, float, float]
 
 
 def require_sep() -> None:
-    """Raise InputError where `sep` is not installed."""
+    """Raise InputError if `sep` is not installed."""
     try:
-        import sep  # noqa: F401, PLC0415 - an extra, which only framed views need
+        import sep  # noqa: F401, PLC0415 - an extra that only framed views need
     except ImportError as error:
         raise InputError("measuring galaxies needs sep; install it with: pip install sep") from error
 
 
 def find_galaxy(pixels: NDArray[np.uint8]) -> Found | None:
-    """Find the galaxy in pixels of shape (height, width, 3); None where nothing stands out from the noise."""
+    """Find the galaxy in pixels of shape (height, width, 3); return None if nothing stands out from the noise."""
     import sep  # noqa: PLC0415
 
     green = np.ascontiguousarray(pixels[:, :, 1], np.float32)
     background = sep.Background(green)
     light = green - background.back()
-    sep.set_extract_pixstack(max(light.size, sep.get_extract_pixstack()))  # so that it holds any object
+    sep.set_extract_pixstack(max(light.size, sep.get_extract_pixstack()))  # large enough for any object
     noise = max(background.globalrms, ROUNDING_NOISE)
     objects, owners = sep.extract(light, THRESHOLD, err=noise, segmentation_map=True)
     if not len(objects):
@@ -64,7 +64,7 @@ def find_galaxy(pixels: NDArray[np.uint8]) -> Found | None:
 
 
 def petrosian_radius(distances: Floats, light: Floats) -> float:
-    """Return where the light falls to a fifth of its mean within: 1.75 to 6, in the unit of `distances`."""
+    """Return the radius, 1.75 to 6 in the unit of `distances`, where the light is a fifth of the mean within."""
     bins = (distances[distances < MAX_PETROSIAN * (1 + ANNULUS)] / STEP).astype(np.int64)
     near = light[distances < MAX_PETROSIAN * (1 + ANNULUS)]
     edges = np.arange(round(MAX_PETROSIAN * (1 + ANNULUS) / STEP) + 2) * STEP

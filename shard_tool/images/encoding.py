@@ -1,8 +1,7 @@
-"""Make the JPEG that enters a shard of an image: the same bytes, or another size, or from another format.
+"""Turn an image into the JPEG for a shard: the same bytes, or another size, or converted from another format.
 
-A JPEG stays byte for byte what it is unless `--resize` or `--pad` change its size. What is encoded is encoded once, at
-a stated quality, with the full resolution of its colours (4:4:4): galaxies are small, and halving that would be one
-more loss.
+A JPEG keeps its bytes unless `--resize` or `--pad` changes its size. Other images are encoded once, at a stated
+quality, with the full resolution of their colours (4:4:4): galaxies are small, and halving it would lose more detail.
 """
 
 from collections.abc import Mapping
@@ -27,15 +26,15 @@ Pixels = NDArray[np.uint8]
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 SUBSAMPLING = "4:4:4"
 PIXELS_TO_JPEG = 16
-"""How many times smaller than its pixels a JPEG of a galaxy is, roughly; decides the number of shards."""
+"""Rough ratio of the bytes of the pixels to those of a galaxy's JPEG; decides the number of shards."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
     """How images become JPEGs of one size.
 
-    `pad_px` centres an image on a black square of that side, then `resize_px` scales a square to that side; None leaves
-    the size as it is. `fits` is needed for FITS images.
+    pad_px: centre an image on a black square of this side. resize_px: then scale the square to this side. None: keep
+    the size. fits: the stretch; needed for FITS images.
     """
 
     quality: int = 95
@@ -45,7 +44,7 @@ class Encoding:
 
     @property
     def image_px(self) -> Size | None:
-        """Return the (height, width) of the JPEGs, None where each keeps the size of its image."""
+        """Size of the JPEGs, (height, width); None if each keeps the size of its image."""
         side = self.resize_px or self.pad_px
         return None if side is None else (side, side)
 
@@ -71,23 +70,23 @@ class Encoding:
         }
 
     def is_stated(self, stated: Mapping[str, Any] | None) -> bool:
-        """Return whether a pack with this encoding may have written what a manifest states."""
+        """Return whether a pack with this encoding may have written the encoding that a manifest states."""
         return self.image_px is None if stated is None else stated == self.to_dict()
 
     def to_jpeg(self, data: bytes) -> bytes:
-        """Return the JPEG of an image file: its own bytes, not proven to decode, if it is one of the right size.
+        """Return the JPEG for an image file; a JPEG of the right size is returned as it is, without decoding.
 
-        What the file is its content tells, not its name.
+        The content decides the format, not the name.
 
         Raises:
-            ImageError: it cannot be decoded, or not be brought to the size.
+            ImageError: the image cannot be decoded or cannot be brought to the size.
         """
         if format_of(data) == JPEG and self._keeps(data):
             return data
         return self.encode(self._decode(data))
 
     def encode(self, pixels: Pixels) -> bytes:
-        """Return the JPEG of pixels, brought to the size; raise ImageError where they cannot be."""
+        """Return the JPEG of pixels, brought to the size; raise ImageError if that is impossible."""
         subsampling = SUBSAMPLING.replace(":", "")
         fitted = np.ascontiguousarray(self._fit(pixels))
         return bytes(simplejpeg.encode_jpeg(fitted, self.quality, "RGB", subsampling))
@@ -121,7 +120,7 @@ AS_IT_IS = Encoding()
 
 
 def encoded_bytes(image_px: Size) -> int:
-    """Return about how many bytes a JPEG of that size is going to have."""
+    """Return roughly how many bytes a JPEG of that size will have."""
     return image_px[0] * image_px[1] * 3 // PIXELS_TO_JPEG
 
 
@@ -136,7 +135,7 @@ def is_fits(name: str) -> bool:
 
 
 def size_of(data: bytes) -> Size:
-    """Return the (height, width) of an image file by its header; raise ImageError where that cannot be read."""
+    """Return the (height, width) in the header of an image file; raise ImageError if it cannot be read."""
     readers = {JPEG: jpeg_size, PNG: png_size, FITS: fits_size}
     if (found := format_of(data)) not in readers:
         raise _unreadable(data)

@@ -1,12 +1,12 @@
-"""Prove FITS cut-outs of one or three bands to be whole, stretch them and turn them into pixels.
+"""Check that FITS cut-outs of one or three bands are whole, stretch them and turn them into pixels.
 
 All images get the same stretch, so that a faint galaxy stays fainter than a bright one. `black` and `white` are in the
-units of the file: values up to `black` are black, and an intensity of `white` is as bright as can be.
+units of the file: values up to `black` are black, and an intensity of `white` has full brightness.
 
     intensity = mean of the bands, each (value - black) / (white - black) and not below 0
     pixel = band * arcsinh(softening * intensity) / arcsinh(softening) / intensity
 
-and where a band of a pixel comes out above 1, all its bands are divided by the largest, which keeps the colour.
+If a band of a pixel exceeds 1, all its bands are divided by the largest, which keeps the colour.
 
 Three planes, in one HDU or in three, are taken as blue, green, red: in the order of their wavelengths, as the Legacy
 Surveys write them (grz). The first row of a FITS image is its lowest, so the rows are reversed.
@@ -39,16 +39,16 @@ _filters = threading.Lock()
 NOT_AN_IMAGE = re.compile(
     "VAR|ERR|SIGMA|RMS|NOISE|WEIGHT|WHT|MASK|DQ|FLAG|EXP|TIME|SAMP|BACK|BKG|SKY|SEG|PSF|MODEL"
 )
-"""What the names of HDUs hold that go with an image: as of the Legacy Surveys, HST, JWST, Pan-STARRS and Euclid."""
+"""Parts of the names of HDUs that are not the image, in Legacy Surveys, HST, JWST, Pan-STARRS and Euclid."""
 
 NO_NAMES = ("", "COMPRESSED_IMAGE")
-"""Names of HDUs that nobody has named."""
+"""Names of HDUs without a name of their own."""
 
 MOST_VALUES = 2**25
-"""Of an image, all bands together: as float64, with what the stretch takes, about 1.5 GB."""
+"""Most values of an image, all bands together; as float64, with the memory of the stretch, about 1.5 GB."""
 
 BRIGHTEST = 1e30
-"""The limit of values, in units of the range: far beyond any data, far from overflow."""
+"""Limit on values, in units of the range: far beyond any data, far from overflow."""
 
 
 @dataclass(frozen=True)
@@ -77,26 +77,26 @@ def require_astropy(where: str) -> None:
         InputError: astropy is not installed.
     """
     try:
-        import astropy.io.fits  # noqa: F401, PLC0415 - an extra, which most packs do without
+        import astropy.io.fits  # noqa: F401, PLC0415 - an extra that most packs do not need
     except ImportError as error:
         raise InputError(f"{where}: reading FITS needs astropy; install it with: pip install astropy") from error
 
 
 def fits_size(data: bytes) -> Size:
-    """Return the (height, width) by the header; raise ImageError where it is no image of one or three bands."""
+    """Return the (height, width) in the header; raise ImageError if it is not an image of one or three bands."""
     with _planes(data) as planes:
         return _size(planes, len(data))
 
 
 def decode_fits(data: bytes, stretch: Stretch) -> NDArray[np.uint8]:
-    """Decode a FITS image and prove it on the way.
+    """Decode a FITS image, and check that it is whole.
 
     Returns:
-        uint8 of shape (height, width, 3): red, green, blue.
+        uint8, shape (height, width, 3): red, green, blue.
 
     Raises:
-        ImageError: it is empty, no FITS image of one or three bands, damaged, too large, or has pixels without a
-            value.
+        ImageError: the file is empty, not a FITS image of one or three bands, damaged or too large, or has pixels
+            without a value.
     """
     with _planes(data) as planes:
         size = _size(planes, len(data))
@@ -108,7 +108,7 @@ def decode_fits(data: bytes, stretch: Stretch) -> NDArray[np.uint8]:
 
 @contextmanager
 def _planes(data: bytes) -> Iterator[list[Any]]:
-    """Open the HDUs that hold the image; a warning of astropy is an error unless it is about an odd header."""
+    """Open the HDUs that hold the image; treat warnings of astropy as errors, except those about odd headers."""
     from astropy.io import fits  # noqa: PLC0415
     from astropy.utils.exceptions import AstropyUserWarning  # noqa: PLC0415
 
@@ -128,7 +128,7 @@ def _planes(data: bytes) -> Iterator[list[Any]]:
 def _choose(images: list[Any]) -> list[Any]:
     """Return the HDU that is the image, or the three that are its bands.
 
-    HDUs whose names say that they hold errors or masks are left out, and so is a second one without a name: it is the
+    HDUs whose names stand for errors or masks are left out, and so is a second one without a name, which is the
     inverse variance.
     """
     if not images:

@@ -1,4 +1,4 @@
-"""Tell the format of a file by its first bytes, whatever its name says."""
+"""Detect the format of a file by its first bytes, whatever its name."""
 
 JPEG, PNG, FITS = "a JPEG", "a PNG", "a FITS image"
 
@@ -21,7 +21,7 @@ SIGNATURES = (
 
 
 def format_of(data: bytes) -> str:
-    """Return what a file is, as "a PNG"; "" where its first bytes tell nothing."""
+    """Return the format of a file, such as "a PNG"; "" if its first bytes are not known."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "a WebP"
     if data[4:8] == b"ftyp":
@@ -30,6 +30,6 @@ def format_of(data: bytes) -> str:
 
 
 def told(data: bytes) -> str:
-    """Return what the first bytes of a file tell, for a message that says what it is not."""
+    """Return text about the format of a file, for a message that says what it is not."""
     name = format_of(data)
     return f"it is {name}" if name else f"it begins with {data[:4].hex(' ')}"

@@ -1,7 +1,7 @@
-"""Prove that a JPEG is whole, in colour and of the right size.
+"""Check that a JPEG is whole, in colour and of the right size.
 
 The loader cannot skip a bad image: one truncated JPEG costs a batch. So every image is decoded before it enters a
-shard, with libjpeg's warnings taken as errors. Tried with simplejpeg 1.9.0 (libjpeg-turbo) at 10 to 50 random places
+shard, and libjpeg's warnings count as errors. Tried with simplejpeg 1.9.0 (libjpeg-turbo) at 10 to 50 random places
 of 40 of Kaggle's galaxies, this catches
 
 - always: an empty file, another format, a cut at any place (even the last byte alone, and a missing end marker
@@ -12,8 +12,8 @@ of 40 of Kaggle's galaxies, this catches
   and it is checked as well (`archives.read_member`), so from a zip such an image is always rejected;
 - never: bytes after the end marker. They are harmless (DALI ignores them too) and stay as they are.
 
-A grey JPEG would decode to three equal channels and a CMYK one to wrong colours, both without a warning; their headers
-tell.
+A grey JPEG would decode to three equal channels and a CMYK one to wrong colours, both without a warning, so headers are
+checked too.
 """
 
 import numpy as np
@@ -28,21 +28,21 @@ from shard_tool.images.formats import told
 COLOUR_SPACES = ("YCbCr", "RGB")
 SCAN_MARKER, END_MARKER = b"\xff\xda", b"\xff\xd9"
 MOST_DECODED = 2**30
-"""Pixels times scans, since libjpeg decodes each scan: 16 scans of the largest image, 5,900 of one of Kaggle's size."""
+"""Limit on pixels times scans, since libjpeg decodes each scan: 16 scans of the largest image, 5,900 of Kaggle's."""
 
 
 def decode_strictly(data: bytes, image_px: tuple[int, int]) -> NDArray[np.uint8]:
-    """Decode a JPEG and prove it on the way.
+    """Decode a JPEG, and check that it is whole.
 
     Args:
         image_px: the (height, width) it must have.
 
     Returns:
-        uint8 of shape (height, width, 3): red, green, blue.
+        uint8, shape (height, width, 3): red, green, blue.
 
     Raises:
-        ImageError: it is empty, no JPEG, not in colour, of another size, damaged or truncated; the message is the
-            reason alone, without a file name.
+        ImageError: the file is empty, not a JPEG, not in colour, of another size, damaged or truncated; the message
+            gives only the reason, without a file name.
     """
     _check_header(data, image_px)
     try:
@@ -53,14 +53,14 @@ def decode_strictly(data: bytes, image_px: tuple[int, int]) -> NDArray[np.uint8]
 
 
 def check_strictly(data: bytes, image_px: tuple[int, int]) -> None:
-    """Prove a JPEG as `decode_strictly` does, in half the time, where nobody needs its pixels.
+    """Check a JPEG as `decode_strictly` does, in half the time, if its pixels are not needed.
 
-    libjpeg decodes to an eighth of the size: it still decodes every coefficient, where a JPEG can be wrong, and leaves
-    out most of the arithmetic from coefficients to pixels, which cannot fail. Of 4,800 damaged copies of Kaggle's
+    libjpeg decodes to an eighth of the size: it still decodes every coefficient, where damage shows, and leaves out
+    most of the arithmetic from coefficients to pixels, which cannot fail. Of 4,800 damaged copies of Kaggle's
     galaxies, with 1 to 16 bits flipped or a cut anywhere, both find the same 3,398.
 
     Raises:
-        ImageError: as `decode_strictly`.
+        ImageError: `decode_strictly` would raise it.
     """
     _check_header(data, image_px)
     try:
@@ -70,18 +70,18 @@ def check_strictly(data: bytes, image_px: tuple[int, int]) -> None:
 
 
 def check_header(data: bytes, image_px: Size) -> None:
-    """Check what can be told without decoding: a colour JPEG of the right size that has an end.
+    """Check, without decoding, that a file is a colour JPEG of the right size with an end marker.
 
     Raises:
         ImageError: it is not; other damage goes unnoticed.
     """
     _check_header(data, image_px)
-    if data.rfind(END_MARKER) < 0:  # it stands at the end, and never within the coded pixels
+    if data.rfind(END_MARKER) < 0:  # it is at the end, and never within the coded pixels
         raise ImageError("damaged JPEG: cut off, it has no end marker")
 
 
 def jpeg_size(data: bytes) -> Size:
-    """Return the (height, width) that the header says; raise ImageError where it is no JPEG, or not safe to decode."""
+    """Return the (height, width) in the header; raise ImageError if it is not a JPEG or not safe to decode."""
     height, width, _ = _header(data)
     return height, width
 
@@ -95,12 +95,12 @@ def _check_header(data: bytes, image_px: tuple[int, int]) -> None:
 
 
 def _header(data: bytes) -> tuple[int, int, str]:
-    """Return height, width and colour space, which are safe to decode."""
+    """Return height, width and colour space, once they are safe to decode."""
     if not data:
         raise ImageError("empty file")
     if not data.startswith(b"\xff\xd8"):
         raise ImageError(f"not a JPEG: {told(data)}")
-    read_jpeg_header(data)  # libjpeg takes some headers that would end the loader
+    read_jpeg_header(data)  # libjpeg accepts some headers that would crash the loader
     try:
         height, width, colour_space, _ = simplejpeg.decode_jpeg_header(data, strict=True)
     except ValueError as error:

@@ -1,9 +1,9 @@
-"""Prove that a PNG is whole and in colour, and decode it.
+"""Check that a PNG is whole and in colour, and decode it.
 
-Every chunk carries a checksum, and the pixels must be as many as the header says, so damage is always found.
-Eight bits a channel, red, green and blue, are read; an alpha channel that is opaque everywhere is left out. Everything
-else needs a decision that only the owner of the images can take, and is rejected: 16 bits (which stretch?), grey and
-palettes (which colours?), transparency (in front of what?).
+Every chunk has a checksum, and the number of pixels must match the header, so damage is always found. PNGs of red,
+green and blue with eight bits a channel are read; an alpha channel that is opaque everywhere is dropped. Everything
+else needs a decision by the owner of the images and is rejected: 16 bits (which stretch?), grey and palettes (which
+colours?), transparency (in front of what?).
 
 Source: PNG Specification (Third Edition), W3C 2025: chunks in section 5, IHDR in 11.2.1, Adam7 in 8.1.
 """
@@ -30,7 +30,7 @@ ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 
 
 def png_size(data: bytes) -> Size:
-    """Return the (height, width) that the header says; raise ImageError where it is no PNG, or not safe to decode."""
+    """Return the (height, width) in the header; raise ImageError if it is not a PNG or not safe to decode."""
     if not data:
         raise ImageError("empty file")
     if not data.startswith(SIGNATURE):
@@ -43,13 +43,13 @@ def png_size(data: bytes) -> Size:
 
 
 def decode_png(data: bytes) -> NDArray[np.uint8]:
-    """Decode a PNG and prove it on the way.
+    """Decode a PNG, and check that it is whole.
 
     Returns:
-        uint8 of shape (height, width, 3): red, green, blue.
+        uint8, shape (height, width, 3): red, green, blue.
 
     Raises:
-        ImageError: it is empty, no PNG, damaged, too large, or not in colour with 8 bits a channel.
+        ImageError: the file is empty, not a PNG, damaged, too large, or not in colour with 8 bits a channel.
     """
     height, width = png_size(data)
     chunks = list(_chunks(data))

@@ -1,1 +1,1 @@
-"""Shards: written, read, proven, one task each."""
+"""Shards: write, read and check them, one task for each."""

@@ -1,8 +1,8 @@
-"""Add galaxies to a finished folder of shards, in new shards after the old ones, which stay as they are.
+"""Add galaxies to a finished folder of shards, in new shards after the old ones, which stay unchanged.
 
 The new shards are made in OUT/.append, by the same code and with the same journal as those of `pack`. Then they move
-beside the old ones, and last the new manifest replaces the old one in one step. Until then the folder is the old set
-for everyone who reads it, whatever happens.
+beside the old ones, and at last the new manifest replaces the old one in one step. Until then everyone reads the old
+set, whatever happens.
 """
 
 import csv
@@ -37,7 +37,7 @@ STAGING_NAME = ".append"
 
 @dataclass(frozen=True, kw_only=True)
 class NewGalaxies:
-    """What to add; everything else is as in the manifest of the folder."""
+    """What to add; all other settings are those in the manifest of the folder."""
 
     source: Path
     labels: tuple[AnyPath, ...] = ()
@@ -51,7 +51,7 @@ class NewGalaxies:
 
 @dataclass(frozen=True, kw_only=True)
 class Appended:
-    """A finished append, the plan of the new galaxies, and what of them was rejected."""
+    """A finished append: the plan of the new galaxies, and those rejected."""
 
     manifest: Manifest
     num_added: int
@@ -60,17 +60,17 @@ class Appended:
 
 
 def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
-    """Append galaxies; return None where an interrupted append turns out to have been finished.
+    """Append galaxies; return None if an interrupted append turns out to be finished.
 
     Raises:
-        InputError: the source cannot be used, or an id is in the folder already; nothing was changed.
+        InputError: the source cannot be used, or an id is already in the folder; nothing was changed.
         OutputError: the folder cannot be written to; finished shards are kept for --resume.
     """
     folder = out.folder
     assert isinstance(folder, Path), "the command takes no URL"
     manifest = _appendable(folder)
     for _ in _known_rejects(folder, manifest.rejected):
-        pass  # they are there
+        pass  # the galaxies are in the folder
     staging = folder / STAGING_NAME
     if staging.is_symlink():
         raise OutputError(f"{staging} is a symbolic link, and what is being appended is none; remove it")
@@ -105,10 +105,10 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
 
 
 def _clear_committed(staging: Path, manifest: Manifest, *, out: OutOptions) -> dict[str, str]:
-    """Clear up after an append that was killed after its last step; return what it was made from, {} without one.
+    """Clean up after an append killed after its last step; return its identity, {} if there was none.
 
     Raises:
-        OutputError: another append is under way, or was interrupted and neither option says what to do with it.
+        OutputError: another append is running, or was interrupted and neither option says what to do with it.
     """
     with Journal(staging).alone():
         begun, made = _identity_begun(staging), _made(staging)
@@ -155,7 +155,7 @@ def _options(new: NewGalaxies, manifest: Manifest) -> PackOptions:
 
 
 def _identity_begun(staging: Path) -> dict[str, str]:
-    """Return what the append in `staging` was made from; {} where its plan is missing or damaged."""
+    """Return the identity of the append in `staging`; {} if its plan is missing or damaged."""
     try:
         return dict(parse_json((staging / JOURNAL_NAME / PLAN_NAME).read_bytes()))
     except (OSError, ValueError, TypeError):
@@ -163,13 +163,13 @@ def _identity_begun(staging: Path) -> dict[str, str]:
 
 
 def _is_empty(manifest: Manifest, plan: PackPlan, shards: Sequence[PackedShard]) -> bool:
-    """Return whether nothing was packed, or nothing of the split that the set would be known by."""
+    """Return whether nothing was packed, or nothing of the main split of the set."""
     samples = {split: sum(p.shard.samples for p in packed) for split, packed in by_split(plan, shards).items()}
     return not any(samples.values()) or (plan.main_split not in manifest.splits and not samples[plan.main_split])
 
 
 def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> PackPlan:
-    """Plan the new shards, whose numbers follow those of the old ones.
+    """Plan the new shards, numbered after the old ones.
 
     Raises:
         InputError: the source or its labels cannot be used, or its images have another size.
@@ -184,7 +184,7 @@ def _plan(new: NewGalaxies, folder: Path, manifest: Manifest) -> PackPlan:
 
 
 def _encoding(manifest: Manifest, new: NewGalaxies) -> Encoding:
-    """Return how the old images were encoded, with the stretch asked for where they had none."""
+    """Return the encoding of the old images, with the stretch that is asked for if they had none."""
     if manifest.encoding is None:
         return replace(AS_IT_IS, fits=new.fits)
     try:
@@ -201,10 +201,10 @@ def _encoding(manifest: Manifest, new: NewGalaxies) -> Encoding:
 
 
 def _are_known(folder: Path, manifest: Manifest, plan: PackPlan, *, resume: bool) -> bool:
-    """Return whether all new ids are in the folder: on resuming, an append was killed while it cleared up.
+    """Return whether all new ids are in the folder; if resumed, the append was killed while it cleaned up.
 
     Raises:
-        SourceError: some of them are, or the append is not resumed.
+        SourceError: only some of them are, or the append is not resumed.
     """
     first, count = "", 0
     for shard in (shard for shards in manifest.splits.values() for shard in shards):
@@ -292,10 +292,10 @@ def _merge(
 
 
 def _known_rejects(folder: Path, count: int) -> Iterator[Rejected]:
-    """Yield the first `count` rejects listed in the folder; those of an append that was killed come after them.
+    """Yield the first `count` rejects listed in the folder; those of a killed append come after them.
 
     Raises:
-        ShardError: they are not all there.
+        ShardError: some are missing.
     """
     if not count:
         return

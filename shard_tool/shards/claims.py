@@ -1,8 +1,8 @@
-"""Who may write to a folder of a store, which has no locks: each pack lays down a claim and looks for others.
+"""Claims, which replace locks in stores: each pack writes a claim into its folder and looks for others.
 
-A claim is a small file, rewritten every few seconds. A store lists what was written before it was asked (S3 since 2020,
-Google's and Azure's always), so of two packs at least one sees the other, and stops. A claim that was not renewed for
-long, or whose process is known to be dead, belongs to a pack that was killed.
+A claim is a small file, rewritten every few seconds. A store lists everything written before the request (S3 since
+2020, Google's and Azure's always), so of two packs at least one sees the other, and stops. A claim that has not been
+renewed for long, or whose process is known to be dead, belongs to a killed pack.
 """
 
 import json
@@ -24,12 +24,12 @@ from galaxy_zoo.strict import parse_json
 CLAIM_PREFIX = "lock-"
 RENEWED_EVERY_S = 20.0
 DEAD_AFTER_S = 120.0
-"""Far longer than the clocks of machines differ that a store answers at all."""
+"""Age at which a claim counts as dead; far more than clocks may differ before a store refuses requests."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A process that claims a folder. `space` names the boot and the container that its number belongs to."""
+    """A process that claims a folder. space: the boot and the container that its number belongs to."""
 
     host: str
     space: str
@@ -38,12 +38,12 @@ class Claim:
 
     @property
     def age_s(self) -> float:
-        """Return the seconds since it was renewed."""
+        """Seconds since the claim was renewed."""
         return max(0.0, time.time() - self.renewed_s)
 
     @property
     def is_dead(self) -> bool:
-        """Return whether its process is gone, as far as this machine can tell."""
+        """Whether its process is known to be gone."""
         is_here = self.space == _space()
         return self.age_s > DEAD_AFTER_S or (is_here and not Path(f"/proc/{self.process}").exists())
 
@@ -59,15 +59,15 @@ class HeldClaim:
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
     def start(self) -> None:
-        """Lay down the claim and begin to renew it."""
+        """Write the claim and begin to renew it."""
         self._write(self.path)
         self._thread.start()
 
     def check(self) -> None:
-        """Check that no other pack took this one for dead while the store could not be reached.
+        """Check that no other pack considered this one dead while the store could not be reached.
 
         Raises:
-            OutputError: one did, and removed the claim.
+            OutputError: another pack did, and removed the claim.
             OSError: the store does not answer.
         """
         if not self.path.exists():
@@ -76,13 +76,13 @@ class HeldClaim:
             )
 
     def end(self) -> None:
-        """Remove the claim; where the store does not answer, it expires."""
+        """Remove the claim; if the store does not answer, it expires."""
         self._is_over.set()
         if self._thread.is_alive():
             self._thread.join()
         with suppress(OSError):
             self._once.unlink()
-            replace(self._folder, retry_s=0).rmdir()  # fails where a journal is left
+            replace(self._folder, retry_s=0).rmdir()  # fails if a journal is left
 
     def _write(self, path: RemotePath) -> None:
         claim = Claim(host=socket.gethostname(), space=_space(), process=os.getpid(), renewed_s=time.time())
@@ -97,7 +97,7 @@ class HeldClaim:
 
 @contextmanager
 def claimed(folder: RemotePath) -> Iterator[HeldClaim]:
-    """Claim a folder while the block runs.
+    """Claim a folder within the block.
 
     Raises:
         OutputError: another pack is writing to it.
@@ -127,7 +127,7 @@ def _remove_or_refuse(path: RemotePath) -> None:
 
 
 def _read(path: RemotePath) -> Claim | None:
-    """Return a claim; None where it has just gone."""
+    """Return a claim; None if it has just been removed."""
     try:
         return Claim(**parse_json(path.read_bytes()))
     except FileNotFoundError:

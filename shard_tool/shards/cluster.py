@@ -1,10 +1,10 @@
-"""Run the tasks of `parallel` on the workers of a running Dask cluster: a lost worker costs the shards it was at.
+"""Run the tasks of `parallel` on the workers of a running Dask cluster; a lost worker costs only its current shards.
 
 The workers read SOURCE and write OUT themselves, under the same paths as here; only tasks and their results go through
 the scheduler. A thread has two tasks at a time, so neither the scheduler nor this process ever holds them all.
 
-A task ends at its next image when nobody wants it any more: it was cancelled, the process that submitted it is gone, or
-its worker has lost the scheduler. Tasks may run in several threads of one worker.
+A task ends at its next image once it is not wanted any more: it was cancelled, the process that submitted it is gone,
+or its worker has lost the scheduler. Tasks may run in several threads of one worker.
 
 Source: Dask.distributed, "Worker State Machine" and "Why did my worker die?", https://distributed.dask.org.
 """
@@ -38,17 +38,17 @@ R = TypeVar("R")
 
 CONNECT_S = 20
 WORKERS_S = 60
-"""How long to wait for the first worker, and for another one after the last was lost."""
+"""Time to wait for the first worker, and for another one after the last was lost."""
 ASK_S = 2
 POLL_S = 0.1
 TASKS_A_THREAD = 2
-"""One that runs and one that waits, so that a thread never waits for the scheduler."""
+"""One task runs and one waits, so a thread never waits for the scheduler."""
 
 KEPT = "finished work is kept, so run the same command again (pack and append with --resume)"
 
 
 class Cluster:
-    """A running cluster; from `connected`."""
+    """A running cluster, as `connected` returns it."""
 
     def __init__(self, client: "Client", address: str) -> None:
         """Take a connected client; `address` is the scheduler's."""
@@ -56,7 +56,7 @@ class Cluster:
         self._address = address
 
     def check_sees(self, path: AnyPath) -> None:
-        """Raise InputError where a worker sees another file or folder at `path`: as OUT, one with another journal."""
+        """Check that workers see the same file, or folder with the same journal, at `path`; raise InputError if not."""
         mine = _look(path)
         for worker, theirs in self._ask(_look, path).items():
             if theirs != mine:
@@ -67,7 +67,7 @@ class Cluster:
                 )
 
     def check_workers(self) -> None:
-        """Raise InputError where a worker lacks this package, or has another version of it or of its libraries."""
+        """Check that workers have the same version of this package and its libraries; raise InputError if not."""
         mine = _versions()
         for worker, theirs in self._ask(_versions).items():
             _check_versions(mine, theirs, worker)
@@ -75,12 +75,12 @@ class Cluster:
     def run(
         self, function: Callable[[T, Tick], R], tasks: Iterable[T], count: Callable[[int], None]
     ) -> Iterator[R]:
-        """Yield results as they come; `count` gets the number of images of each. Errors name a task by its `str`.
+        """Yield results as they come; call `count` with the number of images of each. Errors name a task by its `str`.
 
         Raises:
-            OutputError: a task killed one worker after another, or the cluster is gone.
+            OutputError: a task killed several workers in turn, or the cluster is gone.
         """
-        from distributed import as_completed  # noqa: PLC0415 - an extra, which most packs do without
+        from distributed import as_completed  # noqa: PLC0415 - an extra that most packs do not need
         from distributed.protocol.pickle import dumps  # noqa: PLC0415
 
         names: dict[Future, str] = {}
@@ -91,7 +91,7 @@ class Cluster:
                 room = TASKS_A_THREAD * self._num_threads() - len(names)
                 for task in islice(todo, max(0, room)):
                     key = f"{task}-{batch_name}"
-                    # bytes, which the scheduler passes on as they are: it would unpickle and pickle objects
+                    # bytes, which the scheduler passes on as they are; it would unpickle and pickle objects
                     packed = dumps((function, task))
                     future = self._client.submit(_run, packed, versions, key=key, pure=False)
                     names[future] = str(task)
@@ -107,7 +107,7 @@ class Cluster:
                 self._client.cancel(list(names), force=True)
 
     def _ask(self, function: Callable[..., R], *arguments: object) -> Mapping[str, R]:
-        """Return what `function` returns on each worker.
+        """Return the result of `function` on each worker.
 
         Raises:
             InputError: a worker cannot run it, since it lacks this package.
@@ -121,7 +121,7 @@ class Cluster:
         return good
 
     def _num_threads(self) -> int:
-        """Return the number of threads of all workers, which may come and go.
+        """Return the number of threads of all workers, which may change at any time.
 
         Raises:
             OutputError: there was no worker for `WORKERS_S`, or the scheduler is gone.
@@ -141,7 +141,7 @@ class Cluster:
             time.sleep(ASK_S)
 
     def _next_batch(self, done: "as_completed") -> Iterable["Future"]:
-        """Return the next futures that are done, as soon as there is one."""
+        """Wait for at least one future that is done; return all that are."""
         ask_at = time.monotonic() + ASK_S
         while not done.has_ready():
             time.sleep(POLL_S)
@@ -151,7 +151,7 @@ class Cluster:
         return list(done.next_batch(block=False))
 
     def _result(self, future: "Future", name: str) -> tuple[Any, int]:
-        """Return what a task returned and how many images it was."""
+        """Return the result of a task and its number of images."""
         from distributed import KilledWorker  # noqa: PLC0415
 
         try:
@@ -166,7 +166,7 @@ class Cluster:
         except ImportError as error:
             raise InputError(f"{_lacks('that joined later', error)}; {KEPT}") from error
         except OSError as error:
-            if future.status == "error":  # the task's own
+            if future.status == "error":  # the task itself failed
                 raise
             raise self._gone() from error
         return done
@@ -177,7 +177,7 @@ class Cluster:
 
 @contextmanager
 def connected(address: str | None, path: AnyPath) -> Iterator[Cluster | None]:
-    """Connect to the cluster whose scheduler is at `address` and check its workers; None without an address.
+    """Connect to the cluster whose scheduler is at `address`, and check its workers; yield None without an address.
 
     Raises:
         InputError: distributed is not installed, nothing answers, no worker comes, or one lacks this version or `path`.
@@ -186,7 +186,7 @@ def connected(address: str | None, path: AnyPath) -> Iterator[Cluster | None]:
         yield None
         return
     try:
-        from distributed import Client  # noqa: PLC0415 - an extra, which most packs do without
+        from distributed import Client  # noqa: PLC0415 - an extra that most packs do not need
         from distributed.comm import get_address_host_port  # noqa: PLC0415
     except ImportError as error:
         raise InputError(
@@ -194,9 +194,13 @@ def connected(address: str | None, path: AnyPath) -> Iterator[Cluster | None]:
         ) from error
     _silence()
     try:
-        get_address_host_port(address)  # a client of a malformed address waits for itself to close
+        get_address_host_port(address)  # a client with a malformed address would wait for itself to close
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError, MemoryError) as error:  # Dask takes another server's answer for a length in bytes
+    except (
+        OSError,
+        ValueError,
+        MemoryError,
+    ) as error:  # Dask reads the answer of another kind of server as a length in bytes
         raise InputError(
             f"{address}: no Dask scheduler answers ({str(error).splitlines()[0]}); start one with: dask scheduler"
         ) from error
@@ -209,9 +213,9 @@ def connected(address: str | None, path: AnyPath) -> Iterator[Cluster | None]:
 
 
 def _silence() -> None:
-    """Keep Dask's log, with its tracebacks, off the terminal: what matters in it becomes an error here."""
+    """Keep Dask's log, with its tracebacks, off the terminal; anything important in it becomes an error here."""
     for name in list(logging.root.manager.loggerDict):
-        if name.partition(".")[0] in {"distributed", "tornado"}:  # Dask gives several of them handlers
+        if name.partition(".")[0] in {"distributed", "tornado"}:  # Dask gives several loggers handlers
             logging.getLogger(name).handlers[:] = [logging.NullHandler()]
 
 
@@ -227,13 +231,13 @@ def _wait_for_worker(client: "Client", address: str) -> None:
 
 
 def _run(packed: bytes, versions: dict[str, str]) -> tuple[Any, int]:
-    """Run a task on a worker; `packed` are its function and it. Return the result and the number of images."""
+    """Run a task on a worker; return its result and number of images. packed: the pickled function and task."""
     from distributed import Reschedule, get_worker  # noqa: PLC0415
     from distributed.protocol.pickle import loads  # noqa: PLC0415
 
     worker = get_worker()
     key = worker.get_current_task()
-    _check_versions(versions, _versions(), worker.address)  # it may have joined after the others were checked
+    _check_versions(versions, _versions(), worker.address)  # this worker may have joined after the check
     function, task = loads(packed)
     num_images = 0
 
@@ -246,7 +250,7 @@ def _run(packed: bytes, versions: dict[str, str]) -> tuple[Any, int]:
     try:
         result = function(task, tick)
     except Stopped as stopped:
-        raise Reschedule from stopped  # no effect where nobody wants it
+        raise Reschedule from stopped  # no effect if the task is not wanted any more
     return result, num_images
 
 
@@ -257,7 +261,7 @@ def _is_wanted(worker: "Worker", key: Any) -> bool:
 
 
 def _look(path: AnyPath) -> str | None:
-    """Return what tells a path from others: a folder's fence, a file's size, None where there is neither."""
+    """Return a value to compare a path with: the fence of a folder, the size of a file, None if missing."""
     try:
         return f"folder {Journal(path).fence()}" if path.is_dir() else f"file {path.stat().st_size}"
     except OSError:
@@ -265,7 +269,7 @@ def _look(path: AnyPath) -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions, by name, that must be the same everywhere: other libraries may give other pixels."""
+    """Return the versions that must be the same everywhere, by name; other libraries may give other pixels."""
     return {
         "galaxy-zoo-pipeline": __version__,
         "Python": ".".join(platform.python_version_tuple()[:2]),

@@ -1,4 +1,4 @@
-"""Galaxies side by side on one sheet, with what volunteers said of them."""
+"""Draw galaxies side by side on one sheet, with the main votes of volunteers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ VOTE_LINES = 4
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a sheet: uint8 pixels of shape (side, side, 3), and the lines under them, the id first."""
+    """A cell of a sheet: uint8 pixels, shape (side, side, 3), and the lines under them, the id first."""
 
     pixels: NDArray[np.uint8]
     lines: tuple[str, ...]
 
 
 def draw_samples(samples: int, count: int, seed: int) -> list[int]:
-    """Draw up to `count` positions of so many samples at random, without repetition; return them ascending."""
+    """Return up to `count` random positions among the samples, without repetition, ascending."""
     drawn = np.random.default_rng(seed).permutation(samples)[:count]
     return sorted(int(position) for position in drawn)
 
@@ -40,7 +40,7 @@ def draw_samples(samples: int, count: int, seed: int) -> list[int]:
 def read_cells(
     folder: Path, manifest: Manifest, *, split: str, positions: Sequence[int], side_px: int
 ) -> Iterator[Cell]:
-    """Yield the samples at positions of a split, ascending and counted from its first shard on.
+    """Yield the samples at positions of a split, ascending, counted from its first shard.
 
     Raises:
         ShardError: a shard is not what the manifest says, or an image does not decode.
@@ -56,12 +56,12 @@ def read_cells(
 
 
 def main_votes(votes: NDArray[np.float32], tree: DecisionTree) -> list[str]:
-    """Return what most voted for, a line a question; `votes` has the shape (answers,)."""
+    """Return the main answers as text, a line for each question; `votes` has the shape (answers,)."""
     return [f"{step.answer} {step.votes:.2f}" for step in walk(votes, tree)]
 
 
 def draw_sheet(cells: Sequence[Cell], *, num_columns: int = COLUMNS) -> Image.Image:
-    """Draw a sheet of cells, `num_columns` a row."""
+    """Draw a sheet of cells, `num_columns` in each row."""
     side = cells[0].pixels.shape[0]
     num_columns = min(num_columns, len(cells))
     num_rows = -(-len(cells) // num_columns)
@@ -104,7 +104,7 @@ def _read(tar: Path, sample: Sample, *, manifest: Manifest, side_px: int) -> Cel
 
 
 def _fit(pixels: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-    """Return the largest square in the middle, scaled to `side_px`."""
+    """Return the largest centred square, scaled to `side_px`."""
     height, width = pixels.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -1,16 +1,16 @@
-"""The folder `pack` writes to: who may write there, what is finished, and what may be deleted.
+"""The journal of the folder `pack` writes to: who may write, what is finished, what may be deleted.
 
 While a pack runs, OUT/.pack/ holds
 
     lock                  locked by the running pack; in a store: lock-* (see claims.py)
-    plan.json             what the shards depend on
+    plan.json             everything the shards depend on
     train-000003.json     the entry of a finished shard
 
-A shard's tar and index are renamed into place before its entry appears, so an entry stands for a whole shard.
-`manifest.json` comes last, then the journal goes.
+A shard's tar and index are renamed into place before its entry appears, so an entry means a complete shard.
+`manifest.json` comes last, then the journal is removed.
 
-On a cluster a worker that was given up for dead may still be writing a shard that another one was given. Their
-temporary names differ and their bytes are the same. It may even outlive the pack, so before it renames anything it
+On a cluster a worker that counts as dead may still be writing a shard that was given to another one. Their temporary
+names differ and their bytes are the same. Such a worker may even outlive the pack, so before it renames anything it
 compares the plan with the one it was started for (`check_fence`).
 """
 
@@ -45,7 +45,7 @@ OWN_JOURNAL_NAME = re.compile(rf"(?:lock(?:-[0-9a-f]{{32}})?|plan\.json|(?:train
 
 @dataclass(frozen=True, kw_only=True)
 class PackedShard:
-    """A finished shard, the samples it left out, the sums over those it holds, and whether any of these was encoded."""
+    """A finished shard, its rejected samples, the sums over its good ones, and whether any of these was encoded."""
 
     shard: Shard
     rejected: tuple[Rejected, ...]
@@ -54,9 +54,9 @@ class PackedShard:
 
 
 def check_out(out: AnyPath, *, overwrite: bool, resume: bool) -> None:
-    """Raise OutputError where a folder holds what the options do not allow.
+    """Check that the options allow what a folder holds; raise OutputError if not.
 
-    Only under the lock: a running pack renames its files.
+    Call this only under the lock: a running pack renames its files.
     """
     entries: list[AnyPath] = sorted(out.iterdir(), key=lambda entry: entry.name)
     names = [entry.name for entry in entries]
@@ -76,13 +76,13 @@ def check_out(out: AnyPath, *, overwrite: bool, resume: bool) -> None:
 
 
 def is_finished(out: AnyPath) -> bool:
-    """Return whether the folder holds a finished pack: a manifest, and no plan of one under way."""
+    """Return whether the folder holds a finished pack: a manifest, and no plan of a running one."""
     return (out / MANIFEST_NAME).exists() and not (out / JOURNAL_NAME / PLAN_NAME).exists()
 
 
 @contextmanager
 def output_errors(path: AnyPath) -> Iterator[None]:
-    """Turn an `OSError` of the block into an `OutputError` that names `path` and says how to go on."""
+    """Turn an `OSError` in the block into an `OutputError` that names `path` and says how to go on."""
     try:
         yield
     except OSError as error:
@@ -96,7 +96,7 @@ class Journal:
     """The journal of the one pack that may write to a folder."""
 
     def __init__(self, out: AnyPath) -> None:
-        """Name the journal of `out`; nothing is read or written."""
+        """Name the journal of `out`; read and write nothing."""
         self.out = out
         self._claim: HeldClaim | None = None
         self._folder = out / JOURNAL_NAME
@@ -111,7 +111,7 @@ class Journal:
         """
         with self.alone():
             with output_errors(self.out):
-                own = {JOURNAL_NAME, REJECTED_NAME}  # the list of a pack that had nothing left to pack
+                own = {JOURNAL_NAME, REJECTED_NAME}  # REJECTED_NAME alone: left by a pack that had nothing to pack
                 holds_more = any(entry.name not in own for entry in self.out.iterdir())
                 if holds_more or not all(map(_is_lock, self._folder.iterdir())):
                     check_out(self.out, overwrite=overwrite, resume=resume)
@@ -119,10 +119,10 @@ class Journal:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Make the folder and keep every other pack out of it; a block that begins no pack leaves no trace.
+        """Create the folder and keep every other pack out of it; a block that begins no pack leaves no trace.
 
         Raises:
-            OutputError: another pack is writing to it, or it is not a folder.
+            OutputError: another pack is writing to the folder, or the path is not a folder.
         """
         is_new = not self.out.exists()
         if is_new and isinstance(self.out, RemotePath):
@@ -147,15 +147,15 @@ class Journal:
                 self.out.rmdir()
 
     def check_held(self) -> None:
-        """Raise OutputError where another pack has taken the folder over, as can happen in a store.
+        """Check that no other pack has taken over the folder, as can happen in a store; raise OutputError if one has.
 
-        To be called before the manifest makes the shards count.
+        Call this before the manifest is written, which makes the shards count.
         """
         if self._claim is not None:
             self._claim.check()
 
     def begin(self, identity: dict[str, str], *, resume: bool) -> None:
-        """Delete an old pack and write down what the shards depend on, or, on resuming, compare that.
+        """Delete an old pack and write the plan or, on resuming, compare the plan.
 
         Raises:
             OutputError: the interrupted pack was made from something else.
@@ -183,29 +183,29 @@ class Journal:
         return packed if is_whole else None
 
     def finish_shard(self, packed: PackedShard) -> None:
-        """Write the entry of a shard: JSON, and below it the checksum of that."""
+        """Write the entry of a shard: JSON, then a line with its checksum."""
         text = json.dumps(asdict(packed))
         entry = f"{text}\n{sha256(text.encode()).hexdigest()}\n"
         write_text(self._entry(packed.shard.name), entry, is_contested=True)
 
     def fence(self) -> str:
-        """Return what tells the pack under way from any other: a checksum of its plan, "" where there is none."""
+        """Return the fence of the running pack, which tells it from others: a checksum of its plan, "" if none."""
         try:
             return sha256(self._plan.read_bytes()).hexdigest()
         except FileNotFoundError:
             return ""
 
     def check_fence(self, fence: str) -> None:
-        """Raise OutputError where the pack under way is not the one with this `fence`, nor one of the same shards."""
+        """Check that the running pack has this `fence` or makes the same shards; raise OutputError if not."""
         if self.fence() != fence:
             raise OutputError(
                 f"{self.out}: its pack has ended or another one has begun since this shard was begun"
             )
 
     def end(self) -> None:
-        """Remove the journal, its plan first: without it the pack counts as finished, whatever is left.
+        """Remove the journal, its plan first: without a plan the pack counts as finished, whatever is left.
 
-        Before that go the temporary files of workers that were killed while others made their shards.
+        Before that, remove the temporary files of workers that were killed while others made their shards.
         """
         with output_errors(self.out):
             self._delete(only_temporary=True)
@@ -213,7 +213,7 @@ class Journal:
         self._remove()
 
     def tidy(self) -> None:
-        """Remove the rest of a journal whose pack was killed while it removed it."""
+        """Remove what is left of a journal whose pack was killed while removing it."""
         if self._folder.exists():
             with suppress(OSError, OutputError), ExitStack() as stack:
                 self._lock(stack)
@@ -238,7 +238,7 @@ class Journal:
 
     @contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:
-        """Hold the lock of a folder on the disk; it goes with the process, however that ends."""
+        """Hold the lock of a folder on the disk; the system releases it however the process ends."""
         if folder.is_symlink():
             raise OutputError(f"{folder} is a symbolic link, and a journal is none; remove it")
         folder.mkdir(parents=True, exist_ok=True)
@@ -265,12 +265,12 @@ class Journal:
             )
 
     def _delete(self, *, only_temporary: bool) -> None:
-        """Delete what a pack makes, the manifest first: without it the folder does not count as finished."""
+        """Delete the files of a pack, the manifest first: without it the folder does not count as finished."""
         own = sorted(self.out.iterdir(), key=lambda path: (path.name != MANIFEST_NAME, path.name))
         for path in [*own, *self._folder.iterdir()]:
             is_kept = path.is_dir() or _is_lock(path)
             if not is_kept and (path.suffix == TEMPORARY_SUFFIX or not only_temporary):
-                with suppress(FileNotFoundError):  # a worker may be removing or renaming its own
+                with suppress(FileNotFoundError):  # a worker may be removing or renaming its own file
                     path.unlink()
 
 

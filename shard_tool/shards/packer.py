@@ -1,4 +1,4 @@
-"""Pack one shard: read, prove and write its samples one by one. Runs in a worker process."""
+"""Pack one shard: read, check and write its samples one by one. This runs in a worker process."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,10 +28,10 @@ from shard_tool.source.samples import Rejected, ShardPlan
 
 @dataclass(frozen=True, kw_only=True)
 class ShardTask:
-    """A shard to write into `out`; with `resume` a finished one is kept if its checksums hold.
+    """A shard to write into `out`; with `resume` a finished one is kept if its checksums match.
 
     The pixels of its first `num_measured` good images count for the channel statistics. The others are decoded
-    only with `decode`; without it only their headers are checked.
+    only with `decode`; otherwise only their headers are checked.
     """
 
     out: AnyPath
@@ -45,7 +45,7 @@ class ShardTask:
     decode: bool = True
 
     def __str__(self) -> str:
-        """Return the name that messages give it."""
+        """Return its name in messages."""
         return self.plan.name
 
 
@@ -65,7 +65,7 @@ class ChannelSums:
         cv2.split(image, self._planes)
         self.num_images += 1
         self.sums = add_sums(self.sums, map(int, cv2.sumElems(image)[:3]))
-        # rounded, since OpenCV 5 squares the root of the sum
+        # round, since OpenCV 5 squares the root of the sum
         self.squares = add_sums(self.squares, (round(cv2.norm(plane, cv2.NORM_L2SQR)) for plane in self._planes))
 
 
@@ -73,7 +73,7 @@ def pack_shard(task: ShardTask, tick: Tick) -> PackedShard:
     """Write a shard, its index and its entry in the journal.
 
     Raises:
-        OutputError: it cannot be written, or its pack is no longer under way.
+        OutputError: it cannot be written, or its pack is no longer running.
         SourceError: the source can no longer be read.
     """
     journal = Journal(task.out)
@@ -89,7 +89,7 @@ def pack_shard(task: ShardTask, tick: Tick) -> PackedShard:
 
 
 def _write(task: ShardTask, path: AnyPath, tick: Tick) -> PackedShard:
-    """Write the good samples of a shard; return its entry with the others."""
+    """Write the good samples of a shard; return its entry, with the rejected ones."""
     sums = ChannelSums(task.image_px)
     rejected, kept, is_encoded = [], [], False
     with (
@@ -126,7 +126,7 @@ def _write(task: ShardTask, path: AnyPath, tick: Tick) -> PackedShard:
 
 
 def _prove(jpeg: bytes, task: ShardTask, sums: ChannelSums) -> None:
-    """Check a JPEG, and measure it if it is among the first good ones."""
+    """Check a JPEG, and measure its pixels if it is among the first good ones."""
     if sums.num_images < task.num_measured:
         sums.add(decode_strictly(jpeg, task.image_px))
     elif task.decode:
@@ -136,7 +136,7 @@ def _prove(jpeg: bytes, task: ShardTask, sums: ChannelSums) -> None:
 
 
 def _statistics(task: ShardTask, writer: ShardWriter, kept: list[int], sums: ChannelSums) -> Statistics:
-    """Return the statistics of the samples written, whose numbers are `kept`."""
+    """Return the statistics of the samples that were written, whose numbers are `kept`."""
     votes = [] if task.plan.votes is None else [task.plan.votes[kept]]
     labelled, counts, totals = add_up_votes(votes, task.num_answers)
     return Statistics(writer.image_bytes, labelled, counts, totals, sums.sums, sums.squares, sums.num_images)
@@ -144,10 +144,10 @@ def _statistics(task: ShardTask, writer: ShardWriter, kept: list[int], sums: Cha
 
 @contextmanager
 def _jpegs(task: ShardTask) -> Iterator[Callable[[int], tuple[bytes, bool]]]:
-    """Yield a function that returns the JPEG of the sample of a number, and whether it was encoded for it.
+    """Yield a function that takes a sample's number and returns its JPEG, and whether the image was encoded.
 
-    Calls go in the order of the samples. It reads the image when it is called, or earlier where that is faster, and
-    raises ImageError where it cannot be used.
+    Call it in the order of the samples. It reads the image when it is called, or earlier if that is faster, and raises
+    ImageError if the image cannot be used.
     """
     files = [sample.file for sample in task.plan.samples]
     rows = [file for file in files if isinstance(file, StoredRow)]

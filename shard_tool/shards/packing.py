@@ -27,7 +27,7 @@ from shard_tool.source.samples import Rejected, Rejects
 
 @dataclass(frozen=True, kw_only=True)
 class OutOptions:
-    """Where to write, what to do with what is there, and who writes: a cluster, or processes of this machine."""
+    """Where to write, what to do with existing files, and who writes: a cluster, or processes of this machine."""
 
     folder: AnyPath
     overwrite: bool = False
@@ -45,10 +45,10 @@ class Packed:
 
 
 def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
-    """Return, on resuming, the manifest of a pack that is finished already.
+    """Return the manifest of an already finished pack if resuming, else None.
 
     Raises:
-        OutputError: it was finished from another source or with other options.
+        OutputError: the finished pack has another source or other options.
     """
     if not (out.resume and is_finished(out.folder)):
         return None
@@ -61,7 +61,7 @@ def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
 
 
 def _difference(options: PackOptions, manifest: Manifest) -> str:
-    """Return which options a finished pack had that are not those of this one; "" where it fits."""
+    """Return text about the options of a finished pack that differ from this one's; "" if none do."""
     if (manifest.tree, manifest.seed) != (options.tree, options.seed):
         return f"with tree {manifest.tree.name} and seed {manifest.seed}"
     if not options.encoding.is_stated(manifest.encoding):
@@ -70,7 +70,7 @@ def _difference(options: PackOptions, manifest: Manifest) -> str:
 
 
 def _check_same_samples(plan: PackPlan, manifest: Manifest, folder: AnyPath) -> None:
-    """Raise OutputError where other shards, samples or votes would be packed than were."""
+    """Check that the same shards, samples and votes would be packed; raise OutputError if not."""
     planned = plan.names
     packed = [shard.name for shards in manifest.splits.values() for shard in shards]
     num_planned = plan.num_samples + len(plan.rejected)
@@ -89,10 +89,10 @@ def _check_same_samples(plan: PackPlan, manifest: Manifest, folder: AnyPath) -> 
 
 @contextmanager
 def begun(out: OutOptions) -> Iterator[Journal]:
-    """Keep every other pack out of OUT while it is looked through, planned and written.
+    """Keep every other pack out of OUT while this one plans and writes; yield its journal.
 
     Raises:
-        OutputError: another pack is writing to it, or something in it is in the way.
+        OutputError: another pack is writing to OUT, or OUT holds something that is in the way.
     """
     journal = Journal(out.folder)
     with journal.locked(overwrite=out.overwrite, resume=out.resume):
@@ -100,10 +100,10 @@ def begun(out: OutOptions) -> Iterator[Journal]:
 
 
 def planned(options: PackOptions, out: OutOptions) -> PackPlan:
-    """Make the plan; where it leaves nothing to pack, list what is rejected in an OUT that holds no set yet.
+    """Make the plan; if it leaves nothing to pack, and OUT holds no set yet, list the rejects in OUT.
 
     Raises:
-        InputError: as `make_plan`.
+        InputError: `make_plan` raises it.
     """
     try:
         return make_plan(options)
@@ -121,12 +121,12 @@ def pack(options: PackOptions, out: OutOptions, plan: PackPlan, journal: Journal
     The output is the same, byte for byte, for any number of workers and after any interruption.
 
     Args:
-        plan: made of the same options.
-        journal: that of OUT, from `begun`.
+        plan: plan made with the same options.
+        journal: journal of OUT, from `begun`.
 
     Raises:
         InputError: the source, the labels or the tree cannot be used; nothing was written.
-        OutputError: the folder is taken, read-only or full; finished shards are kept for --resume.
+        OutputError: the folder is in use, read-only or full; finished shards are kept for --resume.
     """
     journal.begin(plan.identity, resume=out.resume)
     shards, rejected = write_shards(plan, out)
@@ -146,7 +146,7 @@ def pack(options: PackOptions, out: OutOptions, plan: PackPlan, journal: Journal
 
 
 def write_shards(plan: PackPlan, out: OutOptions) -> tuple[list[PackedShard], Rejects]:
-    """Write the shards of a plan; return them in its order, and all rejects, those of the plan included.
+    """Write the shards of a plan; return them in its order, and all rejects, including those of the plan.
 
     Raises:
         InputError: a worker of the cluster does not see the folder.
@@ -207,28 +207,28 @@ def _manifest(
 
 
 def stated_encoding(plan: PackPlan, shards: Iterable[PackedShard]) -> dict[str, Any] | None:
-    """Return what a manifest states about encoding, None where every image keeps its bytes.
+    """Return what the manifest states about encoding, None if every image keeps its bytes.
 
-    A worker may meet what the plan does not know: a PNG whose name says that it is a JPEG.
+    The plan does not know everything: a worker may find a PNG that is named like a JPEG.
     """
     return plan.encodes or (plan.encoding.to_dict() if any(packed.is_encoded for packed in shards) else None)
 
 
 def by_split(plan: PackPlan, shards: Sequence[PackedShard]) -> dict[str, list[PackedShard]]:
-    """Return the shards, which are in the order of the plan, by split."""
+    """Return the shards by split; they are in the order of the plan."""
     remaining = iter(shards)
     return {cut.split: list(islice(remaining, cut.num_shards)) for cut in plan.cuts}
 
 
 def _inert(name: str) -> str:
-    """Return a name as a spreadsheet shows it instead of running it."""
+    """Return a name in a form that a spreadsheet shows instead of running."""
     return f"'{name}" if FORMULA.match(name) else name
 
 
 def write_rejects(path: AnyPath, rejected: Iterable[Rejected]) -> None:
     """Write the list of rejects, whole or not at all."""
     with atomic_write(path) as file:
-        # a file name may hold bytes that are no UTF-8, which Python keeps as lone surrogates
+        # a file name may hold bytes that are not UTF-8, which Python keeps as lone surrogates
         text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("split", "id", "file", "reason"))

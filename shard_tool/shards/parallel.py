@@ -1,7 +1,7 @@
-"""Run tasks in processes of this machine, or by an `Executor` elsewhere, and count their images meanwhile.
+"""Run tasks in processes of this machine, or elsewhere by an `Executor`, and count their images meanwhile.
 
-A task runs as `function(task, tick)` and calls `tick()` after every image, which counts it and raises `Stopped` when
-the run is to end. The processes inherit nothing, so they work the same however they are started.
+A task runs as `function(task, tick)` and calls `tick()` after every image, which counts it and raises `Stopped` if the
+run is to end. The processes inherit nothing, so they work the same however they are started.
 """
 
 import multiprocessing
@@ -28,14 +28,14 @@ Tick = Callable[[], None]
 
 POLL_S = 0.1
 TASKS_AHEAD = 2
-"""Tasks handed out to a worker at once, the one it works on included."""
+"""Tasks handed out to a worker at once, including the one it works on."""
 
 _counter: Any = None
 _is_stopping: Any = None
 
 
-class Stopped(Exception):  # noqa: N818 - no error: the run was asked to end
-    """The run is to end; raised by `tick`."""
+class Stopped(Exception):  # noqa: N818 - not an error: the run was asked to end
+    """Raised by `tick` when the run is to end."""
 
 
 class Executor(Protocol):
@@ -44,7 +44,7 @@ class Executor(Protocol):
     def run(
         self, function: Callable[[T, Tick], R], tasks: Iterable[T], count: Callable[[int], None]
     ) -> Iterator[R]:
-        """Yield results as they come; `count` gets the number of images done since it was last called."""
+        """Yield results as they come; call `count` with the number of images done since its last call."""
 
 
 def run_tasks(
@@ -58,8 +58,8 @@ def run_tasks(
 ) -> Iterator[R]:
     """Yield results as they come, in any order, and show a progress bar over `total` images on stderr.
 
-    Tasks are drawn when their turn comes, so at most two a worker are in memory. When one fails, the others end at
-    their next image and its error is raised. An `executor` replaces the `workers` processes of this machine.
+    Tasks are drawn from the iterable when needed, so at most two a worker are in memory. If one fails, the others end
+    at their next image and its error is raised. An `executor` replaces the `workers` processes of this machine.
     """
     seconds = 0.2 if sys.stderr.isatty() else 10
     with tqdm(
@@ -106,10 +106,10 @@ def _in_processes(
 
 
 def _pool(workers: int) -> tuple[ProcessPoolExecutor, Any, Any]:
-    """Return a pool and what its processes share: the number of images done, and whether they are to stop.
+    """Return a pool and the values its processes share: the number of images done, and whether to stop.
 
     Raises:
-        OutputError: there is no room for its locks.
+        OutputError: there is no space for its locks.
     """
     context = _context()
     try:
@@ -124,10 +124,10 @@ def _pool(workers: int) -> tuple[ProcessPoolExecutor, Any, Any]:
 
 @contextmanager
 def _ctrl_c_waits() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends.
+    """Delay Ctrl-C until the block ends.
 
-    A pool that is interrupted while it starts a process does not know of that process: nobody waits for it, and it
-    fails with a traceback once what it shares with this one is gone.
+    A pool that is interrupted while starting a process does not know about that process: nobody waits for it, and it
+    fails with a traceback once the values it shares with this one are gone.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -147,7 +147,7 @@ def _update(bar: "tqdm[Any]", num_images: int) -> None:
 
 
 def prepare_workers(workers: int) -> None:
-    """Begin to start the server that workers are forked from, while the caller still plans their tasks."""
+    """Start the server that workers are forked from, while the caller still plans their tasks."""
     if workers > 1 and _context().get_start_method() == "forkserver":
         # Ctrl-C reaches all processes, and a server that is still importing would print a traceback. It inherits the
         # mask, and so do the workers, which the parent asks to stop. The tracker, once started, unblocks it
@@ -170,13 +170,13 @@ def _context() -> Any:
 
 def _start_worker(counter: Any, is_stopping: Any) -> None:
     global _counter, _is_stopping
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too and asks the workers to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C too and asks the workers to stop
     _counter, _is_stopping = counter, is_stopping
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Exit at once when the parent was killed, so that a resumed run has the folder to itself."""
+    """Exit at once if the parent is killed, so that a resumed run has the folder to itself."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

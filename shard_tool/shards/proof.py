@@ -1,4 +1,4 @@
-"""The deep check of a tar, for `lint` and `index`: every image decodes, all votes are what the tree asks for."""
+"""The deep check of a tar, for `lint` and `index`: every image decodes, and all votes fit the tree."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ Measure = Callable[[NDArray[np.uint8]], None]
 
 @dataclass(frozen=True)
 class Failure:
-    """What is wrong with a sample of a file, or with the file as a whole where `sample` is ""."""
+    """What is wrong with a sample of a file, or with the whole file if `sample` is ""."""
 
     file: str
     sample: str
@@ -33,7 +33,7 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleRules:
-    """What a sample must be; one in a tar that others wrote may lack votes and hold more."""
+    """What a sample must hold; in a tar of other origin it may lack votes and hold other files."""
 
     tree: DecisionTree
     image_px: tuple[int, int]
@@ -44,7 +44,7 @@ class SampleRules:
 def prove_samples(
     tar: AnyPath, samples: Sequence[Sample], rules: SampleRules, tick: Tick, *, measure: Measure | None = None
 ) -> list[Failure]:
-    """Read and check samples of a tar, and return what fails; `measure` gets the pixels of every good image."""
+    """Read and check samples of a tar, and return the failures; call `measure` with the pixels of every good image."""
     failures = []
     with tar.open("rb") as file:
         for sample in samples:
@@ -55,7 +55,7 @@ def prove_samples(
 
 
 def check_votes_file(data: bytes, tree: DecisionTree) -> Iterator[str]:
-    """Yield what is wrong with a `.npy` file of votes."""
+    """Yield the faults of a `.npy` file of votes."""
     try:
         dtype, shape = _npy_header(data)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, TokenError) as error:
@@ -74,14 +74,14 @@ def check_votes_file(data: bytes, tree: DecisionTree) -> Iterator[str]:
     outside = np.flatnonzero((votes < 0) | (votes > 1))
     if len(outside):
         yield f"vote {tree.columns[outside[0]]} is {votes[outside[0]]:.6g}, outside [0, 1]"
-    with np.errstate(invalid="ignore"):  # a signalling NaN is a missing vote like any other
+    with np.errstate(invalid="ignore"):  # a signalling NaN is a missing vote too
         in_double = votes[None].astype(np.float64)
     for violation in check_votes(in_double, tree):
         yield f"the votes break the tree: {violation}"
 
 
 def _npy_header(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Return dtype and shape from the header of a `.npy` file; its data is not read, so a lie costs no memory."""
+    """Return dtype and shape from the header of a `.npy` file; a false shape costs no memory, as no data is read."""
     file = io.BytesIO(data)
     if np.lib.format.read_magic(file) == (1, 0):
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)

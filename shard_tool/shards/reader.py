@@ -1,4 +1,4 @@
-"""Read a shard of a finished folder, once it is proven to be what the manifest says."""
+"""Read a shard of a finished folder, after checking it against the manifest."""
 
 import io
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ AGAIN = "copy it again from where the shards came, or pack again"
 
 @dataclass(frozen=True)
 class StoredSample:
-    """A sample as it lies in a shard; `votes` are float32 of shape (answers,), None without labels."""
+    """A sample as stored in a shard; votes: float32, shape (answers,), None without labels."""
 
     id: str
     jpeg: bytes
@@ -31,7 +31,7 @@ class StoredSample:
 
 
 def image_of(sample: Sample) -> Component | None:
-    """Return the component that is the image, None where there is none or more than one."""
+    """Return the component that is the image, None if there is none or more than one."""
     images = [c for c in sample if c.extension.lower() in IMAGE_EXTENSIONS]
     return images[0] if len(images) == 1 else None
 
@@ -42,7 +42,7 @@ def votes_of(sample: Sample) -> Component | None:
 
 
 def proven_index(folder: Path, shard: Shard) -> list[Sample]:
-    """Return the samples of a shard by its index, which is proven by its checksum.
+    """Return the samples of a shard from its index, after checking the checksum of the index.
 
     Raises:
         ShardError: the index or the tar is missing, changed, or of another size.
@@ -65,10 +65,10 @@ def proven_index(folder: Path, shard: Shard) -> list[Sample]:
 
 
 def read_shard(folder: Path, shard: Shard, num_answers: int) -> Iterator[StoredSample]:
-    """Yield every sample of a shard, in its order, once the checksums of tar and index are proven.
+    """Yield every sample of a shard, in order, after checking the checksums of tar and index.
 
     Raises:
-        ShardError: the shard is not what the manifest says, or a sample holds no image, or votes of another tree.
+        ShardError: the shard is not what the manifest says, or a sample has no image or votes of another tree.
     """
     tar = folder / shard.name
     samples = proven_index(folder, shard)
@@ -97,17 +97,17 @@ def _naming(tar: Path) -> Iterator[None]:
 
 
 def read_component(file: io.BufferedReader, component: Component) -> bytes:
-    """Return the bytes of a component of an open tar; raise ImageError where it is larger than any image."""
+    """Return the bytes of a component of an open tar; raise ImageError if it is larger than any image."""
     check_bytes(component.size)
     file.seek(component.offset)
     return file.read(component.size)
 
 
 def decode_votes(data: bytes, num_answers: int, tar: Path, name: str) -> NDArray[np.float32]:
-    """Return the votes in the bytes of a `.npy` file, float32 of shape (answers,).
+    """Return the votes in the bytes of a `.npy` file, float32, shape (answers,).
 
     Raises:
-        ShardError: there are not `num_answers` of them; the error names the tar and the file in it.
+        ShardError: there are not `num_answers` votes; the error names the tar and the file in it.
     """
     if len(data) != NPY_HEADER_BYTES + 4 * num_answers:
         raise ShardError(

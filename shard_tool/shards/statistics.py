@@ -1,4 +1,4 @@
-"""Add up a manifest's `Statistics`: those of votes, of shards and of sets, and the moments that follow from them."""
+"""Add up the `Statistics` of votes, shards and sets, and compute the means and deviations from them."""
 
 import math
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ NO_SUMS: Sums = (0, 0, 0)
 
 
 def no_statistics(num_answers: int) -> Statistics:
-    """Return the statistics of nothing, the zero of `add`."""
+    """Return the statistics of no samples, the zero of `add`."""
     return Statistics(NO_SUMS, 0, (0,) * num_answers, (0.0,) * num_answers, NO_SUMS, NO_SUMS, 0)
 
 
@@ -32,7 +32,7 @@ def add(one: Statistics, other: Statistics) -> Statistics:
     """Return the statistics of two sets together."""
     return Statistics(
         image_bytes=(
-            min(filter(None, (one.image_bytes[0], other.image_bytes[0])), default=0),  # 0 is that of no image
+            min(filter(None, (one.image_bytes[0], other.image_bytes[0])), default=0),  # 0 stands for no image
             one.image_bytes[1] + other.image_bytes[1],
             max(one.image_bytes[2], other.image_bytes[2]),
         ),
@@ -46,14 +46,14 @@ def add(one: Statistics, other: Statistics) -> Statistics:
 
 
 def without_pixels(statistics: Statistics) -> Statistics:
-    """Return the statistics of a set whose images do not count for the channels."""
+    """Return the statistics of a set without those of its pixels."""
     return replace(statistics, channel_sums=NO_SUMS, channel_squares=NO_SUMS, measured=0)
 
 
 def channel_moments(statistics: Statistics, image_px: Size) -> tuple[Triple, Triple]:
-    """Return mean and standard deviation, in [0, 1], of each channel over the pixels of the images measured."""
+    """Return mean and standard deviation, in [0, 1], of each channel over the pixels of the measured images."""
     num_pixels = image_px[0] * image_px[1] * statistics.measured
-    # in integers up to the root: no cancellation, the same on every machine
+    # integers up to the root: no cancellation, and the same on every machine
     means = [total / num_pixels / 255 for total in statistics.channel_sums]
     stds = [
         math.sqrt((square * num_pixels - total * total) / num_pixels**2) / 255
@@ -63,7 +63,7 @@ def channel_moments(statistics: Statistics, image_px: Size) -> tuple[Triple, Tri
 
 
 def vote_means(statistics: Statistics) -> tuple[float | None, ...] | None:
-    """Return the mean vote of each answer, None where it has none; None where nothing is labelled."""
+    """Return the mean vote of each answer, None for an answer without votes; None if nothing is labelled."""
     if not statistics.labelled:
         return None
     pairs = zip(statistics.vote_sums, statistics.vote_counts, strict=True)
@@ -90,7 +90,7 @@ def of_manifest(manifest: Manifest, folder: Path) -> Statistics:
 def add_up_votes(
     votes: Iterable[NDArray[np.float32]], num_answers: int
 ) -> tuple[int, tuple[int, ...], tuple[float, ...]]:
-    """Return the number of rows of arrays of shape (samples, answers), and each answer's count and sum of votes."""
+    """Return the number of samples, and for each answer the count and sum of votes, over arrays (samples, answers)."""
     labelled, counts, totals = 0, np.zeros(num_answers, np.int64), np.zeros(num_answers)
     for each in votes:
         present = ~np.isnan(each)
@@ -101,6 +101,6 @@ def add_up_votes(
 
 
 def add_sums(sums: Sums, values: Iterable[int]) -> Sums:
-    """Return the sums of the channels, each with its value added."""
+    """Return the sums of the channels, with a value added to each."""
     red, green, blue = (total + value for total, value in zip(sums, values, strict=True))
     return red, green, blue

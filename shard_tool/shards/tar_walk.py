@@ -1,4 +1,4 @@
-"""Find the samples of a tar of any origin by its headers alone."""
+"""Find the samples of a tar of any origin, reading only headers."""
 
 import re
 import tarfile
@@ -11,10 +11,10 @@ from galaxy_zoo.index import Component, Sample, key_of
 from galaxy_zoo.remote import AnyPath
 
 MEMBER_NAME = re.compile(r"((?:.*/)?[^./]+(?:\.\d[^./]*)*)\.([^/]+)", re.DOTALL)
-"""Key and extension: the extension begins at the first dot of the file's own name that no digit follows.
+"""Key and extension; the extension begins at the first dot in the file's own name that no digit follows.
 
-Source: webdataset 1.0.2, `tariterators.base_plus_ext`, for which it begins at the first dot; but names of surveys hold
-coordinates, as J094600.40-010228.5.jpg.
+Source: webdataset 1.0.2, `tariterators.base_plus_ext`, for which it begins at the first dot; but survey names hold
+coordinates, such as J094600.40-010228.5.jpg.
 """
 META_NAME = re.compile(r"__[^/]*__(?:/|$)")
 """Members that webdataset leaves out: they belong to no sample.
@@ -22,15 +22,15 @@ META_NAME = re.compile(r"__[^/]*__(?:/|$)")
 Source: webdataset 1.0.2, `tariterators.meta_prefix`.
 """
 TAR_ERRORS = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError, EOFError)
-"""What `tarfile` raises on bytes that are no tar, or a damaged one."""
+"""Errors that `tarfile` raises if a file is damaged or not a tar."""
 
 
 @dataclass(frozen=True)
 class Walk:
-    """The samples of a tar as far as it can be read.
+    """Samples of a tar, as far as it can be read.
 
-    `others` are the members that are not a file of a sample (folders, names without extension); `why` says why the
-    tar cannot be read further, "" where it was read to its end.
+    others: members that are not a file of a sample (folders, names without extension). why: reason why the tar cannot
+    be read further, "" if it was read to its end.
     """
 
     samples: tuple[Sample, ...]
@@ -39,7 +39,7 @@ class Walk:
 
 
 def walk_tar(tar: AnyPath) -> Walk:
-    """Find the samples of a tar: neighbouring files of one key. A leading `./` does not belong to a name."""
+    """Find the samples of a tar: neighbouring files with the same key. A leading `./` is not part of a name."""
     components: list[Component] = []
     others: list[str] = []
     why = ""
@@ -62,16 +62,16 @@ def walk_tar(tar: AnyPath) -> Walk:
 
 
 def _members(tar: AnyPath) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of a tar, whose data lies in it one after the other, up to the zeros at its end.
+    """Yield the members of a tar, which must follow each other, up to the zeros at its end.
 
     Raises:
-        ShardError: the data of a member lies elsewhere, or what follows the last one is not the end of a tar:
-            `tarfile` itself stops in silence at a damaged header.
+        ShardError: the data of a member is elsewhere, or the last member is not followed by the end of a tar.
+            `tarfile` alone would stop silently at a damaged header.
     """
     num_bytes, end = tar.stat().st_size, 0
     with tar.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:") as file:
         for member in file:
-            file.members = []  # type: ignore[attr-defined] # else it keeps them all
+            file.members = []  # type: ignore[attr-defined] # or it keeps them all
             if member.offset_data < end or member.size < 0:
                 raise ShardError(f"not a whole tar: member {member.name!r} lies before the one before it")
             end = member.offset_data + (member.size if member.isreg() else 0)

@@ -1,7 +1,7 @@
 """Write a shard: a plain WebDataset tar and its index, byte for byte the same for the same samples.
 
-USTAR, owner 0, mode 0444 and time 0 for every file, `<key>.jpg` with the bytes of the JPEG untouched, then, where
-there are votes, `<key>.votes.npy` (float32, one value an answer, behind numpy's header of 128 bytes).
+USTAR; owner 0, mode 0444 and time 0 for every file; `<key>.jpg` with the unchanged bytes of the JPEG, then, if there
+are votes, `<key>.votes.npy` (float32, one value for each answer, after numpy's header of 128 bytes).
 """
 
 import hashlib
@@ -24,7 +24,7 @@ def encode_votes(votes: NDArray[np.float32]) -> bytes:
 
 
 def tar_header(name: str, size: int) -> bytes:
-    """Return the 512 bytes before a file in a tar: those of `tarfile`, ten times as fast.
+    """Return the 512-byte header of a file in a tar: the bytes of `tarfile`, ten times as fast.
 
     Source: POSIX.1-1988 (ustar): name at 0:100, size at 124:135 and checksum at 148:155, both octal.
     """
@@ -38,7 +38,7 @@ def tar_header(name: str, size: int) -> bytes:
 
 
 def _empty_header() -> tuple[bytes, int]:
-    """Return the header of a file without name and size, and its checksum without these."""
+    """Return the header of a file, and its checksum, without name and size."""
     info = tarfile.TarInfo("")
     info.mode = 0o444
     header = info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
@@ -50,7 +50,7 @@ _EMPTY_HEADER, _EMPTY_CHECKSUM = _empty_header()
 
 
 class ShardWriter:
-    """Writes samples to an open file, and keeps its checksum and its index."""
+    """Writes samples to an open file, and keeps its checksum and index."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -60,32 +60,32 @@ class ShardWriter:
 
     @property
     def num_samples(self) -> int:
-        """Return the number of samples written so far."""
+        """Number of samples written so far."""
         return len(self._samples)
 
     @property
     def num_bytes(self) -> int:
-        """Return the number of bytes written so far."""
+        """Number of bytes written so far."""
         return self._offset
 
     @property
     def sha256(self) -> str:
-        """Return the checksum of the bytes written so far."""
+        """Checksum of the bytes written so far."""
         return self._sha256.hexdigest()
 
     @property
     def image_bytes(self) -> tuple[int, int, int]:
-        """Return least, sum and most of the images' bytes written so far; zeros before the first."""
+        """Least, sum and most of the image bytes written so far; zeros before the first."""
         sizes = [image.size for image, *_ in self._samples]
         return min(sizes, default=0), sum(sizes), max(sizes, default=0)
 
     @property
     def index(self) -> str:
-        """Return the text of the index of the samples written so far."""
+        """Text of the index of the samples written so far."""
         return format_index(self._samples)
 
     def add(self, sample_id: str, jpeg: bytes, votes: bytes | None) -> None:
-        """Append a sample; `votes` as from `encode_votes`."""
+        """Append a sample; `votes` are bytes from `encode_votes`."""
         parts = [(IMAGE_EXTENSION, jpeg)] if votes is None else [(IMAGE_EXTENSION, jpeg), (VOTES_EXTENSION, votes)]
         blocks, components, offset = [], [], self._offset
         for extension, data in parts:

@@ -1,1 +1,1 @@
-"""Where images and votes come from, and what `pack` makes of them: which sample goes into which shard."""
+"""Sources of images and votes, and the plan of `pack`: which sample goes into which shard."""

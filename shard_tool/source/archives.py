@@ -1,7 +1,7 @@
-"""Read the members of a zip, of a zip inside a zip or of a tar, in any order, unpacking nothing to the disk.
+"""Read the members of a zip, of a zip inside a zip or of a tar, in any order, without unpacking to the disk.
 
 An archive may come from anywhere, so its table of contents is checked before it is used. Members are read by
-their offset: a worker needs no table of contents, only the few numbers in a `ArchiveMember`.
+their offset: a worker needs no table of contents, only the few numbers in an `ArchiveMember`.
 """
 
 import io
@@ -21,26 +21,26 @@ from galaxy_zoo.remote import RemotePath, is_url
 from shard_tool.source.seekable_deflate import SeekableDeflate
 
 LARGEST_MEMBER_BYTES = 64 * 2**20
-"""No JPEG of a galaxy comes near (Kaggle's mean is 13 kB); what says it is larger is a mistake or a bomb."""
+"""Far larger than any JPEG of a galaxy (Kaggle's mean is 13 kB); a larger member is a mistake or a zip bomb."""
 LARGEST_TABLE_BYTES = 2**30
 LARGEST_RATIO = 200
-"""Compression allowed of an inner zip or a tar; JPEGs hardly shrink, a bomb shrinks a thousandfold."""
+"""Largest compression ratio of an inner zip or a tar; JPEGs hardly shrink, a bomb shrinks a thousandfold."""
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Signature, and the lengths of the name and of the extra field. Source: PKWARE APPNOTE 6.3.10, section 4.3.7."""
 LARGEST_END_BYTES = 22 + 2**16 - 1
 """The record at the end of a zip, and the comment after it."""
 EXTRA_BYTES = 128
-"""What is read for the extra field of a local header, whose length only it tells; zips have some 28 bytes there."""
+"""Bytes read for the extra field of a local header, whose length is known only then; zips usually have 28."""
 SMALLEST_BLOCK_BYTES = 2**16
 LARGEST_BLOCK_BYTES = 2**23
 
 
 class ArchiveMember(NamedTuple):
-    """A file in an archive, `stored_bytes` long there and `size` once inflated.
+    """A file in an archive, with `stored_bytes` there and `size` bytes once inflated.
 
-    `offset` is that of its local header, or of its data if `has_header` is not set: in a tar, which has no checksum
-    either, or a gzip file.
+    offset: offset of its local header, or of its data if `has_header` is not set, as in a tar (which has no checksum
+    either) or a gzip file.
     """
 
     name: str
@@ -55,8 +55,8 @@ class ArchiveMember(NamedTuple):
 class Archive(NamedTuple):
     """A zip or tar file, or the archive that is its member `inner` (in a gzip file: all of it).
 
-    `num_bytes` and `changed_ns` of the outer file tell whether it is still the same one; for an object in a store
-    `changed_ns` is its version.
+    num_bytes, changed_ns: state of the outer file, to notice changes; for an object in a store `changed_ns` is its
+    version.
     """
 
     path: str
@@ -85,7 +85,7 @@ def state_of(path: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=4)
 def open_archive(archive: Archive) -> ReadAt:
-    """Return a reader of slices of an archive. It stays open: the snapshots of a deflated inner zip are worth keeping.
+    """Return a reader of slices of an archive. It stays open, to keep the snapshots of a deflated inner zip.
 
     Raises:
         SourceError: the file has changed since the archive was listed, or an inner zip is damaged.
@@ -109,16 +109,16 @@ def open_archive(archive: Archive) -> ReadAt:
 
 
 def in_blocks(archive: Archive, read_at: ReadAt, size: int) -> ReadAt:
-    """Return a reader for many small reads in sequence, from one thread; `size` is that of the archive in bytes."""
+    """Return a reader for many small reads in sequence, from one thread; `size` is the archive's, in bytes."""
     return Blocks(read_at, size).read_at if is_url(archive.path) else read_at
 
 
 def list_members(archive: Archive) -> list[ArchiveMember]:
-    """Return the files of a zip, in its order.
+    """Return the files of a zip, in the order of its table of contents.
 
     Raises:
-        SourceError: it is no whole zip, or a member is encrypted, a link, leads out of the archive, is far too
-            large for an image or compressed by another method than deflate.
+        SourceError: the file is not a complete zip, or a member is encrypted, a link, leads out of the archive, is far
+            too large for an image or is compressed by a method other than deflate.
     """
     size = archive.num_bytes if archive.inner is None else archive.inner.size
     try:
@@ -132,7 +132,7 @@ def list_members(archive: Archive) -> list[ArchiveMember]:
 
 
 def _check_is_not_split(read_at: ReadAt, size: int, where: str) -> None:
-    """Check that a zip is not the last part of several, where offsets count in other files.
+    """Check that a zip is not the last of several parts, whose offsets refer to other files.
 
     Raises:
         SourceError: it is.
@@ -142,7 +142,7 @@ def _check_is_not_split(read_at: ReadAt, size: int, where: str) -> None:
     tail = read_at(max(0, size - LARGEST_END_BYTES), LARGEST_END_BYTES)
     end = tail.rfind(b"PK\x05\x06")
     number = int.from_bytes(tail[end + 4 : end + 6], "little") if end >= 0 else 0
-    if number not in (0, 0xFFFF):  # the latter refers to a zip64 record
+    if number not in (0, 0xFFFF):  # 0xFFFF refers to a zip64 record
         raise SourceError(
             f"{where}: the last of {number + 1} parts of a split zip; join the parts first (zip -s 0 {where} --out "
             "whole.zip) and pack what comes of it"
@@ -153,13 +153,13 @@ def read_member(archive: Archive, member: ArchiveMember) -> bytes:
     """Return the bytes of a member, checked against its checksum if it has one.
 
     Raises:
-        ImageError: the member is damaged; the message is the reason alone, without a file name.
-        SourceError: the archive around it is damaged, or an object that has changed since it was listed.
+        ImageError: the member is damaged; the message gives only the reason, without a file name.
+        SourceError: the archive around it is damaged, or is an object that has changed since it was listed.
     """
     try:
         return _read_member(archive, member)
     except ImageError:
-        if is_url(archive.path):  # an open file stays what it was; an object may have been replaced
+        if is_url(archive.path):  # an open file stays the same; an object may have been replaced
             _check_object(archive.path, archive.num_bytes, archive.changed_ns)
         raise
 
@@ -194,7 +194,7 @@ def _checked(info: zipfile.ZipInfo, archive: str) -> ArchiveMember:
     check_size(info.filename, info.file_size, info.compress_size, where)
     deflated = info.compress_type == zipfile.ZIP_DEFLATED
     return ArchiveMember(
-        name=info.filename.replace("\\", "/"),  # Windows separates folders so
+        name=info.filename.replace("\\", "/"),  # the separator of Windows
         offset=info.header_offset,
         stored_bytes=info.compress_size,
         size=info.file_size,
@@ -215,10 +215,10 @@ def check_name(name: str, where: str) -> None:
 
 
 def check_size(name: str, size: int, stored_bytes: int, where: str) -> None:
-    """Check that a member is no larger than what belongs into an archive of images.
+    """Check that a member is not too large for an archive of images.
 
     Raises:
-        SourceError: it is larger, or an archive that shrank too well; `where` begins the message.
+        SourceError: it is too large, or an archive with too high a compression ratio; `where` begins the message.
     """
     suffix = name[-4:].lower()
     if suffix == ".zip":
@@ -233,7 +233,7 @@ def check_size(name: str, size: int, stored_bytes: int, where: str) -> None:
 
 
 def _read_stored(read_at: ReadAt, member: ArchiveMember) -> bytes:
-    """Return the bytes of a member as they are stored, as a rule with one read for header and data."""
+    """Return the bytes of a member as stored, usually with one read for header and data."""
     if not member.has_header:
         return read_at(member.offset, member.stored_bytes)
     likely_bytes = LOCAL_HEADER.size + len(member.name.encode(errors="replace")) + EXTRA_BYTES
@@ -295,11 +295,11 @@ def _check_object(url: str, num_bytes: int, version: int) -> None:
 
 
 _check_object_once = lru_cache(maxsize=4096)(_check_object)
-"""A worker comes back to each of many archives in every shard, but need not ask each time."""
+"""A worker uses each of many archives in every shard, but need not check each time."""
 
 
 class _OpenFile:
-    """A file open for reading slices; closed when nothing refers to it any more."""
+    """A file open for reading slices; it is closed when nothing refers to it any more."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -322,7 +322,7 @@ class _OpenFile:
 
 
 class Blocks:
-    """Read in blocks, which grow while they follow each other and are small after a jump."""
+    """Reads in blocks, which grow while reads follow each other and are small after a jump."""
 
     def __init__(self, read_at: ReadAt, size: int) -> None:
         self._read_at = read_at
@@ -332,7 +332,7 @@ class Blocks:
         self._block_bytes = SMALLEST_BLOCK_BYTES
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return the slice, shorter at the end."""
+        """Return the slice, which is shorter at the end."""
         end = min(offset + size, self._size)
         if end <= offset:
             return b""

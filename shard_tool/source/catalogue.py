@@ -21,8 +21,8 @@ def read_catalogue(draft: Draft, options: CatalogueOptions, rules: TableRules) -
     """Read a catalogue into a draft: votes, and for each id its file, relative to SOURCE, with "/".
 
     Raises:
-        LabelError: it is no table, lacks a column, names a file twice, or its votes are not what the tree needs.
-        InputError: it is Parquet and pyarrow is not installed.
+        LabelError: the file is not a table, lacks a column, names a file twice, or its votes do not fit the tree.
+        InputError: the file is Parquet and pyarrow is not installed.
     """
     where, tree = str(options.path), rules.tree
     id_column = options.id_column or tree.id_column
@@ -81,9 +81,9 @@ def _file_stands_twice(where: str, file: str, line: int, first: int) -> LabelErr
 
 
 def _read_parquet(file: Path | io.BytesIO, where: str, wanted: list[str]) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Yield the wanted columns that exist as texts, as `read_cells` does."""
+    """Yield those wanted columns that exist, as text, as `read_cells` does."""
     try:
-        import pyarrow as pa  # noqa: PLC0415 - an extra, which most packs do without
+        import pyarrow as pa  # noqa: PLC0415 - an extra that most packs do not need
         import pyarrow.parquet as pq  # noqa: PLC0415
     except ImportError as error:
         raise InputError(
@@ -108,7 +108,7 @@ def _read_parquet(file: Path | io.BytesIO, where: str, wanted: list[str]) -> Ite
 
 
 def _texts(column: Any) -> list[str | None]:
-    """Return an Arrow column as texts, None where a value is missing or NaN."""
+    """Return an Arrow column as text, None if a value is missing or NaN."""
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415
 

@@ -1,19 +1,19 @@
-"""What SOURCE holds: which images of which split, which table of votes, and what is ignored.
+"""Find what SOURCE holds: the images of each split, the table of votes, and the files to ignore.
 
 SOURCE is a folder, a zip, or a zip of zips, in any layout of the Kaggle download, or any folder, zip or tar of
-JPEGs, PNGs and FITS images. Tars are opened where they lie in a folder, not inside other archives.
+JPEGs, PNGs and FITS images. Tars are opened in folders, not inside other archives.
 
 The nearest folder or archive below SOURCE whose name has the word "train", "training" or "test" in it
-(`images_training_rev1`, `images_train_rev1.zip`, `my-test-set`) tells the split of an image. For images without such
-a name the first rule that fits holds:
+(`images_training_rev1`, `images_train_rev1.zip`, `my-test-set`) gives the split of an image. Images without such a
+name follow the first rule that applies:
 
-- where others are training images by name, they are training images if a table named with --labels has a row for
-  their id and no image with such a name has that id; else they are ignored;
-- where there are labels, they are training images;
-- where others are test images by name, they are ignored;
+- if other images are training images by name, they are training images if a table named with --labels has a row for
+  their id and no image with such a name has that id, else they are ignored;
+- if there are labels, they are training images;
+- if other images are test images by name, they are ignored;
 - else they are test images.
 
-Whatever is ignored is listed with the reason.
+All ignored files are listed with the reason.
 """
 
 import posixpath
@@ -41,12 +41,12 @@ UNNAMED = f"kind = {IMAGE} AND split IS NULL AND ignored IS NULL"
 
 
 def list_source(draft: Draft, source: AnyPath, labels: Sequence[AnyPath] = ()) -> tuple[StoredFile, ...]:
-    """Add the files of SOURCE to an empty draft; return the tables of votes: `labels`, if the user named any.
+    """Add the files of SOURCE to an empty draft; return the tables of votes, which are `labels` if the user named any.
 
-    If so, the images of no split by name are left for `settle`, which needs the rows of these tables.
+    In that case the images without a split by name are left for `settle`, which needs the rows of these tables.
 
     Raises:
-        SourceError: SOURCE is missing or empty, holds no image, or an archive is damaged or not to be trusted.
+        SourceError: SOURCE is missing or empty, holds no image, or an archive is damaged or suspicious.
         LabelError: there are several tables of votes, or training images without one.
     """
     skip = 1 if source.is_file() else 0  # the first part of a path below an archive is the archive itself
@@ -70,7 +70,7 @@ def list_source(draft: Draft, source: AnyPath, labels: Sequence[AnyPath] = ()) -
 
 
 def settle(draft: Draft) -> None:
-    """Make each unnamed image a training image, if a table named with --labels has a row for it, or ignore it."""
+    """Make images without a split training images if a table named with --labels has their row; ignore others."""
     doubles = "images whose ids training or test images by name have already"
     others = f"{NOT_BY_NAME}, and --labels has no row for them"
     by_name = "id IN (SELECT id FROM file WHERE split IS NOT NULL)"
@@ -80,10 +80,10 @@ def settle(draft: Draft) -> None:
 
 
 def list_images(draft: Draft, source: AnyPath, catalogue: AnyPath) -> None:
-    """Add the files of SOURCE to an empty draft with their paths below SOURCE; `catalogue` is not ignored.
+    """Add the files of SOURCE to an empty draft, with their paths below SOURCE; do not list `catalogue` as ignored.
 
     Raises:
-        SourceError: as `list_source`.
+        SourceError: `list_source` would raise it.
     """
     skip = 1 if source.is_file() else 0  # a path below an archive begins with the archive
     own = _resolved(path_text(catalogue))
@@ -100,10 +100,10 @@ def list_images(draft: Draft, source: AnyPath, catalogue: AnyPath) -> None:
 
 
 def list_only_images(draft: Draft, source: AnyPath) -> None:
-    """Add the images of a folder or archive, or the one that SOURCE is, to an empty draft as test images.
+    """Add the images of a folder or archive, or SOURCE itself if it is an image, to an empty draft as test images.
 
     Raises:
-        SourceError: as `list_source`.
+        SourceError: `list_source` would raise it.
     """
 
     def found(file: StoredFile) -> FoundFile:
@@ -119,7 +119,7 @@ IGNORED = {HIDDEN: "hidden files"}
 
 
 def _add(draft: Draft, source: AnyPath, files: Iterator[FoundFile]) -> None:
-    """Add files to a draft, of which one at least must be an image."""
+    """Add files to a draft; at least one must be an image."""
     draft.add_files(files)
     num_files = dict(draft.rows("SELECT kind, count(*) FROM file GROUP BY kind"))
     if not num_files:
@@ -134,7 +134,7 @@ def _add(draft: Draft, source: AnyPath, files: Iterator[FoundFile]) -> None:
 
 
 def _sorted_out(files: Iterator[StoredFile], tables: list[StoredFile], skip: int) -> Iterator[FoundFile]:
-    """Tell what each file is; without any `tables`, those that are named like tables of votes are added to these."""
+    """Yield what each file is; if `tables` is empty, add the files that are named like tables of votes to it."""
     chosen = {_place(file) for file in tables}
     for file in files:
         kind, name = _kind(file), file.name.lower()
@@ -158,7 +158,7 @@ def _kind(file: StoredFile) -> int:
 
 
 def _take_unnamed(draft: Draft, source: AnyPath, *, is_labelled: bool) -> None:
-    """Make the images of no split by name training or test images, where they are all of a kind."""
+    """Make the images without a split by name training or test images, if one rule holds for all."""
     split = None
     if not draft.count("train"):
         if is_labelled or _split_by_name(source.name) == "train":
@@ -170,7 +170,7 @@ def _take_unnamed(draft: Draft, source: AnyPath, *, is_labelled: bool) -> None:
 
 
 def read_labels_file(path: AnyPath) -> StoredFile:
-    """Return the CSV that the user named, or the only one in the zip that the user named.
+    """Return the CSV that the user named, or the only CSV in the zip that the user named.
 
     Raises:
         LabelError: there is no such file, or the zip holds none or several.
@@ -198,7 +198,7 @@ def _split_by_name(folder: str) -> str | None:
 
 
 def _place(file: StoredFile) -> tuple[str, ArchiveMember | None]:
-    """Return what is the same for two `StoredFile`s of one file."""
+    """Return a value that is equal for two `StoredFile`s of the same file."""
     return _resolved(file.path), file.member
 
 

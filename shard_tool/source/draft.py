@@ -1,7 +1,7 @@
-"""A plan in the making: the files of SOURCE and the rows of votes, in a scratch database.
+"""The draft of a plan: the files of SOURCE and the rows of votes, in a scratch database.
 
 Memory does not grow with the number of either. `contents`, `tables` and `catalogue` fill the two tables, `joining`
-marks what is rejected, `plan` draws the samples out of them.
+marks the rejects, `plan` reads the samples.
 """
 
 import pickle
@@ -16,23 +16,23 @@ from shard_tool.source.order import shuffle_key
 from shard_tool.source.scratch import open_scratch, rows, to_bytes, to_text
 
 IMAGE, OTHER, HIDDEN = range(3)
-"""The kind of a file by its name."""
+"""Kind of a file by its name."""
 JPEG, FITS, OTHER_FORMAT = "jpeg", "fits", "other"
 FILE = """file (kind INTEGER, split TEXT, id BLOB, rejected TEXT, ignored TEXT, shown BLOB, listed BLOB, format TEXT,
     num_bytes INTEGER, fingerprint BLOB, stored BLOB)"""
-"""`split` is NULL for what is in none; `rejected` and `ignored` are reasons, NULL without one; `listed` is the name a
-catalogue knows the file by; `fingerprint` changes with the bytes of the file; `stored` is a pickled `StoredFile`, which
-only a worker unpickles."""
+"""`split` is NULL for files in no split; `rejected` and `ignored` are reasons or NULL; `listed` is the name of the file
+in a catalogue; `fingerprint` changes with the bytes of the file; `stored` is a pickled `StoredFile`, which only a
+worker unpickles."""
 VOTE = """vote (number INTEGER PRIMARY KEY, source INTEGER, id BLOB, votes BLOB, broken TEXT, listed BLOB,
     line INTEGER)"""
-"""`source` counts the tables of votes, `line` the lines of one; `votes` are float64; `broken` says why they break the
-tree."""
+"""`source` is the number of the table of votes, `line` the line in it; `votes` are float64; `broken` says how they
+break the tree."""
 IGNORED = f"""SELECT CASE kind WHEN {OTHER} THEN shown ELSE folder(shown) END AS what, count(*), ignored, kind FROM file
     WHERE ignored IS NOT NULL GROUP BY kind, what, ignored ORDER BY kind, what"""
 
 
 class FoundFile(NamedTuple):
-    """A file of SOURCE, as the table of files describes it; `id` is the stem unless given."""
+    """A file of SOURCE, as a row of the table of files; `id` is the stem unless given."""
 
     file: StoredFile
     kind: int = IMAGE
@@ -43,7 +43,7 @@ class FoundFile(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a table of votes; `votes` are the bytes of float64, `listed` is the file in a catalogue."""
+    """A row of a table of votes; `votes` are the bytes of float64 values, `listed` is the file in a catalogue."""
 
     id: str
     votes: bytes
@@ -70,7 +70,7 @@ class Draft:
         self._database.executemany(f"INSERT INTO file VALUES ({values})", map(_file_row, files))
 
     def add_votes(self, source: int, votes: Iterable[Row]) -> None:
-        """Add rows of the table of votes of that number."""
+        """Add rows of the table of votes with that number."""
         self._database.executemany(
             "INSERT INTO vote (source, id, votes, broken, listed, line) VALUES (?, ?, ?, ?, ?, ?)",
             (
@@ -84,7 +84,7 @@ class Draft:
         return self._database.execute(statement, values).rowcount
 
     def first(self, query: str, *values: Any) -> Any:
-        """Return the first row of a query, None without one."""
+        """Return the first row of a query, None if there is none."""
         return self._database.execute(query, values).fetchone()
 
     def rows(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
@@ -92,11 +92,11 @@ class Draft:
         return rows(self._database, query, values)
 
     def ids(self, query: str, *values: Any, most: int) -> list[str]:
-        """Return the ids that a query finds, `most` at most."""
+        """Return the ids that a query finds, at most `most`."""
         return [to_text(sample_id) for (sample_id,) in islice(self.rows(query, *values), most)]
 
     def define(self, name: str, rule: Callable[[str], str]) -> None:
-        """Give a function from ids to ids a name in SQL."""
+        """Define a function from ids to ids for SQL."""
         self._database.create_function(name, 1, lambda data: to_bytes(rule(to_text(data))), deterministic=True)
 
     def count(self, split: str) -> int:
@@ -104,7 +104,7 @@ class Draft:
         return int(self.first("SELECT count(*) FROM file WHERE split = ?", split)[0])
 
     def ignored(self) -> Iterator[tuple[str, str]]:
-        """Yield (what, why): images and hidden files by folder, others one by one."""
+        """Yield (what, why) for everything ignored: images and hidden files by folder, others one by one."""
         for what, count, why, kind in self.rows(IGNORED):
             yield to_text(what), why if kind == OTHER else f"{count:,} {why}"
 

@@ -1,4 +1,4 @@
-"""Every file below a folder or in an archive, in the order of their paths, with what it takes to read each."""
+"""List every file below a folder or in an archive, with all that is needed to read it."""
 
 import os
 import re
@@ -16,20 +16,20 @@ from shard_tool.source.scratch import open_scratch
 from shard_tool.source.tars import TAR_SUFFIXES, list_tar, tar_at
 
 UNFINISHED_NAME = ".fetch"
-"""The folder in which `shard_tool fetch` keeps what is not whole yet."""
+"""Folder in which `shard_tool fetch` keeps incomplete files."""
 ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES)
 SPLIT_NAME = re.compile(r"\.(z\d\d|\d{3}|part\d+\.rar)$")
 UNREAD_NAME = re.compile(r"\.(gz|bz2|xz|zst|lz4|z|txz|tbz2?|tzst|7z|rar)$")
 ZIPS_AT_ONCE = 4
-"""How many tables of contents are held in memory."""
+"""Number of tables of contents held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file of SOURCE: at `path`, on the disk or the URL of an object, or the `member` of an `archive`.
+    """A file of SOURCE: at `path` (on the disk, or the URL of an object), or the `member` of an `archive`.
 
-    `shown` is the path below SOURCE, through folders and zips, with "/"; what messages call it. `changed_ns` is the
-    version of an object of a store, which changes with it.
+    shown: path below SOURCE, through folders and zips, with "/"; its name in messages. changed_ns: version of an object
+    in a store.
     """
 
     shown: str
@@ -40,7 +40,7 @@ class StoredFile:
     member: ArchiveMember | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # by itself a dataclass with slots takes four times as long to pickle
+        # without this, a dataclass with slots takes four times as long to pickle
         return StoredFile, (self.shown, self.path, self.num_bytes, self.changed_ns, self.archive, self.member)
 
     @property
@@ -50,17 +50,17 @@ class StoredFile:
 
     @property
     def stem(self) -> str:
-        """Name without its suffix: the id of an image."""
+        """Name without its suffix, which is the id of an image."""
         return self.name.rpartition(".")[0]
 
     @property
     def folder(self) -> str:
-        """Folder or archive it is in, below SOURCE."""
+        """Folder or archive that holds it, below SOURCE."""
         return self.shown.rpartition("/")[0] or "."
 
     @property
     def is_in_deflated(self) -> bool:
-        """Whether it lies in an archive that can only be inflated from its beginning."""
+        """Whether it is in an archive that can only be inflated from its beginning."""
         return self.archive is not None and self.archive.inner is not None and self.archive.inner.deflated
 
     def read(self) -> bytes:
@@ -68,13 +68,13 @@ class StoredFile:
 
         Raises:
             ImageError: it is a damaged member of a zip.
-            SourceError: it, or the zip, cannot be read, or has changed.
+            SourceError: the file, or its zip, cannot be read or has changed.
         """
         if self.archive is not None and self.member is not None:
             return read_member(self.archive, self.member)
         try:
             if not is_url(self.path):
-                with open(self.path, "rb", 0) as file:  # noqa: PTH123 - a Path takes longer than the reading
+                with open(self.path, "rb", 0) as file:  # noqa: PTH123 - a Path takes longer than reading the file
                     data, changed_ns = file.read(), os.fstat(file.fileno()).st_mtime_ns
             else:
                 data, changed_ns = RemotePath(self.path).read_at(0, self.num_bytes), self.changed_ns
@@ -91,7 +91,7 @@ def walk(source: AnyPath) -> Iterator[StoredFile]:
     """Yield every file of a folder, zip or tar, and of archives in it, in no particular order.
 
     Raises:
-        SourceError: there is no such folder or zip, or a zip is damaged or not to be trusted.
+        SourceError: there is no such folder or zip, or a zip is damaged or suspicious.
     """
     zips, tars, inner_zips = [], [], []
     for file in _outer_files(source):
@@ -112,7 +112,7 @@ def walk(source: AnyPath) -> Iterator[StoredFile]:
 
 
 def _outer_files(source: AnyPath) -> Iterator[StoredFile]:
-    """Yield the files of a folder, or the archive that SOURCE is."""
+    """Yield the files of a folder, or SOURCE itself if it is an archive."""
     try:
         is_dir, is_file = source.is_dir(), source.is_file()
         if is_dir:
@@ -130,9 +130,9 @@ def _outer_files(source: AnyPath) -> Iterator[StoredFile]:
 
 
 def why_not_opened(name: str) -> str | None:
-    """Return why an archive of that name, found where archives are opened no more or given as SOURCE, is not opened.
+    """Return why an archive of that name, too deep inside others or given as SOURCE, is not opened.
 
-    None for what is no archive by its name.
+    Return None if the name is not that of an archive.
     """
     name = name.lower()
     if SPLIT_NAME.search(name):
@@ -145,7 +145,7 @@ def why_not_opened(name: str) -> str | None:
 
 
 def path_text(path: AnyPath) -> str:
-    """Return a path as `StoredFile` keeps it: an object by its whole URL."""
+    """Return a path as `StoredFile` keeps it; for an object, its whole URL."""
     return path.url if isinstance(path, RemotePath) else str(path)
 
 
@@ -156,13 +156,13 @@ def _list_store(folder: RemotePath) -> Iterator[StoredFile]:
 
 
 def check_unchanged(source: AnyPath, files: Iterable[StoredFile]) -> None:
-    """Check that the objects of a store are still those that were listed; the disk's are not looked at again.
+    """Check that objects in a store are still those that were listed; do not check files on the disk.
 
-    A file on the disk tells when it is read whether it has changed. An object may be replaced between two reads, so
-    what was made of a whole SOURCE is of one state of it only if this is true afterwards.
+    A file on the disk is checked for changes when it is read. An object may be replaced between two reads, so only a
+    check at the end shows that all of SOURCE was read in one state.
 
     Raises:
-        SourceError: one has changed or vanished, or the store cannot be asked.
+        SourceError: an object has changed or vanished, or the store cannot be reached.
     """
     if not isinstance(source, RemotePath):
         return
@@ -179,15 +179,15 @@ def check_unchanged(source: AnyPath, files: Iterable[StoredFile]) -> None:
 
 
 def _walk_folder(folder: Path) -> Iterator[StoredFile]:
-    """Yield the files of a folder one at a time, however many it holds."""
+    """Yield the files of a folder one at a time, without listing them all in memory."""
     seen: set[tuple[int, int]] = set()
     waiting = [""]
     while waiting:
         below = waiting.pop()
         root = f"{folder}/{below}"
         try:
-            status = os.stat(root)  # noqa: PTH116 - a string, as scandir takes and gives them
-            if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+            status = os.stat(root)  # noqa: PTH116 - a string, as scandir takes and returns
+            if (status.st_dev, status.st_ino) in seen:  # a link that leads back to a parent folder
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(root) as entries:
@@ -229,7 +229,7 @@ def _unreadable(path: str, error: OSError) -> SourceError:
 
 
 def is_zip(name: str) -> bool:
-    """Tell whether a file of that name is a zip."""
+    """Return whether a file of that name is a zip."""
     return name.lower().endswith(".zip")
 
 

@@ -1,7 +1,7 @@
-"""Galaxy10 DECaLS and SDSS: one HDF5 file with pixels in `images` and the number of the answer in `ans`.
+"""Read Galaxy10 DECaLS and SDSS: one HDF5 file with pixels in `images` and the number of the answer in `ans`.
 
 A file compressed in chunks of many images is slow to read image by image, and shards are shuffled. So the images
-of a shard are read in the order of the file, a chunk at a time, encoded, and handed out in the order of the shard.
+of a shard are read in the order of the file, a chunk at a time, encoded, and returned in the order of the shard.
 
 Source of the layout and of `SIDE_PX`: Leung & Bovy, astroNN documentation, "Galaxy10 DECaLS Dataset" and "Galaxy10 SDSS
 Dataset".
@@ -26,9 +26,9 @@ from shard_tool.source.files import StoredFile
 
 SUFFIXES = (".h5", ".hdf5")
 SIDE_PX = {"galaxy10": 256, "galaxy10-sdss": 69}
-"""The side of the images by tree: both have the classes 0 to 9, but not the same ones."""
+"""Tree -> side of its images; both have classes 0 to 9, with different meanings."""
 SLICE_BYTES = 2**26
-"""Read at once; Galaxy10's images take 197 kB each."""
+"""Bytes to read at once; images of Galaxy10 DECaLS take 197 kB each."""
 
 
 VotesOfRow = tuple[str, NDArray[np.float64]]
@@ -46,10 +46,10 @@ class StoredRow(StoredFile):
 
 
 def is_hdf5(source: AnyPath) -> TypeGuard[Path]:
-    """Tell whether SOURCE is an HDF5 file by its name.
+    """Return whether SOURCE is an HDF5 file by its name.
 
     Raises:
-        SourceError: it is one in a store.
+        SourceError: it is an HDF5 file in a store.
     """
     if isinstance(source, RemotePath) and source.name.lower().endswith(SUFFIXES):
         raise SourceError(f"{source}: HDF5 is only read from the disk; copy it here first")
@@ -57,11 +57,11 @@ def is_hdf5(source: AnyPath) -> TypeGuard[Path]:
 
 
 def read_galaxy10(source: Path, tree: DecisionTree) -> tuple[Size, Iterator[StoredRow], Iterator[VotesOfRow]]:
-    """Return the size of the images, the images, and the one-hot votes of each id, float64 of shape (answers,).
+    """Return the size of the images, the images, and the one-hot votes of each id, float64, shape (answers,).
 
     Raises:
-        SourceError: it is no HDF5 file in the layout of Galaxy10.
-        LabelError: an answer is none of the tree's.
+        SourceError: it is not an HDF5 file in the layout of Galaxy10.
+        LabelError: an answer is not in the tree.
         InputError: the tree has several questions, or h5py is not installed.
     """
     if len(tree.questions) != 1:
@@ -91,7 +91,7 @@ def read_galaxy10(source: Path, tree: DecisionTree) -> tuple[Size, Iterator[Stor
 
 
 def _check_tree(source: Path, tree: DecisionTree, size: Size) -> None:
-    """Raise LabelError where the sizes of the images say that the numbers mean the classes of the other survey."""
+    """Check by the image size that the classes are those of the tree's survey; raise LabelError if not."""
     fits = next((name for name, side in SIDE_PX.items() if size == (side, side)), tree.name)
     if tree.name in SIDE_PX and fits != tree.name:
         raise LabelError(
@@ -126,9 +126,9 @@ def encode_rows(files: Sequence[StoredRow], encoding: Encoding) -> list[bytes]:
 
 @contextmanager
 def _open(source: Path) -> Iterator[Any]:
-    """Open an HDF5 file; errors of h5py become ours."""
+    """Open an HDF5 file; turn errors of h5py into ours."""
     try:
-        import h5py  # noqa: PLC0415 - an extra, which most packs do without
+        import h5py  # noqa: PLC0415 - an extra that most packs do not need
     except ImportError as error:
         raise InputError(f"{source}: reading HDF5 needs h5py; install it with: pip install h5py") from error
     if not source.is_file():
@@ -141,7 +141,7 @@ def _open(source: Path) -> Iterator[Any]:
 
 
 def _dataset(file: Any, name: str, source: Path) -> Any:
-    """Return a dataset whose data lies in the file itself."""
+    """Return a dataset, whose data must be in the file itself."""
     import h5py  # noqa: PLC0415
 
     link = file.get(name, getlink=True)
@@ -161,7 +161,7 @@ def _dataset(file: Any, name: str, source: Path) -> Any:
 
 
 def _check_layout(images: Any, answers: Any, source: Path) -> None:
-    shape: tuple[int, ...] = images.shape or ()  # h5py gives None for a dataset that holds nothing
+    shape: tuple[int, ...] = images.shape or ()  # h5py gives None for an empty dataset
     if images.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
         raise SourceError(
             f"{source}: images are {images.dtype} of shape {shape}; uint8 (N, height, width, 3) is read"
@@ -187,6 +187,6 @@ def _check_layout(images: Any, answers: Any, source: Path) -> None:
 
 
 def _rows_at_once(images: Any) -> int:
-    """Return the number of rows to read at once: a chunk if it is not too large, one if the file has no chunks."""
+    """Return the number of rows to read at once: a chunk if it is not too large, one row if the file has no chunks."""
     rows = 1 if images.chunks is None else int(images.chunks[0])
     return max(1, min(rows, SLICE_BYTES // int(np.prod(images.shape[1:]))))

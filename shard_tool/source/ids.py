@@ -1,4 +1,4 @@
-"""What an id may be, and how ids of a table and of images that differ in form meet."""
+"""Rules of ids, and ways to match ids of tables and images that differ in form."""
 
 import re
 import unicodedata
@@ -8,9 +8,9 @@ from functools import partial
 from galaxy_zoo.index import key_of_id
 
 LONGEST_KEY_BYTES = 90
-"""A name in a USTAR tar has 100 bytes, `.votes.npy` needs 10."""
+"""Longest key: a name in a USTAR tar has 100 bytes, of which `.votes.npy` needs 10."""
 FORMULA = re.compile(r"[=@]|[+-].*[|!(]")
-"""What a spreadsheet runs when somebody opens a table with it; a plain -12.5 is none."""
+"""Text that a spreadsheet runs as a formula; a plain -12.5 is not one."""
 ROUNDED_BY_SPREADSHEET = re.compile(r"\d([.,]\d+)?[eE]\+?\d+")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fit")
 
@@ -20,18 +20,18 @@ HARMLESS: Mapping[str, Callable[[str], str]] = {
     "are in another Unicode form": partial(unicodedata.normalize, "NFC"),
     "are in a decomposed Unicode form": partial(unicodedata.normalize, "NFD"),
 }
-"""How the ids of a table may differ from those of images and still be taken for them."""
+"""Differences between ids of tables and of images that still match."""
 CAUSES: Mapping[str, Callable[[str], str]] = {
     "leading zeros": lambda sample_id: sample_id.lstrip("0"),
     "upper and lower case": str.casefold,
     "spaces, dots, dashes and underscores": partial(re.sub, r"[\s._-]", ""),
     "what comes before or after a number": lambda sample_id: "".join(re.findall(r"\d{4,}", sample_id)[:1]),
 }
-"""In what else they may differ; these are told, not taken."""
+"""Other differences, which are reported but do not match."""
 
 
 def what_is_wrong(sample_id: str) -> str | None:
-    """Return why an id cannot be used, None if it can."""
+    """Return the reason why an id cannot be used, None if it can."""
     if not sample_id or sample_id != sample_id.strip() or not sample_id.isprintable():
         return "an id may not be empty, hold control characters, or begin or end with a space; rename it"
     if FORMULA.match(sample_id):
@@ -42,7 +42,7 @@ def what_is_wrong(sample_id: str) -> str | None:
 
 
 def likely_cause(images: Iterable[str], rows: Iterable[str]) -> str | None:
-    """Return why ids of images may not be found among those of rows, None if nothing is known."""
+    """Return the likely reason why ids of images and rows do not match, None if unknown."""
     images, rows = list(images), list(rows)
     if rounded := next(filter(ROUNDED_BY_SPREADSHEET.fullmatch, rows), None):
         return f"row {rounded} was rounded by a spreadsheet; take the table from where it came"

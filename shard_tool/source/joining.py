@@ -1,4 +1,4 @@
-"""Which image becomes which sample of which split, with which votes, and why not."""
+"""Join images and votes into the samples of each split, and reject the others with a reason."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from shard_tool.source.samples import Rejected, Rejects
 from shard_tool.source.scratch import to_text
 
 LOST_IMAGES = f"kind = {IMAGE} AND ignored IS NULL AND split IS NOT 'test' AND id NOT IN (SELECT id FROM vote)"
-"""Images that may be training images but have no row."""
+"""Condition for images that may be training images but have no row."""
 LOST_ROWS = f"id NOT IN (SELECT id FROM file WHERE kind = {IMAGE})"
 IDS_COMPARED = 10_000
-"""At most, of images and of rows that do not meet; they are held in memory."""
+"""Most unmatched ids of images, and of rows, that are compared; they are held in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Joined:
     """Files and rows, joined by id.
 
-    The samples are the images of `draft` that have a split and are not rejected; `notes` say where ids of images and of
-    tables differ.
+    The samples are the images of `draft` that have a split and are not rejected; `notes` report differences between
+    ids of images and of tables.
     """
 
     draft: Draft
@@ -39,8 +39,8 @@ def join(options: PackOptions) -> Joined:
     """Find the images and the votes, and join them by id.
 
     Raises:
-        InputError: the source, the labels or the tree cannot be used at all; single bad images and rows are
-            rejected instead.
+        InputError: the source, the labels or the tree cannot be used at all; single bad images and rows are only
+            rejected.
     """
     draft, tables, notes = Draft(options.seed), list[str](), list[str]()
     if is_hdf5(options.source):
@@ -70,7 +70,7 @@ def _add_tables(draft: Draft, options: PackOptions, notes: list[str]) -> list[st
 
 
 def _bring_together(draft: Draft) -> Iterator[str]:
-    """Give rows the ids of images that differ from theirs in form alone; yield what was done and what still differs."""
+    """Give rows the ids of images that differ only in form; yield notes on what was done and what still differs."""
     for what, rule in HARMLESS.items():
         if not _lost(draft):
             return
@@ -90,7 +90,7 @@ def _bring_together(draft: Draft) -> Iterator[str]:
 
 
 def _lost(draft: Draft) -> tuple[list[str], list[str]] | None:
-    """Return the first images without a row and rows without an image, None without either."""
+    """Return the first images without a row and the first rows without an image; None if there are none."""
     rows = draft.ids(f"SELECT id FROM vote WHERE {LOST_ROWS} ORDER BY number", most=IDS_COMPARED)
     images = (
         draft.ids(f"SELECT id FROM file WHERE {LOST_IMAGES} ORDER BY shown", most=IDS_COMPARED) if rows else []
@@ -99,7 +99,7 @@ def _lost(draft: Draft) -> tuple[list[str], list[str]] | None:
 
 
 def _add_catalogue(draft: Draft, options: PackOptions, catalogue: CatalogueOptions) -> list[str]:
-    """Add the images, which are training images all, under the ids that the catalogue gives them; return its name."""
+    """Add the images, all for training, with their ids in the catalogue; return the name of the catalogue."""
     from shard_tool.source.catalogue import read_catalogue  # noqa: PLC0415
     from shard_tool.source.tables import TableRules  # noqa: PLC0415
 
@@ -124,7 +124,7 @@ def _add_catalogue(draft: Draft, options: PackOptions, catalogue: CatalogueOptio
 
 
 def _add_hdf5(draft: Draft, options: PackOptions, source: Path) -> None:
-    """Add the images of an HDF5 file and their votes: as training images, or with `only_images` as test images."""
+    """Add the images of an HDF5 file with their votes as training images, or with `only_images` as test images."""
     if options.labels or options.catalogue or options.kind != "all":
         raise InputError(
             f"{source}: holds its own answers; omit --labels, --catalogue, --counts and --fractions-of"
@@ -136,7 +136,7 @@ def _add_hdf5(draft: Draft, options: PackOptions, source: Path) -> None:
     draft.change("CREATE UNIQUE INDEX vote_by_id ON vote (id)")
     try:
         options.encoding.encode(np.zeros((height, width, 3), np.uint8))
-    except ImageError as error:  # all of them have this size
+    except ImageError as error:  # all images have this size
         raise SourceError(f"{source}: {error}") from error
 
 
@@ -155,7 +155,7 @@ def _refuse_repeated(draft: Draft) -> None:
 
 
 def _reject_images(draft: Draft, tables: Sequence[str]) -> None:
-    """Reject images with bad ids and, where there are tables, training images without votes that obey the tree."""
+    """Reject images with bad ids and, if there are tables, training images without votes that obey the tree."""
     draft.change(
         "UPDATE file SET rejected = what_is_wrong(id) WHERE split IS NOT NULL AND what_is_wrong(id) IS NOT NULL"
     )
@@ -172,7 +172,7 @@ def _reject_images(draft: Draft, tables: Sequence[str]) -> None:
 
 
 def _rejected(draft: Draft, tables: Sequence[str]) -> Iterator[Rejected]:
-    """Yield the images that are rejected, and the rows of tables that have no training image."""
+    """Yield the rejected images, and the rows of tables without a training image."""
     for split, sample_id, shown, why in draft.rows(
         "SELECT coalesce(split, 'train'), id, shown, rejected FROM file WHERE rejected IS NOT NULL"
     ):

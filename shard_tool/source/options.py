@@ -1,4 +1,4 @@
-"""What the user asks `pack` for."""
+"""Settings of `pack`."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from shard_tool.images.encoding import AS_IT_IS, Encoding
 
 @dataclass(frozen=True)
 class CatalogueOptions:
-    """A table of ids, files and votes; `id_column` is None for the tree's own."""
+    """A table of ids, files and votes. id_column: None for the column named by the tree."""
 
     path: AnyPath
     id_column: str | None = None
@@ -21,11 +21,11 @@ class CatalogueOptions:
 class PackOptions:
     """What to pack, and how.
 
-    kind: what the tables of votes hold.
-    shards: None for shards of about 64 MB.
-    decode: without it only headers are read.
-    stretch_is_asked: the stretch was given for this SOURCE, so FITS images must be there.
-    only_images: every image is a test image, whatever its folder is called, and SOURCE may be a single image.
+    kind: kind of votes in the tables.
+    shards: number of training shards; None: shards of about 64 MB.
+    decode: decode every image; otherwise read only headers.
+    stretch_is_asked: the stretch was given for this SOURCE, so it must hold FITS images.
+    only_images: every image is a test image, whatever its folder is called; SOURCE may be a single image.
     """
 
     source: AnyPath

@@ -1,16 +1,16 @@
 """The one shuffle: samples in the order of a seeded hash of their ids, cut into shards of equal length.
 
-The order depends on the ids and the seed alone: not on the file system, the zip or the number of workers. A set
-of shards is therefore a random sample, and a fold of a validation is a set of shards.
+The order depends only on the ids and the seed, not on the file system, the zip or the number of workers. So any set
+of shards is a random sample, and a fold can be a set of shards.
 """
 
 from hashlib import blake2b
 
 SHARD_BYTES = 64_000_000
 SHARD_SAMPLES = 20_000
-"""At most: what a worker holds of a shard is its samples' names and votes, not their images."""
+"""Most samples of a shard; a worker holds their names and votes in memory, not their images."""
 SHARDS_STEP = 10
-"""Folds of 5 or 10 are equal sets of shards where the number of shards is a multiple of 10."""
+"""The number of shards is a multiple of this, so that 5 or 10 folds have equally many shards."""
 
 
 def shuffle_key(sample_id: str, seed: int) -> bytes:
@@ -19,20 +19,20 @@ def shuffle_key(sample_id: str, seed: int) -> bytes:
 
 
 def default_shards(image_bytes: int, samples: int) -> int:
-    """Return the multiple of 10, at least 10, that brings shards of `image_bytes` in all nearest to 64 MB.
+    """Return the number of shards: the multiple of 10, at least 10, that brings shards nearest to 64 MB.
 
-    More where a shard would have over 20,000 samples.
+    It is higher if a shard would have over 20,000 samples. image_bytes: size of all images.
     """
     by_samples = -(-samples // (SHARD_SAMPLES * SHARDS_STEP))
     return max(1, round(image_bytes / SHARD_BYTES / SHARDS_STEP), by_samples) * SHARDS_STEP
 
 
 def shard_slices(samples: int, shards: int) -> list[slice]:
-    """Return the half-open slice of the order that each shard holds; never more shards than samples."""
+    """Return the half-open slice of the order for each shard; there are never more shards than samples."""
     shards = min(shards, samples)
     return [slice(i * samples // shards, (i + 1) * samples // shards) for i in range(shards)]
 
 
 def spread(samples: int, most: int) -> list[int]:
-    """Return at most `most` indices, evenly spread over `range(samples)`."""
+    """Return at most `most` indices, spread evenly over `range(samples)`."""
     return sorted({i * samples // most for i in range(most)}) if samples else []

@@ -1,8 +1,7 @@
-"""What `pack` is going to do, decided before anything is written: which sample goes into which shard, and why not.
+"""Plan a pack before anything is written: which sample goes into which shard, and what is rejected.
 
-The plan depends on the source and the options alone, so every worker count and every resumed run follows the
-same one. `PackPlan.identity` is what a resumed run compares. The samples lie in a `Draft` on the disk: a plan takes no
-more memory for more of them.
+The plan depends only on the source and the options, so it is the same for any number of workers and for a resumed run,
+which compares `PackPlan.identity`. The samples are in a `Draft` on the disk, so memory does not grow with their number.
 """
 
 import math
@@ -32,13 +31,13 @@ from shard_tool.source.scratch import to_bytes, to_text
 
 HEADERS_READ = 100
 MEASURED_WITHOUT_DECODING = 500
-"""At least. The means of the channels are then off by 2 % of their value or so."""
+"""Fewest images for the channel statistics; channel means are then off by about 2 % of their value."""
 IS_SAMPLE = "split IS NOT NULL AND rejected IS NULL"
 VOTES = "CASE split WHEN 'train' THEN (SELECT votes FROM vote WHERE vote.id = file.id) END"
 
 
 class NothingLeftError(SourceError):
-    """Every image of SOURCE is rejected before any is read; `rejected` says why."""
+    """Every image of SOURCE is rejected before any is read; `rejected` gives the reasons."""
 
     def __init__(self, source: AnyPath, joined: Joined) -> None:
         notes = "".join(f"; {note}" for note in joined.notes)
@@ -63,11 +62,12 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class PackPlan:
-    """The shards to write, and what is rejected and ignored already. Nothing changes it.
+    """The shards to write, and what is already rejected and ignored. It is never changed.
 
-    `notes` say where ids of images and of tables differ. `encodes` is None where no image needs encoding: all are JPEGs
-    and keep their size. `source_sha256` is the same for the same images and votes in any layout, as far as ids and
-    sizes of files tell; `identity` notices more.
+    notes: differences between ids of images and of tables.
+    encodes: None if no image needs encoding, because all are JPEGs and keep their size.
+    source_sha256: the same for the same images and votes in any layout, judged by ids and file sizes; `identity`
+        detects more.
     """
 
     tree: DecisionTree
@@ -123,13 +123,13 @@ class PackPlan:
             yield PlannedSample("", stored).file
 
     def known(self, ids: Iterable[str]) -> list[tuple[str, str]]:
-        """Return those of some ids that samples have, and where their images are."""
+        """Return those of some ids that are ids of samples, and the places of their images."""
         query = "SELECT shown FROM file WHERE split IN ('train', 'test') AND rejected IS NULL AND id = ?"
         found = ((each, self.draft.first(query, to_bytes(each))) for each in ids)
         return [(each, to_text(row[0])) for each, row in found if row]
 
     def in_both_splits(self) -> tuple[int, str]:
-        """Return how many ids are in train and test, and the first of them; (0, "") if there are none."""
+        """Return the number of ids that are in train and in test, and the first of them; (0, "") if there are none."""
         count, first = self.draft.first(
             "SELECT count(*), min(id) FROM file AS tested WHERE split = 'test' AND rejected IS NULL AND EXISTS "
             "(SELECT 1 FROM file WHERE split = 'train' AND rejected IS NULL AND id = tested.id)"
@@ -137,9 +137,9 @@ class PackPlan:
         return count, to_text(first or b"")
 
     def alike_in_both_splits(self) -> tuple[int, str]:
-        """Return how many test images have size and CRC of a training image, and the id of one; (0, "") if none.
+        """Return the number of test images with size and CRC of a training image, and the id of one; (0, "") if none.
 
-        The CRC is that of a zip; images from elsewhere are not compared.
+        The CRC comes from a zip; images from elsewhere are not compared.
         """
         alike = f"SELECT max(CASE split WHEN 'test' THEN id END) AS id FROM file WHERE {IS_SAMPLE} GROUP BY num_bytes, "
         count, first = self.draft.first(
@@ -148,9 +148,9 @@ class PackPlan:
         return count, to_text(first or b"")
 
     def num_measured(self, shard: ShardPlan) -> int:
-        """Return how many images of a shard the channel statistics are of: all of the main split, or so many of each.
+        """Return how many of a shard's images count for the channel statistics: all, or the first few of each shard.
 
-        The samples are shuffled, so the first ones of every shard are a random sample.
+        Only the main split counts. Samples are shuffled, so the first ones of every shard are a random sample.
         """
         main = self.cuts[0]
         if shard.split != main.split:
@@ -159,11 +159,11 @@ class PackPlan:
 
 
 def make_plan(options: PackOptions) -> PackPlan:
-    """Read SOURCE and decide what becomes of it.
+    """Read SOURCE and plan its shards.
 
     Raises:
-        InputError: the source, the labels or the tree cannot be used at all; single bad images and rows are
-            rejected instead.
+        InputError: the source, the labels or the tree cannot be used at all; single bad images and rows are only
+            rejected.
     """
     joined = join(options)
     draft = joined.draft
@@ -200,7 +200,7 @@ def make_plan(options: PackOptions) -> PackPlan:
 
 
 Formats = dict[str, tuple[int, int]]
-"""For each format the number of images and their bytes."""
+"""Format -> number of images and their bytes."""
 
 
 def _formats(draft: Draft, split: str) -> Formats:
@@ -211,7 +211,7 @@ def _formats(draft: Draft, split: str) -> Formats:
 
 
 def _check_stretch(draft: Draft, options: PackOptions) -> None:
-    """Check that a stretch is given exactly where there are FITS images, and that these can be read."""
+    """Check that a stretch is given if and only if there are FITS images, and that these can be read."""
     found = draft.first(f"SELECT shown FROM file WHERE {IS_SAMPLE} AND format = ? ORDER BY split DESC, id", FITS)
     if found is None and options.encoding.fits is not None and options.stretch_is_asked:
         raise SourceError(f"{options.source}: no FITS images to pack; omit --fits-range")
@@ -231,7 +231,7 @@ def _check_stretch(draft: Draft, options: PackOptions) -> None:
 
 
 def _look_through(draft: Draft, formats: dict[str, Formats], options: PackOptions) -> tuple[Size, str, str, str]:
-    """Return the size that all images will have, and checksums: of images, of votes, and `source_sha256`."""
+    """Return the size that all images will have, and three checksums: images, votes, and `source_sha256`."""
     totals = {split: sum(count for count, _ in found.values()) for split, found in formats.items()}
     wanted = set(spread(sum(totals.values()), HEADERS_READ))
     place = {"train": 0, "test": totals.get("train", 0)}
@@ -243,7 +243,7 @@ def _look_through(draft: Draft, formats: dict[str, Formats], options: PackOption
     for split, sample_id, stored, num_bytes, fingerprint, votes in by_id:
         line = b"%s/%s %d " % (split.encode(), sample_id, num_bytes)
         images.update(line + fingerprint + b"\n")
-        # as they are packed: what was unpacked again has lost the other digits
+        # as packed: unpacked votes have lost the other digits
         whole.update(line + np.frombuffer(votes or b"").astype("<f4").tobytes() + b"\n")
         if votes is not None:
             rows.update(sample_id + b"\n" + votes)
@@ -256,7 +256,7 @@ def _look_through(draft: Draft, formats: dict[str, Formats], options: PackOption
 
 
 def _image_px(looked_at: list[StoredFile], options: PackOptions) -> Size:
-    """Return the size that all images will have: the one asked for, or that of most of them."""
+    """Return the size that all images will have: the one asked for, or the most common one."""
     if options.encoding.image_px is not None:
         return options.encoding.image_px
     image_px = common_size(size for file in looked_at if (size := _try_to_measure(file)))
@@ -273,18 +273,18 @@ def _try_to_measure(file: StoredFile) -> Size | None:
     try:
         check_bytes(file.num_bytes)
         return size_of(file.read())
-    except ImageError:  # it will be rejected when its turn comes
+    except ImageError:  # it is rejected later
         return None
 
 
 def _what_encodes(formats: dict[str, Formats], encoding: Encoding) -> dict[str, Any] | None:
-    """Return what the manifest says about the encoding, None where every image keeps its bytes."""
+    """Return what the manifest states about encoding, None if every image keeps its bytes."""
     keeps_all = encoding.image_px is None and all(found.keys() == {JPEG} for found in formats.values())
     return None if keeps_all else encoding.to_dict()
 
 
 def _cut(split: str, formats: Formats, options: PackOptions, image_px: Size) -> Cut:
-    """Return how a split is cut into shards."""
+    """Return the cut of a split into shards."""
     num_samples = sum(count for count, _ in formats.values())
     num_bytes = sum(
         num_bytes if format_ == JPEG and options.encoding.image_px is None else count * encoded_bytes(image_px)

@@ -1,4 +1,4 @@
-"""Few requests to a store: blocks that grow while reads follow each other, and files asked for before their turn."""
+"""Hide the latency of stores: request files before they are needed."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +16,13 @@ FILES_AHEAD = 2 * REQUESTS_AT_ONCE
 
 @contextmanager
 def reading(files: Sequence[StoredFile]) -> Iterator[Callable[[int], bytes]]:
-    """Yield a function that reads the file of a number; numbers must be asked for in order, from 0.
+    """Yield a function that reads the file with a number; ask for numbers in order, from 0.
 
-    A store answers many requests in the time of one, so threads ask for its files ahead. The disk gains nothing from
-    that; a zip in a deflated zip, or a host with one connection, serves only one reader.
+    A store answers many requests in the time of one, so threads read its files ahead. This gains nothing on a disk; a
+    zip in a deflated zip, or a host with one connection, serves only one reader.
 
     Raises:
-        ImageError, SourceError: by what is yielded, as `StoredFile.read`.
+        ImageError, SourceError: raised by the function, as by `StoredFile.read`.
     """
     is_ahead = all(is_url(file.path) and not file.is_in_deflated for file in files)
     if not (files and is_ahead and RemotePath(files[0].path).takes_many_at_once):
@@ -33,7 +33,7 @@ def reading(files: Sequence[StoredFile]) -> Iterator[Callable[[int], bytes]]:
     is_over = Event()
     with until(is_over.is_set), ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
 
-        def read(number: int) -> bytes:  # noqa: ARG001 - they come in order
+        def read(number: int) -> bytes:  # noqa: ARG001 - numbers come in order
             while len(waiting) < FILES_AHEAD and (file := next(rest, None)) is not None:
                 waiting.append(pool.submit(copy_context().run, file.read))
             return waiting.popleft().result()

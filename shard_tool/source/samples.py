@@ -1,4 +1,4 @@
-"""What a plan is made of: samples, the shards they are cut into, and what is rejected."""
+"""The parts of a plan: samples, shards and rejects."""
 
 import pickle
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ REASONS_SHOWN = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """An image, or a row of votes, that did not become a sample; `file` is the name without folder or archive."""
+    """An image or a row of votes that did not become a sample; `file` is the name without folder or archive."""
 
     split: str
     id: str
@@ -57,12 +57,12 @@ class Rejects:
         return "; ".join(found[:REASONS_SHOWN]) + ("; ..." if len(found) > REASONS_SHOWN else "")
 
     def first(self, most: int) -> list[Rejected]:
-        """Return the first ones, `most` at most."""
+        """Return the first rejects, at most `most`."""
         return list(islice(self, most))
 
 
 class PlannedSample(NamedTuple):
-    """An image and its id; `stored` is the pickle of its `StoredFile`, opened where the image is read."""
+    """An image and its id; `stored` is its pickled `StoredFile`, unpickled where the image is read."""
 
     id: str
     stored: bytes
@@ -76,7 +76,7 @@ class PlannedSample(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ShardPlan:
-    """The samples of one shard in their order; `votes` is float32 of shape (samples, answers), None without."""
+    """Samples of a shard, in order; votes: float32, shape (samples, answers), None without labels."""
 
     split: str
     name: str

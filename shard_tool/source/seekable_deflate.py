@@ -1,4 +1,4 @@
-"""Random reads from a raw deflate stream: what a zip inside a deflated member of another zip needs.
+"""Read a raw deflate stream at random offsets, for a zip inside a deflated member of another zip.
 
 zlib can only inflate forwards. `SeekableDeflate` keeps a copy of the inflater's state (a snapshot, about 40 kB)
 every few hundred kB, so that a read anywhere inflates at most that much, and nothing is unpacked to the disk.
@@ -15,12 +15,12 @@ from galaxy_zoo.errors import SourceError
 PIECE_BYTES = 16 * 1024
 SMALLEST_SPACING_BYTES = 128 * 1024
 MOST_SNAPSHOTS = 4000
-"""Bounds the memory of one stream to 160 MB; the 791 MB of Kaggle's training images get one every 200 kB."""
+"""Limits the memory of a stream to 160 MB; the 791 MB of Kaggle's training images get a snapshot every 200 kB."""
 
 
 @dataclass
 class _Position:
-    """An inflater that has read `stored` bytes of the stream and given `offset` bytes."""
+    """An inflater that has read `stored` bytes of the stream and returned `offset` bytes."""
 
     offset: int
     stored: int
@@ -34,7 +34,7 @@ class SeekableDeflate:
     """The `size` inflated bytes of a raw deflate stream, read in any order, by one thread after another."""
 
     def __init__(self, read_stored: ReadAt, size: int, *, name: str) -> None:
-        """Take the stream that `read_stored` reads; `name` is what errors call it."""
+        """Take the stream that `read_stored` reads; `name` names it in errors."""
         self._read_stored = read_stored
         self._size = size
         self._name = name
@@ -47,7 +47,7 @@ class SeekableDeflate:
         """The piece that ends at `self._at.offset`, so that reading on in small steps never goes back."""
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return the slice of the inflated bytes, shorter at the end.
+        """Return a slice of the inflated bytes, which is shorter at the end.
 
         Raises:
             SourceError: the stream is damaged or shorter than the zip says.

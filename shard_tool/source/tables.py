@@ -1,4 +1,4 @@
-"""The tables of votes that go with the images: read in parts, joined by id, made votes where they are counts."""
+"""Read the tables of votes of the images in parts, join them by id, and convert counts to votes."""
 
 import io
 from collections import Counter
@@ -23,24 +23,24 @@ from shard_tool.source.files import StoredFile
 from shard_tool.source.scratch import to_bytes, to_text
 
 LINES_AT_ONCE = 8_192
-"""About 20 MB as texts."""
+"""Lines read at once, about 20 MB as text."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class TableRules:
-    """What the tables must hold: votes of which kind, complete or not, for which tree."""
+    """What the tables must hold: the kind of votes, whether all must be present, and the tree."""
 
     tree: DecisionTree
     allow_missing: bool
     kind: VoteKind
 
     def complete(self, votes: pd.DataFrame, where: str) -> pd.DataFrame:
-        """Turn the table into one of votes, and check that none is missing if none may be.
+        """Convert the table to votes; check that none is missing if none may be.
 
         Raises:
-            LabelError: one is missing.
+            LabelError: a vote is missing.
         """
         votes = to_votes(votes, self.tree, self.kind)
         if not self.allow_missing:
@@ -48,12 +48,12 @@ class TableRules:
         return votes
 
     def broken(self, votes: pd.DataFrame) -> dict[int, str]:
-        """Return why rows of votes break the tree, by their number."""
+        """Return, by row number, how rows of votes break the tree."""
         violations = check_votes(votes.to_numpy(np.float64), self.tree)
         return {violation.row: self._describe(violation) for violation in reversed(violations)}
 
     def _describe(self, violation: Violation) -> str:
-        """Return what is wrong, and how to read the table where its fractions look like those of the other kind."""
+        """Describe a violation; add the option to use if the fractions look like those of the other kind."""
         total, expected = violation.total, violation.expected
         if self.kind == "question" and expected:
             return (
@@ -69,10 +69,10 @@ class TableRules:
 
 
 def read_tables(draft: Draft, files: Sequence[StoredFile], rules: TableRules) -> None:
-    """Read tables of votes into a draft, joined by id. What one lacks another may have: only the whole is complete.
+    """Read tables of votes into a draft, joined by id; a vote that one table lacks may be in another.
 
     Raises:
-        LabelError: one is no table of votes, two contradict each other, or a vote is missing in all of them.
+        LabelError: a file is not a table of votes, two contradict each other, or a vote is missing in all of them.
     """
     is_alone = len(files) == 1
     for source, file in enumerate(files):
@@ -95,7 +95,7 @@ def add_votes(
     source: int = 0,
     listed: Sequence[str] | None = None,
 ) -> None:
-    """Add rows of votes, the first of which stands in `line`; `listed` are the files of a catalogue."""
+    """Add rows of votes, the first from line `line`; `listed` are the files of a catalogue."""
     values = votes.to_numpy(np.float64)
     draft.add_votes(
         source,
@@ -107,10 +107,10 @@ def add_votes(
 
 
 def refuse_repeated_ids(draft: Draft, tables: Sequence[str]) -> None:
-    """Check that no id stands twice in a table; `tables` are their names.
+    """Check that no id occurs twice in a table; `tables` are the names of the tables.
 
     Raises:
-        LabelError: one does.
+        LabelError: an id does.
     """
     if repeated := repeated_row(draft, "id"):
         sample_id, line, first, source = repeated
@@ -118,7 +118,7 @@ def refuse_repeated_ids(draft: Draft, tables: Sequence[str]) -> None:
 
 
 def repeated_row(draft: Draft, column: str) -> tuple[str, int, int, int] | None:
-    """Return the first row whose "id" or "listed" an earlier one of its table has: value, line, earlier line, table."""
+    """Return the first row that repeats an "id" or "listed" of its table: value, line, earlier line, table."""
     found = draft.first(
         f"SELECT {column}, line, before, source FROM (SELECT {column}, line, source, "
         f"lag(line) OVER (PARTITION BY source, {column} ORDER BY line) AS before FROM vote) "
@@ -128,7 +128,7 @@ def repeated_row(draft: Draft, column: str) -> tuple[str, int, int, int] | None:
 
 
 def _parts(file: StoredFile, rules: TableRules, *, is_alone: bool) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Yield the votes of a table, some rows at a time, with the line of the first."""
+    """Yield the votes of a table, some rows at a time, with the line of the first row."""
     with _open(file) as opened:
         for line, cells in read_cells(opened, file.shown, lines_at_once=LINES_AT_ONCE):
             yield (
@@ -145,7 +145,7 @@ def _parts(file: StoredFile, rules: TableRules, *, is_alone: bool) -> Iterator[t
 
 
 def _merge(draft: Draft, files: Sequence[StoredFile], rules: TableRules) -> None:
-    """Make one row of the rows that several tables have for an id."""
+    """Merge the rows that several tables have for an id into one."""
     _refuse_conflicts(draft, files, rules)
     draft.change("CREATE TABLE merged AS SELECT * FROM vote WHERE 0")
     where, by_id = " and ".join(dict.fromkeys(file.shown for file in files)), _by_id(draft)
@@ -167,7 +167,7 @@ def _merge(draft: Draft, files: Sequence[StoredFile], rules: TableRules) -> None
 
 
 class _TableRow(NamedTuple):
-    """What one table says of an id: `votes` are float64 of shape (answers,)."""
+    """The row of a table for an id; votes: float64, shape (answers,)."""
 
     number: int
     source: int
@@ -176,7 +176,7 @@ class _TableRow(NamedTuple):
 
 
 def _by_id(draft: Draft) -> Iterator[list[_TableRow]]:
-    """Yield the rows of each id, one a table at most, in the order of the tables."""
+    """Yield the rows of each id, at most one from each table, in the order of the tables."""
     rows = draft.rows("SELECT id, number, source, votes FROM vote ORDER BY id, source")
     for sample_id, group in groupby(rows, key=itemgetter(0)):
         yield [
@@ -186,7 +186,7 @@ def _by_id(draft: Draft) -> Iterator[list[_TableRow]]:
 
 
 def _together(rows: Sequence[_TableRow]) -> Floats:
-    """Return what the rows of an id say together: of each vote what the first that has it says."""
+    """Return the rows of an id as one: each vote from the first row that has it."""
     votes = rows[0].votes
     for row in rows[1:]:
         votes = np.where(np.isnan(votes), row.votes, votes)
@@ -194,10 +194,10 @@ def _together(rows: Sequence[_TableRow]) -> Floats:
 
 
 def _refuse_conflicts(draft: Draft, files: Sequence[StoredFile], rules: TableRules) -> None:
-    """Check that no table contradicts the ones before it.
+    """Check that no table contradicts an earlier one.
 
     Raises:
-        LabelError: one does; it names the first such cell and counts all of that table.
+        LabelError: a table does; the message names the first such cell and counts those of that table.
     """
     counts, first = Counter[int](), dict[int, tuple[tuple[int, int], _TableRow, list[_TableRow]]]()
     for rows in _by_id(draft):
@@ -220,7 +220,7 @@ def _refuse_conflicts(draft: Draft, files: Sequence[StoredFile], rules: TableRul
 
 
 def _open(file: StoredFile) -> IO[bytes]:
-    """Open a table; one in an archive is read into memory as a whole."""
+    """Open a table; read a table in an archive into memory as a whole."""
     if file.member is None:
         path = path_of(file.path)
         try:

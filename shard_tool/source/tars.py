@@ -1,8 +1,8 @@
-"""List the members of a tar or a gzipped tar, so that they can be read in any order without unpacking anything.
+"""List the members of a tar or a gzipped tar, so that they can be read in any order without unpacking.
 
-A tar may come from anywhere: links, devices and names that lead out of it are refused, no header may be large, and
-a gzipped one may not grow beyond `archives.LARGEST_RATIO` times. `tarfile` alone would end in silence at a damaged
-header, so what follows the last member must be the end of a tar.
+A tar may come from anywhere: links, devices and names that lead out of it are refused, headers must be small, and a
+gzipped tar may grow at most `archives.LARGEST_RATIO` times. `tarfile` alone would stop silently at a damaged header, so
+the last member must be followed by the end of a tar.
 """
 
 import struct
@@ -27,13 +27,13 @@ TAR_SUFFIXES = (".tar", *GZIP_SUFFIXES)
 LARGEST_HEADER_BYTES = 2**20
 PIECE_BYTES = 2**18
 GZIP_EXTRA, GZIP_TEXTS, GZIP_CHECKSUM = 4, (8, 16), 2
-"""Bits of the flags that say which optional fields there are. Source: RFC 1952, section 2.3.1."""
+"""Bits of the flags that mark the optional fields. Source: RFC 1952, section 2.3.1."""
 TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError, OSError)
-"""Raised by `tarfile` on bytes that are no tar, or a damaged one."""
+"""Errors that `tarfile` raises if a file is damaged or not a tar."""
 
 
 class _Headers(ByteRange):
-    """The bytes of a tar for `tarfile`, which reads nothing but headers."""
+    """The bytes of a tar for `tarfile`, which reads only headers."""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or not 0 <= size <= LARGEST_HEADER_BYTES:
@@ -42,20 +42,20 @@ class _Headers(ByteRange):
 
 
 def tar_at(file: Archive) -> Archive:
-    """Return the tar that a file is, or that a gzip file holds.
+    """Return a tar as an archive, or the tar in a gzip file.
 
     Raises:
-        SourceError: it is gzipped, and damaged or a bomb.
+        SourceError: the gzip file is damaged or a bomb.
     """
     return file._replace(inner=_inflated(file)) if file.path.lower().endswith(GZIP_SUFFIXES) else file
 
 
 def list_tar(archive: Archive) -> list[ArchiveMember]:
-    """Return the files of a tar, in its order.
+    """Return the files of a tar, in order.
 
     Raises:
-        SourceError: it is no whole tar, or a member is a link, a device, leads out of the archive or is far too
-            large for an image.
+        SourceError: the file is not a complete tar, or a member is a link, a device, leads out of the archive or is
+            far too large for an image.
     """
     size = archive.num_bytes if archive.inner is None else archive.inner.size
     read_at = in_blocks(archive, open_archive(archive), size)

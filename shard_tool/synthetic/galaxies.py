@@ -1,4 +1,4 @@
-"""The true parameters of a synthetic galaxy: what the renderer draws and what the voters judge.
+"""The true parameters of a synthetic galaxy, which the renderer draws and the voters judge.
 
 Lengths are in pixels of the 424-pixel frame (`_px`), angles in radians, and light in units of the sky noise of one
 pixel: a surface brightness of 1 is as bright as one standard deviation of the sky.
@@ -19,7 +19,7 @@ Source: SDSS DR7 imaging, https://classic.sdss.org/dr7/ (median r seeing 1.32 ar
 
 
 class Family(StrEnum):
-    """What stands at the centre of the frame."""
+    """Kind of object at the centre of the frame."""
 
     SPHEROID = "spheroid"
     DISK = "disk"
@@ -27,7 +27,7 @@ class Family(StrEnum):
 
 
 class Odd(StrEnum):
-    """The odd feature a galaxy has; the values in the order of question 8's answers."""
+    """Odd feature of a galaxy, in the order of the answers of question 8."""
 
     RING = "ring"
     LENS = "lens or arc"
@@ -40,7 +40,7 @@ class Odd(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Bulge:
-    """A Sersic spheroid; a spheroidal galaxy is nothing but its bulge."""
+    """A Sersic spheroid; a spheroidal galaxy is only a bulge."""
 
     fraction: float  # of the galaxy's light, 0 to 1
     radius_px: float  # half-light radius
@@ -163,7 +163,7 @@ class Sky:
 
     @property
     def psf_px(self) -> float:
-        """Return the standard deviation of the blur, in frame pixels."""
+        """Standard deviation of the blur, in frame pixels."""
         return PSF_SIGMA_NATIVE_PX * FRAME_PX / self.native_px
 
 
@@ -190,7 +190,7 @@ class Galaxy:
 
     @property
     def axis_ratio(self) -> float:
-        """Return the apparent axis ratio of the light: bulge and disk, weighted by their flux."""
+        """Apparent axis ratio of the light: bulge and disk, weighted by their flux."""
         share = self.bulge.fraction
         return share * self.bulge.axis_ratio + (1 - share) * self.disk.axis_ratio
 

@@ -13,7 +13,7 @@ Rng = np.random.Generator
 
 
 def add_oddity(galaxy: Galaxy, odd: Odd | None, rng: Rng) -> Galaxy:
-    """Give `galaxy` the feature `odd`, as striking as chance wants it."""
+    """Give `galaxy` the feature `odd`, with random strength."""
     if odd is None:
         return galaxy
     oddness = float(rng.beta(2.0, 1.6))
@@ -142,7 +142,7 @@ def _other(galaxy: Galaxy, rng: Rng) -> Galaxy:
 
 
 def _merger(galaxy: Galaxy, rng: Rng) -> Galaxy:
-    """Put a galaxy of like light beside this one, more often than not with a tidal tail."""
+    """Put a galaxy of similar brightness beside this one, usually with a tidal tail."""
     flux = float(galaxy.flux * rng.uniform(0.25, 0.9))
     companion = draw_companion(rng, distance_px=float(rng.uniform(16.0, 52.0)), flux=flux)
     tails = (_tail(galaxy, rng),) if rng.random() < 0.6 else ()
@@ -164,7 +164,7 @@ def _dust_lane(galaxy: Galaxy, rng: Rng) -> Galaxy:
         dust=0.8 + 0.2 * galaxy.oddness,
     )
     bulge = replace(galaxy.bulge, fraction=float(rng.uniform(0.3, 0.55)), radius_px=11.0, axis_ratio=0.65)
-    # A lane is thin: only in a galaxy of some angular size can it be seen.
+    # A lane is thin: it can be seen only in a galaxy of some angular size.
     sky = replace(galaxy.sky, native_px=max(galaxy.sky.native_px, int(rng.integers(200, 320))))
     return replace(galaxy, family=Family.DISK, disk=disk, bulge=bulge, sky=sky)
 

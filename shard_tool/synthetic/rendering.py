@@ -92,7 +92,7 @@ def _draw_bulge(canvas: Canvas, window: Window, galaxy: Galaxy) -> None:
     boxy = galaxy.disk.edge_on and bulge.boxiness > 0.0
     radius = light.boxy_radius(window.x, across, bulge.boxiness) if boxy else light.length(window.x, across)
     brightness = light.sersic(radius, bulge.radius_px, bulge.sersic_index, bulge.axis_ratio)
-    # Without the brightness of its corner taken off, the box would show against the sky.
+    # Subtract the brightness of the corner, or the box would show against the sky.
     brightness = np.float32(galaxy.flux * bulge.fraction) * np.maximum(
         brightness - brightness[0, 0], np.float32(0.0)
     )
@@ -231,9 +231,9 @@ def _expose(canvas: Canvas, galaxy: Galaxy, rng: np.random.Generator) -> Array:
 
 
 def _noise(native_px: int, rng: np.random.Generator) -> Array:
-    """Return noise of unit variance whose neighbours and bands go together, as in the Kaggle files.
+    """Return noise of unit variance whose neighbours and bands correlate, as in the Kaggle files.
 
-    Those went through a mosaic's resampling and through JPEG twice: the grain is coarser than a camera pixel, and
+    Those went through the resampling of a mosaic and through JPEG twice: the grain is coarser than a camera pixel, and
     its three bands correlate at .95.
     """
     grey = rng.standard_normal((native_px, native_px, 1), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Simulated volunteers: each walks the decision tree and answers from what can be seen of the truth.
+"""Simulate volunteers, who walk the decision tree and answer by what can be seen of the truth.
 
 `Impression` is what the blur and the inclination leave of a galaxy's features; `answer_probabilities` turns it
 into the chance of each answer; `vote` lets the volunteers walk. The slopes and offsets are fitted so that the mean
@@ -29,12 +29,12 @@ ODD_GUESSES: dict[Odd, float] = {
     Odd.MERGER: 0.14,
     Odd.DUST_LANE: 0.015,
 }
-"""What volunteers call odd where nothing is: the spread of Kaggle's mean votes of question 8."""
+"""Odd features that volunteers report where there are none, from Kaggle's mean votes of question 8."""
 
 
 @dataclass(frozen=True)
 class Impression:
-    """How clearly each feature shows, 0 not at all to 1 beyond doubt."""
+    """How clearly each feature shows, from 0 (not at all) to 1 (beyond doubt)."""
 
     arms: float
     bar: float
@@ -95,7 +95,7 @@ def impression(galaxy: Galaxy) -> Impression:
 
 
 def _arms_seen(galaxy: Galaxy) -> float:
-    """Judge the arms: their contrast as left by the blur at 1.7 scale lengths, where there is most of them."""
+    """Judge the arms: their contrast as left by the blur at 1.7 scale lengths, where they are strongest."""
     arms = galaxy.arms
     radius_px = 1.7 * galaxy.disk.scale_px
     spacing_px = min(2.0 * math.pi * radius_px * math.tan(arms.pitch) / arms.count, 2.0 * radius_px)
