@@ -35,6 +35,13 @@ RESERVE_BYTES = 1 << 29
 class StampPolicy:
     """Whether the stamps of samples are kept.
 
+    >>> kept = Decoding(stamps=StampPolicy("auto"))
+    >>> with Loader(open_shards("shards"), RandomViews(View(crop_px=256, size_px=64)), decoding=kept) as loader:
+    ...     for epoch in range(2):  # the second takes the stamps that the first has decoded
+    ...         print(sum(len(batch.ids) for batch in loader) == loader.num_samples)
+    True
+    True
+
     mode: "stream" keeps none, "resident" all of them if they fit, "auto" the same if they are also `reused`.
     share: of the free memory that stamps may take.
     folder: where all stamps are saved once they are there, and taken from at the next start.
