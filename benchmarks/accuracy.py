@@ -31,13 +31,12 @@ from benchmarks.measuring import RESULTS, ROOT, provenance, write_json
 from ensemble.recipe import load_recipe
 from galaxy_zoo.console import Command, options
 from galaxy_zoo.errors import RunError
-from galaxy_zoo.fold import Fold
 from galaxy_zoo.manifest import MANIFEST_NAME
 from galaxy_zoo.votes import Floats
 from pipeline.augment import FixedViews, rotations_and_flips
 from pipeline.device import choose_device
 from pipeline.loader import Decoding, Loader, Sampling
-from pipeline.shards import Samples, open_split
+from pipeline.shards import Samples, open_shards
 from prediction.members import find_members
 from training.checkpoint import Position, positions
 from training.run import RUN_NAME, Run, load_run
@@ -134,10 +133,9 @@ def split(plan: Plan, entry: Entry) -> tuple[Samples, Samples]:
     Raises:
         RunError: a galaxy is in both sets.
     """
-    fold = Fold.named(plan.fold)
-    _, samples = open_split(plan.out / "labelled", "train", fold=fold)
-    trained, _ = open_split(plan.shards(entry), "train", fold=fold)
-    if samples is None or np.isin(samples.keys, trained.keys).any():
+    samples = open_shards(plan.out / "labelled", fold=plan.fold, held_out=True)
+    trained = open_shards(plan.shards(entry), fold=plan.fold)
+    if np.isin(samples.keys, trained.keys).any():
         raise RunError(f"{plan.shards(entry)}: holds galaxies of the fold; remove this folder and run again")
     return trained, samples
 
@@ -220,7 +218,7 @@ def measure(plan: Plan, entry: Entry, reference: Floats | None) -> tuple[dict[st
     seconds = time.perf_counter() - started
     found, errors = score(predicted, samples, reference)
     run = load_run(plan.run(entry))
-    all_labelled, _ = open_split(plan.out / "labelled", "train")
+    all_labelled = open_shards(plan.out / "labelled", "train")
     also = " + partly labelled" if entry.partly else ""
     result = {
         "recipe": run.recipe.name,

@@ -270,10 +270,10 @@ def ours(work: Work, **options: Any) -> Contender:
     from galaxy_zoo.view import View  # noqa: PLC0415
     from pipeline.augment import RandomViews  # noqa: PLC0415
     from pipeline.loader import Decoding, Loader, Sampling  # noqa: PLC0415
-    from pipeline.shards import open_split  # noqa: PLC0415
+    from pipeline.shards import open_shards  # noqa: PLC0415
 
     view = View(crop_px=CROP_PX, size_px=SIZE_PX, rotation_deg=180, flip=True, mean=MEAN, std=STD)
-    samples, _ = open_split(work.shards, "train")
+    samples = open_shards(work.shards, "train")
     decoding = Decoding(num_threads=work.threads, **options)
     loader = Loader(samples, RandomViews(view, (0,)), Sampling(batch_size=BATCH_SIZE), decoding)
     epochs = iter(range(2**31))

@@ -45,7 +45,7 @@ from benchmarks.processes import memory_bytes
 from benchmarks.warp_error import TurnedViews, reference, rms
 from galaxy_zoo.console import Command
 from galaxy_zoo.view import Stamp, View
-from pipeline.shards import Samples, open_split
+from pipeline.shards import Samples, open_shards
 
 NEED_NO_PEERS = ("torchvision", "torchvision_cut", "webdataset", *OURS)
 BASE = "torchvision"
@@ -215,7 +215,7 @@ def main(shards: Path, python: str, only: str, runs: int, cores: int, checked: i
     names = only.split(",") if only else [name for name in known if python or name in NEED_NO_PEERS]
     if wrong := set(names) - set(known):
         raise click.BadParameter(f"{', '.join(wrong)}; known: {', '.join(known)}", param_hint="--only")
-    samples, _ = open_split(shards, "train")
+    samples = open_shards(shards, "train")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])  # all contenders inherit this
     with TemporaryDirectory() as text, ExitStack() as stack:
         folder = Path(text)

@@ -20,7 +20,7 @@ from galaxy_zoo.console import Command
 from galaxy_zoo.view import Stamp, View
 from pipeline.augment import Parameters, Positions, RandomViews, warp_matrices
 from pipeline.loader import Backend, Decoding, Loader, Sampling
-from pipeline.shards import Samples, open_split
+from pipeline.shards import Samples, open_shards
 from pipeline.warp import WarpKernel, reduce_window
 
 SUPERSAMPLING = 8
@@ -118,7 +118,7 @@ def main(shards: Path, count: int) -> None:
     Example:
       python -m benchmarks.warp_error shards --count 60
     """
-    samples, _ = open_split(shards, "train")
+    samples = open_shards(shards, "train")
     count = min(count, len(samples))
     images = [simplejpeg.decode_jpeg(jpeg) for jpeg in samples.jpegs(np.arange(count))]
     click.echo(f"{count} galaxies\n{'':18}" + "".join(f"{f:>7.2f}" for f in OVERSAMPLINGS) + "    dali  opencv")

@@ -19,7 +19,7 @@ from pipeline.augment import FixedViews, RandomViews, Views
 from pipeline.cache import Cache, open_set
 from pipeline.loader import Loader, Sampling
 from pipeline.proof import decode
-from pipeline.shards import Samples, open_split
+from pipeline.shards import Samples, open_shards
 from pipeline.warp import reduce_window, rgb_pixels
 from prediction.request import files_of_set
 from shard_tool.shards.contact_sheet import Cell, draw_sheet
@@ -60,7 +60,7 @@ def draw(request: SheetRequest) -> None:
         view = replace(view, turns_deg=view.turns_deg[:1])
         source.need(request.split)
         source.need_objects(view)
-        samples, _ = open_split(source.folder, request.split)
+        samples = open_shards(source.folder, request.split)
         choice = Choice(min(request.count, len(samples)), request.seed, request.size)
         drawn = (
             gallery_cells(samples, view, choice)

@@ -34,6 +34,10 @@ Triple = tuple[float, float, float]
 class View:
     """The ranges that views are drawn from, in pixels of the original image.
 
+    >>> view = View(crop_px=256, size_px=128, rotation_deg=180, zoom=(0.9, 1.1), shift_px=4, flip=True)
+    >>> view.stamp((424, 424))  # what is decoded and kept of an image, at 1.75 times the view's resolution
+    Stamp(window_px=(412, 412), size_px=(359, 359))
+
     crop_px: side of the square window that fills the view at zoom 1; it is centred on the image.
     size_px: side of the view, the network's input.
     framing: "image" centres the window on the image; "centred" centres it on the galaxy as measured by `shard_tool

@@ -1,5 +1,12 @@
 """Turn shards into batches on the device: DALI decodes, one affine warp makes the views.
 
+    from pipeline import Loader, RandomViews, View, open_shards
+
+    loader = Loader(open_shards("shards"), RandomViews(View(crop_px=256, size_px=128, rotation_deg=180)))
+    for batch in loader: ...
+
+docs/library.md shows a training loop around it.
+
     shards.py        the samples: memory-mapped shards, votes, folds
     proof.py         checks that keep damaged JPEGs from DALI
     cache.py         shards of an object store, downloaded to the disk
@@ -16,3 +23,35 @@
 
 Imports `galaxy_zoo` only. DALI is imported here and nowhere else.
 """
+
+from typing import TYPE_CHECKING, Any
+
+from galaxy_zoo.view import View
+from pipeline.augment import FixedView, FixedViews, RandomViews
+from pipeline.shards import open_shards
+
+if TYPE_CHECKING:
+    from pipeline.loader import Batch, Decoding, Loader, Sampling
+    from pipeline.stamps import StampPolicy
+
+__all__ = [
+    "Batch",
+    "Decoding",
+    "FixedView",
+    "FixedViews",
+    "Loader",
+    "RandomViews",
+    "Sampling",
+    "StampPolicy",
+    "View",
+    "open_shards",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the loader where it is first used: torch and DALI take seconds, which no `--help` should wait for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pipeline import loader  # noqa: PLC0415
+
+    return getattr(loader, name)

@@ -64,10 +64,16 @@ class Views(Protocol):
 
 @dataclass(frozen=True)
 class RandomViews:
-    """Random views from the ranges of `view`: one of each sample for each seed; each member has a seed."""
+    """Random views from the ranges of `view`: one of each sample for each seed; each member has a seed.
+
+    >>> view = View(crop_px=256, size_px=128, rotation_deg=180)
+    >>> len(RandomViews(view)), len(RandomViews(view, seeds=(1, 2)))
+    (1, 2)
+    """
+    """
 
     view: View
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
         """Raise ValueError if the normalisation is not known yet."""
@@ -92,7 +98,11 @@ class RandomViews:
 
 @dataclass(frozen=True)
 class FixedView:
-    """One test-time view: an angle, a zoom, and whether it is mirrored."""
+    """One test-time view: an angle, a zoom, and whether it is mirrored.
+
+    >>> FixedView(rotation_deg=90, flip=True)
+    FixedView(rotation_deg=90, zoom=1.0, flip=True)
+    """
 
     rotation_deg: float = 0.0
     zoom: float = 1.0
@@ -101,7 +111,12 @@ class FixedView:
 
 @dataclass(frozen=True)
 class FixedViews:
-    """The same views of every sample, without random changes."""
+    """The same views of every sample, without random changes.
+
+    >>> view = View(crop_px=256, size_px=128)
+    >>> len(FixedViews(view)), len(FixedViews(view, (FixedView(), FixedView(rotation_deg=90))))
+    (1, 2)
+    """
 
     view: View
     views: tuple[FixedView, ...] = (FixedView(),)

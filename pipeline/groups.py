@@ -13,7 +13,7 @@ from galaxy_zoo.fold import Fold
 from galaxy_zoo.manifest import Shard, read_manifest
 from pipeline.cache import ShardSet
 from pipeline.order import Groups
-from pipeline.shards import Samples, open_split, shards_of
+from pipeline.shards import Samples, open_shards, shards_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,10 @@ class Opened:
 def open_all(source: ShardSet, split: str, *, fold: Fold | None) -> Opened:
     """Open all samples of a split."""
     source.need(split)
-    samples, held_out = open_split(source.folder, split, fold=fold)
-    return Opened(samples=samples, held_out=held_out)
+    return Opened(
+        samples=open_shards(source.folder, split, fold=fold),
+        held_out=open_shards(source.folder, split, fold=fold, held_out=True) if fold is not None else None,
+    )
 
 
 def open_groups(

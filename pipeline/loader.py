@@ -2,7 +2,7 @@
 
     sampling = Sampling(batch_size=256, seed=0)
     loader = Loader(samples, RandomViews(view, seeds=(1, 2)), sampling, Decoding(device="cuda"))
-    for batch in loader.epoch(0):
+    for batch in loader:
         batch.views[0]                # for the member with seed 1; images are decoded once for all members
 
 On a GPU one DALI graph does everything. On a CPU DALI decodes and `warp.WarpKernel` does the rest, unless
@@ -41,6 +41,13 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 class Batch:
     """One batch of one rank.
 
+    >>> with Loader(open_shards("shards"), RandomViews(View(crop_px=256, size_px=128))) as loader:
+    ...     batch = next(iter(loader))
+    >>> len(batch.views), batch.views[0].shape[1:]
+    (1, torch.Size([3, 128, 128]))
+    >>> len(batch.ids) == len(batch.votes) == len(batch.views[0])
+    True
+
     views: for each view (of a member, or a test-time view) the images, shape (batch, 3, size, size), channels-last,
         normalised, of the loader's dtype. If `View.turns_deg` has several angles, the shape is
         (batch, turns, 3, size, size), channels last in memory. The caller owns the memory.
@@ -57,6 +64,11 @@ class Batch:
 class Sampling:
     """Which samples each batch has, and which of them this rank takes.
 
+    >>> Sampling(batch_size=64).order(1_000).most(64)  # samples of a batch, alone and as one of two ranks
+    64
+    >>> Sampling(batch_size=64, rank=1, world_size=2).order(1_000).most(64)
+    32
+
     batch_size: samples of a batch over all ranks, at least one for each rank. Ranks share a batch evenly (to within
         one sample) or, with `groups`, by the groups its samples are in.
     shuffle: draw another order from `seed` in each epoch; otherwise keep the order of the samples.
@@ -66,7 +78,7 @@ class Sampling:
         Not with `shares`.
     """
 
-    batch_size: int
+    batch_size: int = 128
     shuffle: bool = True
     seed: int = 0
     shares: NDArray[np.float64] | None = None
@@ -92,6 +104,13 @@ class Sampling:
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
     """Where and how images become views. Only `dtype` changes the values of a view.
+
+    >>> import torch
+    >>> views = RandomViews(View(crop_px=256, size_px=128))
+    >>> loader = Loader(open_shards("shards"), views, decoding=Decoding(dtype=torch.bfloat16))
+    >>> next(iter(loader)).views[0].dtype
+    torch.bfloat16
+    >>> loader.close()
 
     num_threads: threads for decoding and warping; default: the number of cores this process may use.
     backend: "dali" for DALI's graph, "opencv" and "triton" for DALI's decoder and a warp kernel (on the CPU and the
@@ -135,16 +154,29 @@ class Decoding:
         )
 
 
-ON_CPU = Decoding()
+BY_DEFAULT, ON_CPU = Sampling(), Decoding()
 
 
 class Loader:
     """Yields batches of views of `samples`, each sample once an epoch over all ranks (or as often as `shares` says).
 
-    Every rank has all samples or, with `groups`, only those of its own groups.
+    Every rank has all samples or, with `groups`, only those of its own groups. Iterating over the loader yields the
+    batches of an epoch, and the next time those of the next epoch, even if the last one was left half-way.
+
+    >>> samples = open_shards("shards")
+    >>> with Loader(samples, RandomViews(View(crop_px=256, size_px=128)), Sampling(batch_size=64)) as loader:
+    ...     first, second = ([key for batch in loader for key in batch.ids] for epoch in range(2))
+    ...     loader.set_epoch(0)
+    ...     again = [key for batch in loader for key in batch.ids]
+    >>> sorted(first) == sorted(second) == sorted(samples.keys)
+    True
+    >>> first == second, first == again
+    (False, True)
     """
 
-    def __init__(self, samples: Samples, views: Views, sampling: Sampling, decoding: Decoding = ON_CPU) -> None:
+    def __init__(
+        self, samples: Samples, views: Views, sampling: Sampling = BY_DEFAULT, decoding: Decoding = ON_CPU
+    ) -> None:
         self._samples, self._views = samples, views
         self._batch_size, self._order = sampling.batch_size, sampling.order(len(samples))
         self._work = decoding.work(views, samples.image_px, self._order.most(sampling.batch_size))
@@ -163,6 +195,7 @@ class Loader:
         self._is_saved = self._resident is not None and self._resident.is_full
         self._engine = _make_engine(decoding.backend, self._work, self._resident)
         self._idle: Stream | None = None
+        self._next_epoch = 0
 
     def __len__(self) -> int:
         """Return the number of steps of an epoch, which is the same on every rank."""
@@ -172,6 +205,14 @@ class Loader:
     def num_samples(self) -> int:
         """Number of samples of an epoch over all ranks."""
         return len(self._order)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that the next iteration over the loader yields, as in a training that is resumed."""
+        self._next_epoch = epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, self._next_epoch = self._next_epoch, self._next_epoch + 1
+        return self.epoch(epoch)
 
     def epoch(self, epoch: int, *, start: int = 0, seen: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from step `start` on; the last may be short, and empty on some ranks.

@@ -18,7 +18,7 @@ from galaxy_zoo.fold import Fold
 from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
 from galaxy_zoo.objects import Objects, read_objects
-from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.remote import AnyPath, is_url
 from galaxy_zoo.votes import npy_header
 
 Bytes = NDArray[np.uint8]
@@ -88,18 +88,37 @@ def shards_of(path: AnyPath, manifest: Manifest, split: str) -> tuple[Shard, ...
     return shards
 
 
-def open_split(folder: Path, split: str, *, fold: Fold | None = None) -> tuple[Samples, Samples | None]:
-    """Open a split: return the samples to train on, and those of the fold held out (None without a fold).
+def open_shards(
+    path: str | Path, split: str = "train", *, fold: Fold | str | None = None, held_out: bool = False
+) -> Samples:
+    """Open the shards of a split that lie on a disk: all, those to train on, or those of the fold held out.
+
+    Nothing is read but the indexes and the votes; images are read when a batch needs them.
+
+    >>> samples = open_shards("shards", fold="0/5")
+    >>> to_score_on = open_shards("shards", fold="0/5", held_out=True)
+    >>> len(samples) + len(to_score_on) == len(open_shards("shards"))
+    True
+
+    Args:
+        fold: as `train.py --fold` takes it: "k/K" or "none".
+        held_out: return the samples of the fold instead of all others.
 
     Raises:
-        ShardError: there is no such split, or a shard is not what the manifest says.
+        ShardError: there is no such split, it has fewer shards than folds, a shard is not what the manifest says, or
+            the path is a URL.
+        ValueError: the fold is not one, or is missing.
     """
+    if is_url(str(path)):
+        raise ShardError("a URL has no shards to open; copy the folder to a disk and give its path there")
+    folder, fold = Path(path), Fold.named(fold) if isinstance(fold, str) else fold
+    if held_out and fold is None:
+        raise ValueError("held_out=True without a fold; say which, as in fold='0/5'")
     manifest = read_manifest(folder)
-    shards = shards_of(folder, manifest, split)
-    if fold is None:
-        return Samples(folder, manifest, shards), None
-    kept, held_out = fold.split(shards)
-    return Samples(folder, manifest, kept), Samples(folder, manifest, held_out)
+    shards: Sequence[Shard] = shards_of(folder, manifest, split)
+    if fold is not None:
+        shards = fold.split(shards)[held_out]
+    return Samples(folder, manifest, shards)
 
 
 class _MappedShard:

@@ -35,6 +35,13 @@ RESERVE_BYTES = 1 << 29
 class StampPolicy:
     """Whether to keep the stamps of samples.
 
+    >>> kept = Decoding(stamps=StampPolicy("auto"))
+    >>> with Loader(open_shards("shards"), RandomViews(View(crop_px=256, size_px=64)), decoding=kept) as loader:
+    ...     for epoch in range(2):  # the second takes the stamps that the first has decoded
+    ...         print(sum(len(batch.ids) for batch in loader) == loader.num_samples)
+    True
+    True
+
     mode: "stream" keeps none; "resident" keeps all if they fit; "auto" does so only if they are `reused`.
     share: share of the free memory that stamps may take.
     folder: folder to save all stamps in once they are made, and to load them from at the next start.

@@ -18,7 +18,7 @@ from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.view import View
 from pipeline.augment import FixedViews
 from pipeline.loader import Backend
-from pipeline.shards import open_split
+from pipeline.shards import open_shards
 from pipeline.stamps import StampMode, StampPolicy
 from shard_tool.images.encoding import Encoding, size_of
 from shard_tool.images.jpeg import decode_strictly
@@ -113,7 +113,7 @@ def test_the_loader_gives_the_same_views(sets: Sets, backend: Backend, mode: Sta
     view = View(crop_px=200, size_px=50, mean=(0, 0, 0), std=(1, 1, 1))
     found = []
     for shards in (sets.plain, sets.turned):
-        samples, _ = open_split(shards, "test")
+        samples = open_shards(shards, "test")
         options = {"batch_size": 8, "num_threads": 1, "shuffle": False, "stamps": StampPolicy(mode)}
         with make_loader(samples, FixedViews(view), backend=backend, **options) as loader:
             [batch] = loader.epoch(0)

@@ -29,7 +29,7 @@ from galaxy_zoo.fold import Fold
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
 from galaxy_zoo.walk import describe_walk
-from pipeline.shards import open_split
+from pipeline.shards import open_shards
 from prediction.parts import Parts
 from shard_tool.cli import main as shard_tool
 from training.checkpoint import save_state
@@ -105,8 +105,7 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def held_out_ids(shards: Path, fold: Fold) -> list[str]:
-    _, held_out = open_split(shards, "train", fold=fold)
-    assert held_out is not None
+    held_out = open_shards(shards, "train", fold=fold, held_out=True)
     ids: list[str] = sorted(held_out.keys.tolist())
     return ids
 

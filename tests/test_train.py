@@ -24,7 +24,7 @@ from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.submission import read_submission
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
-from pipeline.shards import open_split
+from pipeline.shards import open_shards
 from training import loop
 from training.checkpoint import Position, load_state, positions, save_state
 from training.meter import Meter
@@ -703,8 +703,7 @@ class TestPredict:
         result = self.predict(finished, shards, "--split", "train", "--out", tmp_path / "s.csv")
         assert result.exit_code == 0, result.output
         table = pd.read_csv(tmp_path / "s.csv", dtype={"GalaxyID": str}).set_index("GalaxyID")
-        _, held_out = open_split(shards, "train", fold=Fold(1, 5))
-        assert held_out is not None
+        held_out = open_shards(shards, "train", fold=Fold(1, 5), held_out=True)
         keys = held_out.keys.tolist()
         blended = rmse(table.loc[keys], labels.loc[keys])
         best = [min(line["rmse"] for line in metrics(finished, member)) for member in range(2)]
@@ -737,8 +736,7 @@ class TestPredict:
         assert mean == list(read_manifest(shards).channel_mean)
         assert self.predict(out, shards, "--split", "train", "--out", tmp_path / "s.csv").exit_code == 0
         table = pd.read_csv(tmp_path / "s.csv", dtype={"GalaxyID": str}).set_index("GalaxyID")
-        _, held_out = open_split(shards, "train", fold=Fold(1, 5))
-        assert held_out is not None
+        held_out = open_shards(shards, "train", fold=Fold(1, 5), held_out=True)
         keys = held_out.keys.tolist()
         assert rmse(table.loc[keys], labels.loc[keys]) == pytest.approx(
             min(m["rmse"] for m in metrics(out)), abs=1e-6

@@ -13,7 +13,7 @@ from evaluation.evidence import Evidence, RunVotes, Scored
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.scores import Resampling
 from galaxy_zoo.votes import mean_votes
-from pipeline.shards import open_split
+from pipeline.shards import open_shards
 from training.run import load_run
 
 CPU = ("--device", "cpu", "--threads", "1")
@@ -57,8 +57,7 @@ def report(trained: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="session")
 def evidence(trained: Path, shards: Path) -> Evidence:
     """Two members that predict the fold with errors of their own, from two views."""
-    _, held_out = open_split(shards, "train", fold=Fold(1, 5))
-    assert held_out is not None
+    held_out = open_shards(shards, "train", fold=Fold(1, 5), held_out=True)
     rng = np.random.default_rng(0)
     shape = (2, 2, *held_out.votes.shape)
     predicted = np.clip(held_out.votes + rng.normal(0, 0.1, shape), 0, 1).astype(np.float32)

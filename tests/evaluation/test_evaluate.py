@@ -18,7 +18,7 @@ import evaluate
 import train
 from evaluation import extra
 from galaxy_zoo.tree import load_tree
-from pipeline.shards import open_split
+from pipeline.shards import open_shards
 
 QUICK = ("--points", 0, "--cams", 0, "--views", 1)
 
@@ -73,7 +73,7 @@ def other_fold(trained: Path, shards: Path, tmp_path_factory: pytest.TempPathFac
 
 def truth_of_test(shards: Path) -> str:
     """A table of votes of the test galaxies: one has none, and some answers are missing of the others."""
-    samples, _ = open_split(shards, "test")
+    samples = open_shards(shards, "test")
     votes = make_votes(np.random.default_rng(5), len(samples))
     votes[0] = np.nan
     votes[1:9, 3:7] = np.nan
@@ -211,7 +211,7 @@ def test_the_folds_of_a_cross_validation_are_evaluated_as_one(shards: Path, trai
     result = run(*folds, shards, "--out-of-fold", *out, *QUICK)
     assert result.exit_code == 0, result.output
     facts = json.loads((tmp_path / "all" / "tables.json").read_text())["report"]
-    assert facts["galaxies"] == sum(counts) == len(open_split(shards, "train")[0])
+    assert facts["galaxies"] == sum(counts) == len(open_shards(shards, "train"))
     assert facts["runs"][0]["fold"] == "0/2, 1/2"
     assert facts["rmse"] == pytest.approx(np.sqrt(np.average(squares, weights=counts)), abs=1e-7)
     assert run(folds[1], shards, "--out-of-fold", *out, *QUICK).exit_code == 0

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from ensemble.recipe import load_recipe
 from evaluation.views import Choice, cells, gallery_cells
 from galaxy_zoo.view import View
-from pipeline.shards import open_split
+from pipeline.shards import open_shards
 from views import main
 
 VIEW = View(crop_px=64, size_px=32, rotation_deg=180, flip=True, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
@@ -21,7 +21,7 @@ def draw(*arguments: object) -> Result:
 
 
 def test_a_row_shows_source_stamp_plain_grey_and_random_views(shards: Path) -> None:
-    samples, _ = open_split(shards, "train")
+    samples = open_shards(shards, "train")
     drawn = cells(samples, VIEW, 3, Choice(count=5, seed=1, side_px=96))
     assert len(drawn) == 5 * 7
     for start in range(0, 35, 7):
@@ -40,7 +40,7 @@ def test_a_row_shows_source_stamp_plain_grey_and_random_views(shards: Path) -> N
 
 
 def test_a_gallery_shows_the_source_grey_cropped_and_smaller(shards: Path) -> None:
-    samples, _ = open_split(shards, "train")
+    samples = open_shards(shards, "train")
     drawn = gallery_cells(samples, VIEW, Choice(count=2, seed=1, side_px=96))
     assert len(drawn) == 2 * 5
     source, grey, crop, half, quarter = (each.pixels.astype(float) for each in drawn[:5])
@@ -64,7 +64,7 @@ def test_the_same_seed_gives_the_same_sheet(shards: Path, tmp_path: Path) -> Non
 
 
 def test_every_recipe_can_be_drawn(shards: Path) -> None:
-    samples, _ = open_split(shards, "test")
+    samples = open_shards(shards, "test")
     for name in ("ng_cnn", "serrano_2"):
         assert len(cells(samples, load_recipe(name).view, 1, Choice(count=1, seed=0, side_px=64))) == 5
 

@@ -16,7 +16,7 @@ from galaxy_zoo.errors import GalaxyZooError
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.view import View
 from pipeline.saved_stamps import SavedStamps
-from pipeline.shards import open_split
+from pipeline.shards import open_shards
 from shard_tool.commands.lint import lint_folder
 from training.checkpoint import load_state, save_state
 
@@ -92,7 +92,7 @@ def test_lint_notices_every_byte_of_an_index(folder: Path) -> None:
 
 def test_loading_alone_notices_every_byte_of_an_index(folder: Path) -> None:
     def check() -> Any:
-        samples, _ = open_split(folder, "train")
+        samples = open_shards(folder, "train")
         return {"ids": samples.keys.tolist(), "votes": torch.from_numpy(samples.votes)}
 
     assert flip(sorted(folder.glob("train-*.idx")), check) == {"noticed": FLIPS}
@@ -110,7 +110,7 @@ def test_loading_notices_every_byte_of_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_saved_stamps_that_are_damaged_are_not_used(shards: Path, tmp_path: Path) -> None:
-    samples, _ = open_split(shards, "train")
+    samples = open_shards(shards, "train")
     saved = SavedStamps(tmp_path, samples, VIEW.stamp(samples.image_px), on_gpu=False, speaks=False)
     height, width = VIEW.stamp(samples.image_px).size_px
     stamps = torch.randint(256, (len(samples), height, width, 3), dtype=torch.uint8)

@@ -13,7 +13,7 @@ from galaxy_zoo.index import index_path, read_index
 from galaxy_zoo.view import Stamp, View
 from pipeline.augment import FixedView, FixedViews, RandomViews
 from pipeline.loader import Batch, Loader
-from pipeline.shards import Samples, open_split
+from pipeline.shards import Samples, open_shards
 from pipeline.stamps import Opener, StampPolicy
 
 VIEW = View(crop_px=64, size_px=32, rotation_deg=180, zoom=(0.9, 1.1), shift_px=2, flip=True)
@@ -25,7 +25,7 @@ COLOURS = {"brightness": 0.2, "contrast": 0.3, "saturation": 0.4}
 
 @pytest.fixture(scope="module")
 def samples(shards: Path) -> Samples:
-    return open_split(shards, "train")[0]
+    return open_shards(shards, "train")
 
 
 def load(samples: Samples, **options) -> Loader:
@@ -139,7 +139,7 @@ def test_an_image_that_breaks_at_load_time_is_named_with_shard_and_offset(shards
     data = bytearray(shard.read_bytes())
     data[component.offset : component.offset + 200] = bytes(200)
     shard.write_bytes(data)
-    samples, _ = open_split(broken, "train")
+    samples = open_shards(broken, "train")
     with load(samples) as loader, pytest.raises(ShardError) as caught:
         list(loader.epoch(0))
     for part in (shard.name, component.name.removesuffix(".jpg"), "offset", "shard_tool lint --deep"):
@@ -215,7 +215,7 @@ def test_the_compiled_kernel_gives_the_pixels_of_opencv_also_beyond_the_stamp(dt
 
 def test_after_the_first_epoch_nothing_is_decoded(shards: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(shards, tmp_path / "copy"))
-    samples, _ = open_split(copy, "train")
+    samples = open_shards(copy, "train")
     with load(samples, stamps=RESIDENT) as loader:
         list(loader.epoch(0))
         expected = [batch.views[0].clone() for batch in loader.epoch(1)]

@@ -28,7 +28,7 @@ from galaxy_zoo.remote import path_of
 from galaxy_zoo.view import View
 from pipeline import cache
 from pipeline.cache import Cache, open_set
-from pipeline.shards import open_split
+from pipeline.shards import open_shards
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_what_is_fetched_has_the_bytes_of_the_store_and_is_fetched_once(
         stored, "manifest*"
     )
     assert requests["GET"] == 2 + 2 * num_shards(stored, "test")
-    samples, expected = open_split(folder, "train")[0], open_split(stored, "train")[0]
+    samples, expected = open_shards(folder, "train"), open_shards(stored, "train")
     assert np.array_equal(samples.votes, expected.votes, equal_nan=True)
 
 

@@ -19,7 +19,7 @@ from galaxy_zoo.view import View
 from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
 from pipeline.loader import Batch, Loader
 from pipeline.order import epoch_order
-from pipeline.shards import Samples, open_split
+from pipeline.shards import Samples, open_shards
 from pipeline.stamps import StampPolicy
 
 VIEW = View(crop_px=64, size_px=8, rotation_deg=180, flip=True)
@@ -32,7 +32,7 @@ sources, ranks, batch_sizes = st.sampled_from(SOURCES), st.integers(1, 3), st.in
 @pytest.fixture(scope="module")
 def samples(shards: Path) -> Samples:
     """21 samples: often fewer than ranks x batch."""
-    return open_split(shards, "test")[0]
+    return open_shards(shards, "test")
 
 
 def load(samples: Samples, **options) -> Loader:
@@ -208,4 +208,4 @@ def test_leaving_a_loader_in_any_way_leaves_nothing_behind(shards: Path, tmp_pat
 
 if __name__ == "__main__":
     for each in (*SOURCES, StampPolicy("resident", share=0.9, folder=Path(sys.argv[2]))):
-        leave_in_every_way(open_split(Path(sys.argv[1]), "test")[0], each)
+        leave_in_every_way(open_shards(Path(sys.argv[1]), "test"), each)

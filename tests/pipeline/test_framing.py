@@ -20,7 +20,7 @@ from galaxy_zoo.view import Stamp, View
 from pipeline.augment import FixedView, FixedViews, RandomViews, rotations_and_flips
 from pipeline.framing import MAX_SCALE, make_framing
 from pipeline.loader import Backend
-from pipeline.shards import Samples, open_split
+from pipeline.shards import Samples, open_shards
 from pipeline.stamps import StampPolicy
 
 IMAGE = View(crop_px=56, size_px=24, mean=(0, 0, 0), std=(1, 1, 1))
@@ -48,14 +48,14 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Samples:
     result = pack_download(source, folder / "shards")
     assert result.exit_code == 0, result.stderr
     assert run("objects", folder / "shards", "--workers", 1).exit_code == 0
-    return open_split(folder / "shards", "test")[0]
+    return open_shards(folder / "shards", "test")
 
 
 @pytest.fixture(scope="module")
 def measured(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Samples:
     """The samples of the shards, with galaxies anywhere and of any size."""
     folder = Path(shutil.copytree(shards, tmp_path_factory.mktemp("measured") / "shards"))
-    samples, _ = open_split(folder, "train")
+    samples = open_shards(folder, "train")
     rng = np.random.default_rng(0)
     rows = [(key, *rng.uniform(38, 58, 2), rng.uniform(5, 60)) for key in samples.keys.tolist()]
     write_objects(folder, read_manifest(folder).set_sha256, rows)
@@ -145,7 +145,7 @@ def test_both_engines_frame_alike(measured: Samples) -> None:
 
 
 def test_only_framed_views_need_the_galaxies_to_be_measured(shards: Path) -> None:
-    samples, _ = open_split(shards, "train")
+    samples = open_shards(shards, "train")
     with make_loader(samples, FixedViews(IMAGE), batch_size=8):
         pass
     with pytest.raises(ShardError, match=r"objects.csv: missing.*shard_tool objects"):

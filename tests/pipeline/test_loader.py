@@ -16,7 +16,7 @@ from galaxy_zoo.view import View
 from pipeline.augment import FixedView, FixedViews, RandomViews
 from pipeline.loader import Backend, Batch, Loader
 from pipeline.order import class_shares
-from pipeline.shards import Samples, open_split
+from pipeline.shards import Samples, open_shards
 
 VIEW = View(crop_px=64, size_px=32, rotation_deg=180, zoom=(0.9, 1.1), shift_px=2, flip=True)
 BACKENDS: list[Backend] = ["dali", "opencv"]
@@ -24,7 +24,7 @@ BACKENDS: list[Backend] = ["dali", "opencv"]
 
 @pytest.fixture(scope="module")
 def samples(shards: Path) -> Samples:
-    return open_split(shards, "train")[0]
+    return open_shards(shards, "train")
 
 
 @pytest.fixture(params=BACKENDS)
@@ -68,7 +68,7 @@ def test_batches_hold_the_votes_and_images_of_their_ids(
 
 
 def test_unlabelled_samples_have_nan_votes(shards: Path) -> None:
-    test, _ = open_split(shards, "test")
+    test = open_shards(shards, "test")
     with load(test) as loader:
         batches = list(loader.epoch(0))
     assert sum(len(batch.ids) for batch in batches) == NUM_TEST
@@ -151,7 +151,7 @@ def test_every_rank_needs_a_sample_of_a_batch(samples: Samples) -> None:
 
 
 def test_a_rank_that_gets_nothing_of_the_last_step_still_makes_it(shards: Path) -> None:
-    test, _ = open_split(shards, "test")  # 21 samples: a full step of 20, then 1 sample for 2 ranks
+    test = open_shards(shards, "test")  # 21 samples: a full step of 20, then 1 sample for 2 ranks
     sizes = []
     for rank in range(2):
         with load(test, batch_size=20, rank=rank, world_size=2) as loader:
@@ -240,7 +240,7 @@ def test_turns_of_a_view_come_as_one_tensor_of_the_same_samples_and_changes(
 
 
 def test_a_rank_without_samples_gets_empty_turns(shards: Path) -> None:
-    test, _ = open_split(shards, "test")
+    test = open_shards(shards, "test")
     views = RandomViews(replace(VIEW, turns_deg=(0.0, 45.0)), (1, 2))
     with load(test, views=views, batch_size=20, rank=1, world_size=2) as loader:
         assert [each.shape for each in list(loader.epoch(0))[-1].views] == [(0, 2, 3, 32, 32)] * 2
@@ -272,7 +272,7 @@ def test_an_image_that_breaks_at_load_time_is_named_with_shard_and_offset(
     shards: Path, tmp_path: Path, backend: Backend
 ) -> None:
     broken, shard, key = damage(shards, tmp_path, 2)
-    samples, _ = open_split(broken, "train")
+    samples = open_shards(broken, "train")
     with load(samples, backend=backend) as loader, pytest.raises(ShardError) as caught:
         list(loader.epoch(0))
     assert shard in str(caught.value)

@@ -19,10 +19,10 @@ from torch import distributed
 from galaxy_zoo.view import View
 from pipeline.augment import RandomViews
 from pipeline.loader import Decoding, Loader, Sampling
-from pipeline.shards import open_split
+from pipeline.shards import open_shards
 
 distributed.init_process_group("gloo")
-samples, _ = open_split(Path(sys.argv[1]), "train")
+samples = open_shards(Path(sys.argv[1]), "train")
 place = {"rank": distributed.get_rank(), "world_size": distributed.get_world_size()}
 sampling = Sampling(batch_size=8, **place)
 with Loader(samples, RandomViews(View(crop_px=64, size_px=32), (0,)), sampling, Decoding(num_threads=1)) as loader:

@@ -17,7 +17,7 @@ from galaxy_zoo.view import View
 from pipeline.augment import FixedViews
 from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.proof import check_headers, decode, find_damaged
-from pipeline.shards import open_split
+from pipeline.shards import open_shards
 
 NUM_DAMAGES = 60
 
@@ -92,7 +92,7 @@ def damage(data: bytearray, rng: np.random.Generator) -> None:
 
 def load_damaged(folder: Path) -> None:
     """Load batches with one damaged image each; prints how many were refused."""
-    samples, _ = open_split(folder, "train")
+    samples = open_shards(folder, "train")
     rng, refused, whole = np.random.default_rng(0), 0, samples.jpegs
     sampling, views = Sampling(batch_size=64, shuffle=False), FixedViews(View(crop_px=64, size_px=8))
     for _ in range(NUM_DAMAGES):

@@ -19,7 +19,7 @@ from galaxy_zoo.view import Stamp, View
 from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
 from pipeline.loader import Batch, Loader
 from pipeline.memory import free_bytes
-from pipeline.shards import Samples, open_split
+from pipeline.shards import Samples, open_shards
 from pipeline.stamps import Opener, StampPolicy
 
 VIEW = View(crop_px=64, size_px=32, rotation_deg=180, zoom=(0.9, 1.1), shift_px=2, flip=True)
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def samples(shards: Path) -> Samples:
-    return open_split(shards, "train")[0]
+    return open_shards(shards, "train")
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_streamed_and_resident_stamps_give_the_same_batches(
 
 
 def test_after_the_first_epoch_nothing_is_decoded(own_shards: Path) -> None:
-    samples, _ = open_split(own_shards, "train")
+    samples = open_shards(own_shards, "train")
     expected = epochs_of(samples)
     with load(samples) as loader:
         got = [list(loader.epoch(0))]
@@ -97,7 +97,7 @@ def test_after_the_first_epoch_nothing_is_decoded(own_shards: Path) -> None:
 
 
 def test_an_epoch_left_half_way_leaves_its_stamps_and_is_entered_again_at_any_step(own_shards: Path) -> None:
-    samples, _ = open_split(own_shards, "train")
+    samples = open_shards(own_shards, "train")
     (expected,) = epochs_of(samples, 1)
     with load(samples) as loader:
         batches = loader.epoch(0)
@@ -110,7 +110,7 @@ def test_an_epoch_left_half_way_leaves_its_stamps_and_is_entered_again_at_any_st
 
 
 def test_ranks_keep_the_stamps_of_what_they_meet(own_shards: Path) -> None:
-    samples, _ = open_split(own_shards, "train")
+    samples = open_shards(own_shards, "train")
     with load(samples, rank=1, world_size=2) as loader:
         half = list(loader.epoch(0))
         expected = list(loader.epoch(0))
@@ -122,7 +122,7 @@ def test_ranks_keep_the_stamps_of_what_they_meet(own_shards: Path) -> None:
 
 
 def test_an_image_that_does_not_decode_is_named_also_while_stamps_are_kept(own_shards: Path) -> None:
-    samples, _ = open_split(own_shards, "train")
+    samples = open_shards(own_shards, "train")
     spoil(own_shards)
     with load(samples) as loader, pytest.raises(ShardError, match=r"train-\d+\.tar: sample \d+ at offset"):
         list(loader.epoch(0))
@@ -260,7 +260,7 @@ def change(path: Path, at: int) -> None:
 
 
 def test_saved_stamps_are_mapped_at_the_next_start_and_nothing_is_decoded(own_shards: Path, folder: Path) -> None:
-    samples, _ = open_split(own_shards, "train")
+    samples = open_shards(own_shards, "train")
     expected = epochs_of(samples, stamps=saving(folder))
     assert sorted(path.suffix for path in folder.iterdir()) == [".bin", ".lock"]
     before = saved_file(folder).stat()
@@ -312,9 +312,9 @@ def test_a_mapped_file_is_not_written_to(samples: Samples, folder: Path) -> None
 
 
 def test_other_samples_and_other_stamps_have_other_files(shards: Path, folder: Path) -> None:
-    whole, _ = open_split(shards, "train")
-    fold, held_out = open_split(shards, "train", fold=Fold(0, 5))
-    assert held_out is not None
+    whole = open_shards(shards, "train")
+    fold = open_shards(shards, "train", fold=Fold(0, 5))
+    held_out = open_shards(shards, "train", fold=Fold(0, 5), held_out=True)
     for some in (whole, fold, held_out):
         epochs_of(some, 1, stamps=saving(folder))
     epochs_of(whole, 1, stamps=saving(folder), views=RandomViews(View(crop_px=40, size_px=20), (0,)))
@@ -324,8 +324,8 @@ def test_other_samples_and_other_stamps_have_other_files(shards: Path, folder: P
 
 
 def test_a_file_under_the_name_of_another_is_not_trusted(shards: Path, folder: Path) -> None:
-    fold, held_out = open_split(shards, "train", fold=Fold(0, 2))
-    assert held_out is not None
+    fold = open_shards(shards, "train", fold=Fold(0, 2))
+    held_out = open_shards(shards, "train", fold=Fold(0, 2), held_out=True)
     expected = epochs_of(fold, 1, stamps=saving(folder))
     first = saved_file(folder)
     epochs_of(held_out, 1, stamps=saving(folder))

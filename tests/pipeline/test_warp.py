@@ -18,7 +18,7 @@ from benchmarks.warp_error import error_by_oversampling, references
 from galaxy_zoo.view import STAMP_OVERSAMPLING, Stamp, View
 from pipeline.augment import FixedViews, Parameters, RandomViews, rotations_and_flips
 from pipeline.loader import Backend, Decoding, choose_backend
-from pipeline.shards import open_split
+from pipeline.shards import open_shards
 from pipeline.stamps import StampMode, StampPolicy
 from pipeline.warp import WarpKernel, reduce_window, rgb_pixels
 
@@ -164,7 +164,7 @@ SMALL = View(crop_px=64, size_px=16, rotation_deg=180, flip=True, contrast=0.2)
 
 def loaded(shards: Path, backend: Backend, mode: StampMode) -> list[tuple[list[str], Tensor]]:
     """Ids and views of two epochs of 21 galaxies."""
-    samples, _ = open_split(shards, "test")
+    samples = open_shards(shards, "test")
     policy = StampPolicy(mode, share=0.9)
     with make_loader(samples, RandomViews(SMALL, (3,)), batch_size=8, backend=backend, stamps=policy) as loader:
         return [(b.ids.tolist(), b.views[0]) for epoch in range(2) for b in loader.epoch(epoch)]
@@ -172,7 +172,7 @@ def loaded(shards: Path, backend: Backend, mode: StampMode) -> list[tuple[list[s
 
 def several_views(shards: Path, backend: Backend) -> list[Tensor]:
     """Two members' views of 21 galaxies, each seen at two angles, then four test-time views."""
-    samples, _ = open_split(shards, "test")
+    samples = open_shards(shards, "test")
     turned = RandomViews(replace(SMALL, turns_deg=(0.0, 45.0)), (3, 4))
     found = []
     for views in (turned, FixedViews(SMALL, rotations_and_flips(4))):

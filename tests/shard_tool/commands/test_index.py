@@ -16,7 +16,7 @@ from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.view import View
 from pipeline.augment import FixedViews
 from pipeline.loader import Loader, Sampling
-from pipeline.shards import open_split
+from pipeline.shards import open_shards
 from shard_tool.shards.writer import encode_votes
 
 Members = dict[str, bytes]
@@ -61,7 +61,7 @@ def test_what_webdataset_wrote_comes_out_of_the_loader(
         f"not used: .{extension} of 30 samples" for extension in ("cls", "json", "txt")
     ]
     assert {name: contents(foreign)[name] for name in before} == before
-    samples, _ = open_split(foreign, "train")
+    samples = open_shards(foreign, "train")
     assert samples.keys.tolist() == list(whole_download.train)
     assert [bytes(each) for each in samples.jpegs(np.arange(30))] == list(whole_download.train.values())
     expected = np.array([whole_download.votes()[key] for key in samples.keys])
@@ -124,7 +124,7 @@ def test_folders_and_dots_before_a_name_and_capital_letters_are_understood(tmp_p
     result = run("index", tmp_path, "--workers", 1)
     assert result.exit_code == 0, result.stderr
     assert "not of a sample: a.tar: some.survey\nnot of a sample: a.tar: README\n" in result.stderr
-    samples, _ = open_split(tmp_path, "train")
+    samples = open_shards(tmp_path, "train")
     assert samples.keys.tolist() == ["some.survey/7", "some.survey/8"]
     assert bytes(samples.jpegs(np.array([0]))[0]) == jpeg(7)
     assert run("lint", tmp_path, "--deep", "--workers", 1).exit_code == 0
@@ -138,7 +138,7 @@ def test_ids_may_hold_coordinates(tmp_path: Path) -> None:
     name = "J094600.40-010228.5"
     write_tar(tars / "a.tar", {f"{name}.jpg": jpeg(1), f"{name}.votes.npy": VOTES, "survey.1/7.jpeg": jpeg(2)})
     assert run("index", tars, "--workers", 1).exit_code == 0
-    samples, _ = open_split(tars, "train")
+    samples = open_shards(tars, "train")
     assert samples.keys.tolist() == [name, "survey.1/7"]
     assert [bytes(each) for each in samples.jpegs(np.arange(2))] == [jpeg(1), jpeg(2)]
     assert run("lint", tars, "--deep", "--workers", 1).exit_code == 0
@@ -171,7 +171,7 @@ def test_names_tell_the_splits_where_asked_for(tmp_path: Path) -> None:
         "test": ["test_0.tar"],
         "val": ["val-0.tar", "validation.tar"],
     }
-    assert len(open_split(tmp_path, "val")[0]) == 2
+    assert len(open_shards(tmp_path, "val")) == 2
     write_tar(tmp_path / "galaxies.tar", jpegs("9.jpg"))
     result = run("index", tmp_path, "--split-by-name", "--overwrite", "--workers", 1)
     assert (result.exit_code, "galaxies.tar: --split-by-name needs names that begin" in result.stderr) == (1, True)

@@ -13,7 +13,7 @@ from kaggle_download import TABLE, Download, contents, jpeg, make_download, pack
 from galaxy_zoo.index import Component, key_of, key_of_id
 from galaxy_zoo.labels import read_votes
 from galaxy_zoo.tree import load_tree
-from pipeline.shards import open_split
+from pipeline.shards import open_shards
 from shard_tool.source.ids import LONGEST_KEY_BYTES, what_is_wrong
 
 IAU = "J094600.40-010228.5"
@@ -42,7 +42,7 @@ def test_an_id_with_dots_or_spaces_is_packed_read_and_unpacked_as_it_is(sample_i
     result = pack(source, tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     assert run("lint", tmp_path / "out", "--deep").exit_code == 0
-    assert sample_id in open_split(tmp_path / "out", "train")[0].keys
+    assert sample_id in open_shards(tmp_path / "out", "train").keys
     for tar in (tmp_path / "out").glob("train*.tar"):
         with tarfile.open(tar) as file:  # as WebDataset splits names
             members = [name.partition(".") for name in file.getnames()]
