@@ -70,7 +70,6 @@ class RandomViews:
     >>> len(RandomViews(view)), len(RandomViews(view, seeds=(1, 2)))
     (1, 2)
     """
-    """
 
     view: View
     seeds: tuple[int, ...] = (0,)

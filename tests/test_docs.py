@@ -12,7 +12,7 @@ import simplejpeg
 from click.testing import CliRunner
 from making import make_image
 from s3_server import S3Server
-from test_readme import ROOT, run
+from test_readme import ROOT, run, section
 from torch.distributed.run import get_args_parser
 
 from galaxy_zoo.labels import read_votes
@@ -21,9 +21,11 @@ from galaxy_zoo.tree import load_tree
 from shard_tool.cli import main as shard_tool
 
 
-def blocks(page: str, language: str) -> list[str]:
-    """The blocks of a language on a page."""
+def blocks(page: str, language: str, heading: str = "") -> list[str]:
+    """Return the blocks of a language on a page, or those under one of its headings."""
     text = (ROOT / "docs" / page).read_text()
+    if heading:
+        text = section(text, heading)
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
@@ -73,7 +75,7 @@ def test_the_page_about_object_stores(
     monkeypatch.chdir(tmp_path)
     bucket.rename(server.folder / "my-bucket")
     try:
-        for line in "".join(blocks("s3.md", "sh")).splitlines():
+        for line in "".join(blocks("scaling.md", "sh", "Shards in an object store")).splitlines():
             program, *arguments = line.removeprefix("python ").split()
             result = CliRunner().invoke(commands.get(program, shard_tool), arguments)
             assert result.exit_code == 0, f"{line}: {result.output}"
@@ -106,7 +108,7 @@ def test_every_message_that_the_troubleshooting_quotes_is_the_programs_own() -> 
 @pytest.mark.parametrize("script", ["train", "predict"])
 def test_the_page_on_clusters_gives_torchrun_what_it_and_the_scripts_take(script: str) -> None:
     """Ranks on two hosts are run by tests/test_parallel.py."""
-    [text] = [block for block in blocks("clusters.md", "sh") if "torchrun" in block]
+    [text] = [block for block in blocks("scaling.md", "sh") if "torchrun" in block]
     [command] = [line for line in text.replace("\\\n", " ").splitlines() if f"{script}.py" in line]
     before, after = command.split(f"{script}.py")
     program, *arguments = before.split()

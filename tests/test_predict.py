@@ -20,6 +20,7 @@ import simplejpeg
 from click.testing import CliRunner, Result
 from making import NUM_TEST, NUM_TRAIN, edited_run, make_image, make_votes
 from PIL import Image
+from test_readme import commands as block_of_commands
 
 import predict
 import train
@@ -531,7 +532,7 @@ def bad_arguments(case: str, runs: dict[str, Path], shards: Path, folder: Path) 
     return cases[case]()
 
 
-def test_the_commands_of_the_readme_run_as_they_stand_there(
+def test_the_commands_of_the_page_on_predicting_run_as_they_stand_there(
     runs: dict[str, Path], shards: Path, kaggle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -543,8 +544,8 @@ def test_the_commands_of_the_readme_run_as_they_stand_there(
     votes = pd.DataFrame(make_votes(np.random.default_rng(0), NUM_TEST), index=ids, columns=COLUMNS)
     for name in ("central_pixel_benchmark.csv", "truth.csv"):
         votes.to_csv(name, index_label="GalaxyID")
-    block = (ROOT / "README.md").read_text().split("`predict.py` takes any number of runs")[1].split("```")[1]
-    commands = [shlex.split(line, comments=True) for line in block.splitlines()[1:]]
+    block = block_of_commands("Predicting", "docs/commands.md")
+    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
     assert len(commands) == 5
     for command in commands:
         if command[0] == "shard_tool":

@@ -1,4 +1,4 @@
-"""The README's commands are run as they stand there."""
+"""The commands of README and docs/commands.md are run as they stand there, and the README's map is whole."""
 
 import os
 import re
@@ -16,13 +16,17 @@ from galaxy_zoo.submission import read_submission
 from galaxy_zoo.tree import load_tree
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
 
 
-def commands(heading: str) -> str:
-    """The first block of commands under a heading."""
-    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
+def section(text: str, heading: str) -> str:
+    """Return what stands under a heading of the second level."""
+    return text.split(f"\n## {heading}\n")[1].split("\n## ", maxsplit=1)[0]
+
+
+def commands(heading: str, page: str = "README.md") -> str:
+    """Return the first block of commands under a heading of a page."""
+    text = (ROOT / page).read_text()
+    block = re.search(r"```sh\n(.*?)```", section(text, heading), re.DOTALL)
     assert block is not None
     return block[1]
 
@@ -35,13 +39,33 @@ def run(script: str, folder: Path) -> None:
     subprocess.run(["bash", "-euc", script], cwd=folder, env={**os.environ, "PATH": path}, check=True)
 
 
+def test_the_readme_has_at_most_100_lines_and_its_map_names_every_folder_and_page() -> None:
+    readme = (ROOT / "README.md").read_text()
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
+    folders = {f"{file.split('/')[0]}/" for file in files if "/" in file and not file.startswith(".")}
+    pages = {file for file in files if re.fullmatch(r"(docs/)?[\w-]+\.(md|py)", file)}
+    assert {"tests/", "docs/"} <= folders
+    assert {"train.py", "docs/architecture.md"} <= pages
+    where = section(readme, "What is where")
+    assert [each for each in sorted((folders | pages) - {"README.md"}) if each not in where] == []
+    assert len(readme.splitlines()) <= 100
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))])
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
 @pytest.mark.slow
 def test_the_steps_on_the_kaggle_data(kaggle_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(kaggle_folder, tmp_path / "kaggle")
-    evaluating = commands("Looking at runs").replace(
-        "--out report", "--out report --cams 1 --points 12 --embedding pca"
-    )
-    run(commands("On the Kaggle data") + evaluating, tmp_path)
+    steps = commands("On the Kaggle data")
+    evaluating, _, _ = commands("Looking at runs", "docs/commands.md").partition("  #")
+    assert steps.endswith(f"\n{evaluating.strip()}\n")
+    run(f"{steps.rstrip()} --cams 1 --points 12 --embedding pca", tmp_path)
     ids = [path.stem for path in (kaggle_folder / "images_test_rev1").iterdir()]
     read_submission(tmp_path / "submission.csv", load_tree("gz2-kaggle"), expected_ids=ids)
     assert (tmp_path / "report" / "report.html").exists()
@@ -75,7 +99,7 @@ def test_looking_at_shards_and_changing_them(shards: Path, tmp_path: Path) -> No
     table = pd.read_csv(more / "training_solutions_rev1.csv", dtype={"GalaxyID": str})
     table["GalaxyID"] = "9" + table["GalaxyID"]
     table.to_csv(more / "training_solutions_rev1.csv", index=False)
-    run(commands("Looking at shards, and changing them"), tmp_path)
+    run(commands("Looking at shards, and changing them", "docs/commands.md"), tmp_path)
     assert len(list((tmp_path / "kaggle-again" / "images_training_rev1").iterdir())) == NUM_TRAIN + 12
     assert (tmp_path / "sheet.png").exists()
     assert (tmp_path / "tars" / "manifest.json").exists()

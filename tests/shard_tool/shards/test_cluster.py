@@ -329,14 +329,14 @@ def test_workers_are_those_of_the_cluster(command: tuple[str, ...]) -> None:
 
 def test_the_script_for_slurm_asks_for_what_it_says() -> None:
     jobqueue = pytest.importorskip("dask_jobqueue")
-    page = (ROOT / "docs" / "clusters.md").read_text()
+    page = (ROOT / "docs" / "scaling.md").read_text()
     script = ast.parse(page.split("```python\n")[1].split("```")[0])
     call = next(
         node
         for node in ast.walk(script)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "SLURMCluster"
     )
-    made = compile(ast.fix_missing_locations(ast.Expression(call)), "docs/clusters.md", "eval")
+    made = compile(ast.fix_missing_locations(ast.Expression(call)), "docs/scaling.md", "eval")
     names = {"SLURMCluster": jobqueue.SLURMCluster, "BIN": "/shared/galaxy-zoo/.venv/bin"}
     with eval(made, names) as cluster:
         job = cluster.job_script()
