@@ -55,7 +55,7 @@ def measured(name: str, unit: str, values: Sequence[float]) -> Result:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Return the results as text, one a line."""
+    """Return the results as text, one on each line."""
     width = max((len(result.name) for result in results), default=0)
     return "\n".join(f"  {result.name:<{width}}  {result}" for result in results)
 

@@ -142,7 +142,7 @@ def heat_maps(
                     cam.batch_size = BATCH_SIZE
                     # it takes this share twice: of the channels inside and of those outside the object
                     cam.ratio_channels_to_ablate = min(1.0, MOST_CHANNELS / 2 / channels)
-                # silence its own progress bars, one a galaxy, and divisions by channels that are all 0
+                # silence its own progress bars, one for each galaxy, and divisions by channels that are all 0
                 with (
                     cam,
                     contextlib.redirect_stderr(io.StringIO()),

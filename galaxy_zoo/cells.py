@@ -165,7 +165,7 @@ def _header(names: pd.Series, where: str) -> list[str]:
     names = names.str.strip()
     if names.duplicated().any():
         raise LabelError(
-            f"{where}: column {names[names.duplicated()].iloc[0]!r} stands twice in the header, the first line; "
+            f"{where}: column {names[names.duplicated()].iloc[0]!r} appears twice in the header, the first line; "
             "keep one of them, or write the header"
         )
     return [str(name) for name in names]

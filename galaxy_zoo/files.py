@@ -64,7 +64,7 @@ def open_lock(path: Path) -> Iterator[TextIO]:
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        raise OutputError(f"{path} is a symbolic link, and a lock is none; remove it") from error
+        raise OutputError(f"{path} is a symbolic link, not a lock file; remove it") from error
     with file:
         yield file
 

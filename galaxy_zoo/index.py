@@ -1,6 +1,6 @@
 """The index beside a shard: offset and size of each component of each sample in the tar.
 
-The format is DALI's `wds2idx` v1.2: a line `v1.2 <samples>`, then a line a sample holding
+The format is DALI's `wds2idx` v1.2: a line `v1.2 <samples>`, then for each sample a line with
 `<extension> <offset of the data> <size> <member name>` for each component.
 """
 

@@ -98,7 +98,7 @@ def check_none_missing(votes: pd.DataFrame, where: str) -> None:
 def stands_twice(where: str, sample_id: str, line: int, first: int) -> LabelError:
     """Return the error for an id that appears in two lines of a table."""
     return LabelError(
-        f"{where}, line {line}: id {sample_id} stands twice (first in line {first}); keep one row an id"
+        f"{where}, line {line}: id {sample_id} appears twice (first in line {first}); keep one row for each id"
     )
 
 

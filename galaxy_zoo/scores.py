@@ -66,7 +66,7 @@ class Comparison:
 
 
 def rmse_by_question(predicted: ArrayLike, true: ArrayLike, tree: DecisionTree) -> Floats:
-    """Return the RMSE over the answers of each question, shape (questions,); NaN where no vote is present.
+    """Return the RMSE over the answers of each question, shape (questions,); NaN if no vote is present.
 
     Args:
         predicted: shape (galaxies, answers).

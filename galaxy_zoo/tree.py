@@ -69,7 +69,7 @@ class DecisionTree:
             raise ValueError("a tree needs a name, an id_column and at least one [[question]]")
         twice = [name for name, count in Counter((self.id_column, *self.columns)).items() if count > 1]
         if twice:
-            raise ValueError(f"column {twice[0]!r} stands twice; name the id and every answer once")
+            raise ValueError(f"column {twice[0]!r} appears twice; name the id and every answer once")
         for question in self.questions:
             if question.parent is not None and question.parent not in self.columns:
                 raise ValueError(

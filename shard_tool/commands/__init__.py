@@ -1,1 +1,1 @@
-"""The commands of `shard_tool`, one a file."""
+"""The commands of `shard_tool`, one in each file."""

@@ -186,7 +186,7 @@ class UnpackedRows:
             )
 
     def labelled(self, split: str) -> Iterator[tuple[str, str]]:
-        """Yield ids and votes of a split, ids ascending: as numbers where all of them are, otherwise as text."""
+        """Yield ids and votes of a split, ids ascending: as numbers if all are numbers, otherwise as text."""
         query = "SELECT count(*) FROM row WHERE split = ? AND votes IS NOT NULL AND number IS NULL"
         [(num_texts,)] = self._database.execute(query, (split,))
         order = "id" if num_texts else "length(number), number, id"

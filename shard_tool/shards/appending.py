@@ -73,7 +73,7 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
         pass  # the galaxies are in the folder
     staging = folder / STAGING_NAME
     if staging.is_symlink():
-        raise OutputError(f"{staging} is a symbolic link, and what is being appended is none; remove it")
+        raise OutputError(f"{staging} is a symbolic link, not the folder of an append; remove it")
     journal = Journal(staging)
     if staging.exists():
         begun = _clear_committed(staging, manifest, out=out)

@@ -240,7 +240,7 @@ class Journal:
     def _locked(self, folder: Path) -> Iterator[None]:
         """Hold the lock of a folder on the disk; the system releases it however the process ends."""
         if folder.is_symlink():
-            raise OutputError(f"{folder} is a symbolic link, and a journal is none; remove it")
+            raise OutputError(f"{folder} is a symbolic link, not the folder of a journal; remove it")
         folder.mkdir(parents=True, exist_ok=True)
         lock = folder / "lock"
         with open_lock(lock) as file:

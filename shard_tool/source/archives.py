@@ -276,7 +276,7 @@ def _open_object(archive: Archive) -> ReadAt:
             data = path.read_at(offset, size) if size > 0 else b""
         except OSError as error:
             raise SourceError(
-                f"{path}: cannot be read at byte {offset} ({error.strerror}); mend that and pack again"
+                f"{path}: cannot be read at byte {offset} ({error.strerror}); fix this and pack again"
             ) from error
         if len(data) != max(0, size):
             raise SourceError(f"{path}: has changed since it was listed; pack again")
@@ -317,7 +317,7 @@ class _OpenFile:
             return os.pread(self._descriptor, size, offset)
         except OSError as error:
             raise SourceError(
-                f"{self._path}: cannot be read at byte {offset} ({error.strerror}); mend that and pack again"
+                f"{self._path}: cannot be read at byte {offset} ({error.strerror}); fix this and pack again"
             ) from error
 
 

@@ -76,7 +76,7 @@ def _files(column: pd.Series, where: str, first_line: int) -> list[str]:
 
 def _file_stands_twice(where: str, file: str, line: int, first: int) -> LabelError:
     return LabelError(
-        f"{where}, line {line}: file {file} stands twice (first in line {first}); keep one row a file"
+        f"{where}, line {line}: file {file} appears twice (first in line {first}); keep one row for each file"
     )
 
 
@@ -94,7 +94,7 @@ def _read_parquet(file: Path | io.BytesIO, where: str, wanted: list[str]) -> Ite
             names = parquet.schema_arrow.names
             twice = [name for name in wanted if names.count(name) > 1]
             if twice:
-                raise LabelError(f"{where}: column {twice[0]!r} stands twice; keep one of them")
+                raise LabelError(f"{where}: column {twice[0]!r} appears twice; keep one of them")
             columns, line = [name for name in dict.fromkeys(wanted) if name in names], 2
             if not parquet.metadata.num_rows:
                 yield line, pd.DataFrame(columns=columns, dtype=object)

@@ -225,7 +225,7 @@ def file_at(path: str, shown: str) -> StoredFile:
 
 
 def _unreadable(path: str, error: OSError) -> SourceError:
-    return SourceError(f"{path_of(path)}: cannot be read ({error.strerror}); remove or mend it")
+    return SourceError(f"{path_of(path)}: cannot be read ({error.strerror}); remove it or make it readable")
 
 
 def is_zip(name: str) -> bool:

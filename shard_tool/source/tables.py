@@ -215,7 +215,7 @@ def _refuse_conflicts(draft: Draft, files: Sequence[StoredFile], rules: TableRul
     raise LabelError(
         f"id {row.id}, column {rules.tree.columns[column]}: {other.votes[column]:.9g} in {files[other.source].shown}, "
         f"but {row.votes[column]:.9g} in {files[row.source].shown} ({counts[row.source]} such cells); "
-        "mend one of the two"
+        "correct one of the two"
     )
 
 

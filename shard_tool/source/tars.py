@@ -84,7 +84,7 @@ def _checked(info: tarfile.TarInfo, archive: str, size: int) -> ArchiveMember:
         raise SourceError(f"{where} is {what}; pack a tar of the files themselves (tar --dereference)")
     check_size(info.name, info.size, info.size, where)
     if info.size < 0 or info.offset_data + info.size > size:
-        raise SourceError(f"{where} ends behind the end of the tar; download it again")
+        raise SourceError(f"{where} ends after the end of the tar; download it again")
     return ArchiveMember(
         info.name, info.offset_data, info.size, info.size, crc=None, deflated=False, has_header=False
     )

@@ -153,7 +153,7 @@ def _bar(rng: np.random.Generator, disk: Disk) -> Bar:
 
 
 def _arms(rng: np.random.Generator, *, scale_px: float, bar: Bar) -> Arms:
-    """Draw spiral arms: from the ends of a bar where there is one; many arms are tighter and more knotty."""
+    """Draw spiral arms: from the ends of a bar if there is one; many arms are tighter and more knotty."""
     count = int(rng.choice([1, 2, 3, 4, 5, 6], p=[0.03, 0.62, 0.14, 0.09, 0.08, 0.04]))
     barred = bar.strength > 0.0
     pitch = math.radians(float(np.clip(rng.lognormal(math.log(16.0), 0.42), 6.0, 45.0)))

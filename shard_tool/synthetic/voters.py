@@ -45,7 +45,7 @@ class Impression:
 
 
 def vote(galaxy: Galaxy, tree: DecisionTree, rng: np.random.Generator) -> Probabilities:
-    """Return the vote fractions of about 44 volunteers, one a column of `tree` (the tree "gz2-kaggle").
+    """Return the vote fractions of about 44 volunteers, one for each column of `tree` (the tree "gz2-kaggle").
 
     Votes are counts over the number of volunteers, so each question's answers sum to its parent's votes, and a
     question nobody was asked is all zeros.

@@ -104,7 +104,7 @@ def test_predictions_for_another_number_of_ids_are_refused(gz2: DecisionTree, tm
         (SHAPES, "smooth,id,disk,two,more\n0.5,99,0.5,0,0\n", "column 1 of the header is not the tree's"),
         (",more", "", "line 2: 5 cells, but the lines before it have 4"),
         ("99,", "101,", "ids are not ascending; sort the rows by id"),
-        ("99,", "100,", "id 100 stands twice"),
+        ("99,", "100,", "id 100 appears twice"),
         ("0.75", "1.75", "line 2, column disk: 1.75 is outside"),
         ("0.75", "nan", "line 2, column disk: the vote is missing"),
         ("99,", "98,", "1 ids are missing: 99"),

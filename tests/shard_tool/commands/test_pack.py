@@ -289,7 +289,7 @@ def _repeat_row(download: Download) -> None:
     ("spoil", "message"),
     [
         (_drop_column, "1 of the 37 columns of tree 'gz2-kaggle' are missing: Class2.2"),
-        (_repeat_row, "line 32: id 100008 stands twice (first in line 2)"),
+        (_repeat_row, "line 32: id 100008 appears twice (first in line 2)"),
         (_set_vote("1.5"), "line 4, column Class2.2: 1.5 is outside [0, 1]"),
         (_set_vote("many"), "line 4, column Class2.2: 'many' is not a number"),
         (_set_vote(""), "line 4, column Class2.2: the vote is missing"),

@@ -123,10 +123,10 @@ BAD: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "no files": (lambda t: t.drop(columns="path"), "no column 'path'; name the right one with --file-column"),
     "no votes": (lambda t: t.drop(columns=["round", "flat"]), "2 of the 2 columns of tree 'shapes' are missing"),
     "a column less": (lambda t: t.drop(columns="flat"), "pass --missing-votes"),
-    "an id twice": (lambda t: t.replace({"J003": "J001"}), "line 5: id J001 stands twice (first in line 3)"),
+    "an id twice": (lambda t: t.replace({"J003": "J001"}), "line 5: id J001 appears twice (first in line 3)"),
     "a file twice": (
         lambda t: t.replace({"./field0/cut3.jpg": "field0/cut0.jpg"}),
-        "line 5: file field0/cut0.jpg stands twice (first in line 2)",
+        "line 5: file field0/cut0.jpg appears twice (first in line 2)",
     ),
     "an empty file": (lambda t: t.replace({"field2/cut2.jpg": None}), "line 4, column path: the file is empty"),
     "a vote of 2": (lambda t: t.replace({"round": {1.0: 2.0}}), "line 10, column round: 2 is outside [0, 1]"),

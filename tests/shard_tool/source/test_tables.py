@@ -240,7 +240,7 @@ def test_a_table_read_in_parts_packs_to_the_same_bytes(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda rows: [*rows, rows[2]], "line 32: id 100015 stands twice (first in line 3)"),
+        (lambda rows: [*rows, rows[2]], "line 32: id 100015 appears twice (first in line 3)"),
         (
             lambda rows: [*rows[:20], [rows[20][0], "x", *rows[20][2:]], *rows[21:]],
             "line 21, column Class1.1: 'x'",
@@ -294,7 +294,7 @@ def test_a_file_named_twice_far_apart_in_a_catalogue_is_an_error(
     named = write_rows(tmp_path / "c.csv", [[*row, file] for row, file in zip(rows, files, strict=True)])
     result = pack(images_only, tmp_path / "out", "--catalogue", named)
     assert result.exit_code == 1
-    assert f"line 26: file {files[3]} stands twice (first in line 4)" in result.stderr
+    assert f"line 26: file {files[3]} appears twice (first in line 4)" in result.stderr
 
 
 SURVEY = {"a": (0.4, 0.6, 0.5, 0.5), "b": (0.2, 0.8, 0.25, 0.75)}

@@ -115,7 +115,7 @@ def _header_of(kind: bytes, size: int) -> bytes:
         (_header_of(tarfile.REGTYPE, 65 * 2**20), "member 'x' says it holds 68,157,440 bytes"),
         (b"", "not a whole tar"),
         (b"no tar at all" * 100, "not a whole tar"),
-        (GOOD[:700], "member 'train/1.jpg' ends behind the end of the tar"),
+        (GOOD[:700], "member 'train/1.jpg' ends after the end of the tar"),
         (GOOD[: GOOD.index(b"train/2.jpg")], "neither a file nor its end at byte"),
         (GOOD[: GOOD.index(b"train/2.jpg") + 100], "not a whole tar"),
         (_with_damaged_header(), "neither a file nor its end at byte"),
