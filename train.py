@@ -23,7 +23,7 @@ def _list_recipes(context: click.Context, option: click.Parameter, wanted: bool)
     if wanted:
         with ends_at_ctrl_c():
             from ensemble.listing import table_of_recipes  # noqa: PLC0415 - reads every recipe
-        click.echo(table_of_recipes(Path(__file__).parent / "benchmarks" / "results"))
+        click.echo(table_of_recipes())
         context.exit()
 
 

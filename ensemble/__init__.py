@@ -2,7 +2,7 @@
 
 recipe_files.py  the TOML files: which come with the project, and what one leaves to its base
 recipe.py        a recipe: such a file read strictly, as dataclasses
-recipes/         one file a published system; parameters.json: how large their networks are
+recipes/         one file a published system; parameters.json: how large their networks are; scores.json: how good
 listing.py       the table of train.py --list
 networks/        images -> logits
   convolutional.py  convolutions, CBAM, linear layers
