@@ -2,6 +2,8 @@
 
 A file a section of the report; each makes a `section.Section` of the `evidence.Evidence` that the script gathered.
 
+    cli.py          the command galaxy_zoo
+    command.py      galaxy_zoo evaluate: its options; views_command.py: those of galaxy_zoo views
     evidence.py     what the runs predicted, and what is true
     section.py      what a section is made of: figures, tables, parts of a page
     theme.py        how figures look: matplotlib to SVG that follows the page's colours

@@ -1,5 +1,6 @@
 """Prediction: from runs and shards to a submission.
 
+command.py    the command galaxy_zoo predict: its options
 request.py    what predict.py is asked for, and which options go together
 source.py     the shards or images to predict, and how they are read
 members.py    the trained members of runs

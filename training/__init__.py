@@ -1,5 +1,6 @@
 """Runs: members trained on shards, scored on the fold held out, and saved so that they can go on.
 
+command.py     the command galaxy_zoo train: its options
 request.py     what the user asks train.py for
 build.py       request -> recipe, shards, a run for each fold -> loaders, members and a trainer
 samples.py     which samples a rank reads, how often each comes, what their mean scores
