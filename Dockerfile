@@ -1,6 +1,6 @@
 # The whole project for a machine with NVIDIA GPUs:
 #   docker build -t galaxy-zoo .
-#   docker run --rm --gpus all --ipc host -v "$PWD:/data" galaxy-zoo train.py shards --recipe quick --out run
+#   docker run --rm --gpus all --ipc host -v "$PWD:/data" galaxy-zoo train shards --recipe quick --out run
 #
 # A slim Python is enough for a base: the wheels of PyTorch and DALI bring CUDA, cuDNN, NCCL and nvJPEG along, the
 # NVIDIA container runtime brings the driver. A CUDA image would add a second, unused copy of several GB.

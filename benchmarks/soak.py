@@ -20,10 +20,10 @@ import click
 import numpy as np
 import psutil
 
-import predict
-import train
 from benchmarks.measuring import RESULTS, provenance, write_json
 from galaxy_zoo.console import Command
+from prediction.command import predict
+from training.command import train
 from training.loop import Trainer
 
 SETTLED = 20
@@ -151,11 +151,9 @@ def main(shards: Path, epochs: int, predict_every: int, minutes: float, crop_px:
         def predict_now_and_then(epoch: int) -> None:
             if epoch % predict_every == 0:
                 arguments = [str(run), str(shards), "--views", "4", "--out", f"{folder}/s.csv", "--threads", "1"]
-                predict.main(arguments, standalone_mode=False)
+                predict(arguments, standalone_mode=False)
 
-        held = soak(
-            lambda: train.main(training, standalone_mode=False), predict_now_and_then, limit_s=60 * minutes
-        )
+        held = soak(lambda: train(training, standalone_mode=False), predict_now_and_then, limit_s=60 * minutes)
     summary = summarise(held)
     write_json(out, provenance() | {"summary": summary, "held": [asdict(each) for each in held]})
     click.echo(json.dumps(summary, indent=1))

@@ -2,7 +2,7 @@
 
 recipe_files.py  the TOML files of recipes: find one, read it, merge it into its base
 recipe.py        a recipe: such a file, read strictly into dataclasses
-recipes/         one file a published system; parameters.json: sizes of their networks
+recipes/         one file a published system; parameters.json: sizes of their networks; scores.json: ours
 listing.py       the table of train.py --list
 networks/        images -> logits
   convolutional.py  convolutions, CBAM, linear layers

@@ -2,17 +2,16 @@
 
 import json
 from importlib import resources
-from pathlib import Path
+from typing import Any
 
 from ensemble.recipe_files import known_recipes, read_recipe_file
 
 HEADINGS = ("recipe", "source", "parameters", "view", "published", "measured here")
-RESULTS = "accuracy-*.json"
 
 
-def table_of_recipes(results: Path) -> str:
-    """Return all recipes as lines of text, with the scores that benchmarks/accuracy.py left in `results`."""
-    measured, parameters = measured_scores(results), num_parameters()
+def table_of_recipes() -> str:
+    """Return a table of all recipes, one line of text each."""
+    measured, parameters = measured_scores(), num_parameters()
     rows = [HEADINGS]
     for name in known_recipes():
         table = read_recipe_file(name)
@@ -32,15 +31,16 @@ def table_of_recipes(results: Path) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def measured_scores(results: Path) -> dict[str, str]:
-    """Return the best measured score of each recipe, in words."""
-    found = [json.loads(path.read_text()) for path in results.glob(RESULTS)]
-    worst_first = sorted(found, key=lambda each: -each["rmse"])
-    return {each["recipe"]: f"RMSE {each['rmse']:.5f}, {each['data']}" for each in worst_first}
+def measured_scores() -> dict[str, str]:
+    """Return the best score of each recipe that benchmarks/accuracy.py has measured, in words."""
+    return _kept("scores.json")
 
 
 def num_parameters() -> dict[str, int]:
-    """Return the number of parameters of each recipe's network on its own tree, as counted by a test."""
-    text = resources.files("ensemble.recipes").joinpath("parameters.json").read_text()
-    numbers: dict[str, int] = json.loads(text)
-    return numbers
+    """Return the number of parameters of each recipe's network on its own tree, as a test has counted them."""
+    return _kept("parameters.json")
+
+
+def _kept(name: str) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(resources.files("ensemble.recipes").joinpath(name).read_text())
+    return values

@@ -3,6 +3,8 @@
 Each file is a section of the report; it builds a `section.Section` from the `evidence.Evidence` that collect.py
 gathers.
 
+    cli.py          the command galaxy_zoo
+    command.py      galaxy_zoo evaluate: its options; views_command.py: those of galaxy_zoo views
     evidence.py     predictions of the runs, and true votes
     section.py      the parts of a section: figures, tables, fragments of the page
     theme.py        the style of figures: matplotlib to SVG in the colours of the page

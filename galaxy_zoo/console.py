@@ -69,13 +69,15 @@ class Group(_EndsAtCtrlC, click.Group):
     """A click group that imports a command only to run it; the group's own help imports none.
 
     Args:
-        package: package with a module for each command; the module holds a click command of the same name.
-        summaries: one sentence of help for each command, in the order of the help.
+        modules: for each command the module that has a click command of the same name.
+        summaries: for each command one sentence of help; their order is that of the help.
     """
 
-    def __init__(self, *args: Any, package: str, summaries: Mapping[str, str], **attributes: Any) -> None:
+    def __init__(
+        self, *args: Any, modules: Mapping[str, str], summaries: Mapping[str, str], **attributes: Any
+    ) -> None:
         super().__init__(*args, **attributes)
-        self._package, self._summaries = package, summaries
+        self._modules, self._summaries = modules, summaries
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the names of the commands."""
@@ -83,10 +85,10 @@ class Group(_EndsAtCtrlC, click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import a command."""
-        if cmd_name not in self._summaries:
+        if cmd_name not in self._modules:
             return None
         with ends_at_ctrl_c():
-            command: click.Command = getattr(import_module(f"{self._package}.{cmd_name}"), cmd_name)
+            command: click.Command = getattr(import_module(self._modules[cmd_name]), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -1,5 +1,6 @@
 """Prediction: turn runs and shards into a submission.
 
+command.py    the command galaxy_zoo predict: its options
 request.py    options of predict.py, and which of them go together
 source.py     the shards or images to predict, and how they are read
 members.py    trained members of runs

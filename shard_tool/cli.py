@@ -21,7 +21,7 @@ SUMMARIES = {
 }
 
 
-@click.group(cls=Group, package="shard_tool.commands", summaries=SUMMARIES)
+@click.group(cls=Group, modules={name: f"shard_tool.commands.{name}" for name in SUMMARIES}, summaries=SUMMARIES)
 @click.version_option(__version__, prog_name="shard_tool")
 def main() -> None:
     """Turn galaxy images and votes into shards: proven, shuffled once and the same bytes every time.

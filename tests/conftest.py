@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,20 @@ def labels(kaggle_folder: Path) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def shards(kaggle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack(kaggle_folder, tmp_path_factory.mktemp("packed") / "shards", "--shards", "10")
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install what .dockerignore lets into the image; return the folder, which holds packages and `bin`."""
+    root, source = Path(__file__).parents[1], tmp_path_factory.mktemp("source")
+    for line in (root / ".dockerignore").read_text().splitlines():
+        if line.startswith("!"):
+            path = root / line[1:]
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, source / path.name)
+    target = tmp_path_factory.mktemp("installed")
+    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", target]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, source], check=True)
+    return target
 
 
 @pytest.fixture(scope="session")

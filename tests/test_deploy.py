@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from click import Command
+from torch.distributed.run import get_args_parser
 
 import predict
 import train
@@ -40,6 +42,18 @@ def test_every_option_that_an_example_gives_is_one(path: str, command: Command) 
     given = set(re.findall(r"--[a-z-]+", after))
     assert "--out" in given
     assert given <= known
+
+
+def test_torchrun_starts_the_installed_command_in_the_pods() -> None:
+    """Without Python, which would take a module of the mounted folder before an installed one."""
+    _, job = yaml.safe_load_all((DEPLOY / "kubernetes/train.yaml").read_text())
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    program, *options = container["command"]
+    taken = get_args_parser().parse_args([*options, *container["args"]])
+    assert (program, taken.no_python, taken.training_script) == ("torchrun", True, "galaxy_zoo")
+    command, *arguments = taken.training_script_args
+    assert command == "train"
+    train.main.make_context(command, arguments)
 
 
 @pytest.mark.slow

@@ -56,11 +56,16 @@ def test_the_tutorial_on_a_survey(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_on_containers_through_the_entry_of_the_image(kaggle_folder: Path, tmp_path: Path) -> None:
+def test_the_page_on_containers_through_the_entry_of_the_image(
+    kaggle_folder: Path, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
     shutil.copytree(kaggle_folder, tmp_path / "kaggle")
     function, commands = blocks("docker.md", "sh")
     assert function.startswith("galaxy_zoo() {")
-    run(f'galaxy_zoo() {{ "{ROOT}/docker/entry" "$@"; }}\n{commands}', tmp_path)
+    entry = f'PATH="{installed}/bin:$PATH" "{ROOT}/docker/entry" "$@"'
+    run(f"galaxy_zoo() {{ {entry}; }}\n{commands}", tmp_path)
     assert (tmp_path / "report" / "report.html").exists()
 
 

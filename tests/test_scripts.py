@@ -1,4 +1,4 @@
-"""Scripts answer at once where nothing is to be computed."""
+"""Commands answer at once where nothing is to be computed."""
 
 import subprocess
 import sys
@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 
+import evaluate
+import predict
+import train
+import views
+from evaluation import cli
+
 SLOW = {"torch", "nvidia.dali", "timm", "pandas", "matplotlib", "scipy"}
 
 
 @pytest.mark.parametrize(
     "line",
     [
+        *("--help", "--version", "trian"),
         *("train --help", "train --list", "train", "train shards --fold 5/5", "train shards --threads 1000000"),
         *("train shards --members 1000000", "train shards --save-minutes nan", "train shards --stick-to-shard"),
         *("predict --help", "predict run", "predict run shards --views 3", "predict --check s.csv"),
@@ -20,12 +27,18 @@ SLOW = {"torch", "nvidia.dali", "timm", "pandas", "matplotlib", "scipy"}
     ],
 )
 def test_help_and_wrong_usage_import_nothing_slow(line: str) -> None:
-    script, *arguments = line.split()
-    code = f"import sys, {script}\ntry: {script}.main({arguments})\nfinally: print('loaded', *sys.modules)"
+    arguments = line.split()
+    code = f"import sys, evaluation.cli as cli\ntry: cli.main({arguments})\nfinally: print('loaded', *sys.modules)"
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
     )
-    assert ended.returncode == (0 if {"--help", "--list"} & {*arguments} else 2), ended.stderr
+    assert ended.returncode == (0 if {"--help", "--list", "--version"} & {*arguments} else 2), ended.stderr
     loaded = ended.stdout.splitlines()[-1].split()
     assert "click" in loaded
     assert not SLOW & set(loaded)
+
+
+def test_a_script_is_the_installed_command_of_its_name() -> None:
+    scripts = {"train": train.main, "predict": predict.main, "evaluate": evaluate.main, "views": views.main}
+    assert list(scripts) == list(cli.SUMMARIES)
+    assert {name: cli.main.get_command(None, name) for name in cli.SUMMARIES} == scripts

@@ -1,5 +1,6 @@
 """Training: train members on shards, score them on the fold held out, and save them to resume.
 
+command.py     the command galaxy_zoo train: its options
 request.py     the argument and options of train.py
 build.py       request -> recipe, shards, a run for each fold -> loaders, members and a trainer
 samples.py     the samples of a rank, how often each comes, the score of their mean votes
