@@ -11,7 +11,7 @@ from evaluation.galaxies import Sets, group_folds, open_folds, open_sets, true_v
 from evaluation.network import network_sections
 from evaluation.report import check_folder, write_report
 from evaluation.request import ReportRequest
-from galaxy_zoo.console import shown
+from galaxy_zoo.console import counted, shown
 from galaxy_zoo.files import exclusive
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.votes import Floats
@@ -62,9 +62,8 @@ def evaluate(request: ReportRequest) -> None:
             # What a network looks at, and how it sets galaxies apart, is shown on galaxies new to it.
             sections = [] if request.out_of_fold else network_sections(evidence, members[0], sets, request)
             page = write_report(request.out, evidence, sections)
-    click.echo(
-        f"{shown(page)}: {len(validation.votes):,} galaxies, {evidence.main[0]}, {page.stat().st_size / 1e6:.1f} MB"
-    )
+    galaxies = counted(len(validation.votes), "galaxy", "galaxies")
+    click.echo(f"{shown(page)}: {galaxies}, {evidence.main[0]}, {page.stat().st_size / 1e6:.1f} MB")
 
 
 def _predict(members: Sequence[Predictor], loader: Loader, label: str) -> Floats:
