@@ -1,4 +1,4 @@
-"""What a report is made of: opens the galaxies that no run has seen, and predicts them with every member and view."""
+"""What a report is made of: the galaxies that no run was trained on, predicted with every member and view."""
 
 from collections.abc import Sequence
 
@@ -55,6 +55,7 @@ def evaluate(request: ReportRequest) -> None:
                 validation=validation,
                 training=None if sets.training is None else sets.training.scored,
                 mean_votes=sets.mean_votes,
+                has_chosen_epochs=request.split == "train",
                 predictions=predict_folds(folds, members, sets)
                 if request.out_of_fold
                 else predict_runs(runs, members, sets),

@@ -55,9 +55,10 @@ class RunVotes:
 class Evidence:
     """Everything the sections of a report look at.
 
-    validation: galaxies that no run has seen, or not the one that predicts them. training: galaxies that all runs
+    validation: galaxies that no run was trained on, or not the one that predicts them. training: galaxies that all runs
     were trained on, about as many; None where the shards are not those of the training. mean_votes: the baseline, of
-    the training galaxies, shape (answers,).
+    the training galaxies, shape (answers,). has_chosen_epochs: whether the best epoch of a member was chosen on the
+    validation galaxies.
     """
 
     tree: DecisionTree
@@ -66,6 +67,7 @@ class Evidence:
     mean_votes: Floats
     predictions: tuple[RunVotes, ...]
     resampling: Resampling = DEFAULT
+    has_chosen_epochs: bool = False
 
     @cached_property
     def baseline(self) -> Floats:

@@ -10,6 +10,6 @@ checkpoint.py  that state as a safetensors file
 run.py         the folder of a run
 ranks.py       the processes of a torchrun and their collectives
 meter.py       progress bars; watch.py stops at a loss that is not finite
-logbook.py     metrics.jsonl and TensorBoard; figures.py draws
+logbook.py     metrics.jsonl and TensorBoard; figures.py draws in the look of style.py
 interrupt.py   Ctrl-C as a request to stop
 """
