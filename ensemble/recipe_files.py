@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from galaxy_zoo.errors import RecipeError
-from galaxy_zoo.strict import nearest, parse_toml
+from galaxy_zoo.strict import guess, parse_toml
+
+LIST_THEM = "list all recipes with: train.py --list"
 
 
 def known_recipes() -> list[str]:
@@ -40,9 +42,8 @@ def read_recipe_file(name_or_path: str) -> dict[str, Any]:
         return own
     base_name = own.pop("base")
     if base_name not in known_recipes():
-        raise RecipeError(
-            f"{where}: no recipe {base_name!r} to be its base{nearest(str(base_name), known_recipes())}"
-        )
+        hint = guess(str(base_name), known_recipes())
+        raise RecipeError(f"{where}: no recipe {base_name!r} to be its base{hint}; {LIST_THEM}")
     base = _read(base_name)
     if "base" in base:
         raise RecipeError(
@@ -57,8 +58,8 @@ def _read(name_or_path: str) -> dict[str, Any]:
     is_path = name_or_path.endswith(".toml")
     own = resources.files("ensemble.recipes").joinpath(f"{name_or_path}.toml")
     if not is_path and name_or_path not in known_recipes():
-        hint = nearest(name_or_path, known_recipes())
-        raise RecipeError(f"no recipe {name_or_path!r}{hint}, or give a .toml file")
+        hint = guess(name_or_path, known_recipes())
+        raise RecipeError(f"no recipe {name_or_path!r}{hint}; {LIST_THEM}, or give a .toml file")
     try:
         return parse_toml(Path(name_or_path).read_text() if is_path else own.read_text())
     except (OSError, UnicodeDecodeError) as error:

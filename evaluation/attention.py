@@ -125,7 +125,7 @@ def section(
 def heat_maps(
     network: nn.Module, layers: Sequence[str], images: Tensor, columns: Sequence[int]
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield method and layer, and maps in [0, 1], shape (galaxies, size, size). Show progress.
+    """Yield method and layer in words, and maps in [0, 1] of shape (galaxies, size, size). Show progress.
 
     Args:
         columns: for each image the column of the answer to explain.
@@ -133,6 +133,7 @@ def heat_maps(
     frozen = _without_inplace(network)
     targets = [ClassifierOutputTarget(column) for column in columns]
     modules = dict(frozen.named_modules())
+    convolutions = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)]
     with progress(total=len(METHODS) * len(layers), unit="layer", desc="what the network looks at") as bar:
         for layer in layers:
             channels, _, width = _maps_of(frozen, modules[layer], images[:1], layer)
@@ -149,7 +150,10 @@ def heat_maps(
                     np.errstate(divide="ignore", invalid="ignore"),
                 ):
                     found = cam(input_tensor=images, targets=targets)
-                yield f"{method}, layer {layer} ({channels} maps of {width} px)", np.nan_to_num(found)
+                at = f"convolution {convolutions.index(layer) + 1} of {len(convolutions)}, " * (
+                    layer in convolutions
+                )
+                yield f"{method}, {at}layer {layer} ({channels} maps of {width} px)", np.nan_to_num(found)
                 bar.update()
 
 

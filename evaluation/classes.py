@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import (
-    ConfusionMatrixDisplay,
     accuracy_score,
     confusion_matrix,
     precision_recall_fscore_support,
@@ -111,27 +110,34 @@ def _accuracies(
     return {name: accuracy_score(true, guess) if len(true) else np.nan, f"{name} galaxies": len(true)}
 
 
+def _percent(share: float) -> str:
+    return "–" if np.isnan(share) else f"{share:.0%}"
+
+
 def _draw_confusion(true: Classes, predicted: Classes, answers: tuple[str, ...]) -> Figure:
     side = 2.2 + 0.36 * len(answers)
-    figure, axes = new_axes(max(3.9, side + 0.6), side)
-    shares = confusion_matrix(true, predicted, labels=list(range(len(answers))), normalize="true")
-    ConfusionMatrixDisplay(shares, display_labels=answers).plot(
-        ax=axes, cmap=SHADE, colorbar=False, values_format=".0%", text_kw={"color": INK, "fontsize": 8}
-    )
+    figure, axes = new_axes(max(3.9, side + 1.0), side)
+    counts = confusion_matrix(true, predicted, labels=list(range(len(answers))))
+    with np.errstate(invalid="ignore"):  # a class without galaxies has no shares
+        shares = counts / counts.sum(axis=1, keepdims=True)
+    axes.imshow(shares, cmap=SHADE, vmin=0, vmax=1)
+    for row, column in np.ndindex(shares.shape):
+        axes.text(column, row, _percent(shares[row, column]), ha="center", va="center", fontsize=8)
     axes.tick_params(length=0)
+    axes.set_yticks(range(len(answers)), answers)
     axes.set_xticks(
-        axes.get_xticks(),
+        range(len(answers)),
         answers,
         rotation=35 if len(answers) > 3 else 0,
         ha="right" if len(answers) > 3 else "center",
     )
     axes.set(xlabel="predicted", ylabel="true")
     axes.grid(visible=False)
-    kept = ", ".join(f"{a} {s:.0%}" for a, s in zip(answers, shares.diagonal(), strict=True))
+    kept = ", ".join(f"{a} {_percent(s)}" for a, s in zip(answers, shares.diagonal(), strict=True))
     return Figure(
         to_svg(figure, "confusion"),
         f"Confusion matrix; share recognised: {kept}.",
-        "Of each true class, the share predicted as each class.",
+        "Of each true class, the share predicted as each class; – where it has no galaxies.",
     )
 
 
@@ -150,16 +156,21 @@ def _draw_accuracies(table: pd.DataFrame) -> Figure:
             label=name,
             alpha=1.0 if name == "validation" else 0.5,
         )
-    for row, value, count in zip(rows, table["validation"], table["validation galaxies"], strict=True):
-        if count:
+        for where, value in zip(at, table[name], strict=True):
             axes.annotate(
-                f"{value:.0%}", (value, row), (4, 0), textcoords="offset points", va="center", fontsize=8
+                _percent(value),
+                (np.nan_to_num(value), where),
+                (3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=6.5,
+                color=INK if name == "validation" else MUTED,
             )
     axes.set_yticks(rows, table["of"])
-    axes.set_xlim(0, 1.08)
+    axes.set_xlim(0, 1.1)
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set_xlabel("galaxies whose main answer is predicted")
     without_frame(axes, grid="x")
     add_legend(figure, axes)
-    listed = ", ".join(f"{q} {v:.0%}" for q, v in zip(table["of"], table["validation"], strict=True))
+    listed = ", ".join(f"{q} {_percent(v)}" for q, v in zip(table["of"], table["validation"], strict=True))
     return Figure(to_svg(figure, "accuracy"), f"Validation accuracy: {listed}.", "Accuracy of each, on both sets.")

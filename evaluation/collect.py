@@ -1,4 +1,4 @@
-"""Gather what a report needs: open the galaxies that no run has seen, predict them with every member and view."""
+"""What a report is made of: the galaxies that no run was trained on, predicted with every member and view."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from evaluation.galaxies import Sets, group_folds, open_folds, open_sets, true_v
 from evaluation.network import network_sections
 from evaluation.report import check_folder, write_report
 from evaluation.request import ReportRequest
-from galaxy_zoo.console import shown
+from galaxy_zoo.console import counted, shown
 from galaxy_zoo.files import exclusive
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.votes import Floats
@@ -55,6 +55,7 @@ def evaluate(request: ReportRequest) -> None:
                 validation=validation,
                 training=None if sets.training is None else sets.training.scored,
                 mean_votes=sets.mean_votes,
+                has_chosen_epochs=request.split == "train",
                 predictions=predict_folds(folds, members, sets)
                 if request.out_of_fold
                 else predict_runs(runs, members, sets),
@@ -62,9 +63,8 @@ def evaluate(request: ReportRequest) -> None:
             # Heat maps and embedding are shown for galaxies that are new to the network.
             sections = [] if request.out_of_fold else network_sections(evidence, members[0], sets, request)
             page = write_report(request.out, evidence, sections)
-    click.echo(
-        f"{shown(page)}: {len(validation.votes):,} galaxies, {evidence.main[0]}, {page.stat().st_size / 1e6:.1f} MB"
-    )
+    galaxies = counted(len(validation.votes), "galaxy", "galaxies")
+    click.echo(f"{shown(page)}: {galaxies}, {evidence.main[0]}, {page.stat().st_size / 1e6:.1f} MB")
 
 
 def _predict(members: Sequence[Predictor], loader: Loader, label: str) -> Floats:

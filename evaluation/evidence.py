@@ -56,9 +56,10 @@ class RunVotes:
 class Evidence:
     """Everything that the sections of a report use.
 
-    validation: galaxies that no run has seen or, in a cross-validation, not the run that predicts them.
+    validation: galaxies that no run was trained on or, in a cross-validation, not the run that predicts them.
     training: about as many galaxies that all runs were trained on; None if the shards are not those of the training.
     mean_votes: mean votes of the training galaxies, the baseline, shape (answers,).
+    has_chosen_epochs: whether the best epoch of a member was chosen on the validation galaxies.
     """
 
     tree: DecisionTree
@@ -67,6 +68,7 @@ class Evidence:
     mean_votes: Floats
     predictions: tuple[RunVotes, ...]
     resampling: Resampling = DEFAULT
+    has_chosen_epochs: bool = False
 
     @cached_property
     def baseline(self) -> Floats:

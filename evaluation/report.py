@@ -24,7 +24,9 @@ from galaxy_zoo.scores import bootstrap_interval
 from galaxy_zoo.version import __version__
 
 MOST_ROWS = 400
-"""Most rows of a table that the page shows."""
+"""Rows of a table that the page shows."""
+MOST_RECIPES = 3
+"""Recipes that the title of a page names."""
 
 Make = Callable[[], Section]
 SECTIONS: Sequence[Callable[[Evidence], Section]] = (
@@ -104,7 +106,12 @@ def describe(evidence: Evidence) -> dict[str, Any]:
     true, how = evidence.validation.votes, evidence.resampling
     score = bootstrap_interval(votes, true, how=how)
     baseline = bootstrap_interval(evidence.baseline, true, how=how)
+    recipes = list(dict.fromkeys(shown(each.run.recipe.name) for each in evidence.predictions))
     return {
+        "title": " + ".join(recipes) if len(recipes) <= MOST_RECIPES else name,
+        "seen": "held out, and used to choose best epochs"
+        if evidence.has_chosen_epochs
+        else "that no run has seen",
         "prediction": name,
         "rmse": score.value,
         "low": score.low,

@@ -48,8 +48,11 @@ def section(evidence: Evidence) -> Section:
     ]
     if len(entries) > 1:
         note = "Difference of RMSE on the same resampled galaxies; below 0 the first is better."
+        pairs = paired_scores(evidence, entries)
         blocks.append(
-            Table(name="pairs", title="Paired comparisons", frame=paired_scores(evidence, entries), note=note)
+            Table(
+                name="pairs", title="Paired comparisons", frame=pairs, note=note, percentages=("first better in",)
+            )
         )
     published = published_scores(evidence)
     if len(published):
@@ -73,6 +76,11 @@ def section(evidence: Evidence) -> Section:
         f"{how.confidence:.0%} of {how.resamples:,} bootstrap resamples of the {len(evidence.validation.votes):,} "
         "galaxies; they say how far a score moves on other galaxies of the same kind."
     )
+    if evidence.has_chosen_epochs:
+        lead += (
+            " The best epoch of each member was chosen by its score on galaxies of this fold, so scores are a little "
+            "better than on others; for galaxies that decided nothing, evaluate with --split test --truth."
+        )
     return Section(key="scores", title="Score", lead=lead, blocks=tuple(blocks))
 
 
@@ -183,7 +191,7 @@ def _draw_overall(scores: pd.DataFrame) -> Figure:
     for row, value, high in zip(rows, scores["rmse"], scores["high"], strict=True):
         axes.annotate(f"{value:.4f}", (high, row), (6, 0), textcoords="offset points", va="center", color=INK)
     axes.set_yticks(rows, [short(name) for name in scores["prediction"]])
-    axes.margins(x=0.2)
+    axes.margins(x=0.2, y=0.12)
     axes.set_xlabel("RMSE; further left is better")
     without_frame(axes, grid="x")
     best = scores.loc[~is_baseline].sort_values("rmse").iloc[0]

@@ -28,6 +28,7 @@ class Table:
     """A table, which is also written as `<name>.csv`.
 
     folded: show only the title until the reader opens it. form: format of numbers with a fraction on the page.
+    percentages: columns that the page shows as percentages.
     """
 
     name: str
@@ -36,6 +37,11 @@ class Table:
     note: str = ""
     folded: bool = False
     form: str = ".5f"
+    percentages: tuple[str, ...] = ()
+
+    def form_of(self, column: str) -> str:
+        """Return the format of the numbers of a column on the page."""
+        return ".1%" if column in self.percentages else self.form
 
 
 @dataclass(frozen=True)

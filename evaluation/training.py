@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from evaluation.evidence import Evidence
 from evaluation.section import Figure, Figures, Section, Table
-from evaluation.theme import MUTED, SERIES, add_legend, new_axes, short, to_svg
+from evaluation.theme import INK, MUTED, SERIES, add_legend, new_axes, short, to_svg
 from galaxy_zoo.errors import RunError
 from training.logbook import METRICS_NAME, read_log
 from training.run import Run
@@ -21,7 +21,9 @@ CURVES: Sequence[tuple[str, str, Mapping[str, str]]] = (
     ("Speed", "images/s, all members", {"images_per_s": ""}),
     ("Waiting for data", "share of the time", {"data_wait": ""}),
 )
-"""Title, label of the axis, and metric -> name in the legend."""
+"""Title, label of the axis, and which metrics are drawn under what name."""
+STYLES = ("-", "--", ":", "-.")
+FAINT = 0.4
 
 
 def section(evidence: Evidence) -> Section:
@@ -32,9 +34,11 @@ def section(evidence: Evidence) -> Section:
         [read_metrics(run, f"{name}, {run.fold}" if names.count(name) > 1 else name) for name, run in runs],
         ignore_index=True,
     )
+    members = int(metrics["member"].max()) + 1
     drawn = [_draw(metrics, *curve) for curve in CURVES if set(curve[2]) & set(metrics.columns)]
     lead = (
-        "One line a member. The training loss is the mean over an epoch, in which the weights change and images are "
+        f"One line a member{', in a style of its own' if members <= len(STYLES) else ''}; fainter lines are of "
+        "training. The training loss is the mean over an epoch, in which the weights change and images are "
         "augmented; validation scores are of the end of the epoch, of the plain view. Of recipes whose loss is the "
         "mean squared error, the training RMSE is its root and the validation loss the square of the RMSE."
     )
@@ -67,21 +71,26 @@ def read_metrics(run: Run, name: str) -> pd.DataFrame:
 
 def _draw(metrics: pd.DataFrame, title: str, label: str, curves: Mapping[str, str]) -> Figure:
     figure, axes = new_axes(height_in=2.5)
-    for number, (run, rows) in enumerate(metrics.groupby("run", sort=False)):
-        for column, kind in curves.items():
-            if column in rows:
-                style = "--" if kind == "training" and len(set(curves) & set(rows)) > 1 else "-"
-                _draw_lines(
-                    axes,
-                    rows,
-                    column,
-                    f"{short(str(run))}{kind and ', '}{kind}",
-                    style,
-                    SERIES[number % len(SERIES)],
-                )
+    columns = {column: kind for column, kind in curves.items() if column in metrics}
+    runs, members = list(metrics["run"].unique()), range(int(metrics["member"].max()) + 1)
+    colours = {run: SERIES[number % len(SERIES)] for number, run in enumerate(runs)}
+    styles = [STYLES[member] if len(members) <= len(STYLES) else "-" for member in members]
+    opacities = {kind: FAINT if kind == "training" and len(columns) > 1 else 1.0 for kind in columns.values()}
+    for run, member in metrics[["run", "member"]].drop_duplicates().itertuples(index=False):
+        rows = metrics[(metrics["run"] == run) & (metrics["member"] == member)]
+        for column, kind in columns.items():
+            axes.plot(rows["epoch"] + 1, rows[column], styles[member], color=colours[run], alpha=opacities[kind])
+    keys = [(short(str(run)), "-", colour, 1.0) for run, colour in colours.items()] if len(runs) > 1 else []
+    if len(columns) > 1:
+        keys += [(kind, "-", INK, opacity) for kind, opacity in opacities.items()]
+    if 1 < len(members) <= len(STYLES):
+        keys += [(f"member {member}", style, INK, 1.0) for member, style in enumerate(styles)]
+    for key, style, colour, opacity in keys:
+        axes.plot([], [], style, color=colour, alpha=opacity, label=key)
     if "rmse" in curves and BASELINE in metrics:
         axes.axhline(metrics[BASELINE].mean(), color=MUTED, linewidth=1, linestyle=":", label="mean votes")
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(label)
     axes.set_ylim(bottom=0)
     if len(axes.get_legend_handles_labels()[1]) > 1:
@@ -89,15 +98,3 @@ def _draw(metrics: pd.DataFrame, title: str, label: str, curves: Mapping[str, st
     last = metrics.groupby(["run", "member"])[[c for c in curves if c in metrics]].last().mean()
     ends = ", ".join(f"{column} {value:.4g}" for column, value in last.items())
     return Figure(to_svg(figure, title.lower().replace(" ", "-")), f"{title} by epoch; at the end {ends}.", title)
-
-
-def _draw_lines(axes: Axes, rows: pd.DataFrame, column: str, label: str, style: str, colour: str) -> None:
-    for member, of_member in rows.groupby("member"):
-        axes.plot(
-            of_member["epoch"] + 1,
-            of_member[column],
-            style,
-            color=colour,
-            linewidth=1.2,
-            label=label if member == 0 else None,
-        )

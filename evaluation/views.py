@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ensemble.recipe import load_recipe
-from galaxy_zoo.console import shown
+from galaxy_zoo.console import counted, shown
 from galaxy_zoo.files import atomic_write, check_can_write, check_outputs
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.remote import AnyPath
@@ -69,7 +69,9 @@ def draw(request: SheetRequest) -> None:
         )
     with atomic_write(request.sheet) as file:
         draw_sheet(drawn, num_columns=len(drawn) // choice.count).save(file, "PNG")
-    click.echo(f"{shown(request.sheet)}: {choice.count:,} of {len(samples):,} {shown(request.split)} galaxies")
+    split = shown(request.split)
+    galaxies = counted(len(samples), f"{split} galaxy", f"{split} galaxies")
+    click.echo(f"{shown(request.sheet)}: {choice.count:,} of {galaxies}")
 
 
 @dataclass(frozen=True)

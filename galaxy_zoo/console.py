@@ -36,6 +36,11 @@ def shown(name: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, as in "1 view" and "1,000 galaxies". plural: where it is not the noun and an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def _open_closed_streams() -> None:
     """Open closed standard streams (`2>&-`) on /dev/null, or the next file opened would become the stream."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:

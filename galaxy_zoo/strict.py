@@ -69,11 +69,15 @@ def check_range(name: str, value: float | tuple[float, ...], lowest: float, high
         raise ValueError(f"{name} must be from {lowest:,} to {highest:,}, not {value}")
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return the known names as text, after '; did you mean ...?' if one is close."""
+def guess(name: str, known: Sequence[str]) -> str:
+    """Return '; did you mean ...?' where a known name is close, otherwise nothing."""
     close = difflib.get_close_matches(name, known, n=1)
-    guess = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{guess} (known: {', '.join(sorted(known))})"
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return the known name that is close as a question, or all known names where none is."""
+    return guess(name, known) or f" (known: {', '.join(sorted(known))})"
 
 
 def parse(kind: type[T], table: object, where: str) -> T:

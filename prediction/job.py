@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from galaxy_zoo.checking import Reference, read_reference
-from galaxy_zoo.console import shown
+from galaxy_zoo.console import counted, shown
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.manifest import Shard
 from galaxy_zoo.submission import read_submission, warnings_about
@@ -159,12 +159,13 @@ class Prediction:
 def _describe(request: PredictionRequest, prediction: Prediction, predicted: Predicted) -> list[str]:
     """Return lines about the prediction; for images also the walks of the first ones down the tree."""
     counts = Counter(member.run.recipe.name for member in prediction.members)
-    recipes = " + ".join(f"{count} {shown(name)}" for name, count in counts.items())
-    how = f"{recipes}, {len(request.fixed_views)} views, blend {request.blend}"
-    lines = [f"{shown(request.out)}: {len(predicted.ids):,} galaxies, {how}"]
+    members = " + ".join(f"{counted(count, 'member')} of {shown(name)}" for name, count in counts.items())
+    galaxies, views = counted(len(predicted.ids), "galaxy", "galaxies"), counted(len(request.fixed_views), "view")
+    lines = [f"{shown(request.out)}: {galaxies}, {members}, {views}, blend {request.blend}"]
     if request.is_images:
         tree = prediction.source.manifest.tree
         first = zip(predicted.ids[:LINES_SHOWN], predicted.votes, strict=False)
+        lines.append("main answers, each with its share of the volunteers who would be asked the question:")
         lines += [f"{shown(sample_id)}: {describe_walk(votes, tree)}" for sample_id, votes in first]
     return lines
 

@@ -11,6 +11,6 @@ checkpoint.py  that state as a safetensors file
 run.py         the folder of a run
 ranks.py       the processes that torchrun started, and their collectives
 meter.py       progress bars; watch.py stops training if a loss is not finite
-logbook.py     metrics.jsonl and TensorBoard; figures.py draws
+logbook.py     metrics.jsonl and TensorBoard; figures.py draws in the look of style.py
 interrupt.py   Ctrl-C as a request to stop
 """

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ensemble.model import Predictor
@@ -18,7 +20,14 @@ from pipeline.warp import rgb_pixels
 from training.held_out import HeldOut
 from training.loop import TrackedMember
 from training.run import Run
+from training.style import INK, MUTED, PAPER, RULE, SERIES, style
 
+BASELINE = "baseline_rmse"
+CURVES = {
+    "Training loss": ("loss",),
+    "RMSE on the fold": ("rmse", BASELINE),
+    "Learning rate": ("learning_rate",),
+}
 SHOWN_ANSWERS = 4
 SHOWN_GALAXIES = 6
 
@@ -51,26 +60,22 @@ def draw_curves(lines: Sequence[dict[str, Any]], path: Path) -> None:
     Args:
         lines: metrics of each epoch, from metrics.jsonl.
     """
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
     epochs = [line["epoch"] + 1 for line in lines]
-    for axes, names in zip(
-        figure.subplots(1, 3), (("loss",), ("rmse", "baseline_rmse"), ("learning_rate",)), strict=True
-    ):
-        for name in names:
-            axes.plot(epochs, [line.get(name, math.nan) for line in lines], marker=".", label=LABELS[name])
-        axes.set_xlabel("epoch")
-        axes.legend()
-        axes.grid(alpha=0.3)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=110)
-
-
-LABELS = {
-    "loss": "training loss",
-    "rmse": "RMSE on the fold",
-    "baseline_rmse": "of mean votes",
-    "learning_rate": "learning rate",
-}
+    with mpl.rc_context(style(ink=INK, muted=MUTED, rule=RULE)):
+        figure = Figure(figsize=(11, 3.2), facecolor=PAPER)
+        for axes, (title, names) in zip(figure.subplots(1, len(CURVES)), CURVES.items(), strict=True):
+            for name in names:
+                look: dict[str, Any] = {"color": SERIES, "marker": "."}
+                if name == BASELINE:
+                    look = {"color": MUTED, "linestyle": ":", "label": "mean votes"}
+                axes.plot(epochs, [line.get(name, math.nan) for line in lines], **look)
+            if BASELINE in names:
+                axes.legend()
+            axes.set(title=title, xlabel="epoch")
+            axes.set_ylim(bottom=0)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        with atomic_write(path) as file:
+            figure.savefig(file, format="png", dpi=110)
 
 
 def draw_galaxies(images: NDArray[np.uint8], predicted: Floats, votes: Floats, tree: DecisionTree) -> Figure:

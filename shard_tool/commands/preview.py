@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
+from galaxy_zoo.console import Command, counted, ends_at_ctrl_c, local_path
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import atomic_write, check_outputs
 from galaxy_zoo.manifest import MANIFEST_NAME, read_manifest
@@ -26,7 +26,7 @@ from shard_tool.commands.options import echo
     help="Side of a picture in pixels.",
 )
 def preview(*, shards: Path, sheet: Path, count: int, seed: int, split: str | None, side_px: int) -> None:
-    """Draw galaxies of the folder SHARDS with their main votes into the new image SHEET, a PNG.
+    """Draw galaxies of the folder SHARDS with their main votes into the image SHEET, a PNG; an older one is replaced.
 
     The votes shown follow the tree, from each question by the answer with the most votes. A number is the fraction of
     all volunteers who gave that answer.
@@ -48,4 +48,8 @@ def preview(*, shards: Path, sheet: Path, count: int, seed: int, split: str | No
     galaxies = list(read_cells(shards, manifest, split=split, positions=positions, side_px=side_px))
     with atomic_write(sheet) as file:
         draw_sheet(galaxies).save(file, "PNG")
-    echo(f"{sheet}: {len(galaxies):,} of {manifest.samples(split):,} {split} galaxies")
+    echo(
+        f"{sheet}: {len(galaxies):,} of {counted(manifest.samples(split), f'{split} galaxy', f'{split} galaxies')}"
+    )
+    if any(galaxy.lines[1:] for galaxy in galaxies):
+        echo("numbers are fractions of all volunteers, also of those who were not asked the question")

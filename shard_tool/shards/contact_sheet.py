@@ -18,7 +18,7 @@ from galaxy_zoo.walk import walk
 from shard_tool.images.jpeg import decode_strictly
 from shard_tool.shards.reader import decode_votes, image_of, proven_index, read_component, votes_of
 
-COLUMNS, GAP_PX, LINE_PX, FONT_PX = 8, 6, 13, 11
+MOST_COLUMNS, GAP_PX, LINE_PX, FONT_PX = 8, 6, 13, 11
 BACKGROUND, ID_COLOUR, VOTE_COLOUR = (24, 24, 24), (255, 255, 255), (170, 170, 170)
 VOTE_LINES = 4
 
@@ -60,10 +60,16 @@ def main_votes(votes: NDArray[np.float32], tree: DecisionTree) -> list[str]:
     return [f"{step.answer} {step.votes:.2f}" for step in walk(votes, tree)]
 
 
-def draw_sheet(cells: Sequence[Cell], *, num_columns: int = COLUMNS) -> Image.Image:
-    """Draw a sheet of cells, `num_columns` in each row."""
+def balanced_columns(num_cells: int) -> int:
+    """Return how many cells stand in a row where the fewest rows share them out most evenly."""
+    num_rows = -(-num_cells // MOST_COLUMNS)
+    return -(-num_cells // num_rows)
+
+
+def draw_sheet(cells: Sequence[Cell], *, num_columns: int | None = None) -> Image.Image:
+    """Draw a sheet of cells, `num_columns` a row; None: `balanced_columns`."""
     side = cells[0].pixels.shape[0]
-    num_columns = min(num_columns, len(cells))
+    num_columns = num_columns or balanced_columns(len(cells))
     num_rows = -(-len(cells) // num_columns)
     width, height = side + GAP_PX, side + max(len(cell.lines) for cell in cells) * LINE_PX + 2 * GAP_PX
     sheet = Image.new("RGB", (num_columns * width + GAP_PX, num_rows * height + GAP_PX), BACKGROUND)

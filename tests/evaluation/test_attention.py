@@ -22,7 +22,9 @@ def test_both_methods_find_what_the_network_looks_at_for_each_answer() -> None:
     images[:, 0, :, :8] = 1  # red on the left
     images[:, 2, :, 8:] = 1  # blue on the right
     maps = dict(heat_maps(network, ["0"], images, [0, 1]))
-    assert list(maps) == [f"{kind}, layer 0 (2 maps of 16 px)" for kind in ("Grad-CAM", "AblationCAM")]
+    assert list(maps) == [
+        f"{kind}, convolution 1 of 1, layer 0 (2 maps of 16 px)" for kind in ("Grad-CAM", "AblationCAM")
+    ]
     for found in maps.values():
         assert found.shape == (2, 16, 16)
         left, right = found[:, :, :8].mean(axis=(1, 2)), found[:, :, 8:].mean(axis=(1, 2))

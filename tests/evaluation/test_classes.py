@@ -3,8 +3,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.classes import _accuracies, accuracy_table, class_table, confusion_table, first_question
+from evaluation.classes import (
+    _accuracies,
+    _draw_confusion,
+    accuracy_table,
+    class_table,
+    confusion_table,
+    first_question,
+)
 from evaluation.evidence import Evidence, Scored
+from evaluation.theme import styled
 from galaxy_zoo.tree import load_tree
 
 ANSWERS = ("smooth", "disk", "star")
@@ -16,6 +24,13 @@ def test_confusions_are_counted_by_true_class() -> None:
     assert table.loc["smooth"].tolist() == [2, 1, 0]
     assert table.loc["disk"].tolist() == [0, 1, 1]
     assert table.loc["star"].tolist() == [0, 0, 0]
+
+
+def test_a_class_without_galaxies_has_dashes_for_shares() -> None:
+    with styled():
+        drawn = _draw_confusion(TRUE, PREDICTED, ANSWERS)
+    assert drawn.svg.count(">–</text>") == len(ANSWERS)
+    assert drawn.alt.endswith("smooth 67%, disk 50%, star –.")
 
 
 def test_precision_recall_and_f1_are_those_of_the_confusions() -> None:

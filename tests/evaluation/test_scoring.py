@@ -6,6 +6,8 @@ import pytest
 from ensemble.recipe import load_recipe
 from evaluation import scoring
 from evaluation.evidence import ALL_RUNS, Evidence, RunVotes
+from evaluation.section import Table
+from evaluation.theme import styled
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
 
@@ -63,3 +65,12 @@ def test_published_numbers_stand_beside_their_own_challenge_only(evidence: Evide
     assert table["published"].str.contains(".07491", regex=False).sum() == 1
     other = scoring.published_scores(replace(evidence, tree=load_tree("galaxy10")))
     assert not other["published"].str.contains("Kaggle").any()
+
+
+@pytest.mark.parametrize("has_chosen_epochs", [True, False])
+def test_it_is_said_where_the_galaxies_chose_the_best_epochs(evidence: Evidence, has_chosen_epochs: bool) -> None:
+    with styled():
+        made = scoring.section(replace(evidence, has_chosen_epochs=has_chosen_epochs))
+    assert ("best epoch" in made.lead) == has_chosen_epochs
+    [pairs] = [block for block in made.blocks if isinstance(block, Table) and block.name == "pairs"]
+    assert {column for column in pairs.frame if pairs.form_of(column).endswith("%")} == {"first better in"}

@@ -1,9 +1,11 @@
 import re
 from html import unescape
+from importlib import resources
 
 import pytest
 
 from evaluation.theme import INK, SERIES, VARIABLES, new_axes, styled, to_svg
+from training import style
 
 
 def draw(name: str) -> str:
@@ -48,3 +50,10 @@ def test_names_are_drawn_as_they_are(name: str) -> None:
         svg = to_svg(figure, "names")
     texts = [unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
     assert texts.count(name) == 2
+
+
+def test_figures_beside_a_run_have_the_colours_of_a_light_page() -> None:
+    light = resources.files("evaluation.templates").joinpath("report.css").read_text().split("@media")[0]
+    page = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]+)", light))
+    ours = (style.INK, style.MUTED, style.RULE, style.PAPER, style.SERIES)
+    assert ours == tuple(page[name] for name in ("ink", "muted", "rule", "paper", "series-0"))

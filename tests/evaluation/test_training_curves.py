@@ -18,6 +18,8 @@ def test_every_epoch_of_every_member_is_read_and_drawn(evidence: Evidence) -> No
         assert abs(ours).max() < 1e-9
     with styled():
         made = training.section(evidence)
+    for figure in made.blocks[0].figures:
+        assert {f">member {number}</text>" in figure.svg for number in (0, 1)} == {True}
     captions = [figure.caption for figure in made.blocks[0].figures]
     assert captions == ["Loss", "RMSE", "Accuracy", "Learning rate", "Speed", "Waiting for data"]
 

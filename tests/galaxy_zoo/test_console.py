@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from galaxy_zoo import errors
-from galaxy_zoo.console import Command, shown
+from galaxy_zoo.console import Command, counted, shown
 
 
 def run(error: BaseException | None, *arguments: str) -> Result:
@@ -160,3 +160,8 @@ def test_a_ctrl_c_of_which_a_library_makes_its_own_error_ends_the_command_all_th
 
     result = CliRunner().invoke(command, [])
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+
+
+def test_only_one_thing_is_in_the_singular() -> None:
+    assert [counted(n, "view") for n in (0, 1, 2, 1000)] == ["0 views", "1 view", "2 views", "1,000 views"]
+    assert [counted(n, "galaxy", "galaxies") for n in (1, 2)] == ["1 galaxy", "2 galaxies"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from galaxy_zoo.strict import parse_json, parse_toml
+from galaxy_zoo.strict import nearest, parse_json, parse_toml
 
 NUMBERS = ["1e999", "1e30", "9" * 31, "1" + "0" * 5000]
 
@@ -33,3 +33,8 @@ def test_deep_nesting_is_refused(levels: int) -> None:
 def test_what_is_within_bounds_is_read() -> None:
     assert parse_json('{"a": [1, -2.5, "x", null]}') == {"a": [1, -2.5, "x", None]}
     assert parse_toml("a = [1, -2.5, true]\nb = 99999999999999999999") == {"a": [1, -2.5, True], "b": 10**20 - 1}
+
+
+def test_a_known_name_that_is_close_is_named_alone_and_all_of_them_where_none_is() -> None:
+    assert nearest("flipp", ["zoom", "flip"]) == "; did you mean 'flip'?"
+    assert nearest("xyz", ["zoom", "flip"]) == " (known: flip, zoom)"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kaggle_download import Download, contents, jpeg, make_download, pack, run
 
 from galaxy_zoo.tree import load_tree
-from shard_tool.shards.contact_sheet import Cell, draw_samples, draw_sheet, main_votes
+from shard_tool.shards.contact_sheet import Cell, balanced_columns, draw_samples, draw_sheet, main_votes
 
 TREE = load_tree("gz2-kaggle")
 
@@ -50,12 +50,21 @@ def test_galaxies_stand_side_by_side_unchanged() -> None:
     colours = [np.full((40, 40, 3), 10 * i, np.uint8) for i in range(11)]
     sheet = np.asarray(draw_sheet([Cell(each, ("1", "a very long answer indeed")) for each in colours]))
     width, height = 40 + 6, 40 + 2 * 13 + 2 * 6
-    assert sheet.shape == (2 * height + 6, 8 * width + 6, 3)
+    assert sheet.shape == (2 * height + 6, 6 * width + 6, 3)
     for number, colour in enumerate(colours):
-        top, left = 6 + number // 8 * height, 6 + number % 8 * width
+        top, left = 6 + number // 6 * height, 6 + number % 6 * width
         np.testing.assert_array_equal(sheet[top : top + 40, left : left + 40], colour)
         assert sheet[top + 40 : top + height, left : left + 40].max() > 150  # a text is under it
         assert (sheet[top : top + height - 6, left + 40 : left + width] == 24).all()  # and not beside it
+
+
+@given(st.integers(1, 1000))
+def test_a_sheet_leaves_fewer_gaps_than_it_has_rows_and_has_no_row_too_many(count: int) -> None:
+    columns = balanced_columns(count)
+    rows = -(-count // columns)
+    assert columns <= 8
+    assert rows == -(-count // 8)
+    assert columns * rows - count < rows
 
 
 def test_the_same_seed_gives_the_same_sheet(packed: Path, tmp_path: Path) -> None:
@@ -63,7 +72,9 @@ def test_the_same_seed_gives_the_same_sheet(packed: Path, tmp_path: Path) -> Non
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         result = run("preview", packed, tmp_path / f"{name}.png", "--count", 5, "--seed", seed, "--size", 64)
         assert result.exit_code == 0, result.stderr
-        assert result.stdout == f"{tmp_path / name}.png: 5 of 30 train galaxies\n"
+        first, *others = result.stdout.splitlines()
+        assert first == f"{tmp_path / name}.png: 5 of 30 train galaxies"
+        assert others == ["numbers are fractions of all volunteers, also of those who were not asked the question"]
         sheets.append((tmp_path / f"{name}.png").read_bytes())
     assert sheets[0] == sheets[1] != sheets[2]
 
