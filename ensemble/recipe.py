@@ -16,6 +16,8 @@ from galaxy_zoo.fold import Fold
 from galaxy_zoo.strict import check_range, nearest, parse, parse_kind
 from galaxy_zoo.view import Triple, View
 
+Precision = Literal["auto", "bf16", "float32"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -29,8 +31,8 @@ class Training:
     ema_decay: decay of the running average of the weights, which is what is scored and predicts; it warms up from 0,
         and 0 switches it off.
     gradient_clip: largest norm of the gradients; 0 is no limit.
-    precision: precision of the network; "auto" is bf16 on a GPU and float32 on a CPU; bf16 is faster on CPUs that
-        have instructions for it. Heads and losses are always float32.
+    precision: precision of the network; "auto" is bf16 on a GPU and float32 on a CPU; "bf16" is float32 too on CPUs
+        without instructions for it. Heads and losses are always float32.
     balance: a question of the tree; galaxies whose main answer to it is rare come more often in an epoch. Empty:
         each galaxy comes once.
     balance_strength: from 0 (all galaxies equally often) to 1 (all answers equally often).
@@ -44,7 +46,7 @@ class Training:
     trials: int = 1
     ema_decay: float = 0.0
     gradient_clip: float = 0.0
-    precision: Literal["auto", "bf16", "float32"] = "auto"
+    precision: Precision = "auto"
     balance: str = ""
     balance_strength: float = 1.0
 

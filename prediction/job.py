@@ -11,6 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
+from ensemble.model import precision_on
 from galaxy_zoo.checking import Reference, read_reference
 from galaxy_zoo.console import shown
 from galaxy_zoo.errors import RunError
@@ -112,12 +113,14 @@ class Prediction:
     @property
     def key(self) -> dict[str, Any]:
         """Everything that decides the bytes of a part."""
+        device = self.source.reading.device
         recipes = [json.dumps(member.run.recipe.table, sort_keys=True) for member in self.members]
         return {
             "version": __version__,
             "weights": [member.sha256 for member in self.members],
             "recipes": [sha256(recipe.encode()).hexdigest() for recipe in recipes],
             **self.source.key,
+            "precision": [precision_on(device, member.run.recipe.training.precision) for member in self.members],
             "part_steps": PART_STEPS,
             "out_of_fold": self.out_of_fold,
             "blend": self.blend,
