@@ -51,7 +51,8 @@ def _check_fold(context: click.Context, option: click.Parameter, name: str | Non
     "--fold",
     default=None,
     callback=_check_fold,
-    help="Hold out fold k/K to score on, or 'none'; 'all/K': train a run for each.  [default: the recipe's]",
+    help="Hold out fold k/K to score on, or 'none'; 'all/K': train a run for each.  [default: the recipe's, in fewer "
+    "folds where there are fewer shards]",
 )
 @click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), help="Of weights, order and views.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out if there is one, else begin it.")

@@ -24,7 +24,7 @@ class Training:
     """How long to train, on what batches, and which weights to keep.
 
     batch_size: samples per step over all ranks.
-    fold: the fold held out, "k/K" or "none".
+    fold: the fold held out, "k/K" or "none"; of a set of fewer than K shards, a fold of as many as there are.
     select: the score on the fold that decides which epoch is the best.
     patience: stop once that score has got worse this many times in a row; 0 never stops.
     trials: go on, with a new optimiser, from the weights of the best of this many trials after its one epoch.

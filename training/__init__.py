@@ -2,6 +2,7 @@
 
 request.py     what the user asks train.py for
 build.py       request -> recipe, shards, a run for each fold -> loaders, members and a trainer
+intro.py       what is said before the first step
 samples.py     which samples a rank reads, how often each comes, what their mean scores
 loop.py        the trainer: steps, epochs, when to save and when to stop
 held_out.py    scores on the fold held out
