@@ -343,6 +343,7 @@ class TestResume:
         result = run(*what)
         assert result.exit_code == 0, result.output
         assert "going on with 2 finished parts" in result.stderr
+        assert "Kaggle takes a submission of its 79,975 test galaxies only" in result.stderr
         assert len(read(out)) == NUM_TEST
 
     def test_two_predictions_do_not_write_to_one_file(
