@@ -286,11 +286,11 @@ def check_local(path: AnyPath) -> Path:
 class _Lines(tqdm):  # type: ignore[type-arg]  # it is generic in its stubs only
     """Progress as plain lines on stderr; what a bar needs besides, as returns and cursor moves, goes into `file`."""
 
-    _shown_n: float = 0
+    _shown_n: float = -1
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:  # noqa: ARG002
         """Write a line, unless nothing was done since the last one."""
-        if self.n not in {self.initial, self._shown_n}:
+        if self.n != self._shown_n and (self.desc or self.n != self.initial):
             self._shown_n = self.n
             print(*str(self).split(), file=sys.stderr, flush=True)
 

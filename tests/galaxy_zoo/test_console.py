@@ -179,7 +179,8 @@ def test_progress_into_a_file_or_a_pipe_is_whole_lines_that_end_with_the_total(
         pass
     shown = capsys.readouterr().err
     assert not set("\r\x1b") & set(shown)
-    fetched, said, trained = shown.splitlines()
+    begun, _, fetched, said, trained, _ = shown.splitlines()
+    assert begun.startswith("train: 15 %, 3 of 20, ")
     assert fetched.startswith("fetch: 100 %, 9.00 of 9.00, ")
     assert said == "epoch 2: done"
     assert trained.startswith("epoch 2/2: 100 %, 20 of 20, ")
