@@ -20,11 +20,17 @@ help:  ## list the targets
 
 KEPT := $(wildcard $(OUT)/shards/manifest.json)
 
-demo: $(READY) $(OUT)/shards/manifest.json  ## galaxies to a trained ensemble and a submission.csv; DATA=folder: Kaggle's
+demo: $(READY) $(OUT)/shards/manifest.json  ## galaxies to a trained ensemble, a report and a submission.csv; DATA=folder: Kaggle's
 	@test -z '$(KEPT)' || echo >&2 'Using $(OUT)/shards of an earlier demo: for others remove $(OUT) or name another OUT.'
-	$(BIN)/python train.py $(OUT)/shards --recipe quick --members $(MEMBERS) --fold 0/10 \
+	$(BIN)/python train.py $(OUT)/shards --recipe quick --members $(MEMBERS) \
 	    --out $(OUT)/run $(if $(EPOCHS),--epochs $(EPOCHS)) --resume
-	$(BIN)/python predict.py $(OUT)/run $(OUT)/shards --views 4 --out $(OUT)/submission.csv
+	$(BIN)/python evaluate.py $(OUT)/run $(OUT)/shards --views 1 --cams 2 --points 300 --embedding pca --out $(OUT)/report
+	$(BIN)/python predict.py $(OUT)/run $(OUT)/shards --views 4 --out $(OUT)/submission.csv \
+	    $(addprefix --score ,$(SYNTHETIC))
+	@echo 'Look at $(OUT)/report/report.html: scores, curves and galaxies that were held out. Next, after `. .venv/bin/activate`:'
+	@echo '  python train.py --list'
+	@echo '  python train.py $(OUT)/shards --recipe plain'
+	@echo '  python evaluate.py $(OUT)/run runs/plain $(OUT)/shards'
 
 test: $(TOOLS)  ## run the tests
 	$(BIN)/python -m pytest

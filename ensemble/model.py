@@ -1,6 +1,8 @@
 """A model, which is a network with its head, and predictions with it."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -10,9 +12,27 @@ from torch import Tensor, nn
 
 from ensemble.networks.backbones import Timm
 from ensemble.networks.limits import MOST_PARAMETERS
-from ensemble.recipe import Recipe
+from ensemble.recipe import Precision, Recipe
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.tree import DecisionTree
+
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+
+
+@cache
+def cpu_has_bf16() -> bool:
+    """Return whether this CPU has instructions for bf16; elsewhere it is emulated, many times slower than float32."""
+    try:
+        return not BF16_FLAGS.isdisjoint(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+
+
+def precision_on(device: torch.device, asked: Precision) -> Literal["bf16", "float32"]:
+    """Return the precision in which a network computes on a device, of the one that its recipe asks for."""
+    if device.type == "cpu":
+        return "bf16" if asked == "bf16" and cpu_has_bf16() else "float32"
+    return "float32" if asked == "float32" else "bf16"
 
 
 class Model(nn.Sequential):
@@ -21,15 +41,15 @@ class Model(nn.Sequential):
     images: shape as in `ensemble.networks`. precision: precision of the network, see `ensemble.recipe.Training`.
     """
 
-    precision: Literal["auto", "bf16", "float32"]
+    precision: Precision
 
-    def __init__(self, network: nn.Module, head: nn.Module, precision: Literal["auto", "bf16", "float32"]) -> None:
+    def __init__(self, network: nn.Module, head: nn.Module, precision: Precision) -> None:
         super().__init__(network, head)
         self.precision = precision
 
     def forward(self, images: Tensor) -> Tensor:
         """Run the network in the recipe's precision, the head in float32."""
-        bf16 = self.precision == "bf16" or (self.precision == "auto" and images.is_cuda)
+        bf16 = precision_on(images.device, self.precision) == "bf16"
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
             logits = self[0](images if bf16 else images.float())
         votes: Tensor = self[1](logits.float())

@@ -16,21 +16,23 @@ from galaxy_zoo.fold import Fold
 from galaxy_zoo.strict import check_range, nearest, parse, parse_kind
 from galaxy_zoo.view import Triple, View
 
+Precision = Literal["auto", "bf16", "float32"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """How long to train, in which batches, and which weights to keep.
 
     batch_size: samples per step over all ranks.
-    fold: the fold held out, "k/K" or "none".
+    fold: the fold held out, "k/K" or "none"; of a set of fewer than K shards, a fold of as many as there are.
     select: the score on the fold that picks the best epoch.
     patience: stop once that score has become worse this many times in a row; 0: never stop.
     trials: train this many trials for one epoch, then continue from the weights of the best with a new optimiser.
     ema_decay: decay of the running average of the weights, which is used for scores and predictions; it warms up
         from 0. 0: no average.
     gradient_clip: largest norm of the gradients; 0: no limit.
-    precision: precision of the network; "auto" is bf16 on a GPU and float32 on a CPU; bf16 is faster on CPUs that
-        have instructions for it. Heads and losses are always float32.
+    precision: precision of the network; "auto" is bf16 on a GPU and float32 on a CPU; "bf16" is float32 too on
+        CPUs without instructions for it. Heads and losses are always float32.
     balance: a question of the tree; galaxies with a rare main answer to it come more often in an epoch. Empty: each
         galaxy comes once.
     balance_strength: from 0 (all galaxies equally often) to 1 (all answers equally often).
@@ -44,7 +46,7 @@ class Training:
     trials: int = 1
     ema_decay: float = 0.0
     gradient_clip: float = 0.0
-    precision: Literal["auto", "bf16", "float32"] = "auto"
+    precision: Precision = "auto"
     balance: str = ""
     balance_strength: float = 1.0
 

@@ -1,16 +1,17 @@
 """The reference that predictions are checked against: the expected ids and the true votes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from galaxy_zoo.labels import read_votes
 from galaxy_zoo.scores import describe_scores
 from galaxy_zoo.submission import read_ids, votes_of_ids
 from galaxy_zoo.tree import DecisionTree
-from galaxy_zoo.votes import Floats
+from galaxy_zoo.votes import Floats, rmse
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,16 @@ class Reference:
     truth: pd.DataFrame | None
     where: str
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither ids nor votes are known."""
+        return self.ids is None and self.truth is None
+
     def describe(self, ids: Sequence[str], votes: Floats, tree: DecisionTree) -> list[str]:
-        """Return lines that give the score of `votes`, shape (galaxies, answers); none without true votes.
+        """Return lines with the scores of `votes` and of the mean true votes; no lines without true votes.
+
+        Args:
+            votes: shape (galaxies, answers).
 
         Raises:
             SubmissionError: a predicted galaxy has no true votes.
@@ -35,7 +44,8 @@ class Reference:
         true = votes_of_ids(self.truth, ids, self.where)
         others = len(self.truth) - len(ids)
         lines = [f"{others:,} galaxies of {self.where} are not predicted"] if others else []
-        return lines + describe_scores(votes, true, tree)
+        overall, *by_question = describe_scores(votes, true, tree)
+        return [*lines, overall, *_describe_mean(true), *by_question]
 
 
 def read_reference(ids: Path | None, truth: Path | None, tree: DecisionTree) -> Reference:
@@ -50,3 +60,12 @@ def read_reference(ids: Path | None, truth: Path | None, tree: DecisionTree) -> 
         None if truth is None else read_votes(truth, tree, allow_missing=True),
         str(truth),
     )
+
+
+def _describe_mean(true: Floats) -> Iterator[str]:
+    """Yield a line with the score of the mean votes; none where no vote is present."""
+    present = ~np.isnan(true)
+    if present.any():
+        mean = np.where(present, true, 0).sum(axis=0) / np.maximum(present.sum(axis=0), 1)
+        score = rmse(np.broadcast_to(mean, true.shape), true)
+        yield f"RMSE {score:.5f} if every galaxy got the mean true votes"

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -292,23 +293,38 @@ def check_local(path: AnyPath) -> Path:
     return path
 
 
+class _Lines(tqdm):  # type: ignore[type-arg]  # it is generic in its stubs only
+    """Progress as plain lines on stderr; what a bar needs besides, as returns and cursor moves, goes into `file`."""
+
+    _shown_n: float = -1
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:  # noqa: ARG002
+        """Write a line, unless nothing was done since the last one."""
+        if self.n != self._shown_n and (self.desc or self.n != self.initial):
+            self._shown_n = self.n
+            print(*str(self).split(), file=sys.stderr, flush=True)
+
+
 def progress(
     *, total: int, unit: str, desc: str = "", done: int = 0, shown: bool = True, unit_scale: bool = False
 ) -> "tqdm[Any]":
-    """Return a progress bar on stderr; in a file instead of a terminal it is one line every ten seconds.
+    """Return a progress bar on stderr; where that is a file or a pipe, it writes a line every ten seconds instead.
 
     shown: whether to show it; one of several processes that do the same is enough.
     unit_scale: write 1.20G for 1,200,000,000.
     """
-    seconds = 0.1 if sys.stderr.isatty() else 10.0
-    return tqdm(
-        total=total,
-        initial=done,
-        unit=unit,
-        unit_scale=unit_scale,
-        desc=desc,
-        disable=not shown,
-        mininterval=seconds,
-        dynamic_ncols=True,
-        smoothing=0.05,
+    what: dict[str, Any] = {
+        "total": total,
+        "initial": done,
+        "unit": unit,
+        "unit_scale": unit_scale,
+        "desc": f"{desc}: " if desc else "",
+        "disable": not shown,
+        "smoothing": 0.05,
+    }
+    if sys.stderr.isatty():
+        return tqdm(**what, dynamic_ncols=True)
+    line = (
+        "{desc}{percentage:.0f} %, {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left, {rate_fmt}{postfix}"
     )
+    return _Lines(**what, file=StringIO(), mininterval=10.0, bar_format=line)

@@ -36,6 +36,12 @@ class Fold:
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
+    def fitted(self, num_shards: int) -> "Fold":
+        """Return this fold, or one of as many folds as there are shards where there are fewer, but at least two."""
+        if not 2 <= num_shards < self.count:
+            return self
+        return Fold(self.index % num_shards, num_shards)
+
     def split(self, shards: Sequence[Shard]) -> tuple[list[Shard], list[Shard]]:
         """Return the shards to train on and the shards held out.
 

@@ -20,6 +20,11 @@ NEAR_CONSTANT_STD = 1e-3
 FAR_FROM_TRAINING = 0.1
 FEWEST = 30
 ROWS_AT_ONCE = 2**16
+KAGGLE_TREE, KAGGLE_ROWS = "gz2-kaggle", 79_975
+"""The rows that Kaggle's competition takes, one for each of its test galaxies.
+
+Source: central_pixel_benchmark.csv of https://www.kaggle.com/c/galaxy-zoo-the-galaxy-challenge/data
+"""
 
 
 def sorted_ids(ids: Sequence[str]) -> list[str]:
@@ -150,6 +155,13 @@ def votes_of_ids(truth: pd.DataFrame, ids: Sequence[str], where: str) -> Floats:
         )
     votes: Floats = truth.to_numpy()[at]
     return votes
+
+
+def warnings_about_rows(num_rows: int, tree: DecisionTree) -> list[str]:
+    """Return a warning where Kaggle would refuse a submission for its number of rows."""
+    if tree.name != KAGGLE_TREE or num_rows == KAGGLE_ROWS:
+        return []
+    return [f"{num_rows:,} galaxies; Kaggle takes a submission of its {KAGGLE_ROWS:,} test galaxies only"]
 
 
 def warnings_about(predicted: Floats, tree: DecisionTree, training_mean: Floats | None = None) -> list[str]:

@@ -11,11 +11,12 @@ from typing import Any
 import click
 import numpy as np
 
+from ensemble.model import precision_on
 from galaxy_zoo.checking import Reference, read_reference
 from galaxy_zoo.console import counted, shown
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.manifest import Shard
-from galaxy_zoo.submission import read_submission, warnings_about
+from galaxy_zoo.submission import read_submission, warnings_about, warnings_about_rows
 from galaxy_zoo.version import __version__
 from galaxy_zoo.walk import describe_walk
 from pipeline.device import choose_device
@@ -67,6 +68,8 @@ def predict(request: PredictionRequest) -> int:
         if predicted is not None:
             parts.end()
             click.echo("\n".join([*lines, *_describe(request, prediction, predicted)]))
+            if reference.is_empty and request.predicted_split == "test" and not request.is_images:
+                _warn(warnings_about_rows(len(predicted.ids), runs[0].data.tree))
             _compare(predicted, runs[0], reference)
             if reference.ids is not None:
                 read_submission(request.out, runs[0].data.tree, expected_ids=reference.ids)
@@ -112,12 +115,14 @@ class Prediction:
     @property
     def key(self) -> dict[str, Any]:
         """Everything that decides the bytes of a part."""
+        device = self.source.reading.device
         recipes = [json.dumps(member.run.recipe.table, sort_keys=True) for member in self.members]
         return {
             "version": __version__,
             "weights": [member.sha256 for member in self.members],
             "recipes": [sha256(recipe.encode()).hexdigest() for recipe in recipes],
             **self.source.key,
+            "precision": [precision_on(device, member.run.recipe.training.precision) for member in self.members],
             "part_steps": PART_STEPS,
             "out_of_fold": self.out_of_fold,
             "blend": self.blend,
@@ -170,11 +175,15 @@ def _describe(request: PredictionRequest, prediction: Prediction, predicted: Pre
     return lines
 
 
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        click.echo(f"warning: {shown(warning)}", err=True)
+
+
 def _compare(predicted: Predicted, run: Run, reference: Reference) -> None:
     """Print warnings about what looks broken, and the score if the truth is given."""
     tree, means = run.data.tree, run.data.vote_mean
     training_mean = None if means is None else np.array([np.nan if each is None else each for each in means])
-    for warning in warnings_about(predicted.votes, tree, training_mean):
-        click.echo(f"warning: {shown(warning)}", err=True)
+    _warn(warnings_about(predicted.votes, tree, training_mean))
     for line in reference.describe(predicted.ids.tolist(), predicted.votes, tree):
         click.echo(shown(line))

@@ -31,6 +31,7 @@ from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
 from galaxy_zoo.walk import describe_walk
 from pipeline.shards import open_shards
+from prediction import job
 from prediction.parts import Parts
 from shard_tool.cli import main as shard_tool
 from training.checkpoint import save_state
@@ -336,9 +337,13 @@ class TestResume:
             result = run(*what, *options)
             assert result.exit_code == 1
             assert f"2 finished parts of another prediction (of another {difference})" in result.output
+        with monkeypatch.context() as context:
+            context.setattr(job, "precision_on", lambda *_: "bf16")  # as on another CPU
+            assert "parts of another prediction (of another precision)" in run(*what).output
         result = run(*what)
         assert result.exit_code == 0, result.output
         assert "going on with 2 finished parts" in result.stderr
+        assert "Kaggle takes a submission of its 79,975 test galaxies only" in result.stderr
         assert len(read(out)) == NUM_TEST
 
     def test_two_predictions_do_not_write_to_one_file(

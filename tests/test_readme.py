@@ -107,7 +107,11 @@ def test_looking_at_shards_and_changing_them(shards: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / ".venv/.installed").exists(), reason="not installed by make")
-def test_make_demo_ends_with_a_submission(tmp_path: Path) -> None:
+def test_make_demo_ends_with_a_report_a_score_and_what_to_type_next(tmp_path: Path) -> None:
     small = ["COUNT=60", "TEST_COUNT=12", "MEMBERS=2", "EPOCHS=1", f"OUT={tmp_path}"]
-    subprocess.run(["make", "demo", *small], cwd=ROOT, check=True)
+    ended = subprocess.run(["make", "demo", *small], cwd=ROOT, check=True, capture_output=True, text=True)
+    _, result = ended.stdout.split("\nRMSE ", 1)
+    assert "if every galaxy got the mean true votes" in result
+    assert f"python evaluate.py {tmp_path}/run runs/plain {tmp_path}/shards" in result
+    assert (tmp_path / "report" / "report.html").exists()
     assert len(read_submission(tmp_path / "submission.csv", load_tree("gz2-kaggle"))) == 12

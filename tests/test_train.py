@@ -11,13 +11,15 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from dying import train_and_die, train_and_die_writing
-from making import pack, write_kaggle_folder
+from making import NUM_TRAIN, pack, write_kaggle_folder
 from starting import start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import evaluate
 import predict
 import train
+from ensemble import model
+from ensemble.recipe import load_recipe
 from galaxy_zoo.files import exclusive
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.manifest import read_manifest
@@ -308,6 +310,28 @@ def test_training_goes_on_from_the_weights_of_the_trial_that_scores_best(
     plain = run(shards, "--recipe", recipe, "--fold", "1/5", "--epochs", 1, "--out", tmp_path / "plain")
     assert plain.exit_code == 0
     assert loss < metrics(tmp_path / "plain")[0]["loss"]  # that epoch was the first trial
+
+
+def test_before_the_first_step_it_says_what_it_will_do(
+    shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The set has 10 shards, the recipe asks for fold 7 of 12 and for what this CPU does not have."""
+    monkeypatch.setattr(model, "cpu_has_bf16", lambda: False)
+    other = with_training(recipe, tmp_path, fold='"7/12"', precision='"bf16"')
+    result = run(shards, "--recipe", other, "--members", 2, "--epochs", 1, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    num_kept = NUM_TRAIN - len(open_shards(shards, fold=Fold(7, 10), held_out=True).votes)
+    fold, device, system, samples, steps, *_ = result.stderr.splitlines()
+    assert fold == "holding out fold 7/10, not the recipe's 7/12: the set has 10 training shards"
+    assert device.startswith("training on the CPU")
+    network = model.build_network(load_recipe(str(other)), read_manifest(shards).tree, pretrained=False)
+    num_parameters = sum(each.numel() for each in network.parameters())
+    assert system == (
+        f"2 x other: {num_parameters:,} parameters each, in float32 (this CPU has no instructions for bf16)"
+    )
+    assert samples == f"{num_kept} samples to train on, {NUM_TRAIN - num_kept} held out to score on (fold 7/10)"
+    assert steps == f"{-(-num_kept // 16)} steps: 1 epoch of {-(-num_kept // 16)} batches of 16 samples"
+    assert "holding out" not in run(shards, "--recipe", recipe, "--out", tmp_path / "fits", "--epochs", 1).stderr
 
 
 def test_the_list_of_recipes_needs_no_shards() -> None:

@@ -16,7 +16,7 @@ from galaxy_zoo.console import INTERRUPTED, shown
 from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.files import check_outputs, sha256_of
 from galaxy_zoo.fold import Fold, folds_named
-from galaxy_zoo.manifest import MANIFEST_NAME, read_manifest
+from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pipeline.augment import FixedViews, RandomViews, Views, member_seeds
 from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.device import choose_device
@@ -28,6 +28,7 @@ from training.checkpoint import checkpoint_path, common_positions, load_header, 
 from training.figures import draw
 from training.held_out import HeldOut
 from training.interrupt import Interrupt
+from training.intro import describe_start
 from training.logbook import Logbook
 from training.loop import SaveSchedule, TrackedMember, Trainer, train_step
 from training.member import Member
@@ -80,13 +81,14 @@ def train(request: TrainingRequest) -> None:
     folder = request.out or Path("runs") / recipe.name
     inputs = (request.shards, *([Path(request.recipe)] if request.recipe.endswith(".toml") else []))
     check_outputs((folder, request.cache_folder, *filter(None, [request.stamps_folder])), inputs)
-    folds, device = folds_named(request.fold or recipe.training.fold), choose_device(request.device)
+    device = choose_device(request.device)
     stamps = StampPolicy(request.stamps, folder=request.stamps_folder, reused=recipe.training.epochs > 1)
     with (
         open_set(request.shards, Cache(request.cache_folder, request.cache_gb)) as source,
         started_by_torchrun(device, request.parallel) as ranks,
     ):
         manifest = read_manifest(source.folder)
+        folds = folds_named(request.fold or _own_fold(recipe, manifest, quiet=not ranks.is_first))
         recipe = recipe.with_statistics(manifest.channel_mean, manifest.channel_std)
         source.need_objects(recipe.view)
         device = own_device(device)
@@ -102,6 +104,18 @@ def train(request: TrainingRequest) -> None:
                 raise SystemExit(INTERRUPTED)
             if ranks.is_first:
                 click.echo(shown(f"trained {run.members} x {recipe.name}: {run.folder}"))
+
+
+def _own_fold(recipe: Recipe, manifest: Manifest, *, quiet: bool) -> str:
+    """Return the name of the recipe's fold; of one in fewer folds where there are fewer shards, and say so."""
+    asked, num_shards = recipe.training.fold, len(manifest.splits.get("train", ()))
+    fold = Fold.named(asked)
+    if fold is None or (fitting := fold.fitted(num_shards)) == fold:
+        return asked
+    if not quiet:
+        words = f"holding out fold {fitting}, not the recipe's {asked}: the set has {num_shards} training shards"
+        click.echo(words, err=True)
+    return str(fitting)
 
 
 def _describe(request: TrainingRequest, recipe: Recipe, session: Session, *, fold_name: str) -> Run:
@@ -215,12 +229,22 @@ def _build_trainer(
         steps_per_epoch=len(batches),
         is_pretrained=run.pretrained and not goes_on,
     )
+    members = build(trial=0)
+    if ranks.is_first:
+        lines = describe_start(
+            run,
+            read_manifest(session.source.folder),
+            num_parameters=members[0].num_parameters,
+            steps_per_epoch=len(batches),
+            device=session.device,
+            ranks=ranks,
+        )
+        click.echo("\n".join(map(shown, lines)), err=True)
     best: list[dict[str, Tensor]] | None = []
     if training.trials > 1 and not goes_on:
         best = _best_trials(build, training.trials, batches=batches, held_out=held_out, meter=meter)
     if best is None:
         return None
-    members = build(trial=0)
     for member, weights in zip(members, best, strict=False):
         member.start_from(weights)
     if ranks.is_first and not resume:

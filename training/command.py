@@ -54,7 +54,8 @@ def _check_fold(context: click.Context, option: click.Parameter, name: str | Non
     "--fold",
     default=None,
     callback=_check_fold,
-    help="Fold k/K to hold out and score on, or 'none'; 'all/K': one run for each fold.  [default: the recipe's]",
+    help="Fold k/K to hold out and score on, or 'none'; 'all/K': one run for each fold.  [default: the recipe's, in "
+    "fewer folds if there are fewer shards]",
 )
 @click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), help="Seed of weights, order and views.")
 @click.option("--resume", is_flag=True, help="Resume the run in --out if there is one, else begin it.")

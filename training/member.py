@@ -62,6 +62,11 @@ class Member:
         """Learning rate of the next step."""
         return float(self._optimiser.param_groups[0]["lr"])
 
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters of the network with its head."""
+        return sum(each.numel() for each in self._network.parameters())
+
     def step(self, images: Tensor, votes: Tensor, *, weight: float = 1.0) -> Tensor:
         """Update the weights once, and return the loss, a scalar on the device.
 

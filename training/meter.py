@@ -21,7 +21,7 @@ from training.watch import LossWatch
 
 T = TypeVar("T")
 
-REFRESH_S = 1.0
+REFRESH_S, FORECAST_AFTER_S = 1.0, 10.0
 
 
 class Stopwatch:
@@ -52,6 +52,36 @@ class Stopwatch:
             yield batch
 
 
+class Forecast:
+    """Foretells once how long a training takes, from some seconds of steps after the first, which also compiles.
+
+    Args:
+        total: number of steps of the training, `done` of them before now.
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        self._total, self._done = total, done
+        self._first: tuple[int, float] | None = None
+        self._is_told = False
+
+    def after_step(self) -> str:
+        """Count a step, and return the forecast when it is time, else ""."""
+        self._done, now = self._done + 1, time.perf_counter()
+        if self._first is None:
+            self._first = self._done, now
+        first, began = self._first
+        if self._is_told or now - began < FORECAST_AFTER_S or self._done == first:
+            return ""
+        self._is_told, left = True, self._total - self._done
+        return f"about {_duration((now - began) / (self._done - first) * left)} for the other {left:,} steps"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 @dataclass(frozen=True)
 class EpochSums:
     """Sums over an epoch so far, by all ranks that train together.
@@ -74,6 +104,7 @@ class Meter:
     def __init__(self, members: Sequence[int], device: torch.device, team: Ranks = ALONE) -> None:
         self._members, self._device, self._team = members, device, team
         self._bar: tqdm[Any] = tqdm(disable=True)
+        self._forecast: Forecast | None = None
         self._watch = LossWatch(members, device)
         self.begin_epoch("")
 
@@ -84,6 +115,7 @@ class Meter:
             yield
             return
         with progress(total=steps, done=done, unit="step") as self._bar:
+            self._forecast = Forecast(steps, done)
             yield
 
     def begin_epoch(self, label: str, *, step: int = 0, sums: EpochSums | None = None) -> None:
@@ -111,6 +143,8 @@ class Meter:
         self._losses += stacked.double() * len(ids)
         self._samples += len(ids)
         self._bar.update()
+        if self._forecast is not None and (words := self._forecast.after_step()):
+            self.write(words)
         if time.perf_counter() - self._shown > REFRESH_S:
             self._shown = time.perf_counter()
             self._bar.set_postfix_str(f"loss {self._watch.mean:.5f}, {self}", refresh=False)

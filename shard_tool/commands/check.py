@@ -26,13 +26,14 @@ def check(*, file: Path, tree: str, ids: Path | None, score: Path | None) -> Non
     """
     with ends_at_ctrl_c():
         from galaxy_zoo.checking import read_reference
-        from galaxy_zoo.submission import read_submission, warnings_about
+        from galaxy_zoo.submission import read_submission, warnings_about, warnings_about_rows
     asked = load_tree(tree)
     reference = read_reference(ids, score, asked)
     table = read_submission(file, asked, expected_ids=reference.ids)
     votes = table.to_numpy()
     echo(f"{file}: {len(table):,} galaxies; header, ids and values are right")
-    for warning in warnings_about(votes, asked):
+    of_rows = warnings_about_rows(len(table), asked) if reference.is_empty else []
+    for warning in [*of_rows, *warnings_about(votes, asked)]:
         echo(f"warning: {warning}", err=True)
     for line in reference.describe(table.index.tolist(), votes, asked):
         echo(line)

@@ -56,7 +56,9 @@ def describe(manifest: Manifest) -> Iterator[str]:
         least, _, most = statistics.image_bytes
         mean = _mean_image_bytes(manifest)
         yield f"{'image bytes':<16}{least:,} to {most:,}, mean {mean:,.0f}"
-        yield f"{'missing votes':<16}{statistics.missing_votes:,} of {statistics.labelled:,} labelled samples"
+        samples, answers = statistics.labelled, len(manifest.tree.columns)
+        of = f"{samples * answers:,} ({samples:,} labelled samples x {answers} answers)"
+        yield f"{'missing votes':<16}{statistics.missing_votes:,} of {of}"
     if not manifest.is_decoded and statistics:
         yield f"{'decoded':<16}{statistics.measured:,} images, for the channels; to prove all: shard_tool lint --deep"
     yield f"{'channel mean':<16}{_three(manifest.channel_mean)}  (red, green, blue in [0, 1])"

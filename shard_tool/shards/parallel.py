@@ -7,7 +7,6 @@ run is to end. The processes inherit nothing, so they work the same however they
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -19,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
+from galaxy_zoo.console import progress
 from galaxy_zoo.errors import OutputError
 from galaxy_zoo.stores import until
 
@@ -56,15 +56,12 @@ def run_tasks(
     description: str,
     executor: Executor | None = None,
 ) -> Iterator[R]:
-    """Yield results as they come, in any order, and show a progress bar over `total` images on stderr.
+    """Yield results as they come, in any order, and show progress over `total` images on stderr.
 
     Tasks are drawn from the iterable when needed, so at most two a worker are in memory. If one fails, the others end
     at their next image and its error is raised. An `executor` replaces the `workers` processes of this machine.
     """
-    seconds = 0.2 if sys.stderr.isatty() else 10
-    with tqdm(
-        total=total, desc=description, unit="image", unit_scale=True, mininterval=seconds, file=sys.stderr
-    ) as bar:
+    with progress(total=total, desc=description, unit="image", unit_scale=True) as bar:
         if executor is not None:
             yield from executor.run(function, tasks, lambda num_images: _update(bar, num_images))
             return

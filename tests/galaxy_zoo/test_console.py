@@ -12,9 +12,10 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from tqdm import tqdm
 
 from galaxy_zoo import errors
-from galaxy_zoo.console import Command, counted, shown
+from galaxy_zoo.console import Command, counted, progress, shown
 
 
 def run(error: BaseException | None, *arguments: str) -> Result:
@@ -165,3 +166,26 @@ def test_a_ctrl_c_of_which_a_library_makes_its_own_error_ends_the_command_all_th
 def test_only_one_thing_is_in_the_singular() -> None:
     assert [counted(n, "view") for n in (0, 1, 2, 1000)] == ["0 views", "1 view", "2 views", "1,000 views"]
     assert [counted(n, "galaxy", "galaxies") for n in (1, 2)] == ["1 galaxy", "2 galaxies"]
+
+
+def test_progress_into_a_file_or_a_pipe_is_whole_lines_that_end_with_the_total(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with progress(total=20, unit="step", desc="train", done=3) as outer:
+        with progress(total=9, unit="B", desc="fetch", unit_scale=True) as inner:
+            inner.update(9)
+        with progress(total=9, unit="step", desc="hidden", shown=False) as hidden:
+            hidden.update(9)
+        outer.set_description("epoch 2/2", refresh=False)
+        for _ in range(17):
+            outer.update()
+        tqdm.write("epoch 2: done", file=sys.stderr)
+    with progress(total=5, unit="step", desc="nothing done"):
+        pass
+    shown = capsys.readouterr().err
+    assert not set("\r\x1b") & set(shown)
+    begun, _, fetched, said, trained, _ = shown.splitlines()
+    assert begun.startswith("train: 15 %, 3 of 20, ")
+    assert fetched.startswith("fetch: 100 %, 9.00 of 9.00, ")
+    assert said == "epoch 2: done"
+    assert trained.startswith("epoch 2/2: 100 %, 20 of 20, ")

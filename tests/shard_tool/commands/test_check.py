@@ -8,6 +8,7 @@ import pytest
 from kaggle_download import run
 from making import make_votes
 
+from galaxy_zoo.submission import KAGGLE_ROWS, warnings_about_rows
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
 
@@ -56,12 +57,24 @@ def test_broken_predictions_are_warned_about(submission: Path) -> None:
         assert warning in result.stderr
 
 
+def test_another_number_of_rows_than_kaggle_takes_is_a_warning_where_nothing_says_which_galaxies(
+    submission: Path, truth: Path
+) -> None:
+    warning = f"warning: {NUM_GALAXIES} galaxies; Kaggle takes a submission of its 79,975 test galaxies only\n"
+    assert warning in run("check", submission).stderr
+    assert "galaxies only" not in run("check", submission, "--ids", submission).output
+    assert "galaxies only" not in run("check", submission, "--score", truth).output
+    assert warnings_about_rows(KAGGLE_ROWS, TREE) == warnings_about_rows(40, load_tree("galaxy10")) == []
+
+
 def test_a_score_comes_with_its_interval_and_that_of_each_question(submission: Path, truth: Path) -> None:
     result = run("check", submission, "--score", truth)
     assert result.exit_code == 0, result.output
     assert f"RMSE {rmse(table_of(0), table_of(1)):.5f} (" in result.stdout
     for question in TREE.questions:
         assert f"  {question.name} " in result.stdout
+    mean = table_of(1) * 0 + table_of(1).mean()
+    assert f"RMSE {rmse(mean, table_of(1)):.5f} if every galaxy got the mean true votes\n" in result.stdout
 
 
 def test_a_truth_of_other_galaxies_is_refused(submission: Path, truth: Path) -> None:

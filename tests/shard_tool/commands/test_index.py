@@ -78,7 +78,7 @@ def test_an_indexed_folder_passes_lint_and_info_counts_it(foreign: Path) -> None
     for options in ((), ("--deep",)):
         result = run("lint", foreign, *options, "--workers", 1)
         assert result.exit_code == 0, result.stdout
-    assert "missing votes   0 of 24 labelled samples" in run("info", foreign).stdout
+    assert "missing votes   0 of 888 (24 labelled samples x 37 answers)" in run("info", foreign).stdout
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset closes no file

@@ -254,7 +254,7 @@ def test_info_counts_bytes_and_missing_votes(whole_download: Download, tmp_path:
     assert pack(source, tmp_path / "out", "--missing-votes", "--shards", 3).exit_code == 0
     sizes = [len(data) for data in (*download.train.values(), *download.test.values())]
     shown = run("info", tmp_path / "out").stdout
-    assert "missing votes   3 of 30 labelled samples\n" in shown
+    assert "missing votes   3 of 1,110 (30 labelled samples x 37 answers)\n" in shown
     assert f"image bytes     {min(sizes):,} to {max(sizes):,}, mean {sum(sizes) / 42:,.0f}\n" in shown
     assert "folds" not in shown  # of 3 shards there are not even 5
     derived = json.loads(run("info", tmp_path / "out", "--json").stdout)["derived"]

@@ -1,0 +1,39 @@
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+
+from ensemble import model
+from ensemble.model import precision_on
+from ensemble.recipe import Precision
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_a_cpu_computes_in_bf16_only_if_asked_to_and_able_to(
+    *, has_bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "cpu_has_bf16", lambda: has_bf16)
+    on_cpu, on_gpu = (
+        {asked for asked in get_args(Precision) if precision_on(device, asked) == "bf16"} for device in (CPU, GPU)
+    )
+    assert on_cpu == ({"bf16"} if has_bf16 else set())
+    assert on_gpu == {"auto", "bf16"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "has_bf16"),
+    [
+        ("fma avx2", False),
+        ("avx512f avx512_vnni", False),
+        ("avx512_bf16 clzero", True),
+        ("amx_tile amx_bf16", True),
+    ],
+)
+def test_the_flags_of_a_cpu_say_whether_it_has_bf16(
+    flags: str, *, has_bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda _: f"flags\t\t: fpu {flags}\n")
+    assert model.cpu_has_bf16.__wrapped__() == has_bf16

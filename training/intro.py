@@ -1,0 +1,50 @@
+"""What train.py says before the first step: device and why, model, samples and steps."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from ensemble.model import precision_on
+from galaxy_zoo.fold import Fold
+from galaxy_zoo.manifest import Manifest, Shard
+from pipeline.device import why_no_cuda
+from training.ranks import Ranks
+from training.run import Run
+
+
+def describe_start(
+    run: Run, manifest: Manifest, *, num_parameters: int, steps_per_epoch: int, device: torch.device, ranks: Ranks
+) -> Iterator[str]:
+    """Yield lines that say what a run will do, and on what.
+
+    num_parameters: of one member. device: that of this rank.
+    """
+    training = run.recipe.training
+    yield f"{_device(device)}{f', {ranks.world_size} ranks' if ranks.world_size > 1 else ''}"
+    precision = precision_on(device, training.precision)
+    emulated = " (this CPU has no instructions for bf16)" if precision != training.precision == "bf16" else ""
+    yield f"{run.members} x {run.recipe.name}: {num_parameters:,} parameters each, in {precision}{emulated}"
+    shards = manifest.splits["train"]
+    kept, held_out = (shards, ()) if (fold := Fold.named(run.fold)) is None else fold.split(shards)
+    scored = f"{_samples(held_out)} held out to score on (fold {fold})" if fold else "none held out to score on"
+    epochs, steps = training.epochs, training.epochs * steps_per_epoch
+    yield f"{_samples(kept)} samples to train on, {scored}"
+    yield (
+        f"{_count(steps, 'step')}: {_count(epochs, 'epoch')} of {_count(steps_per_epoch, 'batch', 'es')} of "
+        f"{_count(training.batch_size, 'sample')}"
+    )
+
+
+def _device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"training on {torch.cuda.get_device_name(device)}"
+    why = "" if torch.cuda.is_available() else f": {why_no_cuda()}"
+    return f"training on the CPU{why}"
+
+
+def _count(number: int, word: str, plural: str = "s") -> str:
+    return f"{number:,} {word}{'' if number == 1 else plural}"
+
+
+def _samples(shards: Sequence[Shard]) -> str:
+    return f"{sum(shard.samples for shard in shards):,}"
