@@ -1,7 +1,7 @@
 """Read tables of text cells as spreadsheets, archives and other programs write them.
 
-Cells are separated by commas, semicolons (then numbers have decimal commas) or tabs. A line `sep=` or lines that begin
-with `#` may precede the header. The file may be compressed with gzip, bzip2 or xz.
+Commas, semicolons or tabs (both also with decimal commas) separate the cells; `sep=`, blank lines or lines of `#` may
+come before the header; gzip, bzip2 or xz may compress it all.
 """
 
 import bz2
@@ -67,7 +67,7 @@ def read_cells(
             rows = cells
             if header is None:
                 header, rows = _header(cells.iloc[0].fillna(""), where), cells.iloc[1:]
-            if dialect.separator == ";":
+            if dialect.separator != ",":
                 rows = rows.replace(DECIMAL_COMMA, r"\1.\2", regex=True)
             if waiting is not None:
                 rows = pd.concat([waiting, rows])
@@ -100,7 +100,9 @@ def _opened(file: Path | IO[bytes], where: str) -> Iterator[IO[bytes]]:
             yield opener(stored) if opener else stored
     except (FileNotFoundError, IsADirectoryError) as error:
         raise LabelError(f"{where}: there is no such file") from error
-    except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+    except (OSError, zlib.error, lzma.LZMAError, EOFError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not of what decompresses
+            raise
         raise LabelError(f"{where}: its compressed data is damaged ({error}); download it again") from error
 
 
@@ -109,9 +111,9 @@ def _dialect(stream: IO[bytes], where: str) -> _Dialect:
     stream.seek(0)
     separator, num_skipped = "", 0
     for line in lines:
-        if line.startswith("#"):
+        if line.startswith("#") or not line.strip():
             num_skipped += 1
-        elif match := re.fullmatch(r"(?i)sep=([,;\t])", line):
+        elif match := re.fullmatch(r'(?i)"?sep=([,;\t])"?', line):
             separator, num_skipped = match[1], num_skipped + 1
         else:
             return _Dialect(separator or max(SEPARATORS, key=line.count), num_skipped)

@@ -29,6 +29,8 @@ NO_MEMORY = (
 
 _ctrl_c_came = threading.Event()
 
+LONGEST_LINE = 4_000
+"""Of a message, in characters: a value of a damaged file that it repeats may have millions."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -127,7 +129,7 @@ class Command(_EndsAtCtrlC):
 def _explain(error: Exception) -> str | None:
     """Return the message for an error that is not a bug of this program, else None."""
     if isinstance(error, GalaxyZooError):
-        return "\n".join(map(shown, str(error).split("\n")))
+        return "\n".join(shown(_shortened(line)) for line in str(error).split("\n"))
     if isinstance(error, sqlite3.Error):  # from the database that shard_tool keeps on the disk while it runs
         return (
             f"temporary file: {error}; it lies in $TMPDIR or /var/tmp: make room there, or set TMPDIR to a folder "
@@ -144,6 +146,13 @@ def _explain(error: Exception) -> str | None:
             f"{where}{error.strerror or error}; fix this and run the command again. Finished work is kept."
         )
     return None
+
+
+def _shortened(line: str) -> str:
+    """Leave out the middle of a line that is too long for a message."""
+    if len(line) <= LONGEST_LINE:
+        return line
+    return f"{line[: LONGEST_LINE // 2]} [...] {line[-LONGEST_LINE // 2 :]}"
 
 
 def _about_memory(error: BaseException) -> str | None:

@@ -200,13 +200,16 @@ def _from_dict(data: dict[str, Any], *, where: str) -> Manifest:
 
 
 def repeated_shard(shards: Iterable[Shard]) -> tuple[Shard, Shard] | None:
-    """Return the first two shards with the same name, or with the same bytes unless empty; None if all differ."""
+    """Return the first two shards of one name, or with any samples and the same bytes or index; None without such.
+
+    An index holds the ids: shards that have one in common hold the same galaxies, whatever their bytes are said to be.
+    """
     seen: dict[str, Shard] = {}
     for shard in shards:
-        for mark in {shard.name, shard.sha256 if shard.samples else shard.name}:
+        for mark in (shard.name, *((shard.sha256, shard.index_sha256) if shard.samples else ())):
             if mark in seen:
                 return seen[mark], shard
-        seen |= {shard.name: shard, shard.sha256: shard}
+        seen |= {shard.name: shard, shard.sha256: shard, shard.index_sha256: shard}
     return None
 
 

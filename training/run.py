@@ -22,7 +22,9 @@ from ensemble.recipe import Recipe, recipe_from_table
 from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, exclusive, write_text
 from galaxy_zoo.fold import Fold
-from galaxy_zoo.strict import parse, parse_json
+from galaxy_zoo.image_size import LARGEST_SIDE_PX
+from galaxy_zoo.manifest import LARGEST_COUNT
+from galaxy_zoo.strict import check_range, parse, parse_json
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.version import __version__
 from training.request import MOST_MEMBERS
@@ -56,12 +58,12 @@ class _Facts:
     def __post_init__(self) -> None:
         """Raise ValueError if a value is not allowed."""
         Fold.named(self.fold)
-        if not 1 <= self.members <= MOST_MEMBERS or self.seed < 0 or self.shard_groups < 0:
-            raise ValueError(f"{self.members} members, seed {self.seed}, {self.shard_groups} groups of shards")
-        if min(self.data.image_px) < 1 or len(self.data.vote_mean or ()) not in {0, len(self.data.tree.columns)}:
-            raise ValueError(
-                f"images of {self.data.image_px} px, mean votes of {len(self.data.vote_mean or ())} answers"
-            )
+        check_range("members", self.members, 1, MOST_MEMBERS)
+        check_range("seed", self.seed, 0, 2**32 - 1)
+        check_range("shard_groups", self.shard_groups, 0, LARGEST_COUNT)
+        check_range("image_px", self.data.image_px, 1, LARGEST_SIDE_PX)
+        if len(self.data.vote_mean or ()) not in {0, len(self.data.tree.columns)}:
+            raise ValueError(f"mean votes of {len(self.data.vote_mean or ())} answers")
 
 
 @dataclass(frozen=True, kw_only=True)

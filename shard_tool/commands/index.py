@@ -1,6 +1,5 @@
 """`shard_tool index`: write an index for each WebDataset tar of other origin, and a manifest."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from galaxy_zoo.files import sha256_of, write_text
 from galaxy_zoo.image_size import Size, common_size
 from galaxy_zoo.index import Sample, format_index, index_path, key_of
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, Statistics, repeated_shard
+from galaxy_zoo.strict import parse_json
 from galaxy_zoo.tree import DecisionTree, load_tree
 from galaxy_zoo.version import __version__
 from shard_tool.commands.info import describe
@@ -238,7 +238,7 @@ def _splits(folder: Path, *, split_by_name: bool) -> dict[str, list[Path]]:
 def _refuse_what_is_there(folder: Path, splits: dict[str, list[Path]], *, overwrite: bool) -> None:
     if (folder / MANIFEST_NAME).exists():
         try:
-            is_foreign = json.loads((folder / MANIFEST_NAME).read_text()).get("is_foreign") is True
+            is_foreign = parse_json((folder / MANIFEST_NAME).read_bytes()).get("is_foreign") is True
         except (ValueError, AttributeError):  # not a manifest
             is_foreign = True
         if not is_foreign:

@@ -64,7 +64,9 @@ class SourceOptions:
         check_workers(self.workers, self.scheduler)
         if self.fits_range is not None:
             black, white = self.fits_range
-            if not (math.isfinite(white - black) and math.isfinite(self.fits_softening) and black < white):
+            if not math.isfinite(self.fits_softening):
+                raise click.UsageError("--fits-softening takes a finite number")
+            if not (math.isfinite(white - black) and black < white):
                 raise click.UsageError("--fits-range takes two finite numbers, the lower one first")
 
     @property

@@ -181,6 +181,11 @@ def _read_member(archive: Archive, member: ArchiveMember) -> bytes:
 
 def _checked(info: zipfile.ZipInfo, archive: str) -> ArchiveMember:
     where = f"{archive}: member {info.filename!r}"
+    if info.header_offset < 0:
+        raise SourceError(
+            f"{archive}: its beginning is missing: it was cut, or is the last part of a split zip; join the parts "
+            "first, or download it again"
+        )
     check_name(info.filename, where)
     if stat.S_ISLNK(info.external_attr >> 16):
         raise SourceError(f"{where} is a symbolic link; zip the files themselves")

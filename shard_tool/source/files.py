@@ -19,7 +19,7 @@ UNFINISHED_NAME = ".fetch"
 """Folder in which `shard_tool fetch` keeps incomplete files."""
 ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES)
 SPLIT_NAME = re.compile(r"\.(z\d\d|\d{3}|part\d+\.rar)$")
-UNREAD_NAME = re.compile(r"\.(gz|bz2|xz|zst|lz4|z|txz|tbz2?|tzst|7z|rar)$")
+UNREAD_NAME = re.compile(r"\.(fz|gz|bz2|xz|zst|lz4|z|txz|tbz2?|tzst|7z|rar)$")
 ZIPS_AT_ONCE = 4
 """Number of tables of contents held in memory."""
 

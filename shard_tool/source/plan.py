@@ -26,7 +26,7 @@ from shard_tool.source.galaxy10 import StoredRow
 from shard_tool.source.joining import Joined, join
 from shard_tool.source.options import PackOptions
 from shard_tool.source.order import default_shards, shard_slices, spread
-from shard_tool.source.samples import SPLITS, PlannedSample, Rejects, ShardPlan
+from shard_tool.source.samples import REASONS_SHOWN, SPLITS, PlannedSample, Rejects, ShardPlan
 from shard_tool.source.scratch import to_bytes, to_text
 
 HEADERS_READ = 100
@@ -259,22 +259,25 @@ def _image_px(looked_at: list[StoredFile], options: PackOptions) -> Size:
     """Return the size that all images will have: the one asked for, or the most common one."""
     if options.encoding.image_px is not None:
         return options.encoding.image_px
-    image_px = common_size(size for file in looked_at if (size := _try_to_measure(file)))
+    reasons: dict[str, str] = {}
+    image_px = common_size(_sizes(looked_at, reasons))
     if image_px is None:
-        raise SourceError(
-            f"{options.source}: none of {len(looked_at)} images looked at can be read, as {looked_at[0].shown}"
-        )
+        told = "; ".join(f"{name}: {why}" for why, name in islice(reasons.items(), REASONS_SHOWN))
+        raise SourceError(f"{options.source}: none of {len(looked_at)} images looked at can be read: {told}")
     return image_px
 
 
-def _try_to_measure(file: StoredFile) -> Size | None:
-    if isinstance(file, StoredRow):
-        return file.image_px
-    try:
-        check_bytes(file.num_bytes)
-        return size_of(file.read())
-    except ImageError:  # it is rejected later
-        return None
+def _sizes(files: Iterable[StoredFile], reasons: dict[str, str]) -> Iterator[Size]:
+    """Yield the sizes of images; add to `reasons` why others cannot be read, with the first of each reason."""
+    for file in files:
+        if isinstance(file, StoredRow):
+            yield file.image_px
+            continue
+        try:
+            check_bytes(file.num_bytes)
+            yield size_of(file.read())
+        except ImageError as error:  # it will be rejected when its turn comes
+            reasons.setdefault(str(error), file.shown)
 
 
 def _what_encodes(formats: dict[str, Formats], encoding: Encoding) -> dict[str, Any] | None:

@@ -20,8 +20,11 @@ WRITTEN = {
     "semicolons with decimal commas": TABLE.replace(",", ";").replace(".", ","),
     "semicolons with decimal points": TABLE.replace(",", ";"),
     "tabs": TABLE.replace(",", "\t"),
+    "tabs with decimal commas": TABLE.replace(",", "\t").replace(".", ","),
+    "blank lines first": f"\n \n{TABLE}",
     "a line that names the separator": f"sep=,\n{TABLE}",
     "Excel's line, semicolons and decimal commas": "sep=;\n" + TABLE.replace(",", ";").replace(".", ","),
+    "Excel's line in quotes": '"sep=;"\n' + TABLE.replace(",", ";"),
     "comments": f"# a survey, 2024\n#\n{TABLE}",
     "comments, a byte order mark and Windows' line ends": "\ufeff# a; b, c\n".replace("\n", "\r\n")
     + TABLE.replace("\n", "\r\n"),
@@ -73,6 +76,7 @@ def test_the_line_of_a_bad_cell_counts_what_comes_before_the_header(shapes: Deci
         (b"PK\x03\x04abc", "unzip it first"),
         (gzip.compress(TABLE.encode() * 99)[:-40], "its compressed data is damaged"),
         (lzma.compress(TABLE.encode() * 99)[:-40], "its compressed data is damaged"),
+        (b"BZh9" + bytes(99), "its compressed data is damaged"),
     ],
 )
 def test_data_that_cannot_be_decompressed_is_named_for_what_it_is(data: bytes, says: str) -> None:

@@ -41,6 +41,17 @@ def test_each_error_of_the_project_is_one_message_and_exit_code_1(kind: type[Exc
     assert result.stderr == "Error: votes.csv, line 3: the id is empty\n"
 
 
+def test_of_a_line_too_long_for_a_message_the_ends_are_shown() -> None:
+    @click.command(cls=Command)
+    def fails() -> None:
+        raise errors.ShardError(f"manifest.json: shard name {'x' * 10**6}; pack again")
+
+    result = CliRunner().invoke(fails)
+    assert (result.exit_code, len(result.stderr) < 5_000) == (1, True)
+    assert result.stderr.startswith("Error: manifest.json: shard name xxx")
+    assert result.stderr.endswith("xxx; pack again\n")
+
+
 def test_an_error_of_the_file_system_names_the_file_and_what_to_do() -> None:
     result = run(PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/shards"))
     assert result.exit_code == 1

@@ -16,7 +16,7 @@ from galaxy_zoo.tree import DecisionTree
 
 @pytest.fixture
 def manifest(shapes: DecisionTree) -> Manifest:
-    train = tuple(Shard(f"train-00000{i}.tar", 500 + i, 2**23, f"{i}" * 64, "b" * 64) for i in range(2))
+    train = tuple(Shard(f"train-00000{i}.tar", 500 + i, 2**23, f"{i}" * 64, f"b{i}" * 32) for i in range(2))
     return Manifest(
         tree=shapes,
         seed=42,
@@ -182,8 +182,10 @@ def test_a_manifest_of_a_version_that_measured_every_image_says_so(tmp_path: Pat
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("changed", [{}, {"name": "other.tar"}, {"sha256": "e" * 64}])
-def test_a_shard_that_is_listed_twice_by_name_or_bytes_is_refused(
+@pytest.mark.parametrize(
+    "changed", [{}, {"name": "other.tar"}, {"sha256": "e" * 64}, {"name": "other.tar", "sha256": "e" * 64}]
+)
+def test_a_shard_that_is_listed_twice_by_name_bytes_or_index_is_refused(
     manifest: Manifest, tmp_path: Path, split: str, changed: dict[str, Any]
 ) -> None:
     again = replace(manifest.splits["train"][1], **changed)

@@ -288,6 +288,7 @@ def test_an_index_that_is_there_is_kept_unless_overwriting_is_asked_for(foreign:
     assert (result.exit_code, "galaxies-001.idx: exists already; pass --overwrite" in result.stderr) == (1, True)
     assert (foreign / "galaxies-001.idx").read_text() == "mine"
     assert run("index", foreign, "--overwrite", "--workers", 1).exit_code == 0
-    (foreign / "manifest.json").write_text("{")
-    assert run("index", foreign, "--overwrite", "--workers", 1).exit_code == 0
+    for damaged in ("{", "[" * 100_000):
+        (foreign / "manifest.json").write_text(damaged)
+        assert run("index", foreign, "--overwrite", "--workers", 1).exit_code == 0
     assert read_manifest(foreign).is_foreign

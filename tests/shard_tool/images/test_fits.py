@@ -191,6 +191,17 @@ def test_a_bad_fits_image_is_rejected_and_the_rest_is_whole(source: Path, tmp_pa
     assert len(packed_samples(tmp_path / "out", "test")) == 4
 
 
+def test_where_no_image_can_be_read_it_says_why(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    for name, image in {"a1": bands(4, 9, 9), "a2": bands(4, 9, 9), "b": bands(9, 9, 3)}.items():
+        (tmp_path / "source" / f"{name}.fits").write_bytes(simple(image))
+    result = pack(tmp_path / "source", tmp_path / "out", *RANGE)
+    assert result.exit_code == 1
+    assert "a1.fits: an image of 4 bands; one or three are read" in result.stderr
+    assert "; b.fits: an image of shape (9, 9, 3): its bands come last" in result.stderr
+    assert "a2.fits" not in result.stderr
+
+
 def test_fits_without_a_stretch_is_refused_before_anything_is_written(source: Path, tmp_path: Path) -> None:
     result = pack(source, tmp_path / "out")
     assert result.exit_code == 1

@@ -113,6 +113,10 @@ def _truncated(data: Path) -> None:
     data.write_bytes(whole[: len(whole) // 2])
 
 
+def _without_beginning(path: Path) -> None:
+    path.write_bytes(zip_of({f"{i}.jpg": jpeg(i) for i in range(3)})[1000:])
+
+
 def _patched(offset: int, value: bytes, name: str = "train/1.jpg") -> Callable[[Path], None]:
     """A zip of one member with other bytes in its entry of the table of contents."""
 
@@ -134,6 +138,7 @@ def _patched(offset: int, value: bytes, name: str = "train/1.jpg") -> Callable[[
         (_member("C:/x.jpg"), "member 'C:/x.jpg' leads out of the archive"),
         (_link, "member 'train/1.jpg' is a symbolic link"),
         (_truncated, "galaxies.zip: not a whole zip file"),
+        (_without_beginning, "galaxies.zip: its beginning is missing: it was cut, or is the last part of a split"),
         (lambda path: path.write_bytes(b""), "galaxies.zip: not a whole zip file"),
         (_patched(8, b"\x01\x00"), "member 'train/1.jpg' is encrypted"),
         (_patched(10, b"\x0c\x00"), "member 'train/1.jpg' is packed by method 12"),
@@ -235,6 +240,7 @@ def _split_zip(folder: Path) -> None:
         ("s.zip.001", b"x", "s.zip.001: a part of a split archive"),
         ("s.tar.xz", lzma.compress(b"x"), "s.tar.xz: compressed in a way that is not read here; unpack it"),
         ("s.tar.bz2", b"BZh", "s.tar.bz2: compressed in a way that is not read here; unpack it"),
+        ("s.fits.fz", b"x", "s.fits.fz: compressed in a way that is not read here; unpack it"),
         ("s.7z", b"x", "s.7z: compressed in a way that is not read here; unpack it"),
         (
             "s.zip",
