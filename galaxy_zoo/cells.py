@@ -1,7 +1,7 @@
 """Read tables of text cells as spreadsheets, archives and other programs write them.
 
 Commas, semicolons or tabs (both also with decimal commas) separate the cells; `sep=`, blank lines or lines of `#` may
-come before the header; gzip, bzip2 or xz may compress it all.
+come before the header; gzip, bzip2 or xz may compress it all, or it is the one CSV of a zip, as Kaggle gives them.
 """
 
 import bz2
@@ -9,6 +9,7 @@ import gzip
 import lzma
 import re
 import sys
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -33,7 +34,8 @@ OPENERS: Mapping[bytes, Callable[[IO[bytes]], Any]] = {
     b"\xfd7zXZ\x00": lzma.LZMAFile,
 }
 """First bytes of a compressed file -> function that opens it."""
-UNREAD = {b"\x28\xb5\x2f\xfd": "unzstd", b"PK\x03\x04": "unzip"}
+ZIP = b"PK\x03\x04"
+UNREAD = {b"\x28\xb5\x2f\xfd": "unzstd"}
 """First bytes of a compressed file that is not opened here -> program that decompresses it."""
 
 
@@ -97,13 +99,29 @@ def _opened(file: Path | IO[bytes], where: str) -> Iterator[IO[bytes]]:
             if program := next((UNREAD[each] for each in UNREAD if magic.startswith(each)), None):
                 raise LabelError(f"{where}: compressed in a way that is not read here; {program} it first")
             opener = next((OPENERS[each] for each in OPENERS if magic.startswith(each)), None)
-            yield opener(stored) if opener else stored
+            if magic.startswith(ZIP):
+                yield _only_csv(stored, where)
+            else:
+                yield opener(stored) if opener else stored
     except (FileNotFoundError, IsADirectoryError) as error:
         raise LabelError(f"{where}: there is no such file") from error
-    except (OSError, zlib.error, lzma.LZMAError, EOFError) as error:
+    except (OSError, zlib.error, lzma.LZMAError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, OSError) and error.errno is not None:  # not of what decompresses
             raise
         raise LabelError(f"{where}: its compressed data is damaged ({error}); download it again") from error
+
+
+def _only_csv(stored: IO[bytes], where: str) -> IO[bytes]:
+    """Open the CSV of a zip.
+
+    Raises:
+        LabelError: the zip holds none, or several.
+    """
+    archive = zipfile.ZipFile(stored)
+    names = [n for n in archive.namelist() if n.lower().endswith(".csv") and not n.startswith("__MACOSX/")]
+    if len(names) != 1:
+        raise LabelError(f"{where}: a zip with {len(names)} CSV files; unzip it and name the table")
+    return archive.open(names[0])
 
 
 def _dialect(stream: IO[bytes], where: str) -> _Dialect:

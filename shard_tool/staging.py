@@ -21,6 +21,7 @@ from shard_tool.source.plan import make_plan
 
 WORTH_WORKERS = 2000
 """Fewest images worth other processes; fewer are packed before these would have started."""
+OTHER_SIZE = re.compile(r", the others have (\d+ x \d+)")
 PACK_HINT = re.compile(r"; [^;]*--(?!resize\b)[a-z][^;]*$")
 """The last clause of a message, if it names options that predict.py does not have."""
 
@@ -81,4 +82,5 @@ def for_prediction(message: str) -> str:
 def _first_reason(path: Path) -> str:
     with path.open(newline="") as file:
         first, *others = csv.DictReader(file)
-    return f"{first['file']}: {first['reason']}" + (f" (and {len(others):,} more)" if others else "")
+    reason = OTHER_SIZE.sub(r"; the run was trained on \1: pass --resize to scale them", first["reason"])
+    return f"{first['file']}: {reason}" + (f" (and {len(others):,} more)" if others else "")

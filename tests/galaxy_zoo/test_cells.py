@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import zipfile
 from collections.abc import Callable
 
 import pytest
@@ -73,7 +74,7 @@ def test_the_line_of_a_bad_cell_counts_what_comes_before_the_header(shapes: Deci
     ("data", "says"),
     [
         (b"\x28\xb5\x2f\xfdabc", "unzstd it first"),
-        (b"PK\x03\x04abc", "unzip it first"),
+        (b"PK\x03\x04abc", "its compressed data is damaged"),
         (gzip.compress(TABLE.encode() * 99)[:-40], "its compressed data is damaged"),
         (lzma.compress(TABLE.encode() * 99)[:-40], "its compressed data is damaged"),
         (b"BZh9" + bytes(99), "its compressed data is damaged"),
@@ -99,3 +100,17 @@ def test_parts_are_the_whole_table(lines_at_once: int) -> None:
     parts = cells(TABLE.encode(), lines_at_once)
     assert [row for _, part in parts for row in part] == whole
     assert [line for line, part in parts for _ in part[:1]] == [2 + whole.index(part[0]) for _, part in parts]
+
+
+def test_the_one_csv_of_a_zip_is_read_and_several_are_refused(shapes: DecisionTree) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("__MACOSX/votes.csv", "nothing")
+        archive.writestr("votes.csv", TABLE)
+    packed.seek(0)
+    assert read_votes(packed, shapes).equals(read_votes(io.BytesIO(TABLE.encode()), shapes))
+    with zipfile.ZipFile(packed, "a") as archive:
+        archive.writestr("more.csv", TABLE)
+    packed.seek(0)
+    with pytest.raises(LabelError, match="a zip with 2 CSV files"):
+        read_votes(packed, shapes)
