@@ -221,7 +221,7 @@ def test_a_server_gone_for_good_is_one_error_and_nothing_is_lost(
     claims[0].write_text(json.dumps({**claim, "space": "another machine"}))
     early = pack(url(bucket / "source.zip"), url(bucket / "out"), "--resume")
     assert early.exit_code == 1
-    assert "if it was killed, run the same command with --resume 120 s later" in early.stderr
+    assert "If it was killed, run the same command with --resume 120 s later" in early.stderr
     claims[0].write_text(json.dumps({**claim, "space": "another machine", "renewed_s": claim["renewed_s"] - 121}))
     assert pack(url(bucket / "source.zip"), url(bucket / "out"), "--resume").exit_code == 0
     assert contents(bucket / "out") == contents(packed)

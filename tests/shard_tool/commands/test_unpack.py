@@ -150,7 +150,7 @@ def _repeat_ids(folder: Path) -> None:
         (lambda f: index_path(f / SHARD).unlink(), "train-000004.idx: the index is missing"),
         (lambda f: (f / "manifest.json").unlink(), "not a finished folder of shards"),
         (_repeat_shard, "train-000000.tar is the same shard as train-000000.tar"),
-        (_repeat_ids, "in the split train; pack again"),
+        (_repeat_ids, f"{SHARD} is the same shard as train-000000.tar"),
     ],
 )
 @pytest.mark.parametrize("workers", [1, 2])
