@@ -119,7 +119,7 @@ class Outputs:
 def _check_pyarrow(path: Path) -> None:
     try:
         import pyarrow.parquet  # noqa: F401, PLC0415 - an extra that most predictions do not need
-    except ImportError as error:
+    except ModuleNotFoundError as error:  # not one that memory did not suffice for
         raise InputError(
             f"{path}: writing Parquet needs pyarrow; install it with: pip install pyarrow, or omit the option"
         ) from error

@@ -45,6 +45,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     os._exit(config.stash.get(status, pytest.ExitCode.INTERNAL_ERROR))
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Let torch compute with one thread, as in the processes that tests start: more of them round differently.
+
+    Libraries that the report imports give it the threads of all cores.
+    """
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def kaggle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_kaggle_folder(tmp_path_factory.mktemp("kaggle"), num_train=NUM_TRAIN, num_test=NUM_TEST)
