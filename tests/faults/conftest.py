@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from faults.harness import TRAIN, Bench, Inputs, Starter
+from harness import TRAIN, Bench, Inputs, Starter
 from making import RECIPE, pack, write_kaggle_folder
 
 TREE = """

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults.harness import COMMANDS, EVALUATE, PREDICT, VIEWS, Bench, Command
+from harness import COMMANDS, EVALUATE, PREDICT, VIEWS, Bench, Command
 
 KILLS, AT_EACH_END = 20, 2
 

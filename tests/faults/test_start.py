@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults.harness import ROOT
+from harness import ROOT
 
 
 @pytest.mark.parametrize(

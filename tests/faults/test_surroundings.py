@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from faults.harness import COMMANDS, EVALUATE, PACK, PREDICT, TRAIN, Bench, Command, Inputs, Process, disk, remount
+from harness import COMMANDS, EVALUATE, PACK, PREDICT, TRAIN, Bench, Command, Inputs, Process, disk, remount
 
 EVERY = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 DAY_S = 86400

@@ -202,7 +202,7 @@ def leave_in_every_way(samples: Samples, policy: StampPolicy) -> None:
 @pytest.mark.slow
 def test_leaving_a_loader_in_any_way_leaves_nothing_behind(shards: Path, tmp_path: Path) -> None:
     """In a process of its own, whose threads and files are no other test's."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3]))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, __file__, shards, tmp_path], env=environment, check=True)
 
 

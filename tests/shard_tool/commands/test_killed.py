@@ -12,7 +12,7 @@ import simplejpeg
 from kaggle_download import SIZE_PX, jpeg, make_download, pack
 from making import make_image
 
-KILLING = Path(__file__).parents[2] / "killing.py"
+KILLING = Path(__file__).parents[2] / "support" / "killing.py"
 GOES_ON = {
     "pack": (["pack", "kaggle", "out", "--shards", "2", "--workers", "1"], ["--resume"]),
     "append": (["append", "more", "shards", "--shards", "1", "--workers", "1"], ["--resume"]),
