@@ -26,7 +26,7 @@ demo: $(READY) $(OUT)/shards/manifest.json  ## galaxies to a trained ensemble, a
 	    --out $(OUT)/run $(if $(EPOCHS),--epochs $(EPOCHS)) --resume
 	$(BIN)/python evaluate.py $(OUT)/run $(OUT)/shards --views 1 --cams 2 --points 300 --embedding pca --out $(OUT)/report
 	$(BIN)/python predict.py $(OUT)/run $(OUT)/shards --views 4 --out $(OUT)/submission.csv \
-	    $(addprefix --score ,$(SYNTHETIC))
+	    $(addprefix --truth ,$(SYNTHETIC))
 	@echo 'Look at $(OUT)/report/report.html: scores, curves and galaxies that were held out. Next, after `. .venv/bin/activate`:'
 	@echo '  python train.py --list'
 	@echo '  python train.py $(OUT)/shards --recipe plain'

@@ -145,12 +145,12 @@ def main(shards: Path, epochs: int, predict_every: int, minutes: float, crop_px:
     with tempfile.TemporaryDirectory() as folder:
         run, recipe = Path(folder) / "run", Path(folder) / "soak.toml"
         recipe.write_text(RECIPE.format(crop=crop_px, epochs=epochs))
-        options = ["--members", "2", "--fold", "0/4", "--save-steps", "1", "--stamps", "stream", "--threads", "1"]
+        options = ["--members", "2", "--fold", "0/4", "--save-steps", "1", "--stamps", "stream", "--workers", "1"]
         training = [str(shards), "--recipe", str(recipe), "--out", str(run), *options]
 
         def predict_now_and_then(epoch: int) -> None:
             if epoch % predict_every == 0:
-                arguments = [str(run), str(shards), "--views", "4", "--out", f"{folder}/s.csv", "--threads", "1"]
+                arguments = [str(run), str(shards), "--views", "4", "--out", f"{folder}/s.csv", "--workers", "1"]
                 predict(arguments, standalone_mode=False)
 
         held = soak(lambda: train(training, standalone_mode=False), predict_now_and_then, limit_s=60 * minutes)

@@ -9,7 +9,7 @@ SUMMARIES = {
     "train": "Train an ensemble of models from the folder SHARDS.",
     "predict": "Predict SHARDS or IMAGES with all members of all RUNs and write a submission.",
     "evaluate": "Evaluate RUNs on galaxies of the folder SHARDS that none has seen and write a report.",
-    "views": "Draw what the network of a recipe sees of galaxies in SHARDS into the image SHEET.",
+    "views": "Draw what the network of a recipe sees of galaxies in SHARDS into the image OUT.",
 }
 MODULES = {
     "train": "training.command",

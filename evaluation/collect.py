@@ -18,6 +18,7 @@ from galaxy_zoo.votes import Floats
 from pipeline.cache import Cache, open_set
 from pipeline.device import choose_device
 from pipeline.loader import Loader
+from pipeline.stamps import StampPolicy
 from prediction.members import TrainedMember, find_members
 from prediction.source import Reading, Shards
 from training.meter import PredictionMeter
@@ -35,7 +36,8 @@ def evaluate(request: ReportRequest) -> None:
         views=request.fixed_views,
         batch_size=request.batch_size,
         device=choose_device(request.device),
-        threads=request.threads,
+        threads=request.workers,
+        stamps=StampPolicy(request.stamps, folder=request.stamps_folder, reused=False),
     )
     runs = [load_run(folder) for folder in request.runs]
     members, tree = find_members(runs), runs[0].data.tree

@@ -8,7 +8,7 @@ import click
 from evaluation.extra import check_extra
 from evaluation.request import ReportRequest
 from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, local_path, machine_options, path_or_url
-from pipeline.options import batch_size_option
+from pipeline.options import batch_size_option, stamps_options, views_option, zooms_option
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
@@ -29,9 +29,8 @@ from pipeline.options import batch_size_option
 @click.option(
     "--truth", type=click.Path(path_type=Path), help="CSV of true votes.  [default: votes in the shards]"
 )
-@click.option(
-    "--views", default=4, type=int, help="Number of test-time views: 1, or an even number (rotations x flip)."
-)
+@views_option(default=4)
+@zooms_option
 @click.option(
     "--cams",
     default=6,
@@ -54,6 +53,7 @@ from pipeline.options import batch_size_option
 @click.option("--embedding", default="all", help="Methods, some of pca,tsne,umap; all: those installed.")
 @batch_size_option
 @machine_options
+@stamps_options
 @cache_options
 def evaluate(**options: Any) -> None:
     """Evaluate RUNs on galaxies of the folder (or URL) SHARDS that none of them has seen, and write a report.

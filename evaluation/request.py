@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -30,6 +31,7 @@ class ReportRequest:
     out_of_fold: bool
     truth: Path | None
     views: int
+    zooms: str
     cams: int
     galaxies: tuple[str, ...]
     layers: tuple[str, ...]
@@ -37,14 +39,16 @@ class ReportRequest:
     embedding: str
     batch_size: int
     device: str
-    threads: int | None
+    workers: int | None
+    stamps: Literal["auto", "stream", "resident"]
+    stamps_folder: Path | None
     cache_folder: Path
     cache_gb: float | None
 
     @cached_property
     def fixed_views(self) -> tuple[FixedView, ...]:
         """Test-time views."""
-        return parse_views(self.views)
+        return parse_views(self.views, self.zooms)
 
     @cached_property
     def methods(self) -> tuple[str, ...]:

@@ -32,10 +32,10 @@ class SheetRequest:
     """The options of views.py, by their names there."""
 
     shards: AnyPath
-    sheet: Path
+    out: Path
     recipe: str
     count: int
-    views: int
+    random_views: int
     seed: int
     split: str
     size: int
@@ -51,8 +51,8 @@ def draw(request: SheetRequest) -> None:
         InputError: there is no such recipe or split, or a shard cannot be used.
         OutputError: the sheet cannot be written, or is an input.
     """
-    check_outputs([request.sheet], [Path(request.recipe), *files_of_set(request.shards)])
-    check_can_write(request.sheet)
+    check_outputs([request.out], [Path(request.recipe), *files_of_set(request.shards)])
+    check_can_write(request.out)
     view = load_recipe(request.recipe).view
     with open_set(request.shards, Cache(request.cache_folder, request.cache_gb)) as source:
         manifest = read_manifest(source.folder)
@@ -65,13 +65,13 @@ def draw(request: SheetRequest) -> None:
         drawn = (
             gallery_cells(samples, view, choice)
             if request.gallery
-            else cells(samples, view, request.views, choice)
+            else cells(samples, view, request.random_views, choice)
         )
-    with atomic_write(request.sheet) as file:
+    with atomic_write(request.out) as file:
         draw_sheet(drawn, num_columns=len(drawn) // choice.count).save(file, "PNG")
     split = shown(request.split)
     galaxies = counted(len(samples), f"{split} galaxy", f"{split} galaxies")
-    click.echo(f"{shown(request.sheet)}: {choice.count:,} of {galaxies}")
+    click.echo(f"{shown(request.out)}: {choice.count:,} of {galaxies}")
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,20 @@ import click
 from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, path_or_url
 
 
-def _check_png(ctx: click.Context, parameter: click.Parameter, sheet: Path) -> Path:  # noqa: ARG001
-    if sheet.suffix.lower() != ".png":
-        raise click.UsageError(f"{sheet}: the sheet is a PNG; give it a name that ends in .png")
-    return sheet
+def _check_png(ctx: click.Context, parameter: click.Parameter, out: Path) -> Path:  # noqa: ARG001
+    if out.suffix.lower() != ".png":
+        raise click.UsageError(f"{out}: the sheet is a PNG; give it a name that ends in .png")
+    return out
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("shards", type=path_or_url)
-@click.argument("sheet", type=click.Path(path_type=Path), callback=_check_png)
+@click.argument("out", type=click.Path(path_type=Path), callback=_check_png)
 @click.option("--recipe", default="quick", help="Recipe: a known name or a TOML file.")
 @click.option("--count", type=click.IntRange(1, 100), default=6, help="Number of galaxies.")
-@click.option("--views", type=click.IntRange(1, 16), default=4, help="Number of random views of each galaxy.")
+@click.option(
+    "--random-views", type=click.IntRange(1, 16), default=4, help="Number of random views of each galaxy."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the galaxies and the views.")
 @click.option("--split", default="train", help="Split to draw from.")
 @click.option(
@@ -28,7 +30,7 @@ def _check_png(ctx: click.Context, parameter: click.Parameter, sheet: Path) -> P
 @click.option("--gallery", is_flag=True, help="Instead show each image in grey, cropped and at smaller sizes.")
 @cache_options
 def views(**options: Any) -> None:
-    """Draw what the network of a recipe sees of galaxies in SHARDS, into the image SHEET (a .png).
+    """Draw what the network of a recipe sees of galaxies in SHARDS, into the image OUT, a PNG.
 
     Each row is a galaxy: the image, the stamp that views are made from, the plain view, the same in grey, and random
     views as in training, made by the same code.

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -26,6 +27,9 @@ NO_MEMORY = (
     *("failed to map segment", "start new thread", "Resource temporarily unavailable"),
 )
 """What errors of torch, CUDA, DALI, C++, other libraries and threads say when memory runs out."""
+
+SHOWS_ALL = f"{__name__}.shows_all"
+"""Key in the `meta` of a click context: whether help shows rare options."""
 
 _ctrl_c_came = threading.Event()
 
@@ -105,11 +109,41 @@ class Group(_EndsAtCtrlC, click.Group):
             formatter.write_dl(list(self._summaries.items()))
 
 
+class RareOption(click.Option):
+    """An option that few people need: --help-all shows it, --help does not."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the lines of the help about this option, None if they are not wanted."""
+        return super().get_help_record(ctx) if ctx.meta.get(SHOWS_ALL) else None
+
+
+rare_option = partial(click.option, cls=RareOption)
+
+
+def _show_all(context: click.Context, option: click.Parameter, wanted: bool) -> None:  # noqa: ARG001
+    if wanted:
+        context.meta[SHOWS_ALL] = True
+        click.echo(context.get_help())
+        context.exit()
+
+
 class Command(_EndsAtCtrlC):
     """A click command that shows a `GalaxyZooError` or `OSError` as one message instead of a traceback.
 
     Exit codes: 0 good, 1 a check failed or an input or output is bad, 2 wrong usage (click's own), 130 Ctrl-C.
     """
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        if any(isinstance(each, RareOption) for each in self.params):
+            click.option(
+                "--help-all",
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_show_all,
+                help="Show all options, also those that few people need, and exit.",
+            )(self)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; raise `click.ClickException` in place of the errors named above."""
@@ -137,8 +171,8 @@ def _explain(error: Exception) -> str | None:
         )
     if (words := _about_memory(error)) is not None:
         return (
-            f"out of memory ({words}); take less at once (a smaller batch, fewer threads or worker "
-            "processes, stamps that are not resident), or make room. Finished work is kept."
+            f"out of memory ({words}); take less at once (a smaller batch, fewer workers, "
+            "stamps that are not resident), or make room. Finished work is kept."
         )
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
@@ -244,7 +278,7 @@ machine_options = options(
         help="Device to use; auto: cuda if available.",
     ),
     click.option(
-        "--threads",
+        "--workers",
         type=click.IntRange(1, 1024),
         default=None,
         help="Number of decoding threads.  [default: all cores]",
@@ -252,7 +286,7 @@ machine_options = options(
 )
 
 cache_options = options(
-    click.option(
+    rare_option(
         "--cache",
         "cache_folder",
         type=click.Path(file_okay=False, path_type=Path),
@@ -261,7 +295,7 @@ cache_options = options(
         help="Folder to keep shards of an object store in, best on a local disk.  [default: "
         "~/.cache/galaxy-zoo/shards]",
     ),
-    click.option(
+    rare_option(
         "--cache-gb",
         type=click.FloatRange(0, min_open=True),
         default=None,
@@ -297,7 +331,7 @@ def check_local(path: AnyPath) -> Path:
     if not isinstance(path, Path):
         raise click.BadParameter(
             f"{path}: this has to be on the disk; copy it here first, with rclone or the store's own tools "
-            "(train.py, predict.py, evaluate.py, views.py, shard_tool pack, info and lint take URLs of shards)"
+            "(train.py, predict.py, evaluate.py, views.py, shard_tool pack, info, lint and preview take URLs of shards)"
         )
     return path
 

@@ -1,11 +1,11 @@
 """Options of the commands that load galaxies. Imports neither torch nor DALI."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
-from galaxy_zoo.console import options
+from galaxy_zoo.console import F, options, rare_option
 from pipeline.augment import FixedView, rotations_and_flips
 
 MOST_VIEWS, MOST_ZOOM = 1024, 10
@@ -13,23 +13,15 @@ MOST_VIEWS, MOST_ZOOM = 1024, 10
 LARGEST_BATCH = 2**16
 
 
-def _renamed(name: str, old_name: str, **attributes: Any) -> list[Any]:
-    """Return an option and a hidden one with its old name, which sets the same parameter."""
-    parameter = name.removeprefix("--").replace("-", "_")
-    return [click.option(name, **attributes), click.option(old_name, parameter, hidden=True, **attributes)]
-
-
 stamps_options = options(
-    *_renamed(
+    rare_option(
         "--stamps",
-        "--store",
         default="auto",
         type=click.Choice(["auto", "stream", "resident"]),
         help="Keep decoded stamps in memory, or decode every time; auto: keep them if they are used again and fit.",
     ),
-    *_renamed(
+    rare_option(
         "--stamps-folder",
-        "--store-folder",
         default=None,
         type=click.Path(path_type=Path),
         help="Folder to save kept stamps in, and to load them from at the next start.  [default: none]",
@@ -37,17 +29,17 @@ stamps_options = options(
 )
 """The parameters `stamps` and `stamps_folder`, for a `stamps.StampPolicy`."""
 
-views_options = options(
-    click.option(
-        "--views", default=1, type=int, help="Number of test-time views: 1, or rotations x zooms x flip."
-    ),
-    click.option("--zooms", default="1.0", help="Zooms of the views, such as 0.83,1,1.2."),
-)
-
-
-batch_size_option = click.option(
+zooms_option = click.option("--zooms", default="1.0", help="Zooms of the views, such as 0.83,1,1.2.")
+batch_size_option = rare_option(
     "--batch-size", default=128, type=click.IntRange(1, LARGEST_BATCH), help="Number of galaxies in a batch."
 )
+
+
+def views_option(default: int) -> Callable[[F], F]:
+    """Return the option --views of a command that predicts."""
+    return click.option(
+        "--views", default=default, type=int, help="Number of test-time views: 1, or rotations x zooms x flip."
+    )
 
 
 def parse_views(count: int, zooms: str = "1.0") -> tuple[FixedView, ...]:

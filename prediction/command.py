@@ -6,16 +6,8 @@ from typing import Any, get_args
 import click
 
 from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, local_path, machine_options, path_or_url
-from pipeline.options import batch_size_option, stamps_options, views_options
+from pipeline.options import batch_size_option, stamps_options, views_option, zooms_option
 from prediction.request import Blend, PredictionRequest
-
-
-def _say_where_check_went(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:  # noqa: ARG001
-    if value is not None:
-        raise click.UsageError(
-            "predict.py predicts and does no more; check and score a CSV with: "
-            "shard_tool check FILE [--tree TREE] [--ids IDS] [--score TRUTH]"
-        )
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
@@ -24,7 +16,8 @@ def _say_where_check_went(ctx: click.Context, parameter: click.Parameter, value:
 @click.option(
     "--out", default="submission.csv", type=click.Path(path_type=Path), help="Submission to write, a CSV."
 )
-@views_options
+@views_option(default=1)
+@zooms_option
 @click.option("--split", default="test", type=click.Choice(["test", "train"]), help="Split to predict.")
 @click.option(
     "--out-of-fold", is_flag=True, help="Predict each training galaxy with the members that have not seen it."
@@ -50,12 +43,9 @@ def _say_where_check_went(ctx: click.Context, parameter: click.Parameter, value:
     "--ids", type=click.Path(path_type=Path), help="Expected ids: a benchmark CSV, or a list.  [default: any]"
 )
 @click.option(
-    "--score", type=click.Path(path_type=Path), help="CSV of true votes to score against.  [default: none]"
+    "--truth", type=click.Path(path_type=Path), help="CSV of true votes to score against.  [default: none]"
 )
 @batch_size_option
-@click.option(
-    "--check", "--tree", expose_value=False, is_eager=True, hidden=True, callback=_say_where_check_went
-)  # keep for one release: predict.py used to do this too
 @machine_options
 @stamps_options
 @cache_options

@@ -51,7 +51,7 @@ def predict(request: PredictionRequest) -> int:
         runs = [load_run(folder) for folder in request.runs]
         members, outputs = find_members(runs), Outputs(request.out, request.details, request.embeddings)
         outputs.check()
-        reference, parts = read_reference(request.ids, request.score, runs[0].data.tree), Parts(request.out)
+        reference, parts = read_reference(request.ids, request.truth, runs[0].data.tree), Parts(request.out)
         if ranks.is_first:
             stack.enter_context(parts.locked())
         source, num_unusable = stack.enter_context(

@@ -34,10 +34,10 @@ class PredictionRequest:
     embeddings: Path | None
     resize: bool
     ids: Path | None
-    score: Path | None
+    truth: Path | None
     batch_size: int
     device: str
-    threads: int | None
+    workers: int | None
     stamps: Literal["auto", "stream", "resident"]
     stamps_folder: Path | None
     cache_folder: Path
@@ -86,7 +86,7 @@ class PredictionRequest:
         _ = self.fixed_views
         outputs = [path for path in (self.out, parts_folder(self.out), self.details, self.embeddings) if path]
         source = files_of_images(self.source) if self.is_images else files_of_set(self.source)
-        tables = [path for path in (self.ids, self.score) if path]
+        tables = [path for path in (self.ids, self.truth) if path]
         check_outputs(outputs, [*files_of_runs(self.runs), *source, *tables])
 
 

@@ -147,7 +147,7 @@ def open_source(
         views=request.fixed_views,
         batch_size=request.batch_size,
         device=own_device(device),
-        threads=own_threads(request.threads),
+        threads=own_threads(request.workers),
         stamps=StampPolicy(request.stamps, folder=request.stamps_folder, reused=False),
     )
     with ExitStack() as stack:

@@ -13,8 +13,7 @@ SUMMARIES = {
     "info": "Show what the folder SHARDS holds.",
     "lint": "Check the folder SHARDS against its manifest.",
     "duplicates": "List images in the folder SHARDS that occur under several ids.",
-    "preview": "Draw galaxies of the folder SHARDS with their main votes into the image SHEET, a PNG; an older one is "
-    "replaced.",
+    "preview": "Draw galaxies of SHARDS with their main votes into the image OUT, a PNG; an older one is replaced.",
     "objects": "Measure the galaxy of every image of the folder SHARDS into SHARDS/objects.csv.",
     "unpack": "Turn the folder SHARDS back into JPEGs and votes in the new folder OUT.",
     "index": "Make the WebDataset tars in FOLDER readable for training.",

@@ -11,8 +11,8 @@ import pytest
 import simplejpeg
 from click.testing import CliRunner
 from making import make_image
+from pages import ROOT, run, section
 from s3_server import S3Server
-from test_readme import ROOT, run, section
 from torch.distributed.run import get_args_parser
 
 from galaxy_zoo.labels import read_votes

@@ -17,7 +17,7 @@ from shard_tool.cli import main as shard_tool
 
 pytest.importorskip("sep", reason="measuring galaxies needs the extra objects")
 
-CPU = ("--device", "cpu", "--threads", "1")
+CPU = ("--device", "cpu", "--workers", "1")
 
 
 def run(command: click.Command, *arguments: object) -> Result:

@@ -34,7 +34,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table.assign(GalaxyID=table["GalaxyID"].map(name_of)).to_csv(source / TABLE, index=False)
     pack(source, folder / "shards", "--shards", "2")
     (folder / "recipe.toml").write_text(RECIPE)
-    options = ("--epochs", 1, "--members", 1, "--fold", "none", "--device", "cpu", "--threads", 1)
+    options = ("--epochs", 1, "--members", 1, "--fold", "none", "--device", "cpu", "--workers", 1)
     run(train.main, folder / "shards", "--recipe", folder / "recipe.toml", *options, "--out", folder / "run")
     return folder
 
@@ -42,7 +42,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("source", ["shards", "source/images_test_rev1"])
 def test_predictions_hold_the_names(source: str, survey: Path, tmp_path: Path) -> None:
     out, details = tmp_path / "predicted.csv", tmp_path / "predicted.parquet"
-    options = ("--out", out, "--details", details, "--device", "cpu", "--threads", 1)
+    options = ("--out", out, "--details", details, "--device", "cpu", "--workers", 1)
     run(predict.main, survey / "run", survey / source, *options)
     names = sorted(path.stem for path in (survey / "source" / "images_test_rev1").iterdir())
     assert pd.read_csv(out)["GalaxyID"].tolist() == names

@@ -83,7 +83,7 @@ def test_the_list_is_the_same_wherever_it_is_installed(galaxy_zoo: Path, tmp_pat
 @pytest.mark.slow
 def test_a_run_outside_the_checkout_beside_foreign_modules(galaxy_zoo: Path, shards: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(RECIPE)
-    on_cpu = ("--device", "cpu", "--threads", 1)
+    on_cpu = ("--device", "cpu", "--workers", 1)
     for line in (
         ("views", shards, "sheet.png", "--recipe", "tiny.toml", "--count", 1),
         ("train", shards, "--recipe", "tiny.toml", "--fold", "1/5", "--out", "run", *on_cpu),

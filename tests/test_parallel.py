@@ -16,9 +16,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 from starting import run_script, start
-from test_train import RECIPE, metrics, run, run_and_interrupt, same, weights
 from torch import distributed
 from torch.distributed import TCPStore
+from trained import RECIPE, metrics, run, run_and_interrupt, same, weights
 
 import predict
 from galaxy_zoo.errors import RunError
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run train.py in two processes, each with as many threads as this one: sums depend on it."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    script = [ROOT / "train.py", *arguments, "--device", "cpu", "--threads", "1"]
+    script = [ROOT / "train.py", *arguments, "--device", "cpu", "--workers", "1"]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(ROOT)}
     everything = [*command, *map(str, script)]
     return subprocess.run(everything, env=os.environ | threads, capture_output=True, text=True, check=False)
@@ -123,7 +123,7 @@ def elastic(folder: Path, *arguments: object, agents: int, ranks: int) -> Iterat
         "--rdzv-conf",
         quickly,
     ]
-    script = [ROOT / "train.py", *arguments, "--device", "cpu", "--threads", "1", "--resume"]
+    script = [ROOT / "train.py", *arguments, "--device", "cpu", "--workers", "1", "--resume"]
     everything = [*command, *meeting, "--rdzv-id", "job", "--max-restarts", "2", *map(str, script)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(ROOT)}
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # else a rank may look for one of before the restart
@@ -234,7 +234,7 @@ def test_hosts_that_have_but_a_cable_between_them_train_and_predict_together(
             "--rdzv-id",
             "job",
         ]
-        command = [str(ROOT / script), *map(str, arguments), "--device", "cpu", "--threads", "1"]
+        command = [str(ROOT / script), *map(str, arguments), "--device", "cpu", "--workers", "1"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "eth0"}
         roles = [["--local-addr", "10.77.0.1", "--rdzv-conf", "is_host=1"], ["--local-addr", "10.77.0.2"]]
         torchrun = [sys.executable, "-m", "torch.distributed.run"]
@@ -260,7 +260,7 @@ def test_hosts_that_have_but_a_cable_between_them_train_and_predict_together(
     for one, other in zip(metrics(tmp_path / "alone"), metrics(tmp_path / "hosts"), strict=True):
         assert one["rmse"] == pytest.approx(other["rmse"], rel=1e-4)
     together("predict.py", tmp_path / "hosts", shards, "--out", tmp_path / "hosts.csv")
-    options = ("--out", tmp_path / "alone.csv", "--device", "cpu", "--threads", "1")
+    options = ("--out", tmp_path / "alone.csv", "--device", "cpu", "--workers", "1")
     arguments = [str(each) for each in (tmp_path / "hosts", shards, *options)]
     assert CliRunner().invoke(predict.main, arguments).exit_code == 0
     assert (tmp_path / "hosts.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
@@ -348,7 +348,7 @@ def test_hosts_that_stick_to_their_shards_need_no_others_and_learn_what_one_proc
         for name in ("manifest.json", *names, *(str(Path(name).with_suffix(".idx")) for name in names)):
             shutil.copy(shards / name, folder)
         assert len(list(folder.glob("*.tar"))) == 5
-        arguments = list(map(str, (folder, *options, "--out", out, "--device", "cpu", "--threads", "1")))
+        arguments = list(map(str, (folder, *options, "--out", out, "--device", "cpu", "--workers", "1")))
         place = {"RANK": str(rank), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
         processes.append(start(run_script, "train", arguments, says=said, **where, **place))
     for process in processes:

@@ -19,8 +19,8 @@ import pytest
 import simplejpeg
 from click.testing import CliRunner, Result
 from making import NUM_TEST, NUM_TRAIN, edited_run, make_image, make_votes
+from pages import commands as block_of_commands
 from PIL import Image
-from test_readme import commands as block_of_commands
 
 import predict
 import train
@@ -84,14 +84,14 @@ def runs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
         ("half-1", "tree", "1/2", 1),
     ):
         options = ["--recipe", folder / f"{recipe}.toml", "--fold", fold, "--members", members]
-        arguments = [shards, *options, "--out", folder / name, "--device", "cpu", "--threads", 1]
+        arguments = [shards, *options, "--out", folder / name, "--device", "cpu", "--workers", 1]
         result = CliRunner().invoke(train.main, [str(each) for each in arguments])
         assert result.exit_code == 0, result.output
     return {path.name: path for path in folder.iterdir() if path.is_dir()}
 
 
 def run(*args: object) -> Result:
-    return CliRunner().invoke(predict.main, [str(each) for each in (*args, "--device", "cpu", "--threads", 1)])
+    return CliRunner().invoke(predict.main, [str(each) for each in (*args, "--device", "cpu", "--workers", 1)])
 
 
 def predicted(out: Path, *args: object) -> pd.DataFrame:
@@ -193,7 +193,7 @@ class TestOutOfFold:
     ) -> None:
         labels.to_csv(tmp_path / "truth.csv")
         result = run(
-            runs["tree"], shards, "--out-of-fold", "--out", tmp_path / "s.csv", "--score", tmp_path / "truth.csv"
+            runs["tree"], shards, "--out-of-fold", "--out", tmp_path / "s.csv", "--truth", tmp_path / "truth.csv"
         )
         assert result.exit_code == 0, result.output
         ids = held_out_ids(shards, Fold(1, 5))
@@ -258,7 +258,7 @@ class TestResume:
         """With members of two views, so two passes; ranks are started as torchrun does it."""
         what = [runs["half-0"], runs["sigmoid"], shards, "--views", 32, "--batch-size", 1]
         files = ["--details", "d.parquet", "--embeddings", "e.parquet"]
-        command = [sys.executable, ROOT / "predict.py", *what, *files, "--device", "cpu", "--threads", 1]
+        command = [sys.executable, ROOT / "predict.py", *what, *files, "--device", "cpu", "--workers", 1]
         arguments = {
             "args": [str(each) for each in command],
             "cwd": tmp_path,
@@ -450,19 +450,13 @@ class TestReferences:
     ) -> None:
         labels.to_csv(tmp_path / "truth.csv")
         what = [runs["sigmoid"], shards, "--split", "train", "--out", tmp_path / "s.csv"]
-        result = run(*what, "--score", tmp_path / "truth.csv")
+        result = run(*what, "--truth", tmp_path / "truth.csv")
         assert result.exit_code == 0, result.output
         table = read(tmp_path / "s.csv")
         assert f"RMSE {rmse(table, labels.loc[table.index]):.5f} (" in result.stdout
         for question in TREE.questions:
             assert f"  {question.name} " in result.stdout
         assert "answers do not sum to the votes of their parent" in result.stderr
-
-    @pytest.mark.parametrize("option", ["--check", "--tree"])
-    def test_checking_a_file_says_where_it_went(self, option: str) -> None:
-        result = run(option, "s.csv", "--ids", "ids.txt")
-        assert result.exit_code == 2
-        assert "shard_tool check FILE" in result.output
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, num_parts: int) -> list[str]:
@@ -531,7 +525,7 @@ def bad_arguments(case: str, runs: dict[str, Path], shards: Path, folder: Path) 
         "images and folds": lambda: [one, folder, "--out-of-fold"],
         "resized shards": lambda: [one, shards, "--resize"],
         "fold and blend": lambda: [one, shards, "--out-of-fold", "--blend", "weights"],
-        "no truth": lambda: [one, shards, "--score", folder / "none.csv"],
+        "no truth": lambda: [one, shards, "--truth", folder / "none.csv"],
         "no ids": lambda: [one, shards, "--ids", folder / "none.txt"],
     }
     return cases[case]()

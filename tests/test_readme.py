@@ -1,42 +1,18 @@
 """The commands of README and docs/commands.md are run as they stand there, and the README's map is whole."""
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from making import NUM_TRAIN, write_kaggle_folder
+from pages import ROOT, commands, run, section
 
 from galaxy_zoo.submission import read_submission
 from galaxy_zoo.tree import load_tree
-
-ROOT = Path(__file__).parents[1]
-
-
-def section(text: str, heading: str) -> str:
-    """Return what stands under a heading of the second level."""
-    return text.split(f"\n## {heading}\n")[1].split("\n## ", maxsplit=1)[0]
-
-
-def commands(heading: str, page: str = "README.md") -> str:
-    """Return the first block of commands under a heading of a page."""
-    text = (ROOT / page).read_text()
-    block = re.search(r"```sh\n(.*?)```", section(text, heading), re.DOTALL)
-    assert block is not None
-    return block[1]
-
-
-def run(script: str, folder: Path) -> None:
-    """Run commands in a folder that also holds the scripts; fails the test where one of them fails."""
-    for name in ("train.py", "predict.py", "evaluate.py", "views.py"):
-        (folder / name).symlink_to(ROOT / name)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(["bash", "-euc", script], cwd=folder, env={**os.environ, "PATH": path}, check=True)
 
 
 def test_the_readme_has_at_most_100_lines_and_its_map_names_every_folder_and_page() -> None:

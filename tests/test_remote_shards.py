@@ -29,7 +29,7 @@ from training.checkpoint import load_state
 from training.meter import Meter
 from training.run import load_run
 
-CPU = ("--device", "cpu", "--threads", "1")
+CPU = ("--device", "cpu", "--workers", "1")
 
 
 def run(command: click.Command, *arguments: object) -> Result:
@@ -143,7 +143,9 @@ def test_sheets_and_what_is_evaluated_are_the_same(
     trained: Path, stored: Path, shards: Path, tmp_path: Path
 ) -> None:
     for name, source in (("disk", shards), ("store", url(stored))):
-        result = run(views.main, source, tmp_path / f"{name}.png", "--split", "test", "--count", 1, "--views", 1)
+        result = run(
+            views.main, source, tmp_path / f"{name}.png", "--split", "test", "--count", 1, "--random-views", 1
+        )
         assert result.exit_code == 0, result.output
     assert (tmp_path / "disk.png").read_bytes() == (tmp_path / "store.png").read_bytes()
     found = []

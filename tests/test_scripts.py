@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 import evaluate
 import predict
+import shard_tool.cli
 import train
 import views
 from evaluation import cli
@@ -19,9 +23,9 @@ SLOW = {"torch", "nvidia.dali", "timm", "pandas", "matplotlib", "scipy"}
     "line",
     [
         *("--help", "--version", "trian"),
-        *("train --help", "train --list", "train", "train shards --fold 5/5", "train shards --threads 1000000"),
+        *("train --help", "train --list", "train", "train shards --fold 5/5", "train shards --workers 1000000"),
         *("train shards --members 1000000", "train shards --save-minutes nan", "train shards --stick-to-shard"),
-        *("predict --help", "predict run", "predict run shards --views 3", "predict --check s.csv"),
+        *("predict --help", "predict run", "predict run shards --views 3"),
         *("evaluate --help", "evaluate run", "evaluate run shards --embedding pca,tsen"),
         *("views --help", "views shards sheet.gif"),
     ],
@@ -36,6 +40,32 @@ def test_help_and_wrong_usage_import_nothing_slow(line: str) -> None:
     loaded = ended.stdout.splitlines()[-1].split()
     assert "click" in loaded
     assert not SLOW & set(loaded)
+
+
+MOST_SHOWN = 15
+
+
+def commands() -> Iterator[tuple[click.Group, str]]:
+    for group in (cli.main, shard_tool.cli.main):
+        yield from ((group, name) for name in group.list_commands(click.Context(group)))
+
+
+@pytest.mark.parametrize(("group", "name"), list(commands()))
+def test_help_shows_few_options_and_help_all_every_one(group: click.Group, name: str) -> None:
+    def shown(option: str) -> set[str]:
+        lines = CliRunner().invoke(group, [name, option]).output.split("Options:\n")[1].splitlines()
+        return {line.split()[0] for line in lines if line.startswith("  --")}
+
+    command = group.get_command(click.Context(group), name)
+    assert command is not None
+    every = {
+        each.opts[0] for each in command.get_params(click.Context(command)) if each.param_type_name == "option"
+    }
+    assert len(shown("--help")) <= MOST_SHOWN
+    if "--help-all" in every:
+        assert shown("--help") < shown("--help-all") == every
+    else:
+        assert shown("--help") == every
 
 
 def test_a_script_is_the_installed_command_of_its_name() -> None:

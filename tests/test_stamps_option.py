@@ -15,7 +15,7 @@ from training.checkpoint import load_state
 
 def run(command: click.Command, *arguments: object) -> str:
     """Run a command on the CPU; gives what it says on stderr."""
-    result = CliRunner().invoke(command, [*map(str, arguments), "--device", "cpu", "--threads", "1"])
+    result = CliRunner().invoke(command, [*map(str, arguments), "--device", "cpu", "--workers", "1"])
     assert result.exit_code == 0, result.output
     return result.stderr
 
@@ -34,7 +34,7 @@ def test_train_and_predict_give_the_same_from_shards_from_memory_and_from_saved_
         "stream": ("--stamps", "stream"),
         "auto": (),
         "saving": ("--stamps", "resident", "--stamps-folder", stamps),
-        "saved": ("--store", "resident", "--store-folder", stamps),  # as they were called before
+        "saved": ("--stamps", "resident", "--stamps-folder", stamps),
     }
     said = {}
     for name, options in ways.items():

@@ -14,6 +14,7 @@ from dying import train_and_die, train_and_die_writing
 from making import NUM_TRAIN, pack, write_kaggle_folder
 from starting import start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from trained import RECIPE, metrics, run, run_and_interrupt, same, weights
 
 import evaluate
 import predict
@@ -29,37 +30,6 @@ from galaxy_zoo.votes import rmse
 from pipeline.shards import open_shards
 from training import loop
 from training.checkpoint import Position, load_state, positions, save_state
-from training.meter import Meter
-
-RECIPE = """
-[about]
-source = "the tests"
-[view]
-crop_px = 64
-size_px = 16
-rotation_deg = 180
-flip = true
-[network]
-kind = "cnn"
-channels = [8, 16]
-kernels = [3, 3]
-batch_norm = true
-features = "mean"
-dropout = 0.1
-[head]
-kind = "tree"
-[loss]
-kind = "mse"
-[optimiser]
-kind = "adamw"
-lr = 0.003
-[schedule]
-kind = "one_cycle"
-[training]
-epochs = 4
-batch_size = 16
-ema_decay = 0.9
-"""
 
 
 @pytest.fixture(scope="session")
@@ -67,10 +37,6 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
     path.write_text(RECIPE)
     return path
-
-
-def run(*args: object) -> Result:
-    return CliRunner().invoke(train.main, [str(arg) for arg in (*args, "--device", "cpu", "--threads", 1)])
 
 
 @pytest.fixture(scope="session")
@@ -87,21 +53,6 @@ def two_epochs(shards: Path, recipe: Path, tmp_path_factory: pytest.TempPathFact
     result = run(shards, "--recipe", recipe, "--epochs", 2, "--fold", "1/5", "--out", out)
     assert result.exit_code == 0, result.output
     return out
-
-
-def weights(folder: Path, member: int = 0) -> dict[str, torch.Tensor]:
-    member_folder = folder / f"member-{member:02d}"
-    newest = sorted(member_folder.glob("last-*.safetensors"))[-1]
-    return load_state(newest)["member"]["network"]
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-def metrics(folder: Path, member: int = 0) -> list[dict[str, float]]:
-    lines = (folder / f"member-{member:02d}" / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def test_a_run_leaves_logs_and_checkpoints_for_every_member(finished: Path) -> None:
@@ -154,24 +105,6 @@ def test_a_member_alone_is_the_same_as_in_company(
     assert same(weights(finished, 0), weights(tmp_path / "run", 0))
 
 
-def run_and_interrupt(patch: pytest.MonkeyPatch, stop_after: int, *arguments: object) -> Result:
-    """Run train.py and press Ctrl-C after so many steps."""
-    add = Meter.add
-    steps = 0
-
-    def interrupting(self, *args) -> None:
-        nonlocal steps
-        steps += 1
-        add(self, *args)
-        if steps == stop_after:
-            signal.raise_signal(signal.SIGINT)
-
-    patch.setattr(Meter, "add", interrupting)
-    stopped = run(*arguments)
-    assert stopped.exit_code == 130, stopped.output
-    return stopped
-
-
 @pytest.mark.parametrize("stop_after", [2, 5, 9])
 def test_a_run_interrupted_at_a_step_and_resumed_ends_with_the_same_weights(
     finished: Path, shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
@@ -201,7 +134,7 @@ def test_a_network_that_looks_at_several_turns_of_a_view_trains_resumes_and_pred
         run_and_interrupt(patch, 2, *arguments)
     resumed = run(*arguments, "--resume")
     assert resumed.exit_code == 0, resumed.output
-    options = ["--views", "2", "--out", tmp_path / "s.csv", "--device", "cpu", "--threads", "1"]
+    options = ["--views", "2", "--out", tmp_path / "s.csv", "--device", "cpu", "--workers", "1"]
     done = CliRunner().invoke(predict.main, [str(each) for each in (tmp_path / "run", shards, *options)])
     assert done.exit_code == 0, done.output
     assert len(read_submission(tmp_path / "s.csv", load_tree("gz2-kaggle"))) == 21
@@ -213,7 +146,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights(
 ) -> None:
     """Killed five times, in the middle of epochs and at their ends, while checkpoints come every other step."""
     out = tmp_path / "run"
-    options = ["--members", 2, "--fold", "1/5", "--out", out, "--save-steps", 2, "--device", "cpu", "--threads", 1]
+    options = ["--members", 2, "--fold", "1/5", "--out", out, "--save-steps", 2, "--device", "cpu", "--workers", 1]
     arguments = [str(each) for each in (shards, "--recipe", recipe, *options)]
     codes = []
     for steps in (3, 1, 6, 5, 4, 0):
@@ -235,7 +168,7 @@ def test_a_run_killed_in_its_first_or_last_moments_ends_with_the_same_weights(
     """Killed just before or just after a file gets its name."""
     out = tmp_path / "run"
     options = ("--epochs", 2, "--fold", "1/5", "--out", out)
-    arguments = [str(each) for each in (shards, "--recipe", recipe, *options, "--device", "cpu", "--threads", 1)]
+    arguments = [str(each) for each in (shards, "--recipe", recipe, *options, "--device", "cpu", "--workers", 1)]
     process = start(train_and_die_writing, arguments, file, is_done)
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
@@ -423,7 +356,7 @@ def test_an_edited_run_is_not_scored_predicted_with_or_resumed(
     part = {"manifest_sha256": saved["data"], "crop_px": saved["recipe"]["view"]}.get(key, saved)
     part[key] = value
     (out / "run.json").write_text(json.dumps(saved))
-    where = ("--device", "cpu", "--threads", "1")
+    where = ("--device", "cpu", "--workers", "1")
     commands = {
         predict.main: (out, shards, "--out-of-fold", "--out", tmp_path / "s.csv", *where),
         evaluate.main: (out, shards, "--out", tmp_path / "report", *where),
@@ -690,7 +623,7 @@ def test_pretrained_weights_that_cannot_be_had_are_explained(
 
 class TestPredict:
     def predict(self, *args: object) -> Result:
-        return CliRunner().invoke(predict.main, [str(arg) for arg in (*args, "--device", "cpu", "--threads", 1)])
+        return CliRunner().invoke(predict.main, [str(arg) for arg in (*args, "--device", "cpu", "--workers", 1)])
 
     def test_each_test_galaxy_is_predicted_once_in_kaggles_format(
         self, finished: Path, shards: Path, kaggle_folder: Path, tmp_path: Path

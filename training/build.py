@@ -92,7 +92,7 @@ def train(request: TrainingRequest) -> None:
         recipe = recipe.with_statistics(manifest.channel_mean, manifest.channel_std)
         source.need_objects(recipe.view)
         device = own_device(device)
-        decoding = Decoding(device=device, num_threads=own_threads(request.threads), stamps=stamps)
+        decoding = Decoding(device=device, num_threads=own_threads(request.workers), stamps=stamps)
         session = Session(request=request, source=source, ranks=ranks, device=device, decoding=decoding)
         for name, fold in folds.items():
             run = _describe(request, recipe, session, fold_name=name)

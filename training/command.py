@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, machine_options, path_or_url
+from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, machine_options, path_or_url, rare_option
 from galaxy_zoo.fold import folds_named
 from pipeline.options import stamps_options
 from training.request import MOST_MEMBERS, TrainingRequest
@@ -59,24 +59,24 @@ def _check_fold(context: click.Context, option: click.Parameter, name: str | Non
 )
 @click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), help="Seed of weights, order and views.")
 @click.option("--resume", is_flag=True, help="Resume the run in --out if there is one, else begin it.")
-@click.option(
+@rare_option(
     "--no-pretrained", is_flag=True, help="Start from random weights even if the recipe asks for pretrained ones."
 )
-@click.option(
+@rare_option(
     "--parallel",
     default="members",
     type=click.Choice(["members", "data"]),
     help="Under torchrun: each rank trains its own members, or all ranks share the batches of every member.",
 )
-@click.option(
+@rare_option(
     "--stick-to-shard",
     is_flag=True,
     help="With --parallel data: each rank reads only its own part of the shards in every epoch.",
 )
-@click.option(
+@rare_option(
     "--save-steps", default=0, type=click.IntRange(0, 10**9), help="Also save every this many steps; 0: do not."
 )
-@click.option(
+@rare_option(
     "--save-minutes",
     default=10.0,
     type=click.FloatRange(0, 525_600),

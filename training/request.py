@@ -28,7 +28,7 @@ class TrainingRequest:
     save_steps: int
     save_minutes: float
     device: Literal["auto", "cpu", "cuda"]
-    threads: int | None
+    workers: int | None
     stamps: Literal["auto", "stream", "resident"]
     stamps_folder: Path | None
     cache_folder: Path

@@ -13,8 +13,8 @@ from shard_tool.commands.options import echo, tree_option
 @click.argument("file", type=local_path)
 @tree_option
 @click.option("--ids", type=local_path, help="Expected ids: a benchmark CSV, or a list.  [default: any]")
-@click.option("--score", type=local_path, help="CSV of true votes to score against.  [default: none]")
-def check(*, file: Path, tree: str, ids: Path | None, score: Path | None) -> None:
+@click.option("--truth", type=local_path, help="CSV of true votes to score against.  [default: none]")
+def check(*, file: Path, tree: str, ids: Path | None, truth: Path | None) -> None:
     """Check and score the submission FILE.
 
     Header, ids and values must be right; predictions that look broken only cause a warning.
@@ -22,13 +22,13 @@ def check(*, file: Path, tree: str, ids: Path | None, score: Path | None) -> Non
     \b
     Examples:
       shard_tool check submission.csv --ids central_pixel_benchmark.csv
-      shard_tool check submission.csv --score truth.csv
+      shard_tool check submission.csv --truth truth.csv
     """
     with ends_at_ctrl_c():
         from galaxy_zoo.checking import read_reference
         from galaxy_zoo.submission import read_submission, warnings_about, warnings_about_rows
     asked = load_tree(tree)
-    reference = read_reference(ids, score, asked)
+    reference = read_reference(ids, truth, asked)
     table = read_submission(file, asked, expected_ids=reference.ids)
     votes = table.to_numpy()
     echo(f"{file}: {len(table):,} galaxies; header, ids and values are right")

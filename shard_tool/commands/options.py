@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from galaxy_zoo.console import INTERRUPTED, options, path_or_url, shown
+from galaxy_zoo.console import INTERRUPTED, options, path_or_url, rare_option, shown
 from galaxy_zoo.errors import OutputError
 from galaxy_zoo.remote import AnyPath
 from shard_tool.images.fits import Stretch
@@ -178,7 +178,7 @@ tree_option = click.option(
 workers_option = click.option(
     "--workers", type=click.IntRange(1), help="Number of processes.  [default: all cores]"
 )
-scheduler_option = click.option(
+scheduler_option = rare_option(
     "--scheduler",
     metavar="ADDRESS",
     help="Dask scheduler, such as tcp://host:8786, whose workers do the work; they must see the same files.  "
@@ -198,8 +198,8 @@ source_options = options(
         type=path_or_url,
         help="CSV or Parquet of ids, files relative to SOURCE, and votes, instead of --labels.  [default: none]",
     ),
-    click.option("--id-column", help="Column of the ids in the catalogue.  [default: the tree's]"),
-    click.option("--file-column", default="file", show_default=True, help="Column of the files in the catalogue."),
+    rare_option("--id-column", help="Column of the ids in the catalogue.  [default: the tree's]"),
+    rare_option("--file-column", default="file", show_default=True, help="Column of the files in the catalogue."),
     click.option(
         "--missing-votes",
         is_flag=True,
@@ -224,14 +224,14 @@ source_options = options(
         type=(float, float),
         help="Values of FITS images shown as black and as full brightness.  [default: FITS images are refused]",
     ),
-    click.option(
+    rare_option(
         "--fits-softening",
         type=click.FloatRange(0, min_open=True),
         default=DEFAULT_SOFTENING,
         show_default=True,
         help="Softening of the asinh stretch of FITS images; higher values show fainter parts.",
     ),
-    click.option(
+    rare_option(
         "--no-decode",
         is_flag=True,
         help="Read only the headers of JPEGs: faster, but damage goes unnoticed, and channel statistics come "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url, shown
+from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url, rare_option, shown
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.image_size import LARGEST_SIDE_PX
 from galaxy_zoo.remote import AnyPath
@@ -34,10 +34,10 @@ if TYPE_CHECKING:  # these import OpenCV, which --help does not need
 @click.argument("source", type=path_or_url)
 @click.argument("out", type=path_or_url)
 @tree_option
-@click.option(
+@rare_option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the shuffle."
 )
-@click.option(
+@rare_option(
     "--quality",
     type=click.IntRange(1, 100),
     default=95,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:  # these import OpenCV, which --help does not need
     type=click.IntRange(1, LARGEST_SIDE_PX),
     help="Scale every image to this side in pixels.  [default: keep its size]",
 )
-@click.option(
+@rare_option(
     "--pad",
     type=click.IntRange(1, LARGEST_SIDE_PX),
     help="Centre every image on a black square of this side in pixels, before --resize.  [default: keep its size]",

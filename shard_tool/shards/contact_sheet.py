@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ from galaxy_zoo.console import shown
 from galaxy_zoo.errors import ImageError, ShardError
 from galaxy_zoo.index import Sample, key_of
 from galaxy_zoo.manifest import Manifest
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.walk import walk
 from shard_tool.images.jpeg import decode_strictly
@@ -38,7 +38,7 @@ def draw_samples(samples: int, count: int, seed: int) -> list[int]:
 
 
 def read_cells(
-    folder: Path, manifest: Manifest, *, split: str, positions: Sequence[int], side_px: int
+    folder: AnyPath, manifest: Manifest, *, split: str, positions: Sequence[int], side_px: int
 ) -> Iterator[Cell]:
     """Yield the samples at positions of a split, ascending, counted from its first shard.
 
@@ -90,7 +90,7 @@ def _draw(sheet: Image.Image, cell: Cell, *, left: int, top: int) -> None:
         draw.text((left, top + side + 2 + number * LINE_PX), line, colour, font)
 
 
-def _read(tar: Path, sample: Sample, *, manifest: Manifest, side_px: int) -> Cell:
+def _read(tar: AnyPath, sample: Sample, *, manifest: Manifest, side_px: int) -> Cell:
     image, votes = image_of(sample), votes_of(sample)
     if image is None:
         raise ShardError(f"{tar}: sample {key_of(sample)} does not hold one JPEG; see: shard_tool lint --deep")

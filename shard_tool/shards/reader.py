@@ -14,6 +14,7 @@ from galaxy_zoo.files import sha256_of
 from galaxy_zoo.image_size import check_bytes
 from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Shard
+from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.votes import NPY_HEADER_BYTES
 from shard_tool.shards.writer import VOTES_EXTENSION
 
@@ -41,7 +42,7 @@ def votes_of(sample: Sample) -> Component | None:
     return next((c for c in sample if c.extension == VOTES_EXTENSION), None)
 
 
-def proven_index(folder: Path, shard: Shard) -> list[Sample]:
+def proven_index(folder: AnyPath, shard: Shard) -> list[Sample]:
     """Return the samples of a shard from its index, after checking the checksum of the index.
 
     Raises:
@@ -103,7 +104,7 @@ def read_component(file: io.BufferedReader, component: Component) -> bytes:
     return file.read(component.size)
 
 
-def decode_votes(data: bytes, num_answers: int, tar: Path, name: str) -> NDArray[np.float32]:
+def decode_votes(data: bytes, num_answers: int, tar: AnyPath, name: str) -> NDArray[np.float32]:
     """Return the votes in the bytes of a `.npy` file, float32, shape (answers,).
 
     Raises:

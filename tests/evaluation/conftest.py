@@ -16,7 +16,7 @@ from galaxy_zoo.votes import mean_votes
 from pipeline.shards import open_shards
 from training.run import load_run
 
-CPU = ("--device", "cpu", "--threads", "1")
+CPU = ("--device", "cpu", "--workers", "1")
 
 
 def invoke(main, *arguments: object):

@@ -24,7 +24,7 @@ QUICK = ("--points", 0, "--cams", 0, "--views", 1)
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(evaluate.main, [*map(str, arguments), "--device", "cpu", "--threads", "1"])
+    return CliRunner().invoke(evaluate.main, [*map(str, arguments), "--device", "cpu", "--workers", "1"])
 
 
 def scores(report: Path) -> pd.Series:
@@ -66,7 +66,7 @@ def test_the_plain_view_scores_what_training_logged(trained: Path, report: Path)
 def other_fold(trained: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("other") / "tiny"
     options = ("--recipe", trained.parent / "tiny.toml", "--fold", "2/5", "--epochs", 1, "--out", out)
-    arguments = [str(each) for each in (shards, *options, "--device", "cpu", "--threads", 1)]
+    arguments = [str(each) for each in (shards, *options, "--device", "cpu", "--workers", 1)]
     assert CliRunner().invoke(train.main, arguments).exit_code == 0
     return out
 
@@ -196,7 +196,7 @@ def test_a_missing_extra_is_named_before_any_work(
 
 @pytest.mark.slow
 def test_the_folds_of_a_cross_validation_are_evaluated_as_one(shards: Path, trained: Path, tmp_path: Path) -> None:
-    recipe = ("--recipe", trained.parent / "tiny.toml", "--epochs", 2, "--device", "cpu", "--threads", 1)
+    recipe = ("--recipe", trained.parent / "tiny.toml", "--epochs", 2, "--device", "cpu", "--workers", 1)
     for fold, name in (("all/2", "runs"), ("1/5", "other")):
         arguments = [str(each) for each in (shards, *recipe, "--fold", fold, "--out", tmp_path / name)]
         assert CliRunner().invoke(train.main, arguments).exit_code == 0

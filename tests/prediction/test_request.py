@@ -60,7 +60,7 @@ def named(path: Path, how: str) -> Path:
 @pytest.mark.parametrize("name", INPUTS)
 def test_no_output_of_a_prediction_is_an_input(inputs: dict[str, Path], name: str, option: str, how: str) -> None:
     source = "images" if name == "image" else "shards"
-    result = run(predict.main, "run", source, "--score", "truth.csv", option, named(inputs[name], how))
+    result = run(predict.main, "run", source, "--truth", "truth.csv", option, named(inputs[name], how))
     refused(result, inputs)
     assert "is read by this command" in result.stderr
 

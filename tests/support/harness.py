@@ -44,7 +44,7 @@ class Command:
         return [str(each) for each in [*self.arguments(inputs, out), *self.again(out)]]
 
 
-ON_CPU = ("--device", "cpu", "--threads", 1)
+ON_CPU = ("--device", "cpu", "--workers", 1)
 PACKING = ("--workers", 2, "--shards", 6, "--resume")
 PACK = Command(
     "pack",

@@ -63,12 +63,12 @@ def test_another_number_of_rows_than_kaggle_takes_is_a_warning_where_nothing_say
     warning = f"warning: {NUM_GALAXIES} galaxies; Kaggle takes a submission of its 79,975 test galaxies only\n"
     assert warning in run("check", submission).stderr
     assert "galaxies only" not in run("check", submission, "--ids", submission).output
-    assert "galaxies only" not in run("check", submission, "--score", truth).output
+    assert "galaxies only" not in run("check", submission, "--truth", truth).output
     assert warnings_about_rows(KAGGLE_ROWS, TREE) == warnings_about_rows(40, load_tree("galaxy10")) == []
 
 
 def test_a_score_comes_with_its_interval_and_that_of_each_question(submission: Path, truth: Path) -> None:
-    result = run("check", submission, "--score", truth)
+    result = run("check", submission, "--truth", truth)
     assert result.exit_code == 0, result.output
     assert f"RMSE {rmse(table_of(0), table_of(1)):.5f} (" in result.stdout
     for question in TREE.questions:
@@ -79,7 +79,7 @@ def test_a_score_comes_with_its_interval_and_that_of_each_question(submission: P
 
 def test_a_truth_of_other_galaxies_is_refused(submission: Path, truth: Path) -> None:
     table_of(1).iloc[2:].to_csv(truth)
-    result = run("check", submission, "--score", truth)
+    result = run("check", submission, "--truth", truth)
     assert result.exit_code == 1
     message = f"truth.csv: no row of votes for 2 of {NUM_GALAXIES} predicted ids: 100000, 100007"
     assert message in result.output
@@ -90,7 +90,7 @@ def test_a_truth_of_other_galaxies_is_refused(submission: Path, truth: Path) -> 
     [
         (("none.csv",), "none.csv: there is no such file"),
         (("s.csv", "--ids", "none.txt"), "none.txt: there is no such file"),
-        (("s.csv", "--score", "none.csv"), "none.csv: there is no such file"),
+        (("s.csv", "--truth", "none.csv"), "none.csv: there is no such file"),
         (("s.csv", "--tree", "galaxy10"), "s.csv: "),
     ],
 )

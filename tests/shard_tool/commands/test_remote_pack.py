@@ -74,6 +74,9 @@ def test_tables_are_read_by_url_and_shards_are_read_back(bucket: Path, download:
     assert pack(source, tmp_path / "b", "--catalogue", catalogue).exit_code == 0
     assert contents(bucket / "b") == contents(tmp_path / "b")
     assert run("info", url(bucket / "a")).stdout == run("info", bucket / "a").stdout
+    for name, shards in (("store", url(bucket / "a")), ("disk", bucket / "a")):
+        assert run("preview", shards, tmp_path / f"{name}.png").exit_code == 0
+    assert (tmp_path / "store.png").read_bytes() == (tmp_path / "disk.png").read_bytes()
     for options in ((), ("--deep",)):
         good = run("lint", url(bucket / "a"), *options, "--workers", 1)
         assert (good.exit_code, good.stdout.count("good: 42 samples")) == (0, 1), good.stderr
