@@ -113,7 +113,7 @@ def section(evidence: Evidence, features: Features, methods: Sequence[str]) -> S
         f"them, {features.validation.shape[1]} numbers each, in two dimensions. Neighbours look alike to the network."
     )
     if "umap" not in methods and "umap" not in known_methods():
-        lead += " UMAP is not installed: pip install -e '.[umap]'."
+        lead += " UMAP is not installed: pip install umap-learn."
     return Section(key="embedding", title="Embedding", lead=lead, blocks=(Fragment("embedding.html", data),))
 
 

@@ -24,7 +24,7 @@ def check_extra() -> None:
     """
     missing = [package for module, package in MODULES.items() if find_spec(module) is None]
     if missing:
-        raise InputError(f"the report needs {', '.join(missing)}; install them with: pip install -e '.[report]'")
+        raise InputError(f"the report needs more packages; install them with: pip install {' '.join(missing)}")
 
 
 def known_methods() -> list[str]:

@@ -59,7 +59,7 @@ class ReportRequest:
                 raise click.BadParameter(f"{name!r} is none of {', '.join(METHODS)}", param_hint="--embedding")
             if name not in known_methods():
                 raise click.BadParameter(
-                    f"{name} needs a package; install it with: pip install -e '.[umap]'", param_hint="--embedding"
+                    f"{name} needs a package; install it with: pip install umap-learn", param_hint="--embedding"
                 )
         return names
 

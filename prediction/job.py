@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -169,7 +170,7 @@ def _describe(request: PredictionRequest, prediction: Prediction, predicted: Pre
     lines = [f"{shown(request.out)}: {galaxies}, {members}, {views}, blend {request.blend}"]
     if request.is_images:
         tree = prediction.source.manifest.tree
-        first = zip(predicted.ids[:LINES_SHOWN], predicted.votes, strict=False)
+        first = sorted(zip(predicted.ids, predicted.votes, strict=True), key=itemgetter(0))[:LINES_SHOWN]
         lines.append("main answers, each with its share of the volunteers who would be asked the question:")
         lines += [f"{shown(sample_id)}: {describe_walk(votes, tree)}" for sample_id, votes in first]
     return lines

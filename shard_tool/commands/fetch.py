@@ -81,7 +81,7 @@ def fetch_files(out: Path, say: Callable[[str], None]) -> None:
         SourceError: Kaggle cannot be reached, has no such file or sends a damaged one, or there is no valid token.
         OutputError: `out` cannot be written to or is full, or another fetch is running there.
     """
-    unfinished = out / UNFINISHED_NAME
+    unfinished, is_new = out / UNFINISHED_NAME, not out.exists()
     try:
         unfinished.mkdir(parents=True, exist_ok=True)
         with exclusive(unfinished / "lock", busy=f"{out}: another fetch is writing to it; wait for its end"):
@@ -90,6 +90,8 @@ def fetch_files(out: Path, say: Callable[[str], None]) -> None:
             finally:
                 if not any(unfinished.rglob("*.zip")):
                     shutil.rmtree(unfinished, ignore_errors=True)
+                    if is_new and not any(out.iterdir()):
+                        out.rmdir()
     except OSError as error:
         raise OutputError(
             f"{error.filename or out}: {error.strerror or error}; fix this or name another folder, and run the "
@@ -194,7 +196,7 @@ def _asking(out: Path, ask: Callable[[], T]) -> T:
         from kagglehub.exceptions import DataCorruptionError, UnauthenticatedError
     except ImportError as error:
         raise SourceError(
-            "fetch needs kagglehub; install it with: pip install 'galaxy-zoo-pipeline[fetch]'\n" + by_hand(out)
+            "fetch needs kagglehub; install it with: pip install kagglehub\n" + by_hand(out)
         ) from error
     try:
         return ask()

@@ -189,9 +189,7 @@ def connected(address: str | None, path: AnyPath) -> Iterator[Cluster | None]:
         from distributed import Client  # noqa: PLC0415 - an extra that most packs do not need
         from distributed.comm import get_address_host_port  # noqa: PLC0415
     except ImportError as error:
-        raise InputError(
-            "--scheduler needs Dask; install it with: pip install 'galaxy-zoo-pipeline[cluster]'"
-        ) from error
+        raise InputError("--scheduler needs Dask; install it with: pip install distributed") from error
     _silence()
     try:
         get_address_host_port(address)  # a client with a malformed address would wait for itself to close
