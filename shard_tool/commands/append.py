@@ -17,7 +17,8 @@ from shard_tool.commands.options import (
     echo_first,
     resumable,
     source_options,
-    warn_of_leaks,
+    warn_of_shared_ids,
+    warn_of_shared_images,
 )
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.parallel import prepare_workers
@@ -72,7 +73,8 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
     if appended is None:
         echo(f"{out}: finished already, nothing to do", err=True)
         return
-    warn_of_leaks(appended.plan)
+    warn_of_shared_ids(*appended.plan.in_both_splits())
+    warn_of_shared_images(appended.leak)
     _echo(appended)
     if (num_rejected := len(appended.rejected)) > about.allow_rejects:
         raise click.ClickException(

@@ -18,8 +18,8 @@ from shard_tool.images.fits import Stretch
 if TYPE_CHECKING:  # slow to import, and --help does not need them
     from galaxy_zoo.votes import VoteKind
     from shard_tool.shards.proof import Failure
+    from shard_tool.shards.repeated_images import Leak
     from shard_tool.source.options import CatalogueOptions
-    from shard_tool.source.plan import PackPlan
 
 DEFAULT_SOFTENING = 10.0
 LINES_SHOWN = 20
@@ -154,14 +154,12 @@ def warn_of_shared_ids(count: int, first: str) -> None:
         echo(f"warning: {count:,} ids are in train and test at once, as {first}: {LEAK}", err=True)
 
 
-def warn_of_leaks(plan: "PackPlan") -> None:
-    """Warn on stderr of galaxies that are in both train and test, by their ids or by their bytes."""
-    warn_of_shared_ids(*plan.in_both_splits())
-    count, first = plan.alike_in_both_splits()
-    if count:
+def warn_of_shared_images(leak: "Leak | None") -> None:
+    """Warn on stderr of test images that are training images too."""
+    if leak:
         echo(
-            f"warning: {count:,} test images look the same as training images, as {first}: {LEAK}; "
-            "to list them: shard_tool duplicates",
+            f"warning: {leak.num_images:,} test images have the bytes of training images, as test {leak.test_id} and "
+            f"train {leak.train_id}: {LEAK}; to list them: shard_tool duplicates",
             err=True,
         )
 

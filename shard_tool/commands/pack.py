@@ -20,7 +20,8 @@ from shard_tool.commands.options import (
     resumable,
     source_options,
     tree_option,
-    warn_of_leaks,
+    warn_of_shared_ids,
+    warn_of_shared_images,
 )
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.parallel import prepare_workers
@@ -128,8 +129,9 @@ def _pack(options: "PackOptions", place: "OutOptions", scheduler: str | None) ->
         echo_first((f"note: {note}" for note in plan.notes), len(plan.notes), "notes")
         ignored = (f"ignored: {name}: {why}" for name, why in plan.draft.ignored())
         echo_first(ignored, plan.draft.num_ignored, "ignored")
-        warn_of_leaks(plan)
+        warn_of_shared_ids(*plan.in_both_splits())
         packed = pack(options, replace(place, cluster=cluster), plan, journal)
+    warn_of_shared_images(packed.leak)
     rejected = (f"rejected: {each.split} {each.id} ({each.file}): {each.reason}" for each in packed.rejected)
     echo_first(
         rejected, len(packed.rejected), f"rejected, see {REJECTED_NAME}; in all: {packed.rejected.summary()}"

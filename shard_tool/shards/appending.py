@@ -27,6 +27,7 @@ from shard_tool.images.fits import Stretch
 from shard_tool.shards.journal import JOURNAL_NAME, PLAN_NAME, REJECTED_NAME, Journal, PackedShard, output_errors
 from shard_tool.shards.packing import OutOptions, by_split, stated_encoding, write_rejects, write_shards
 from shard_tool.shards.reader import proven_index
+from shard_tool.shards.repeated_images import Leak
 from shard_tool.shards.statistics import add, add_all, channel_moments, of_manifest, vote_means, without_pixels
 from shard_tool.source.options import CatalogueOptions, PackOptions
 from shard_tool.source.plan import PackPlan, make_plan
@@ -51,12 +52,17 @@ class NewGalaxies:
 
 @dataclass(frozen=True, kw_only=True)
 class Appended:
-    """A finished append: the plan of the new galaxies, and those rejected."""
+    """A finished append: the plan of the new galaxies, those rejected, and a test image that is a training image too.
+
+    leak: None if no new test image has the bytes of a new training image. New images are not compared with old ones,
+        whose bytes would have to be read for that: `shard_tool duplicates` does it.
+    """
 
     manifest: Manifest
     num_added: int
     plan: PackPlan
     rejected: Rejects
+    leak: Leak | None
 
 
 def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
@@ -90,7 +96,7 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
             raise OutputError(f"{folder}: another append has ended there meanwhile; run the command again")
         _take_back(folder, plan, manifest)
         journal.begin({**plan.identity, "the shards in OUT": manifest.set_sha256}, resume=out.resume)
-        shards, rejected = write_shards(plan, replace(out, folder=staging))
+        shards, rejected, images = write_shards(plan, replace(out, folder=staging))
         if _is_empty(manifest, plan, shards):
             shutil.rmtree(staging)
             raise SourceError(f"{new.source}: every image was rejected; the first: {rejected.first(1)[0].reason}")
@@ -101,6 +107,7 @@ def append(new: NewGalaxies, out: OutOptions) -> Appended | None:
         num_added=sum(packed.shard.samples for packed in shards),
         plan=plan,
         rejected=rejected,
+        leak=images.leak(),
     )
 
 

@@ -45,12 +45,16 @@ OWN_JOURNAL_NAME = re.compile(rf"(?:lock(?:-[0-9a-f]{{32}})?|plan\.json|(?:train
 
 @dataclass(frozen=True, kw_only=True)
 class PackedShard:
-    """A finished shard, its rejected samples, the sums over its good ones, and whether any of these was encoded."""
+    """A finished shard, its rejected samples, the sums over its good ones, and whether any of these was encoded.
+
+    fingerprints: id -> fingerprint of the JPEG as packed, see `repeated_images.fingerprint`.
+    """
 
     shard: Shard
     rejected: tuple[Rejected, ...]
     statistics: Statistics
     is_encoded: bool
+    fingerprints: dict[str, int]
 
 
 def check_out(out: AnyPath, *, overwrite: bool, resume: bool) -> None:
@@ -293,4 +297,5 @@ def _packed_from_dict(data: dict[str, Any]) -> PackedShard:
         rejected=tuple(Rejected(**rejected) for rejected in data["rejected"]),
         statistics=Statistics(**statistics),
         is_encoded=bool(data["is_encoded"]),
+        fingerprints=dict(data["fingerprints"]),
     )

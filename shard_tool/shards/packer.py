@@ -19,6 +19,7 @@ from shard_tool.images.encoding import AS_IT_IS, Encoding
 from shard_tool.images.jpeg import check_header, check_strictly, decode_strictly
 from shard_tool.shards.journal import Journal, PackedShard, output_errors
 from shard_tool.shards.parallel import Tick
+from shard_tool.shards.repeated_images import fingerprint
 from shard_tool.shards.statistics import NO_SUMS, add_sums, add_up_votes
 from shard_tool.shards.writer import ShardWriter, encode_votes
 from shard_tool.source.galaxy10 import StoredRow, encode_rows
@@ -91,7 +92,7 @@ def pack_shard(task: ShardTask, tick: Tick) -> PackedShard:
 def _write(task: ShardTask, path: AnyPath, tick: Tick) -> PackedShard:
     """Write the good samples of a shard; return its entry, with the rejected ones."""
     sums = ChannelSums(task.image_px)
-    rejected, kept, is_encoded = [], [], False
+    rejected, kept, is_encoded, fingerprints = [], [], False, {}
     with (
         atomic_write(path, is_contested=True) as file,
         atomic_write(index_path(path), is_contested=True) as index_file,
@@ -109,6 +110,7 @@ def _write(task: ShardTask, path: AnyPath, tick: Tick) -> PackedShard:
             else:
                 votes = None if task.plan.votes is None else encode_votes(task.plan.votes[number])
                 writer.add(sample.id, data, votes)
+                fingerprints[sample.id] = fingerprint(data)
                 kept.append(number)
                 is_encoded |= was_encoded
             tick()
@@ -122,6 +124,7 @@ def _write(task: ShardTask, path: AnyPath, tick: Tick) -> PackedShard:
         rejected=tuple(rejected),
         statistics=_statistics(task, writer, kept, sums),
         is_encoded=is_encoded,
+        fingerprints=fingerprints,
     )
 
 

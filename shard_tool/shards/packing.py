@@ -17,6 +17,7 @@ from shard_tool.shards.cluster import Cluster
 from shard_tool.shards.journal import REJECTED_NAME, Journal, PackedShard, is_finished, output_errors
 from shard_tool.shards.packer import ShardTask, pack_shard
 from shard_tool.shards.parallel import run_tasks
+from shard_tool.shards.repeated_images import Leak, PackedImages
 from shard_tool.shards.statistics import add_all, channel_moments, vote_means
 from shard_tool.source.files import check_unchanged
 from shard_tool.source.ids import FORMULA
@@ -38,10 +39,11 @@ class OutOptions:
 
 @dataclass(frozen=True)
 class Packed:
-    """A finished pack."""
+    """A finished pack; `leak` is None if no test image has the bytes of a training image."""
 
     manifest: Manifest
     rejected: Rejects
+    leak: Leak | None
 
 
 def find_finished(options: PackOptions, out: OutOptions) -> Manifest | None:
@@ -129,7 +131,7 @@ def pack(options: PackOptions, out: OutOptions, plan: PackPlan, journal: Journal
         OutputError: the folder is in use, read-only or full; finished shards are kept for --resume.
     """
     journal.begin(plan.identity, resume=out.resume)
-    shards, rejected = write_shards(plan, out)
+    shards, rejected, images = write_shards(plan, out)
     check_unchanged(options.source, plan.files())
     with output_errors(out.folder):
         write_rejects(out.folder / REJECTED_NAME, rejected)
@@ -142,11 +144,11 @@ def pack(options: PackOptions, out: OutOptions, plan: PackPlan, journal: Journal
         journal.check_held()
         manifest.write(out.folder)
     journal.end()
-    return Packed(manifest, rejected)
+    return Packed(manifest, rejected, images.leak())
 
 
-def write_shards(plan: PackPlan, out: OutOptions) -> tuple[list[PackedShard], Rejects]:
-    """Write the shards of a plan; return them in its order, and all rejects, including those of the plan.
+def write_shards(plan: PackPlan, out: OutOptions) -> tuple[list[PackedShard], Rejects, PackedImages]:
+    """Write the shards of a plan; return them in its order, all rejects, including those of the plan, and the images.
 
     Raises:
         InputError: a worker of the cluster does not see the folder.
@@ -177,11 +179,13 @@ def write_shards(plan: PackPlan, out: OutOptions) -> tuple[list[PackedShard], Re
         description="pack",
         executor=out.cluster,
     )
-    by_name, rejected = {}, Rejects(plan.rejected)
+    splits = {name: cut.split for cut in plan.cuts for name in cut.names}
+    by_name, rejected, images = {}, Rejects(plan.rejected), PackedImages()
     for packed in results:
         rejected.add(packed.rejected)
-        by_name[packed.shard.name] = replace(packed, rejected=())
-    return [by_name[name] for name in plan.names], rejected
+        images.add(splits[packed.shard.name], packed.fingerprints)
+        by_name[packed.shard.name] = replace(packed, rejected=(), fingerprints={})
+    return [by_name[name] for name in plan.names], rejected, images
 
 
 def _manifest(

@@ -136,17 +136,6 @@ class PackPlan:
         )
         return count, to_text(first or b"")
 
-    def alike_in_both_splits(self) -> tuple[int, str]:
-        """Return the number of test images with size and CRC of a training image, and the id of one; (0, "") if none.
-
-        The CRC comes from a zip; images from elsewhere are not compared.
-        """
-        alike = f"SELECT max(CASE split WHEN 'test' THEN id END) AS id FROM file WHERE {IS_SAMPLE} GROUP BY num_bytes, "
-        count, first = self.draft.first(
-            f"SELECT count(*), min(id) FROM ({alike} fingerprint HAVING count(DISTINCT split) > 1)"
-        )
-        return count, to_text(first or b"")
-
     def num_measured(self, shard: ShardPlan) -> int:
         """Return how many of a shard's images count for the channel statistics: all, or the first few of each shard.
 

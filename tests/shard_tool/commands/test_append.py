@@ -76,6 +76,17 @@ def test_the_numbers_are_those_of_packing_all_at_once(parts: tuple[Path, Path], 
         assert getattr(together.statistics, name) == getattr(at_once.statistics, name)
 
 
+def test_a_new_image_in_train_and_test_is_warned_about(
+    whole_download: Download, old: Path, tmp_path: Path
+) -> None:
+    new = part_of(whole_download, slice(18, 30), slice(5, 12))
+    train_id, test_id = min(new.train), min(new.test)
+    new.test[test_id] = new.train[train_id]
+    result = append(new.write_folder(tmp_path / "new"), old)
+    assert result.exit_code == 0, result.stderr
+    assert f"as test {test_id} and train {train_id}: " in result.stderr
+
+
 def test_training_images_appended_to_test_images_take_over_the_channels(
     whole_download: Download, packed: Path, tmp_path: Path
 ) -> None:

@@ -436,13 +436,18 @@ def test_an_id_in_train_and_test_is_warned_about(download: Download, tmp_path: P
         assert (linted.exit_code, "1 ids are in train and test at once, as 100008" in linted.stderr) == (0, True)
 
 
-def test_an_image_in_train_and_test_is_warned_about_where_a_zip_knows_its_checksum(
-    download: Download, tmp_path: Path
+@pytest.mark.parametrize("layout", ["folder", "zips"])
+@pytest.mark.parametrize("options", [(), ("--pad", 80), ("--no-decode",)])
+def test_an_image_in_train_and_test_is_warned_about(
+    download: Download, tmp_path: Path, layout: str, options: tuple[object, ...]
 ) -> None:
     download.test["200018"] = download.train["100008"]
-    result = pack(download.write_zips(tmp_path / "in"), tmp_path / "out")
+    result = pack(getattr(download, f"write_{layout}")(tmp_path / "in"), tmp_path / "out", *options)
     assert result.exit_code == 0, result.stderr
-    assert "warning: 1 test images look the same as training images, as 200018: " in result.stderr
+    assert (
+        "warning: 1 test images have the bytes of training images, as test 200018 and train 100008: "
+        in result.stderr
+    )
     found = run("duplicates", tmp_path / "out", "--workers", 1)
     assert (found.exit_code, found.stdout) == (1, "train/100008 test/200018\n")
 

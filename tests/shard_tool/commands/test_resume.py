@@ -1,6 +1,7 @@
 """A pack that ends too early: what is finished stays, and resuming gives the bytes of an unbroken run."""
 
 import fcntl
+import json
 import os
 import resource
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import psutil
@@ -145,6 +147,30 @@ def test_a_damaged_shard_and_leftovers_are_made_again(interrupted: Path, kaggle:
     result = pack(kaggle, interrupted, "--resume")
     assert result.exit_code == 0, result.stderr
     assert contents(interrupted) == contents(packed)
+
+
+def test_an_entry_of_an_older_version_is_made_again_with_its_shard(
+    interrupted: Path, kaggle: Path, packed: Path
+) -> None:
+    for entry in (interrupted / ".pack").glob("t*-*.json"):
+        values = json.loads(entry.read_text().splitlines()[0])
+        del values["fingerprints"]
+        text = json.dumps(values)
+        entry.write_text(f"{text}\n{sha256(text.encode()).hexdigest()}\n")
+    result = pack(kaggle, interrupted, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert contents(interrupted) == contents(packed)
+
+
+def test_an_image_in_train_and_test_is_warned_about_after_resuming_too(
+    download: Download, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download.test["200018"] = download.train["100008"]
+    source = download.write_folder(tmp_path / "in")
+    with monkeypatch.context() as patch:
+        patch.setattr("shard_tool.shards.packing._manifest", _interrupt)
+        assert pack(source, tmp_path / "out").exit_code == 130
+    assert "as test 200018 and train 100008" in pack(source, tmp_path / "out", "--resume").stderr
 
 
 @pytest.mark.parametrize(
