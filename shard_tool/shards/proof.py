@@ -18,6 +18,7 @@ from shard_tool.images.jpeg import check_strictly, decode_strictly
 from shard_tool.shards.parallel import Tick
 from shard_tool.shards.reader import image_of, read_component, votes_of
 from shard_tool.shards.writer import IMAGE_EXTENSION, VOTES_EXTENSION, encode_votes
+from shard_tool.source.ids import FORMULA, RUN_BY_SPREADSHEET
 
 Measure = Callable[[NDArray[np.uint8]], None]
 
@@ -114,6 +115,8 @@ def _check_sample(
 
 def _check_components(sample: Sample, rules: SampleRules) -> Iterator[str]:
     names = ", ".join(component.name for component in sample)
+    if FORMULA.match(key_of(sample)):
+        yield RUN_BY_SPREADSHEET
     if rules.is_foreign:
         if image_of(sample) is None:
             yield f"holds {names}; expected one JPEG"

@@ -11,6 +11,7 @@ LONGEST_KEY_BYTES = 90
 """Longest key: a name in a USTAR tar has 100 bytes, of which `.votes.npy` needs 10."""
 FORMULA = re.compile(r"[=@]|[+-].*[|!(]")
 """Text that a spreadsheet runs as a formula; a plain -12.5 is not one."""
+RUN_BY_SPREADSHEET = "a spreadsheet would run this id as a formula; rename it"
 ROUNDED_BY_SPREADSHEET = re.compile(r"\d([.,]\d+)?[eE]\+?\d+")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fit")
 
@@ -35,7 +36,7 @@ def what_is_wrong(sample_id: str) -> str | None:
     if not sample_id or sample_id != sample_id.strip() or not sample_id.isprintable():
         return "an id may not be empty, hold control characters, or begin or end with a space; rename it"
     if FORMULA.match(sample_id):
-        return "a spreadsheet would run this id as a formula; rename it"
+        return RUN_BY_SPREADSHEET
     if len(key_of_id(sample_id).encode(errors="replace")) > LONGEST_KEY_BYTES:
         return f"an id may have {LONGEST_KEY_BYTES} bytes at most (a dot or a space counts as three); rename it"
     return None

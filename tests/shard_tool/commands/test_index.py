@@ -237,6 +237,10 @@ def _spoil_second_header(path: Path) -> Path:
             "bad.tar 1 the votes break the tree",
         ),
         (lambda p: write_tar(p, jpegs("1.jpg", "a galaxy.jpg")), "member 'a galaxy.jpg' has a space in its name"),
+        (
+            lambda p: write_tar(p, jpegs("1.jpg", "=cmd|1!A1.jpg")),
+            "bad.tar =cmd|1!A1 a spreadsheet would run this id as a formula",
+        ),
         (lambda p: _cut(write_tar(p, jpegs("1.jpg", "2.jpg", "3.jpg"))), "bad.tar not a whole tar"),
         (_spoil_second_header, "bad.tar not a whole tar: neither a file nor the end of the tar at byte"),
         (lambda p: write_tar(p, jpegs("1.jpg", "2.jpg", "1.txt")), "bad.tar 1 "),
