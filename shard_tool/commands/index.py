@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -35,7 +34,7 @@ from shard_tool.shards.proof import Failure, SampleRules, prove_samples
 from shard_tool.shards.reader import decode_votes, image_of, read_component, votes_of
 from shard_tool.shards.repeated_ids import SeenIds
 from shard_tool.shards.statistics import add_all, add_up_votes, channel_moments, no_statistics, vote_means
-from shard_tool.shards.tar_walk import Walk, walk_tar
+from shard_tool.shards.tar_walk import walk_tar
 from shard_tool.source.scratch import open_scratch, rows
 
 if TYPE_CHECKING:  # imports OpenCV, which --help does not need
@@ -43,6 +42,7 @@ if TYPE_CHECKING:  # imports OpenCV, which --help does not need
 
 SPLIT_PREFIXES = ("train", "test", "val")
 TARS_LOOKED_AT = 100
+NO_SAMPLE = "holds no sample: a sample is KEY.jpg with KEY.<anything>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +186,7 @@ def index_tar(task: IndexTask, tick: Tick) -> IndexedShard:
     walk = walk_tar(task.tar)
     failures = [Failure(task.tar.name, "", walk.why)] if walk.why else []
     if not walk.samples and not walk.why:
-        failures.append(Failure(task.tar.name, "", "holds no sample: a sample is KEY.jpg with KEY.<anything>"))
+        failures.append(Failure(task.tar.name, "", NO_SAMPLE))
     sums = ChannelSums(task.rules.image_px)
     measure = sums.add if task.is_measured else None
     failures += prove_samples(task.tar, walk.samples, task.rules, tick, measure=measure)
@@ -252,27 +252,42 @@ def _image_px(splits: dict[str, list[Path]]) -> Size:
     """Return the most common size of the first JPEG of each tar.
 
     Raises:
-        ShardError: no tar begins with a JPEG.
+        ShardError: no tar has such a size; the message says what the first tar holds instead.
     """
-    tars = [tar for found in splits.values() for tar in found][:TARS_LOOKED_AT]
-    walks = [walk_tar(tar) for tar in tars]
-    image_px = common_size(_sizes(tars, walks))
+    tars, reasons = [tar for found in splits.values() for tar in found][:TARS_LOOKED_AT], list[str]()
+    image_px = common_size(_sizes(tars, reasons))
     if image_px is None:
-        found = ", ".join(c.name for c in walks[0].samples[0]) if walks[0].samples else "no sample"
         raise ShardError(
-            f"{tars[0]}: {walks[0].why or f'begins with {found}'}. No tar here begins with a JPEG, and only JPEGs "
-            "can be served as they are: make new shards of other images with shard_tool pack"
+            f"{tars[0]}: {reasons[0]}. No size of images is known from any of {len(tars)} tars, and only colour JPEGs "
+            "named KEY.jpg can be served as they are: write the tars again, or make new shards of other images with "
+            "shard_tool pack"
         )
     return image_px
 
 
-def _sizes(tars: Sequence[Path], walks: Sequence[Walk]) -> Iterator[Size]:
-    """Yield the size of the first image of each tar."""
-    for tar, walk in zip(tars, walks, strict=True):
-        image = next((image for sample in walk.samples if (image := image_of(sample))), None)
-        if image is not None:
-            with tar.open("rb") as file, suppress(ImageError):  # files that are not JPEGs are reported later
-                yield jpeg_size(read_component(file, image))
+def _sizes(tars: Sequence[Path], reasons: list[str]) -> Iterator[Size]:
+    """Yield the size of the first image of each tar; add to `reasons` why others have none."""
+    for tar in tars:
+        try:
+            yield _size(tar)
+        except ImageError as error:  # reported again for each sample if other tars have a size
+            reasons.append(str(error))
+
+
+def _size(tar: Path) -> Size:
+    """Return the size of the first image of a tar; raise ImageError, without the tar's name, if it has none."""
+    walk = walk_tar(tar)
+    image = next((image for sample in walk.samples if (image := image_of(sample))), None)
+    if image is None and walk.samples and not walk.why:
+        names = ", ".join(component.name for component in walk.samples[0])
+        raise ImageError(f"its first sample holds {names}; expected one JPEG, KEY.jpg")
+    if image is None:
+        raise ImageError(walk.why or NO_SAMPLE)
+    with tar.open("rb") as file:
+        try:
+            return jpeg_size(read_component(file, image))
+        except ImageError as error:
+            raise ImageError(f"{image.name}: {error}") from error
 
 
 def _statistics(task: IndexTask, samples: Sequence[Sample], sums: "ChannelSums") -> Statistics:

@@ -49,8 +49,8 @@ def walk_tar(tar: AnyPath) -> Walk:
             match = MEMBER_NAME.fullmatch(name)
             if match is None or not member.isreg() or member.issparse() or META_NAME.match(name):
                 others.append(name)
-            elif name.split() != [name] or not name.isprintable():
-                raise ShardError(f"member {name!r} has a space in its name, which an index cannot hold")
+            elif unfit := next((each for each in name if each == " " or not each.isprintable()), ""):
+                raise ShardError(f"member {name!r} has {_called(unfit)} in its name, which an index may not hold")
             else:
                 components.append(Component(match[2], member.offset_data, member.size, name))
     except ShardError as error:
@@ -59,6 +59,12 @@ def walk_tar(tar: AnyPath) -> Walk:
         why = f"not a whole tar: {error}"
     groups = groupby(components, key=lambda component: key_of((component,)))
     return Walk(tuple(tuple(group) for _, group in groups), tuple(others), why)
+
+
+def _called(character: str) -> str:
+    if character == " ":
+        return "a space"
+    return "bytes that are not UTF-8" if "\udc80" <= character <= "\udcff" else f"U+{ord(character):04X}"
 
 
 def _members(tar: AnyPath) -> Iterator[tarfile.TarInfo]:

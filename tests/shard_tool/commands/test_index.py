@@ -184,6 +184,14 @@ def _cut(path: Path) -> Path:
     return path
 
 
+def _write_twice(path: Path) -> None:
+    with tarfile.open(path, "w") as tar:
+        for i in range(2):
+            info = tarfile.TarInfo("1.jpg")
+            info.size = len(jpeg(i))
+            tar.addfile(info, io.BytesIO(jpeg(i)))
+
+
 def _spoil_second_header(path: Path) -> Path:
     data = bytearray(write_tar(path, jpegs("1.jpg", "2.jpg", "3.jpg")).read_bytes())
     at = data.index(b"2.jpg")
@@ -197,9 +205,18 @@ def _spoil_second_header(path: Path) -> Path:
     [
         (
             lambda p: write_tar(p, {"1.png": b"png"}),
-            "begins with 1.png. No tar here begins with a JPEG, and only JPEGs can be served as they are",
+            "bad.tar: its first sample holds 1.png; expected one JPEG, KEY.jpg. No size of images is known",
         ),
-        (lambda p: write_tar(p, {}), "bad.tar: begins with no sample. No tar here"),
+        (lambda p: write_tar(p, {}), "bad.tar: holds no sample: a sample is KEY.jpg with KEY.<anything>. No size"),
+        (
+            lambda p: write_tar(p, jpegs("0.image.jpg")),
+            "bad.tar: its first sample holds 0.image.jpg; expected one",
+        ),
+        (_write_twice, "bad.tar: its first sample holds 1.jpg, 1.jpg; expected one JPEG"),
+        (
+            lambda p: write_tar(p, {"1.jpg": jpeg(1).replace(b"\0\x40\0\x40", b"\xff\x40\xff\x40")}),
+            "bad.tar: 1.jpg: 65344 x 65344 pixels; a side may have 1 to 8192",
+        ),
         (lambda p: p.write_bytes(b"PK\x03\x04" * 1000), "bad.tar: not a whole tar"),
         (lambda p: p.write_bytes(b""), "bad.tar: not a whole tar"),
         (lambda p: write_tar(p, {**jpegs("1.jpg"), "2.png": b"png"}), "bad.tar 2 holds 2.png; expected one JPEG"),
@@ -237,6 +254,8 @@ def _spoil_second_header(path: Path) -> Path:
             "bad.tar 1 the votes break the tree",
         ),
         (lambda p: write_tar(p, jpegs("1.jpg", "a galaxy.jpg")), "member 'a galaxy.jpg' has a space in its name"),
+        (lambda p: write_tar(p, jpegs("1.jpg", "2\n.jpg")), r"member '2\n.jpg' has U+000A in its name"),
+        (lambda p: write_tar(p, jpegs("1.jpg", "\udce9.jpg")), "has bytes that are not UTF-8 in its name"),
         (
             lambda p: write_tar(p, jpegs("1.jpg", "=cmd|1!A1.jpg")),
             "bad.tar =cmd|1!A1 a spreadsheet would run this id as a formula",
