@@ -14,7 +14,7 @@ from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import ImageError, OutputError, ShardError
 from galaxy_zoo.files import sha256_of, write_text
 from galaxy_zoo.image_size import Size, common_size
-from galaxy_zoo.index import Sample, format_index, index_path, key_of
+from galaxy_zoo.index import Sample, format_index, index_path, key_of, read_index
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, Statistics, repeated_shard
 from galaxy_zoo.strict import parse_json
 from galaxy_zoo.tree import DecisionTree, load_tree
@@ -30,7 +30,7 @@ from shard_tool.commands.options import (
 )
 from shard_tool.images.jpeg import jpeg_size
 from shard_tool.shards.parallel import Tick, run_tasks
-from shard_tool.shards.proof import Failure, SampleRules, prove_samples
+from shard_tool.shards.proof import Failure, SampleRules, describe_npy, prove_samples
 from shard_tool.shards.reader import decode_votes, image_of, read_component, votes_of
 from shard_tool.shards.repeated_ids import SeenIds
 from shard_tool.shards.statistics import add_all, add_up_votes, channel_moments, no_statistics, vote_means
@@ -42,6 +42,8 @@ if TYPE_CHECKING:  # imports OpenCV, which --help does not need
 
 SPLIT_PREFIXES = ("train", "test", "val")
 TARS_LOOKED_AT = 100
+LONGEST_HEADER_BYTES = 4096
+"""Bytes read of a `.npy` file to tell what it holds."""
 NO_SAMPLE = "holds no sample: a sample is KEY.jpg with KEY.<anything>"
 
 
@@ -117,11 +119,12 @@ def index(*, folder: Path, tree: str, split_by_name: bool, overwrite: bool, work
     )
     for extension, count in sorted(indexed.besides.items()):
         echo(f"not used: .{extension} of {count:,} samples", err=True)
-    statistics = indexed.manifest and indexed.manifest.statistics
-    if statistics and not statistics.labelled and (unused := sorted({"cls", "npy"} & indexed.besides.keys())):
+    if indexed.manifest and (unused := list(_unused_votes(folder, indexed))):
+        num_answers, name = len(indexed.manifest.tree.columns), indexed.manifest.tree.name
         echo(
-            f"no votes: they are taken from KEY.votes.npy (float32, one value an answer), and these tars hold "
-            f"KEY.{' and KEY.'.join(unused)}; write them anew with that, or pack images and a table: shard_tool pack",
+            f"no votes: they are taken from KEY.votes.npy (float32, shape ({num_answers},) for tree {name}), and these "
+            f"tars hold {' and '.join(unused)}; write the tars anew with that (a class as one-hot votes), or pack "
+            "images and a table: shard_tool pack",
             err=True,
         )
     others = (f"not of a sample: {tar}: {member}" for tar, member in indexed.others)
@@ -310,6 +313,22 @@ def _statistics(task: IndexTask, samples: Sequence[Sample], sums: "ChannelSums")
         channel_squares=sums.squares,
         measured=sums.num_images,
     )
+
+
+def _unused_votes(folder: Path, indexed: Indexed) -> Iterator[str]:
+    """Yield what holds votes or classes by WebDataset's customs, each with its first content, if nothing has votes."""
+    manifest = indexed.manifest
+    if manifest is None or (manifest.statistics and manifest.statistics.labelled):
+        return
+    tars = [folder / shard.name for shards in manifest.splits.values() for shard in shards]
+    for extension in sorted({"npy", "cls"} & indexed.besides.keys()):
+        found = ((tar, c) for tar in tars for sample in read_index(index_path(tar)) for c in sample)
+        tar, first = next(each for each in found if each[1].extension == extension)
+        with tar.open("rb") as file:
+            file.seek(first.offset)
+            data = file.read(min(first.size, LONGEST_HEADER_BYTES))
+        content = describe_npy(data) if extension == "npy" else repr(data[:20].decode(errors="replace"))
+        yield f"KEY.{extension} ({content})"
 
 
 def _manifest(shards: Sequence[IndexedShard], rules: SampleRules) -> Manifest:

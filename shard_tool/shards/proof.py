@@ -20,6 +20,8 @@ from shard_tool.shards.reader import image_of, read_component, votes_of
 from shard_tool.shards.writer import IMAGE_EXTENSION, VOTES_EXTENSION, encode_votes
 from shard_tool.source.ids import FORMULA, RUN_BY_SPREADSHEET
 
+NPY_ERRORS = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, TokenError)
+"""Errors that numpy raises if the header of a `.npy` file is damaged or not one."""
 Measure = Callable[[NDArray[np.uint8]], None]
 
 
@@ -59,7 +61,7 @@ def check_votes_file(data: bytes, tree: DecisionTree) -> Iterator[str]:
     """Yield the faults of a `.npy` file of votes."""
     try:
         dtype, shape = _npy_header(data)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, TokenError) as error:
+    except NPY_ERRORS as error:
         yield f"its votes are not a .npy file: {error}"
         return
     num_answers = len(tree.columns)
@@ -79,6 +81,15 @@ def check_votes_file(data: bytes, tree: DecisionTree) -> Iterator[str]:
         in_double = votes[None].astype(np.float64)
     for violation in check_votes(in_double, tree):
         yield f"the votes break the tree: {violation}"
+
+
+def describe_npy(data: bytes) -> str:
+    """Return text that says what a `.npy` file holds, by its header."""
+    try:
+        dtype, shape = _npy_header(data)
+    except NPY_ERRORS:
+        return "not an array of numpy"
+    return f"{dtype}, shape {shape}"
 
 
 def _npy_header(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...]]:

@@ -150,14 +150,21 @@ def test_several_images_a_key_are_not_taken_for_several_galaxies(tmp_path: Path)
     assert (result.exit_code, "2 holds 2.left.jpg, 2.right.jpg; expected one JPEG" in result.stdout) == (1, True)
 
 
-@pytest.mark.parametrize("extension", ["npy", "cls"])
-def test_votes_of_another_name_are_told_of(tmp_path: Path, extension: str) -> None:
-    write_tar(tmp_path / "a.tar", {"1.jpg": jpeg(1), f"1.{extension}": VOTES})
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ({"1.npy": VOTES}, "KEY.npy (float32, shape (37,));"),
+        ({"1.npy": b"x", "1.cls": b"7"}, "KEY.cls ('7') and KEY.npy (not an array of numpy);"),
+    ],
+)
+def test_votes_of_another_name_are_told_of(tmp_path: Path, members: Members, says: str) -> None:
+    write_tar(tmp_path / "a.tar", jpegs("0.jpg"))
+    write_tar(tmp_path / "b.tar", jpegs("1.jpg") | members)
     result = run("index", tmp_path, "--workers", 1)
     assert result.exit_code == 0, result.stderr
     assert (
-        f"taken from KEY.votes.npy (float32, one value an answer), and these tars hold KEY.{extension};"
-        in result.stderr
+        "no votes: they are taken from KEY.votes.npy (float32, shape (37,) for tree gz2-kaggle), and these tars hold "
+        f"{says}" in result.stderr
     )
 
 
