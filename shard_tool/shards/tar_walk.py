@@ -9,6 +9,7 @@ from itertools import groupby
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.index import Component, Sample, key_of
 from galaxy_zoo.remote import AnyPath
+from shard_tool.source.tars import compressed_by, decompress_first
 
 MEMBER_NAME = re.compile(r"((?:.*/)?[^./]+(?:\.\d[^./]*)*)\.([^/]+)", re.DOTALL)
 """Key and extension; the extension begins at the first dot in the file's own name that no digit follows.
@@ -56,9 +57,18 @@ def walk_tar(tar: AnyPath) -> Walk:
     except ShardError as error:
         why = str(error)
     except TAR_ERRORS as error:
-        why = f"not a whole tar: {error}"
+        program = _compressed_by(tar)
+        why = decompress_first(program, tar.name) if program else f"not a whole tar: {error}"
     groups = groupby(components, key=lambda component: key_of((component,)))
     return Walk(tuple(tuple(group) for _, group in groups), tuple(others), why)
+
+
+def _compressed_by(tar: AnyPath) -> str:
+    try:
+        with tar.open("rb") as file:
+            return compressed_by(file.read(8))
+    except OSError:
+        return ""
 
 
 def _called(character: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from galaxy_zoo.errors import SourceError
@@ -19,7 +20,17 @@ UNFINISHED_NAME = ".fetch"
 """Folder in which `shard_tool fetch` keeps incomplete files."""
 ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES)
 SPLIT_NAME = re.compile(r"\.(z\d\d|\d{3}|part\d+\.rar)$")
-UNREAD_NAME = re.compile(r"\.(fz|gz|bz2|xz|zst|lz4|z|txz|tbz2?|tzst|7z|rar)$")
+DECOMPRESSED_BY = {
+    "fz": "funpack",
+    **dict.fromkeys(("gz", "z"), "gzip -d"),
+    **dict.fromkeys(("bz2", "tbz", "tbz2"), "bzip2 -d"),
+    **dict.fromkeys(("xz", "txz"), "xz -d"),
+    **dict.fromkeys(("zst", "tzst"), "zstd -d"),
+    "lz4": "lz4 -d",
+    "7z": "7z x",
+    "rar": "unrar x",
+}
+"""Suffix of files that are not read -> command that decompresses them."""
 ZIPS_AT_ONCE = 4
 """Number of tables of contents held in memory."""
 
@@ -134,13 +145,14 @@ def why_not_opened(name: str) -> str | None:
 
     Return None if the name is not that of an archive.
     """
-    name = name.lower()
-    if SPLIT_NAME.search(name):
+    lower = name.lower()
+    if SPLIT_NAME.search(lower):
         return "a part of a split archive; join the parts first"
-    if name.endswith(ARCHIVE_SUFFIXES):
+    if lower.endswith(ARCHIVE_SUFFIXES):
         return "an archive inside another, which is not opened; unpack the outer one and pack the folder"
-    if UNREAD_NAME.search(name):
-        return "compressed in a way that is not read here; unpack it and pack what it holds"
+    if command := DECOMPRESSED_BY.get(lower.rpartition(".")[2]):
+        file = quote(name.rpartition("/")[2])
+        return f"compressed in a way that is not read here; decompress it first: {command} {file}"
     return None
 
 

@@ -9,6 +9,7 @@ import struct
 import tarfile
 import zlib
 from pathlib import Path
+from shlex import quote
 
 from galaxy_zoo.byte_range import ByteRange, ReadAt
 from galaxy_zoo.errors import SourceError
@@ -22,8 +23,9 @@ from shard_tool.source.archives import (
     open_archive,
 )
 
-GZIP_SUFFIXES = (".tar.gz", ".tgz")
-TAR_SUFFIXES = (".tar", *GZIP_SUFFIXES)
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd"}
+"""First bytes of a compressed file -> program that decompresses it."""
 LARGEST_HEADER_BYTES = 2**20
 PIECE_BYTES = 2**18
 GZIP_EXTRA, GZIP_TEXTS, GZIP_CHECKSUM = 4, (8, 16), 2
@@ -42,12 +44,26 @@ class _Headers(ByteRange):
 
 
 def tar_at(file: Archive) -> Archive:
-    """Return a tar as an archive, or the tar in a gzip file.
+    """Return a tar as an archive, or the tar in a gzip file; the bytes decide, not the name.
 
     Raises:
-        SourceError: the gzip file is damaged or a bomb.
+        SourceError: the gzip file is damaged or a bomb, or the tar is compressed in another way.
     """
-    return file._replace(inner=_inflated(file)) if file.path.lower().endswith(GZIP_SUFFIXES) else file
+    head = open_archive(file)(0, 8)
+    program = compressed_by(head)
+    if program and program != "gzip":
+        raise SourceError(f"{file.path}: {decompress_first(program, Path(file.path).name)}")
+    return file._replace(inner=_inflated(file)) if program else file
+
+
+def compressed_by(head: bytes) -> str:
+    """Return the program that decompresses a file with these first bytes; "" if it is not known to be compressed."""
+    return next((program for magic, program in COMPRESSIONS.items() if head.startswith(magic)), "")
+
+
+def decompress_first(program: str, name: str) -> str:
+    """Return text about a compressed tar, whatever its name, and how to decompress it."""
+    return f"compressed by {program}; decompress it first: {program} -d < {quote(name)} > new.tar"
 
 
 def list_tar(archive: Archive) -> list[ArchiveMember]:

@@ -1,6 +1,7 @@
 """`shard_tool index` makes the tars of others readable, or says why they cannot be served."""
 
 import gc
+import gzip
 import io
 import tarfile
 from collections.abc import Callable
@@ -226,6 +227,10 @@ def _spoil_second_header(path: Path) -> Path:
         ),
         (lambda p: p.write_bytes(b"PK\x03\x04" * 1000), "bad.tar: not a whole tar"),
         (lambda p: p.write_bytes(b""), "bad.tar: not a whole tar"),
+        (
+            lambda p: p.write_bytes(gzip.compress(write_tar(p, jpegs("1.jpg")).read_bytes())),
+            "bad.tar: compressed by gzip; decompress it first: gzip -d < bad.tar > new.tar",
+        ),
         (lambda p: write_tar(p, {**jpegs("1.jpg"), "2.png": b"png"}), "bad.tar 2 holds 2.png; expected one JPEG"),
         (
             lambda p: write_tar(p, jpegs("0.jpg", "1.jpg", "1.jpeg")),

@@ -238,10 +238,22 @@ def _split_zip(folder: Path) -> None:
     [
         ("s.z01", b"x", "s.z01: a part of a split archive; join the parts first"),
         ("s.zip.001", b"x", "s.zip.001: a part of a split archive"),
-        ("s.tar.xz", lzma.compress(b"x"), "s.tar.xz: compressed in a way that is not read here; unpack it"),
-        ("s.tar.bz2", b"BZh", "s.tar.bz2: compressed in a way that is not read here; unpack it"),
-        ("s.fits.fz", b"x", "s.fits.fz: compressed in a way that is not read here; unpack it"),
-        ("s.7z", b"x", "s.7z: compressed in a way that is not read here; unpack it"),
+        (
+            "s.tar.xz",
+            lzma.compress(b"x"),
+            "s.tar.xz: compressed in a way that is not read here; decompress it first: xz -d s.tar.xz",
+        ),
+        (
+            "s.tar.bz2",
+            b"BZh",
+            "s.tar.bz2: compressed in a way that is not read here; decompress it first: bzip2 -d s.tar.bz2",
+        ),
+        (
+            "s.fits.fz",
+            b"x",
+            "s.fits.fz: compressed in a way that is not read here; decompress it first: funpack s.fits.fz",
+        ),
+        ("s.7z", b"x", "s.7z: compressed in a way that is not read here; decompress it first: 7z x s.7z"),
         (
             "s.zip",
             zip_of({"a.tar": b"x", "b.txt": b""}),

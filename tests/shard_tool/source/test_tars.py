@@ -1,7 +1,9 @@
 """Tars and gzipped tars as sources: read in place, and refused where they are not to be trusted."""
 
+import bz2
 import gzip
 import io
+import lzma
 import tarfile
 from contextlib import suppress
 from pathlib import Path
@@ -141,8 +143,7 @@ WHOLE = gzip.compress(GOOD)
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (GOOD, "not a gzip file"),
-        (b"", "not a gzip file"),
+        (b"", "not a whole tar"),
         (b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * 70_000, "its gzip header does not end"),
         (WHOLE[:-12], "ends too early"),
         (WHOLE[:-4], "its gzip checksum differs"),
@@ -159,6 +160,28 @@ def test_a_gzip_not_to_be_trusted_is_refused(data: bytes, message: str, tmp_path
     assert result.exit_code == 1
     assert message in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "is_gzipped"), [("a.tar", True), ("a.tar.gz", False), ("a.tgz", False)])
+def test_the_bytes_of_a_tar_say_whether_it_is_gzipped(name: str, is_gzipped: bool, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(WHOLE if is_gzipped else GOOD)
+    assert [(file.name, file.read()) for file in walk(tmp_path)] == [("1.jpg", jpeg(1)), ("2.jpg", jpeg(2))]
+
+
+@pytest.mark.parametrize(
+    ("data", "program"),
+    [(lzma.compress(GOOD), "xz"), (bz2.compress(GOOD), "bzip2"), (b"\x28\xb5\x2f\xfd" + bytes(99), "zstd")],
+)
+@pytest.mark.parametrize("name", ["a tar.tar", "a tar.tar.gz"])
+def test_a_tar_compressed_in_another_way_is_named_with_the_command_that_helps(
+    data: bytes, program: str, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(data)
+    for source in (tmp_path / "in", tmp_path / "in" / name):
+        result = pack(source, tmp_path / "out")
+        says = f"{name}: compressed by {program}; decompress it first: {program} -d < '{name}' > new.tar"
+        assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
 
 
 def test_a_tar_that_changes_after_it_was_listed_is_noticed(tmp_path: Path) -> None:
