@@ -223,7 +223,9 @@ def _splits(folder: Path, *, split_by_name: bool) -> dict[str, list[Path]]:
         raise ShardError(f"{folder}: not a folder; give the one that holds the tars")
     tars = sorted(path for path in folder.glob("*.tar") if path.is_file())
     if not tars:
-        raise ShardError(f"{folder}: no *.tar in it; decompress compressed ones first, as with: gzip -d FILE.tar.gz")
+        raise ShardError(
+            f"{folder}: no *.tar in it; decompress compressed ones first, as with: gzip -d FILE.tar.gz"
+        )
     if not split_by_name:
         return {"train": tars}
     splits: dict[str, list[Path]] = {split: [] for split in SPLIT_PREFIXES}

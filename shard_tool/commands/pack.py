@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -118,6 +119,7 @@ def _pack(options: "PackOptions", place: "OutOptions", scheduler: str | None) ->
     """Pack, print a summary and return the number of rejects."""
     from shard_tool.shards.cluster import connected
     from shard_tool.shards.packing import begun, find_finished, pack, planned
+    from shard_tool.source.contents import tables_not_taken
 
     if finished := find_finished(options, place):
         echo(f"{place.folder}: finished already, nothing to do", err=True)
@@ -138,4 +140,22 @@ def _pack(options: "PackOptions", place: "OutOptions", scheduler: str | None) ->
     )
     for line in describe(packed.manifest):
         echo(line)
+    if list(packed.manifest.splits) == ["test"] and (tables := tables_not_taken(plan.draft)):
+        _warn_of_no_votes(tables, packed.manifest.samples("test"), options.source)
     return len(packed.rejected)
+
+
+def _warn_of_no_votes(tables: list[str], num_images: int, source: AnyPath) -> None:
+    """Warn on stderr that images were packed without the votes that one of `tables`, below `source`, may hold."""
+    path = source / tables[0]
+    is_in_archive = not path.is_file()
+    table = tables[0].rpartition("/")[2] if is_in_archive else str(path)
+    more = f" (and {len(tables) - 1:,} more tables)" if len(tables) > 1 else ""
+    unpack = "take it out of the archive and " if is_in_archive else ""
+    for line in (
+        "",
+        f"WARNING: NO VOTES. All {num_images:,} images were packed as test images. {tables[0]}{more} was not read,",
+        f"since it is not named like a table of votes. If it holds their votes, {unpack}run the same command with",
+        f"  --labels {quote(table)} --overwrite",
+    ):
+        echo(line, err=True)

@@ -33,6 +33,8 @@ from shard_tool.source.scratch import to_text
 
 SPLIT_WORD = re.compile(r"(?:^|[^a-z])(train|test)(?:ing)?(?![a-z])")
 LABELS_NAME = re.compile(r"(^train|solutions).*\.csv(\.gz|\.bz2|\.xz|\.zst)?$")
+TABLE_NAME = re.compile(r"\.csv(\.gz|\.bz2|\.xz|\.zst)?$")
+NOT_LABELS = "not labels by its name; if it is, name it with --labels"
 NOT_LABELS_NAME = re.compile(r"benchmark|sample_submission")
 HIDDEN_NAME = re.compile(r"(?:^|/)(?:\.|__MACOSX/)")
 NOT_BY_NAME = "images neither in a training nor in a test folder by name"
@@ -77,6 +79,12 @@ def settle(draft: Draft) -> None:
     draft.change(f"UPDATE file SET ignored = ? WHERE {UNNAMED} AND {by_name}", doubles)
     draft.change(f"UPDATE file SET split = 'train' WHERE {UNNAMED} AND id IN (SELECT id FROM vote)")
     draft.change(f"UPDATE file SET ignored = ? WHERE {UNNAMED}", others)
+
+
+def tables_not_taken(draft: Draft) -> list[str]:
+    """Return the places below SOURCE of the tables that are not taken for labels because of their names."""
+    found = draft.rows("SELECT shown FROM file WHERE ignored = ? ORDER BY shown", NOT_LABELS)
+    return [to_text(shown) for (shown,) in found]
 
 
 def list_images(draft: Draft, source: AnyPath, catalogue: AnyPath) -> None:
@@ -209,6 +217,6 @@ def _resolved(path: str) -> str:
 def _why_not_labels(name: str) -> str:
     if NOT_LABELS_NAME.search(name):
         return "a benchmark submission, not labels"
-    if name.endswith(".csv"):
-        return "not labels by its name; if it is, name it with --labels"
+    if TABLE_NAME.search(name):
+        return NOT_LABELS
     return why_not_opened(name) or "neither an image nor labels"

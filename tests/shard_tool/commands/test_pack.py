@@ -425,6 +425,26 @@ def test_training_images_without_labels_are_an_error(download: Download, tmp_pat
     assert pack(tmp_path / f"{TRAIN_FOLDER}.zip", tmp_path / "out", "--labels", labels).exit_code == 0
 
 
+@pytest.mark.parametrize("is_zipped", [False, True])
+def test_a_table_that_is_not_named_like_one_of_votes_is_the_last_thing_said(
+    download: Download, tmp_path: Path, is_zipped: bool
+) -> None:
+    source, table = tmp_path / "my galaxies", tmp_path / "my galaxies" / "votes.csv"
+    download.write_folder(tmp_path / "kaggle")
+    (tmp_path / "kaggle" / TRAIN_FOLDER).rename(source)
+    shutil.move(tmp_path / "kaggle" / f"{TABLE}.csv", table)
+    says = f"their votes, run the same command with\n  --labels '{table}' --overwrite\n"
+    if is_zipped:
+        source = Path(shutil.make_archive(str(tmp_path / "galaxies"), "zip", source))
+        says = "take it out of the archive and run the same command with\n  --labels votes.csv --overwrite\n"
+    result = pack(source, tmp_path / "out")
+    assert (result.exit_code, result.stderr.endswith(says)) == (0, True), result.stderr
+    assert f"WARNING: NO VOTES. All {len(download.train)} images were packed as test images." in result.stderr
+    result = pack(source, tmp_path / "out", "--labels", table, "--overwrite")
+    assert (result.exit_code, "NO VOTES" in result.stderr) == (0, False), result.stderr
+    assert list(read_manifest(tmp_path / "out").splits) == ["train"]
+
+
 def test_an_id_in_train_and_test_is_warned_about(download: Download, tmp_path: Path) -> None:
     assert "warning" not in pack(download.write_folder(tmp_path / "in"), tmp_path / "clean").stderr
     download.test["100008"] = jpeg(1)
