@@ -1,10 +1,12 @@
 """`shard_tool index`: write an index for each WebDataset tar of other origin, and a manifest."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -35,6 +37,7 @@ from shard_tool.shards.reader import decode_votes, image_of, read_component, vot
 from shard_tool.shards.repeated_ids import SeenIds
 from shard_tool.shards.statistics import add_all, add_up_votes, channel_moments, no_statistics, vote_means
 from shard_tool.shards.tar_walk import walk_tar
+from shard_tool.source.files import DECOMPRESSED_BY
 from shard_tool.source.scratch import open_scratch, rows
 
 if TYPE_CHECKING:  # imports OpenCV, which --help does not need
@@ -42,6 +45,7 @@ if TYPE_CHECKING:  # imports OpenCV, which --help does not need
 
 SPLIT_PREFIXES = ("train", "test", "val")
 TARS_LOOKED_AT = 100
+COMPRESSED_TAR = re.compile(r"\.(tar\.\w+|tgz|txz|tbz2?|tzst)$")
 LONGEST_HEADER_BYTES = 4096
 """Bytes read of a `.npy` file to tell what it holds."""
 NO_SAMPLE = "holds no sample: a sample is KEY.jpg with KEY.<anything>"
@@ -221,11 +225,14 @@ def _splits(folder: Path, *, split_by_name: bool) -> dict[str, list[Path]]:
     """Return the tars of each split; the channel statistics are computed from the first split."""
     if not folder.is_dir():
         raise ShardError(f"{folder}: not a folder; give the one that holds the tars")
-    tars = sorted(path for path in folder.glob("*.tar") if path.is_file())
+    tars = sorted(folder.glob("*.tar"))
+    for path in sorted(folder.iterdir()):
+        if COMPRESSED_TAR.search(path.name) and (command := DECOMPRESSED_BY.get(path.suffix[1:])):
+            raise ShardError(f"{path}: decompress it first: {command} {quote(path.name)}; or move it elsewhere")
     if not tars:
-        raise ShardError(
-            f"{folder}: no *.tar in it; decompress compressed ones first, as with: gzip -d FILE.tar.gz"
-        )
+        raise ShardError(f"{folder}: no *.tar in it; give the folder that holds the tars")
+    if odd := next((tar for tar in tars if not tar.is_file()), None):
+        raise ShardError(f"{odd}: a folder, a pipe or a link that leads nowhere, not a tar; remove it")
     if not split_by_name:
         return {"train": tars}
     splits: dict[str, list[Path]] = {split: [] for split in SPLIT_PREFIXES}
@@ -263,8 +270,8 @@ def _image_px(splits: dict[str, list[Path]]) -> Size:
     image_px = common_size(_sizes(tars, reasons))
     if image_px is None:
         raise ShardError(
-            f"{tars[0]}: {reasons[0]}. No size of images is known from any of {len(tars)} tars, and only colour JPEGs "
-            "named KEY.jpg can be served as they are: write the tars again, or make new shards of other images with "
+            f"{tars[0]}: {reasons[0]}. No tar looked at gives the size of its images, and only colour JPEGs named "
+            "KEY.jpg can be served as they are: write the tars again, or make new shards of other images with "
             "shard_tool pack"
         )
     return image_px

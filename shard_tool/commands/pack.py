@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url, rare_option, shown
+from galaxy_zoo.console import Command, counted, ends_at_ctrl_c, path_or_url, rare_option, shown
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.image_size import LARGEST_SIDE_PX
 from galaxy_zoo.remote import AnyPath
@@ -150,7 +150,7 @@ def _warn_of_no_votes(tables: list[str], num_images: int, source: AnyPath) -> No
     path = source / tables[0]
     is_in_archive = not path.is_file()
     table = tables[0].rpartition("/")[2] if is_in_archive else str(path)
-    more = f" (and {len(tables) - 1:,} more tables)" if len(tables) > 1 else ""
+    more = f" (and {counted(len(tables) - 1, 'more table')})" if len(tables) > 1 else ""
     unpack = "take it out of the archive and " if is_in_archive else ""
     for line in (
         "",

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from galaxy_zoo.byte_range import ByteRange, ReadAt
 from galaxy_zoo.errors import ImageError, SourceError
-from galaxy_zoo.remote import RemotePath, is_url
+from galaxy_zoo.remote import RemotePath, is_url, path_of
 from shard_tool.source.seekable_deflate import SeekableDeflate
 
 LARGEST_MEMBER_BYTES = 64 * 2**20
@@ -154,13 +154,12 @@ def read_member(archive: Archive, member: ArchiveMember) -> bytes:
 
     Raises:
         ImageError: the member is damaged; the message gives only the reason, without a file name.
-        SourceError: the archive around it is damaged, or is an object that has changed since it was listed.
+        SourceError: the archive around it is damaged or has changed since it was listed.
     """
     try:
         return _read_member(archive, member)
     except ImageError:
-        if is_url(archive.path):  # an open file stays the same; an object may have been replaced
-            _check_object(archive.path, archive.num_bytes, archive.changed_ns)
+        _check_state(archive.path, archive.num_bytes, archive.changed_ns)
         raise
 
 
@@ -272,7 +271,7 @@ def _open_file(archive: Archive) -> ReadAt:
 
 def _open_object(archive: Archive) -> ReadAt:
     """Return a reader of an archive in a store: each read is one request; several threads may read at once."""
-    _check_object_once(archive.path, archive.num_bytes, archive.changed_ns)
+    _check_state_once(archive.path, archive.num_bytes, archive.changed_ns)
     path = RemotePath(archive.path)
 
     def read_at(offset: int, size: int) -> bytes:
@@ -290,16 +289,16 @@ def _open_object(archive: Archive) -> ReadAt:
     return read_at
 
 
-def _check_object(url: str, num_bytes: int, version: int) -> None:
+def _check_state(path: str, num_bytes: int, changed_ns: int) -> None:
     try:
-        state = state_of(url)
+        state = state_of(path)
     except OSError as error:
-        raise SourceError(f"{RemotePath(url)}: cannot be read ({error.strerror})") from error
-    if state != (num_bytes, version):
-        raise SourceError(f"{RemotePath(url)}: has changed since it was listed; pack again")
+        raise SourceError(f"{path_of(path)}: cannot be read ({error.strerror})") from error
+    if state != (num_bytes, changed_ns):
+        raise SourceError(f"{path_of(path)}: has changed since it was listed; pack again")
 
 
-_check_object_once = lru_cache(maxsize=4096)(_check_object)
+_check_state_once = lru_cache(maxsize=4096)(_check_state)
 """A worker uses each of many archives in every shard, but need not check each time."""
 
 

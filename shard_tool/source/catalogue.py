@@ -10,6 +10,7 @@ import pandas as pd
 
 from galaxy_zoo.cells import read_cells
 from galaxy_zoo.errors import InputError, LabelError
+from galaxy_zoo.files import is_special
 from galaxy_zoo.labels import votes_of_cells
 from galaxy_zoo.remote import RemotePath
 from shard_tool.source.draft import Draft
@@ -25,6 +26,8 @@ def read_catalogue(draft: Draft, options: CatalogueOptions, rules: TableRules) -
         InputError: the file is Parquet and pyarrow is not installed.
     """
     where, tree = str(options.path), rules.tree
+    if is_special(options.path):
+        raise LabelError(f"{where}: a pipe or a device, not a file; write it to a file first")
     id_column = options.id_column or tree.id_column
     is_parquet = options.path.suffix.lower() in {".parquet", ".pq"}
     try:

@@ -131,7 +131,9 @@ def _add(draft: Draft, source: AnyPath, files: Iterator[FoundFile]) -> None:
     draft.add_files(files)
     num_files = dict(draft.rows("SELECT kind, count(*) FROM file GROUP BY kind"))
     if not num_files:
-        raise SourceError(f"{source}: empty; give the folder or the archive that holds the images")
+        raise SourceError(
+            f"{source}: holds no file, nor does any archive in it; give the folder or the archive that holds the images"
+        )
     if IMAGE not in num_files:
         others = draft.rows(f"SELECT shown FROM file WHERE kind = {OTHER} ORDER BY shown")
         names = (to_text(shown) for (shown,) in others)

@@ -22,7 +22,7 @@ ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES)
 SPLIT_NAME = re.compile(r"\.(z\d\d|\d{3}|part\d+\.rar)$")
 DECOMPRESSED_BY = {
     "fz": "funpack",
-    **dict.fromkeys(("gz", "z"), "gzip -d"),
+    **dict.fromkeys(("gz", "tgz", "z"), "gzip -d"),
     **dict.fromkeys(("bz2", "tbz", "tbz2"), "bzip2 -d"),
     **dict.fromkeys(("xz", "txz"), "xz -d"),
     **dict.fromkeys(("zst", "tzst"), "zstd -d"),
@@ -210,7 +210,7 @@ def _walk_folder(folder: Path) -> Iterator[StoredFile]:
                     elif entry.name != UNFINISHED_NAME:
                         waiting.append(f"{shown}/")
         except OSError as error:
-            raise SourceError(f"{error.filename}: cannot be read ({error.strerror})") from error
+            raise _unreadable(error.filename, error) from error
 
 
 def _entry_file(entry: os.DirEntry[str], shown: str) -> StoredFile:

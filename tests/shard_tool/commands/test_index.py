@@ -213,9 +213,9 @@ def _spoil_second_header(path: Path) -> Path:
     [
         (
             lambda p: write_tar(p, {"1.png": b"png"}),
-            "bad.tar: its first sample holds 1.png; expected one JPEG, KEY.jpg. No size of images is known",
+            "bad.tar: its first sample holds 1.png; expected one JPEG, KEY.jpg. No tar looked at gives",
         ),
-        (lambda p: write_tar(p, {}), "bad.tar: holds no sample: a sample is KEY.jpg with KEY.<anything>. No size"),
+        (lambda p: write_tar(p, {}), "bad.tar: holds no sample: a sample is KEY.jpg with KEY.<anything>. No tar"),
         (
             lambda p: write_tar(p, jpegs("0.image.jpg")),
             "bad.tar: its first sample holds 0.image.jpg; expected one",
@@ -315,6 +315,24 @@ def test_what_is_no_folder_of_tars_is_refused(tmp_path: Path, packed: Path) -> N
     ):
         result = run("index", folder)
         assert (result.exit_code, says in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "says"),
+    [
+        ("b.tar.gz", Path.touch, "b.tar.gz: decompress it first: gzip -d b.tar.gz"),
+        ("b.tar.zst", Path.touch, "b.tar.zst: decompress it first: zstd -d b.tar.zst"),
+        ("b.tar", Path.mkdir, "b.tar: a folder, a pipe or a link that leads nowhere, not a tar"),
+        ("b.tar", lambda path: path.symlink_to("nowhere"), "b.tar: a folder, a pipe or a link that leads nowhere"),
+    ],
+)
+def test_a_tar_that_cannot_be_indexed_is_not_left_out_in_silence(
+    name: str, make: Callable[[Path], None], says: str, tmp_path: Path
+) -> None:
+    write_tar(tmp_path / "a.tar", jpegs("1.jpg"))
+    make(tmp_path / name)
+    result = run("index", tmp_path, "--workers", 1)
+    assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
 
 
 def test_an_index_that_is_there_is_kept_unless_overwriting_is_asked_for(foreign: Path) -> None:

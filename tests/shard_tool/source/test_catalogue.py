@@ -1,6 +1,7 @@
 """A catalogue of ids, files and votes."""
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,6 +173,12 @@ def test_what_is_no_catalogue_is_refused(name: str, data: bytes | None, message:
     assert result.exit_code == 1
     assert message in result.stderr
     assert not (survey / "out").exists()
+
+
+def test_a_pipe_is_no_catalogue(survey: Path) -> None:
+    os.mkfifo(survey / "pipe.csv")
+    result = run(survey, catalogue="pipe.csv")
+    assert (result.exit_code, "pipe.csv: a pipe or a device, not a file" in result.stderr) == (1, True)
 
 
 def test_parquet_without_pyarrow_says_what_to_install(survey: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,9 @@ def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
     make(tmp_path / "s", "train/1.jpg")
     (tmp_path / "s" / "train" / "again").symlink_to(tmp_path / "s")
     assert ids(walk(tmp_path / "s")) == ["1"]
+    (tmp_path / "s" / "self").symlink_to("self")
+    with pytest.raises(SourceError, match=r"self: cannot be read .*; remove it or make it readable"):
+        list(walk(tmp_path / "s"))
 
 
 def _link(data: Path) -> None:
@@ -164,7 +167,7 @@ def test_a_zip_not_to_be_trusted_is_refused(
     ("names", "message"),
     [
         ((), "there is no such folder or zip"),
-        (("source/",), "empty"),
+        (("source/",), "holds no file, nor does any archive in it"),
         (("source/readme.txt",), "no image among its 1 files"),
         (("source",), "neither a folder nor a .zip"),
     ],

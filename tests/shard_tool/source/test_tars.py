@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import tarfile
 from contextlib import suppress
 from pathlib import Path
@@ -193,6 +194,16 @@ def test_a_tar_that_changes_after_it_was_listed_is_noticed(tmp_path: Path) -> No
     open_archive.cache_clear()  # as in a worker that opens it later
     with pytest.raises(SourceError, match="has changed since it was listed"):
         files[0].read()
+
+
+def test_a_tar_that_is_cut_while_it_is_read_is_not_taken_for_damaged_images(tmp_path: Path) -> None:
+    source = tmp_path / "a.tar"
+    source.write_bytes(tar_of({"test/1.jpg": jpeg(1), "test/2.jpg": jpeg(2)}))
+    first, second = walk(source)
+    assert first.read() == jpeg(1)
+    os.truncate(source, 1024)
+    with pytest.raises(SourceError, match="has changed since it was listed"):
+        second.read()
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
