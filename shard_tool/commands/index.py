@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # imports OpenCV, which --help does not need
 
 SPLIT_PREFIXES = ("train", "test", "val")
 TARS_LOOKED_AT = 100
+MEMBERS_SHOWN = 3
 COMPRESSED_TAR = re.compile(r"\.(tar\.\w+|tgz|txz|tbz2?|tzst)$")
 LONGEST_HEADER_BYTES = 4096
 """Bytes read of a `.npy` file to tell what it holds."""
@@ -294,7 +295,8 @@ def _size(tar: Path) -> Size:
         names = ", ".join(component.name for component in walk.samples[0])
         raise ImageError(f"its first sample holds {names}; expected one JPEG, KEY.jpg")
     if image is None:
-        raise ImageError(walk.why or NO_SAMPLE)
+        others = f"; it holds {', '.join(walk.others[:MEMBERS_SHOWN])}" if walk.others else ""
+        raise ImageError(walk.why or NO_SAMPLE + others)
     with tar.open("rb") as file:
         try:
             return jpeg_size(read_component(file, image))
