@@ -217,6 +217,10 @@ def _spoil_second_header(path: Path) -> Path:
         ),
         (lambda p: write_tar(p, {}), "bad.tar: holds no sample: a sample is KEY.jpg with KEY.<anything>. No tar"),
         (
+            lambda p: write_tar(p, {"README": b"", ".jpg": b""}),
+            "bad.tar: holds no sample: a sample is KEY.jpg with KEY.<anything>; it holds README, .jpg. No tar",
+        ),
+        (
             lambda p: write_tar(p, jpegs("0.image.jpg")),
             "bad.tar: its first sample holds 0.image.jpg; expected one",
         ),
