@@ -228,7 +228,7 @@ def _splits(folder: Path, *, split_by_name: bool) -> dict[str, list[Path]]:
         raise ShardError(f"{folder}: not a folder; give the one that holds the tars")
     tars = sorted(folder.glob("*.tar"))
     for path in sorted(folder.iterdir()):
-        if COMPRESSED_TAR.search(path.name) and (command := DECOMPRESSED_BY.get(path.suffix[1:])):
+        if COMPRESSED_TAR.search(path.name) and (command := DECOMPRESSED_BY.get(path.suffix)):
             raise ShardError(f"{path}: decompress it first: {command} {quote(path.name)}; or move it elsewhere")
     if not tars:
         raise ShardError(f"{folder}: no *.tar in it; give the folder that holds the tars")

@@ -32,8 +32,8 @@ from shard_tool.source.ids import IMAGE_SUFFIXES
 from shard_tool.source.scratch import to_text
 
 SPLIT_WORD = re.compile(r"(?:^|[^a-z])(train|test)(?:ing)?(?![a-z])")
-LABELS_NAME = re.compile(r"(^train|solutions).*\.csv(\.gz|\.bz2|\.xz|\.zst)?$")
 TABLE_NAME = re.compile(r"\.csv(\.gz|\.bz2|\.xz|\.zst)?$")
+LABELS_NAME = re.compile(rf"(^train|solutions).*{TABLE_NAME.pattern}")
 NOT_LABELS = "not labels by its name; if it is, name it with --labels"
 NOT_LABELS_NAME = re.compile(r"benchmark|sample_submission")
 HIDDEN_NAME = re.compile(r"(?:^|/)(?:\.|__MACOSX/)")
@@ -147,11 +147,11 @@ def _sorted_out(files: Iterator[StoredFile], tables: list[StoredFile], skip: int
     """Yield what each file is; if `tables` is empty, add the files that are named like tables of votes to it."""
     chosen = {_place(file) for file in tables}
     for file in files:
-        kind, name = _kind(file), file.name.lower()
+        kind = _kind(file)
         why = IGNORED.get(kind)
         if kind == OTHER and not (chosen and _place(file) in chosen):
-            if not LABELS_NAME.search(name):
-                why = _why_not_labels(name)
+            if not LABELS_NAME.search(file.name.lower()):
+                why = _why_not_labels(file.name)
             elif chosen:
                 why = "--labels names another file"
             else:
@@ -217,8 +217,8 @@ def _resolved(path: str) -> str:
 
 
 def _why_not_labels(name: str) -> str:
-    if NOT_LABELS_NAME.search(name):
+    if NOT_LABELS_NAME.search(name.lower()):
         return "a benchmark submission, not labels"
-    if TABLE_NAME.search(name):
+    if TABLE_NAME.search(name.lower()):
         return NOT_LABELS
     return why_not_opened(name) or "neither an image nor labels"

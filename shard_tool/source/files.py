@@ -21,14 +21,14 @@ UNFINISHED_NAME = ".fetch"
 ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES)
 SPLIT_NAME = re.compile(r"\.(z\d\d|\d{3}|part\d+\.rar)$")
 DECOMPRESSED_BY = {
-    "fz": "funpack",
-    **dict.fromkeys(("gz", "tgz", "z"), "gzip -d"),
-    **dict.fromkeys(("bz2", "tbz", "tbz2"), "bzip2 -d"),
-    **dict.fromkeys(("xz", "txz"), "xz -d"),
-    **dict.fromkeys(("zst", "tzst"), "zstd -d"),
-    "lz4": "lz4 -d",
-    "7z": "7z x",
-    "rar": "unrar x",
+    ".fz": "funpack",
+    **dict.fromkeys((".gz", ".tgz", ".z"), "gzip -d"),
+    **dict.fromkeys((".bz2", ".tbz", ".tbz2"), "bzip2 -d"),
+    **dict.fromkeys((".xz", ".txz"), "xz -d"),
+    **dict.fromkeys((".zst", ".tzst"), "zstd -d"),
+    ".lz4": "lz4 -d",
+    ".7z": "7z x",
+    ".rar": "unrar x",
 }
 """Suffix of files that are not read -> command that decompresses them."""
 ZIPS_AT_ONCE = 4
@@ -150,7 +150,7 @@ def why_not_opened(name: str) -> str | None:
         return "a part of a split archive; join the parts first"
     if lower.endswith(ARCHIVE_SUFFIXES):
         return "an archive inside another, which is not opened; unpack the outer one and pack the folder"
-    if command := DECOMPRESSED_BY.get(lower.rpartition(".")[2]):
+    if command := DECOMPRESSED_BY.get(Path(lower).suffix):
         file = quote(name.rpartition("/")[2])
         return f"compressed in a way that is not read here; decompress it first: {command} {file}"
     return None

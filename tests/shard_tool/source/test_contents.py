@@ -76,9 +76,14 @@ def test_unnamed_images_are_training_where_there_are_labels(tmp_path: Path) -> N
 def test_every_file_is_an_image_or_labels_or_ignored(tmp_path: Path) -> None:
     source = make(tmp_path / "s", "train/1.jpg", "training_solutions_rev1.csv", "x.txt", "all_zeros_benchmark.csv")
     make(source, ".DS_Store", "other.csv", "odd/3.jpg")
+    make(source, "z", "A.tar.XZ", "VOTES.CSV.GZ")
     draft = listed(source)
-    assert len(list(walk(source))) == 7
-    assert draft.count("train") + 1 + draft.num_ignored == 7
+    assert len(list(walk(source))) == 10
+    assert draft.count("train") + 1 + draft.num_ignored == 10
+    ignored = dict(draft.ignored())
+    assert ignored["z"] == "neither an image nor labels"
+    assert ignored["A.tar.XZ"].endswith("decompress it first: xz -d A.tar.XZ")
+    assert ignored["VOTES.CSV.GZ"] == ignored["other.csv"]
 
 
 def test_two_tables_of_labels_are_an_error_that_names_them(tmp_path: Path) -> None:
