@@ -36,7 +36,8 @@ def append(*, source: Path, out: Path, **given: Any) -> None:
 
     SOURCE is anything pack reads. Tree, seed, image size and encoding are those of OUT, and so is the stretch of FITS
     images unless OUT was made without any. The new galaxies go into new shards after the old ones, which stay the same,
-    byte for byte. An id that is already in OUT is an error. Until the last step OUT remains the old set of shards: it
+    byte for byte. An id that is already in OUT is an error; the bytes of images are compared only among the new ones
+    (shard_tool duplicates compares all). Until the last step OUT remains the old set of shards: it
     can be read meanwhile, and an interruption does no harm.
 
     \b

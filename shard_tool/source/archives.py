@@ -18,6 +18,7 @@ from typing import NamedTuple
 from galaxy_zoo.byte_range import ByteRange, ReadAt
 from galaxy_zoo.errors import ImageError, SourceError
 from galaxy_zoo.remote import RemotePath, is_url, path_of
+from shard_tool.images.formats import format_of
 from shard_tool.source.seekable_deflate import SeekableDeflate
 
 LARGEST_MEMBER_BYTES = 64 * 2**20
@@ -28,6 +29,7 @@ LARGEST_RATIO = 200
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Signature, and the lengths of the name and of the extra field. Source: PKWARE APPNOTE 6.3.10, section 4.3.7."""
+HEAD_BYTES = 16
 LARGEST_END_BYTES = 22 + 2**16 - 1
 """The record at the end of a zip, and the comment after it."""
 EXTRA_BYTES = 128
@@ -127,8 +129,20 @@ def list_members(archive: Archive) -> list[ArchiveMember]:
         with zipfile.ZipFile(io.BufferedReader(ByteRange(read_at, size))) as file:
             infos = [info for info in file.infolist() if not info.filename.endswith(("/", "\\"))]
     except (zipfile.BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError) as error:
+        check_format(read_at(0, HEAD_BYTES), "a zip", archive.name)
         raise SourceError(f"{archive.name}: not a whole zip file ({error}); download it again") from error
     return [_checked(info, archive.name) for info in infos]
+
+
+def check_format(head: bytes, wanted: str, where: str) -> None:
+    """Check that an archive which cannot be listed is not known, by its first bytes, to be something else.
+
+    Raises:
+        SourceError: it is; `where` begins the message.
+    """
+    found = format_of(head)
+    if found and found != wanted:
+        raise SourceError(f"{where}: not {wanted}: it is {found}; name it for what it is, or download it again")
 
 
 def _check_is_not_split(read_at: ReadAt, size: int, where: str) -> None:

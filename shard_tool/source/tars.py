@@ -14,9 +14,11 @@ from shlex import quote
 from galaxy_zoo.byte_range import ByteRange, ReadAt
 from galaxy_zoo.errors import SourceError
 from shard_tool.source.archives import (
+    HEAD_BYTES,
     LARGEST_RATIO,
     Archive,
     ArchiveMember,
+    check_format,
     check_name,
     check_size,
     in_blocks,
@@ -83,6 +85,7 @@ def list_tar(archive: Archive) -> list[ArchiveMember]:
                     members.append(_checked(info, archive.name, size))
             end = file.offset
     except TAR_ERRORS as error:
+        check_format(read_at(0, HEAD_BYTES), "a tar", archive.name)
         raise SourceError(f"{archive.name}: not a whole tar ({error}); download it again") from error
     tail = read_at(end, LARGEST_HEADER_BYTES)
     if len(tail) < tarfile.BLOCKSIZE or tail.strip(b"\0"):

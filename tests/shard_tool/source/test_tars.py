@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import tarfile
 from contextlib import suppress
 from pathlib import Path
@@ -183,6 +184,24 @@ def test_a_tar_compressed_in_another_way_is_named_with_the_command_that_helps(
         result = pack(source, tmp_path / "out")
         says = f"{name}: compressed by {program}; decompress it first: {program} -d < '{name}' > new.tar"
         assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("a.tar", zip_of({"train/1.jpg": jpeg(1)}), "a.tar: not a tar: it is a zip; name it for what it is"),
+        ("a.tar.gz", b"<html>not found</html>" * 99, "a.tar.gz: not a tar: it is a web page or XML;"),
+        ("a.zip", WHOLE, "a.zip: not a zip: it is compressed by gzip;"),
+        ("a.zip", b"<html>not found</html>" * 99, "a.zip: not a zip: it is a web page or XML;"),
+        ("a.zip", zip_of({"train/1.jpg": jpeg(1)})[:-30], "a.zip: not a whole zip file"),
+    ],
+)
+def test_an_archive_that_is_something_else_is_named_for_what_it_is(
+    name: str, data: bytes, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SourceError, match=re.escape(says)):
+        list(walk(tmp_path / name))
 
 
 def test_a_tar_that_changes_after_it_was_listed_is_noticed(tmp_path: Path) -> None:
