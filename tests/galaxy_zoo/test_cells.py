@@ -5,7 +5,6 @@ import gzip
 import io
 import lzma
 import zipfile
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -37,32 +36,32 @@ def cells(data: bytes, lines_at_once: int | None = None) -> list[tuple[int, list
     return [(line, part.fillna("").to_numpy().tolist()) for line, part in parts]
 
 
-@pytest.mark.parametrize("how", WRITTEN)
-@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
-def test_a_table_is_read_as_other_programs_write_it(
-    how: str, compress: Callable[[bytes], bytes], shapes: DecisionTree
-) -> None:
-    file = io.BytesIO(compress(WRITTEN[how].encode()))
-    votes = read_votes(file, shapes)
-    assert votes.index.tolist() == ["100008", "100023"]
-    assert votes.to_numpy().tolist() == [[0.25, 0.75, 0.5, 0.25], [1, 0, 0, 0]]
+def test_a_table_is_read_as_other_programs_write_it(shapes: DecisionTree, subtests: pytest.Subtests) -> None:
+    for how, text in WRITTEN.items():
+        for compress in [bytes, gzip.compress, bz2.compress, lzma.compress]:
+            with subtests.test(how=how, compress=compress.__module__):
+                file = io.BytesIO(compress(text.encode()))
+                votes = read_votes(file, shapes)
+                assert votes.index.tolist() == ["100008", "100023"]
+                assert votes.to_numpy().tolist() == [[0.25, 0.75, 0.5, 0.25], [1, 0, 0, 0]]
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("# one\n" + TABLE.replace("0,0,0", "0,0,0,0"), "line 4: 6 cells, but the lines before it have 5; "),
-        ("# one\n" + TABLE.replace("0,0,0", "0,0,0,0"), "'100023,1,0,0,0,0'"),
-        (TABLE.replace("100023", '"100023'), "line 3: a quote begins that never ends: '\"100023,1,0,0,0'"),
-        ("# nothing\n", "no header follows"),
-        ("", "it is empty"),
-    ],
-)
-def test_a_line_that_cannot_be_read_is_shown_and_no_error_is_of_pandas(text: str, says: str) -> None:
-    with pytest.raises(LabelError) as caught:
-        cells(text.encode(), lines_at_once=1)
-    assert says in str(caught.value)
-    assert "C error" not in str(caught.value)
+UNREADABLE = [
+    ("# one\n" + TABLE.replace("0,0,0", "0,0,0,0"), "line 4: 6 cells, but the lines before it have 5; "),
+    ("# one\n" + TABLE.replace("0,0,0", "0,0,0,0"), "'100023,1,0,0,0,0'"),
+    (TABLE.replace("100023", '"100023'), "line 3: a quote begins that never ends: '\"100023,1,0,0,0'"),
+    ("# nothing\n", "no header follows"),
+    ("", "it is empty"),
+]
+
+
+def test_a_line_that_cannot_be_read_is_shown_and_no_error_is_of_pandas(subtests: pytest.Subtests) -> None:
+    for text, says in UNREADABLE:
+        with subtests.test(text=text):
+            with pytest.raises(LabelError) as caught:
+                cells(text.encode(), lines_at_once=1)
+            assert says in str(caught.value)
+            assert "C error" not in str(caught.value)
 
 
 def test_the_line_of_a_bad_cell_counts_what_comes_before_the_header(shapes: DecisionTree) -> None:
@@ -70,19 +69,19 @@ def test_the_line_of_a_bad_cell_counts_what_comes_before_the_header(shapes: Deci
         read_votes(io.BytesIO(f"sep=,\n# two\n{TABLE}".replace("1,0,0,0", "1,no,0,0").encode()), shapes)
 
 
-@pytest.mark.parametrize(
-    ("data", "says"),
-    [
-        (b"\x28\xb5\x2f\xfdabc", "unzstd it first"),
-        (b"PK\x03\x04abc", "its compressed data is damaged"),
-        (gzip.compress(TABLE.encode() * 99)[:-40], "its compressed data is damaged"),
-        (lzma.compress(TABLE.encode() * 99)[:-40], "its compressed data is damaged"),
-        (b"BZh9" + bytes(99), "its compressed data is damaged"),
-    ],
-)
-def test_data_that_cannot_be_decompressed_is_named_for_what_it_is(data: bytes, says: str) -> None:
-    with pytest.raises(LabelError, match=says):
-        cells(data)
+DAMAGED = [
+    (b"\x28\xb5\x2f\xfdabc", "unzstd it first"),
+    (b"PK\x03\x04abc", "its compressed data is damaged"),
+    (gzip.compress(TABLE.encode() * 99)[:-40], "its compressed data is damaged"),
+    (lzma.compress(TABLE.encode() * 99)[:-40], "its compressed data is damaged"),
+    (b"BZh9" + bytes(99), "its compressed data is damaged"),
+]
+
+
+def test_data_that_cannot_be_decompressed_is_named_for_what_it_is(subtests: pytest.Subtests) -> None:
+    for data, says in DAMAGED:
+        with subtests.test(data=data), pytest.raises(LabelError, match=says):
+            cells(data)
 
 
 @given(st.binary(max_size=200))
@@ -94,12 +93,15 @@ def test_any_bytes_are_a_table_or_a_label_error_of_one_line(data: bytes) -> None
         assert "\n" not in str(error)
 
 
-@pytest.mark.parametrize("lines_at_once", [1, 2, 3])
-def test_parts_are_the_whole_table(lines_at_once: int) -> None:
-    [(_, whole)] = cells(TABLE.encode())
-    parts = cells(TABLE.encode(), lines_at_once)
-    assert [row for _, part in parts for row in part] == whole
-    assert [line for line, part in parts for _ in part[:1]] == [2 + whole.index(part[0]) for _, part in parts]
+def test_parts_are_the_whole_table(subtests: pytest.Subtests) -> None:
+    for lines_at_once in [1, 2, 3]:
+        with subtests.test(lines_at_once=lines_at_once):
+            [(_, whole)] = cells(TABLE.encode())
+            parts = cells(TABLE.encode(), lines_at_once)
+            assert [row for _, part in parts for row in part] == whole
+            assert [line for line, part in parts for _ in part[:1]] == [
+                2 + whole.index(part[0]) for _, part in parts
+            ]
 
 
 def test_the_one_csv_of_a_zip_is_read_and_several_are_refused(shapes: DecisionTree) -> None:

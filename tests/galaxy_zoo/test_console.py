@@ -32,13 +32,14 @@ def run(error: BaseException | None, *arguments: str) -> Result:
 ALL_ERRORS = [each for each in vars(errors).values() if isinstance(each, type)]
 
 
-@pytest.mark.parametrize("kind", ALL_ERRORS)
-def test_each_error_of_the_project_is_one_message_and_exit_code_1(kind: type[Exception]) -> None:
-    assert issubclass(kind, errors.GalaxyZooError)
-    result = run(kind("votes.csv, line 3: the id is empty"))
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    assert result.stderr == "Error: votes.csv, line 3: the id is empty\n"
+def test_each_error_of_the_project_is_one_message_and_exit_code_1(subtests: pytest.Subtests) -> None:
+    for kind in ALL_ERRORS:
+        with subtests.test(kind=kind):
+            assert issubclass(kind, errors.GalaxyZooError)
+            result = run(kind("votes.csv, line 3: the id is empty"))
+            assert result.exit_code == 1
+            assert result.stdout == ""
+            assert result.stderr == "Error: votes.csv, line 3: the id is empty\n"
 
 
 def test_of_a_line_too_long_for_a_message_the_ends_are_shown() -> None:
@@ -82,20 +83,21 @@ def test_a_ctrl_c_that_meets_a_finaliser_is_not_lost() -> None:
     assert result.stderr == "interrupted\n"
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
-        RuntimeError("can't start new thread"),
-    ],
-)
-def test_no_memory_is_one_message(error: Exception) -> None:
-    result = run(error)
-    assert result.exit_code == 1
-    assert result.stderr.startswith("Error: out of memory (")
-    assert result.stderr.count("\n") == 1
+NO_MEMORY = [
+    MemoryError(),
+    RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
+    RuntimeError("can't start new thread"),
+]
+
+
+def test_no_memory_is_one_message(subtests: pytest.Subtests) -> None:
+    for error in NO_MEMORY:
+        with subtests.test(error=error):
+            result = run(error)
+            assert result.exit_code == 1
+            assert result.stderr.startswith("Error: out of memory (")
+            assert result.stderr.count("\n") == 1
 
 
 def test_a_full_disk_without_a_file_name_is_still_a_message() -> None:
@@ -146,10 +148,11 @@ def test_every_error_is_drawn_in_the_tree_of_the_docstring() -> None:
     assert all(each.__name__ in errors.__doc__ for each in ALL_ERRORS)
 
 
-@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31mb", "a\x07b", "a\u202eb", "a\x85b", "a\udc80b"])
-def test_names_are_shown_on_one_line_without_what_a_terminal_obeys(name: str) -> None:
-    assert shown(name).isprintable()
-    assert shown(name).startswith("a\\")
+def test_names_are_shown_on_one_line_without_what_a_terminal_obeys(subtests: pytest.Subtests) -> None:
+    for name in ["a\nb", "a\x1b[31mb", "a\x07b", "a\u202eb", "a\x85b", "a\udc80b"]:
+        with subtests.test(name=name):
+            assert shown(name).isprintable()
+            assert shown(name).startswith("a\\")
 
 
 def test_names_of_any_language_are_shown_as_they_are() -> None:

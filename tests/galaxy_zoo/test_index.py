@@ -50,27 +50,28 @@ def test_every_index_reads_back_as_written(
     assert [key_of(sample) for sample in samples] == keys
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "says"),
-    [
-        (INDEX, "", "not a whole v1.2 index: the first line is '', 0 lines follow"),
-        ("v1.2 2", "v1.1 2", "not a whole v1.2 index"),
-        ("v1.2 2", "v1.2 3", "the first line is 'v1.2 3', 2 lines follow"),
-        ("v1.2 2", "v1.2", "not a whole v1.2 index"),
-        ("v1.2 2\n", "", "not a whole v1.2 index"),
-        ("512 12900 ", "512 ", "line 2: not a line of an index: 7 words"),
-        ("512 12900", "512 12k", "line 2: not a line of an index: offset 512, size 12k"),
-        ("14848", "-14848", "line 3: not a line of an index: offset -14848"),
-        ("jpg 14848 12000 100023.jpg json 27136 300 100023.json", "", "line 3: not a line of an index: 0 words"),
-        ("100023.json\n", "100023.j\n", "line 3: .*'100023.j' does not end in .json"),
-    ],
-)
-def test_a_damaged_index_is_refused_by_name_and_line(tmp_path: Path, old: str, new: str, says: str) -> None:
-    assert old in INDEX
-    path = write(tmp_path, INDEX.replace(old, new, 1))
-    with pytest.raises(ShardError, match=says) as caught:
-        read_index(path)
-    assert str(caught.value).startswith(str(path))
+DAMAGED = [
+    (INDEX, "", "not a whole v1.2 index: the first line is '', 0 lines follow"),
+    ("v1.2 2", "v1.1 2", "not a whole v1.2 index"),
+    ("v1.2 2", "v1.2 3", "the first line is 'v1.2 3', 2 lines follow"),
+    ("v1.2 2", "v1.2", "not a whole v1.2 index"),
+    ("v1.2 2\n", "", "not a whole v1.2 index"),
+    ("512 12900 ", "512 ", "line 2: not a line of an index: 7 words"),
+    ("512 12900", "512 12k", "line 2: not a line of an index: offset 512, size 12k"),
+    ("14848", "-14848", "line 3: not a line of an index: offset -14848"),
+    ("jpg 14848 12000 100023.jpg json 27136 300 100023.json", "", "line 3: not a line of an index: 0 words"),
+    ("100023.json\n", "100023.j\n", "line 3: .*'100023.j' does not end in .json"),
+]
+
+
+def test_a_damaged_index_is_refused_by_name_and_line(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for old, new, says in DAMAGED:
+        with subtests.test(old=old, new=new):
+            assert old in INDEX
+            path = write(tmp_path, INDEX.replace(old, new, 1))
+            with pytest.raises(ShardError, match=says) as caught:
+                read_index(path)
+            assert str(caught.value).startswith(str(path))
 
 
 @given(st.integers(0, len(INDEX) - 2))

@@ -27,14 +27,15 @@ def encoded(**options: object) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_the_header_says_size_and_components_however_it_was_written(way: str) -> None:
-    data = encoded(**WAYS[way])
-    header = read_jpeg_header(data)
-    assert header[:3] == (48, 56, 3)
-    assert read_jpeg_header(memoryview(data)[: header.end]) == header
-    with pytest.raises(ImageError, match="cut off"):
-        read_jpeg_header(data[: header.end - 1])
+def test_the_header_says_size_and_components_however_it_was_written(subtests: pytest.Subtests) -> None:
+    for way, options in WAYS.items():
+        with subtests.test(way=way):
+            data = encoded(**options)
+            header = read_jpeg_header(data)
+            assert header[:3] == (48, 56, 3)
+            assert read_jpeg_header(memoryview(data)[: header.end]) == header
+            with pytest.raises(ImageError, match="cut off"):
+                read_jpeg_header(data[: header.end - 1])
 
 
 @pytest.mark.parametrize(
@@ -53,11 +54,12 @@ def test_markers_may_be_filled_up() -> None:
         read_jpeg_header(data[:2] + b"\xff" * 20_000 + data[2:])
 
 
-@pytest.mark.parametrize("marker", [b"\xff\xd0", b"\xff\x01", b"\xff\xc3\x00\x08", b"\x00\x00"])
-def test_a_marker_that_decoders_take_differently_is_damage(marker: bytes) -> None:
-    data = encoded()
-    with pytest.raises(ImageError, match="no marker of a segment at byte 2 "):
-        read_jpeg_header(data[:2] + marker + data[2:])
+def test_a_marker_that_decoders_take_differently_is_damage(subtests: pytest.Subtests) -> None:
+    for marker in [b"\xff\xd0", b"\xff\x01", b"\xff\xc3\x00\x08", b"\x00\x00"]:
+        with subtests.test(marker=marker):
+            data = encoded()
+            with pytest.raises(ImageError, match="no marker of a segment at byte 2 "):
+                read_jpeg_header(data[:2] + marker + data[2:])
 
 
 @given(at=st.integers(0, 640), damage=st.binary(max_size=40), dropped=st.integers(0, 40))

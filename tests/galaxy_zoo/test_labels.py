@@ -61,47 +61,46 @@ def test_every_float_comes_back_bit_for_bit(votes: list[float]) -> None:
     assert read(f"GalaxyID,{','.join(tree.columns)}\n1,{','.join(map(repr, votes))}\n", tree) == [votes]
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "says"),
-    [
-        ("id,", "ID,", "no column 'id' (the ids, by tree 'shapes'); the header is ID, smooth, disk"),
-        (
-            ",more",
-            ",mehr",
-            "1 of the 4 columns of tree 'shapes' are missing: more; correct the header",
-        ),
-        ("two,more", "two,two", "column 'two' appears twice"),
-        ("100023", "100008", "line 3: id 100008 appears twice (first in line 2); keep one row for each id"),
-        ("100023", " 100008 ", "line 3: id 100008 appears twice"),
-        ("100023", "", "line 3: the id is empty"),
-        ("100023", "  ", "line 3: the id is empty"),
-        ("100023", "\n100023", "line 3: the id is empty"),
-        ("0.5", "half", "line 2, column two: 'half' is not a number"),
-        ("100023,1,0", "100023,1,False", "line 3, column disk: 'False' is not a number"),
-        ("100023,1", "100023,1.0.0", "line 3, column smooth: '1.0.0' is not a number"),
-        ("0.5", "1.5", "line 2, column two: 1.5 is outside [0, 1]; votes are fractions (1 such cells)"),
-        ("0.5", "1.00001", "line 2, column two: 1.00001 is outside [0, 1]"),
-        ("0.5", "-2e-6", "line 2, column two: -2e-06 is outside [0, 1]"),
-        ("100023,1,0", "100023,1,inf", "line 3, column disk: inf is outside [0, 1]"),
-        ("0.5", "", "line 2, column two: the vote is missing (1 such cells); fill it in"),
-        ("0,0,0\n", "0\n", "line 3, column two: the vote is missing (2 such cells)"),
-        ("0,0,0\n", "0,0,0,0,0\n", "line 3: 7 cells, but the lines before it have 5"),
-        (SHAPES, "", "not a CSV file"),
-        (
-            SHAPES,
-            SHAPES.replace("\n", ",0.5\n").replace("more,0.5", "more"),
-            "line 2: 6 cells, but the lines before it have 5; put a cell that holds a comma in quotes: '100008,0.25,",
-        ),
-    ],
-)
-def test_a_bad_table_is_refused_with_file_line_and_column(
-    shapes: DecisionTree, old: str, new: str, says: str
-) -> None:
-    assert old in SHAPES
-    with pytest.raises(LabelError) as caught:
-        read(SHAPES.replace(old, new, 1), shapes)
-    assert str(caught.value).startswith("votes.csv")
-    assert says in str(caught.value)
+BAD_CELLS = [
+    ("id,", "ID,", "no column 'id' (the ids, by tree 'shapes'); the header is ID, smooth, disk"),
+    (
+        ",more",
+        ",mehr",
+        "1 of the 4 columns of tree 'shapes' are missing: more; correct the header",
+    ),
+    ("two,more", "two,two", "column 'two' appears twice"),
+    ("100023", "100008", "line 3: id 100008 appears twice (first in line 2); keep one row for each id"),
+    ("100023", " 100008 ", "line 3: id 100008 appears twice"),
+    ("100023", "", "line 3: the id is empty"),
+    ("100023", "  ", "line 3: the id is empty"),
+    ("100023", "\n100023", "line 3: the id is empty"),
+    ("0.5", "half", "line 2, column two: 'half' is not a number"),
+    ("100023,1,0", "100023,1,False", "line 3, column disk: 'False' is not a number"),
+    ("100023,1", "100023,1.0.0", "line 3, column smooth: '1.0.0' is not a number"),
+    ("0.5", "1.5", "line 2, column two: 1.5 is outside [0, 1]; votes are fractions (1 such cells)"),
+    ("0.5", "1.00001", "line 2, column two: 1.00001 is outside [0, 1]"),
+    ("0.5", "-2e-6", "line 2, column two: -2e-06 is outside [0, 1]"),
+    ("100023,1,0", "100023,1,inf", "line 3, column disk: inf is outside [0, 1]"),
+    ("0.5", "", "line 2, column two: the vote is missing (1 such cells); fill it in"),
+    ("0,0,0\n", "0\n", "line 3, column two: the vote is missing (2 such cells)"),
+    ("0,0,0\n", "0,0,0,0,0\n", "line 3: 7 cells, but the lines before it have 5"),
+    (SHAPES, "", "not a CSV file"),
+    (
+        SHAPES,
+        SHAPES.replace("\n", ",0.5\n").replace("more,0.5", "more"),
+        "line 2: 6 cells, but the lines before it have 5; put a cell that holds a comma in quotes: '100008,0.25,",
+    ),
+]
+
+
+def test_a_bad_table_is_refused_with_file_line_and_column(shapes: DecisionTree, subtests: pytest.Subtests) -> None:
+    for old, new, says in BAD_CELLS:
+        with subtests.test(old=old, new=new):
+            assert old in SHAPES
+            with pytest.raises(LabelError) as caught:
+                read(SHAPES.replace(old, new, 1), shapes)
+            assert str(caught.value).startswith("votes.csv")
+            assert says in str(caught.value)
 
 
 def test_an_image_is_no_table(shapes: DecisionTree) -> None:
@@ -121,19 +120,20 @@ def test_absent_cells_and_columns_are_missing_votes_where_allowed(shapes: Decisi
     np.testing.assert_array_equal(votes, [[0.25, 0.75, np.nan, np.nan], [0.5, 0.5, 0.5, np.nan]])
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("id,a,b\n1,0,1\n", "4 of the 4 columns of tree 'shapes' are missing: smooth, disk, two, more"),
-        ("id,smooth,disk,two,more\n1,0.5,x,,\n", "line 2, column disk: 'x' is not a number"),
-        ("id,smooth,disk,two,more\n1,0.5,2,,\n", "line 2, column disk: 2 is outside [0, 1]"),
-        ("id,smooth,disk,two,more\n,0.5,0.5,,\n", "line 2: the id is empty"),
-    ],
-)
-def test_allowing_missing_votes_forgives_nothing_else(shapes: DecisionTree, text: str, says: str) -> None:
-    with pytest.raises(LabelError) as caught:
-        read(text, shapes, allow_missing=True)
-    assert says in str(caught.value)
+NOT_FORGIVEN = [
+    ("id,a,b\n1,0,1\n", "4 of the 4 columns of tree 'shapes' are missing: smooth, disk, two, more"),
+    ("id,smooth,disk,two,more\n1,0.5,x,,\n", "line 2, column disk: 'x' is not a number"),
+    ("id,smooth,disk,two,more\n1,0.5,2,,\n", "line 2, column disk: 2 is outside [0, 1]"),
+    ("id,smooth,disk,two,more\n,0.5,0.5,,\n", "line 2: the id is empty"),
+]
+
+
+def test_allowing_missing_votes_forgives_nothing_else(shapes: DecisionTree, subtests: pytest.Subtests) -> None:
+    for text, says in NOT_FORGIVEN:
+        with subtests.test(text=text):
+            with pytest.raises(LabelError) as caught:
+                read(text, shapes, allow_missing=True)
+            assert says in str(caught.value)
 
 
 def test_only_the_first_of_many_missing_columns_are_listed() -> None:

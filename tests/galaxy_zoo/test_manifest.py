@@ -77,79 +77,82 @@ def test_a_folder_without_a_manifest_is_not_a_finished_one(tmp_path: Path) -> No
         assert str(caught.value).startswith(str(folder))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"",
-        b"{",
-        b"null",
-        b"[]",
-        b"{}",
-        b"7",
-        b"[" * 5000 + b"]" * 5000,
-        b"\xff\xd8",
-        b'{"format_version": 1}',
-        b'{"format_version": 1, "image_px": [424, 424], "splits": []}',
-    ],
-)
-def test_a_file_that_is_no_manifest_is_called_damaged(tmp_path: Path, text: bytes) -> None:
-    (tmp_path / MANIFEST_NAME).write_bytes(text)
-    with pytest.raises(ShardError, match=r"manifest\.json: damaged"):
-        read_manifest(tmp_path)
+NO_MANIFESTS = [
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b"{}",
+    b"7",
+    b"[" * 5000 + b"]" * 5000,
+    b"\xff\xd8",
+    b'{"format_version": 1}',
+    b'{"format_version": 1, "image_px": [424, 424], "splits": []}',
+]
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("image_px", [424]),
-        ("image_px", 424),
-        ("channel_mean", [0.04]),
-        ("channel_std", "grey"),
-        ("vote_mean", [0.5]),
-        ("vote_mean", ["many", 0, 0, 0]),
-        ("rejected", None),
-        ("seed", "one"),
-        ("splits", {"train": [{"name": "train-000000.tar"}]}),
-        ("splits", {"train": ["train-000000.tar"]}),
-        ("splits", {"train": [{"name": 7, "samples": 1, "bytes": 1, "sha256": "", "index_sha256": ""}]}),
-        ("splits", {"train": [{"name": "a.tar", "samples": 1, "bytes": 1, "sha256": 1, "index_sha256": ""}]}),
-        ("splits", {"../train": []}),
-        ("statistics", {}),
-        ("statistics", 7),
-        ("image_px", [1e999, 1]),
-        ("image_px", [65_536, 1]),
-        ("image_px", [0, 1]),
-        ("channel_mean", [float("nan"), 0, 0]),
-        ("seed", 10**31),
-    ],
-)
+def test_a_file_that_is_no_manifest_is_called_damaged(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for text in NO_MANIFESTS:
+        with subtests.test(text=text):
+            (tmp_path / MANIFEST_NAME).write_bytes(text)
+            with pytest.raises(ShardError, match=r"manifest\.json: damaged"):
+                read_manifest(tmp_path)
+
+
+UNFIT = [
+    ("image_px", [424]),
+    ("image_px", 424),
+    ("channel_mean", [0.04]),
+    ("channel_std", "grey"),
+    ("vote_mean", [0.5]),
+    ("vote_mean", ["many", 0, 0, 0]),
+    ("rejected", None),
+    ("seed", "one"),
+    ("splits", {"train": [{"name": "train-000000.tar"}]}),
+    ("splits", {"train": ["train-000000.tar"]}),
+    ("splits", {"train": [{"name": 7, "samples": 1, "bytes": 1, "sha256": "", "index_sha256": ""}]}),
+    ("splits", {"train": [{"name": "a.tar", "samples": 1, "bytes": 1, "sha256": 1, "index_sha256": ""}]}),
+    ("splits", {"../train": []}),
+    ("statistics", {}),
+    ("statistics", 7),
+    ("image_px", [1e999, 1]),
+    ("image_px", [65_536, 1]),
+    ("image_px", [0, 1]),
+    ("channel_mean", [float("nan"), 0, 0]),
+    ("seed", 10**31),
+]
+
+
 def test_a_value_that_does_not_fit_is_called_damage(
-    manifest: Manifest, tmp_path: Path, key: str, value: Any
+    manifest: Manifest, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    rewrite(manifest, tmp_path, {key: value})
-    with pytest.raises(ShardError, match=r"manifest\.json: damaged"):
-        read_manifest(tmp_path)
+    for key, value in UNFIT:
+        with subtests.test(key=key, value=value):
+            rewrite(manifest, tmp_path, {key: value})
+            with pytest.raises(ShardError, match=r"manifest\.json: damaged"):
+                read_manifest(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("name", "../train-000000.tar"),
-        ("name", "/etc/train.tar"),
-        ("name", "train-000000.zip"),
-        ("name", "train\0.tar"),
-        ("samples", "500"),
-        ("samples", -1),
-        ("bytes", 10**16),
-    ],
-)
+STRANGE_SHARDS = [
+    ("name", "../train-000000.tar"),
+    ("name", "/etc/train.tar"),
+    ("name", "train-000000.zip"),
+    ("name", "train\0.tar"),
+    ("samples", "500"),
+    ("samples", -1),
+    ("bytes", 10**16),
+]
+
+
 def test_a_shard_outside_the_folder_or_of_another_kind_is_refused(
-    manifest: Manifest, tmp_path: Path, field: str, value: object
+    manifest: Manifest, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    shard = {"name": "train-000000.tar", "samples": 5, "bytes": 9, "sha256": "a", "index_sha256": "b"}
-    rewrite(manifest, tmp_path, {"set_sha256": "", "splits": {"train": [shard | {field: value}]}})
-    with pytest.raises(ShardError, match=re.escape(repr(value))):
-        read_manifest(tmp_path)
+    for field, value in STRANGE_SHARDS:
+        with subtests.test(field=field, value=value):
+            shard = {"name": "train-000000.tar", "samples": 5, "bytes": 9, "sha256": "a", "index_sha256": "b"}
+            rewrite(manifest, tmp_path, {"set_sha256": "", "splits": {"train": [shard | {field: value}]}})
+            with pytest.raises(ShardError, match=re.escape(repr(value))):
+                read_manifest(tmp_path)
 
 
 def test_a_newer_manifest_says_to_update(manifest: Manifest, tmp_path: Path) -> None:
@@ -181,17 +184,23 @@ def test_a_manifest_of_a_version_that_measured_every_image_says_so(tmp_path: Pat
     assert old.statistics.measured == old.samples(next(iter(old.splits)))
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize(
-    "changed", [{}, {"name": "other.tar"}, {"sha256": "e" * 64}, {"name": "other.tar", "sha256": "e" * 64}]
-)
+TWINS = [{}, {"name": "other.tar"}, {"sha256": "e" * 64}, {"name": "other.tar", "sha256": "e" * 64}]
+
+
 def test_a_shard_that_is_listed_twice_by_name_bytes_or_index_is_refused(
-    manifest: Manifest, tmp_path: Path, split: str, changed: dict[str, Any]
+    manifest: Manifest, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    again = replace(manifest.splits["train"][1], **changed)
-    replace(manifest, splits={**manifest.splits, split: (*manifest.splits[split], again)}).write(tmp_path)
-    with pytest.raises(ShardError, match=f"{re.escape(again.name)} is the same shard as train-000001.tar"):
-        read_manifest(tmp_path)
+    for split in ["train", "test"]:
+        for changed in TWINS:
+            with subtests.test(split=split, changed=changed):
+                again = replace(manifest.splits["train"][1], **changed)
+                replace(manifest, splits={**manifest.splits, split: (*manifest.splits[split], again)}).write(
+                    tmp_path
+                )
+                with pytest.raises(
+                    ShardError, match=f"{re.escape(again.name)} is the same shard as train-000001.tar"
+                ):
+                    read_manifest(tmp_path)
 
 
 def test_shards_without_samples_may_be_alike(manifest: Manifest, tmp_path: Path) -> None:

@@ -31,33 +31,35 @@ def test_the_measurements_of_other_shards_are_refused(tmp_path: Path) -> None:
         read_objects(tmp_path, "abd", ["7"])
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "why"),
-    [
-        ("160.00", "wide", "could not convert string to float"),
-        ("160.00", "0.00", "radius not above 0"),
-        ("160.00", "nan", "no length in an image"),
-        ("160.00", "1e308", "no length in an image"),
-        (",160.00", "", "out of range"),
-        ("7,", "8,", "has no 7"),
-        ("id,", "key,", "its columns are key"),
-        ("ä", "\udce4", "codec can't decode"),
-    ],
-)
-def test_a_damaged_file_is_an_error_that_says_what_is_wrong(tmp_path: Path, old: str, new: str, why: str) -> None:
-    write_objects(tmp_path, "abc", ROWS)
-    path = tmp_path / OBJECTS_NAME
-    path.write_bytes(path.read_text("utf-8").replace(old, new).encode("utf-8", "surrogateescape"))
-    with pytest.raises(ShardError, match=f"damaged: .*{re.escape(why)}.*--overwrite"):
-        read_objects(tmp_path, "abc", ["7", "a,b", "ä"])
+DAMAGED = [
+    ("160.00", "wide", "could not convert string to float"),
+    ("160.00", "0.00", "radius not above 0"),
+    ("160.00", "nan", "no length in an image"),
+    ("160.00", "1e308", "no length in an image"),
+    (",160.00", "", "out of range"),
+    ("7,", "8,", "has no 7"),
+    ("id,", "key,", "its columns are key"),
+    ("ä", "\udce4", "codec can't decode"),
+]
 
 
-@pytest.mark.parametrize("length", [0, 30, 90])
-def test_a_file_that_was_cut_off_is_damaged(tmp_path: Path, length: int) -> None:
-    write_objects(tmp_path, "abc", ROWS)
-    (tmp_path / OBJECTS_NAME).write_bytes((tmp_path / OBJECTS_NAME).read_bytes()[:length])
-    with pytest.raises(ShardError, match="shard_tool objects SHARDS"):
-        read_objects(tmp_path, "abc", ["7", "a,b", "ä"])
+def test_a_damaged_file_is_an_error_that_says_what_is_wrong(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for old, new, why in DAMAGED:
+        with subtests.test(old=old, new=new):
+            write_objects(tmp_path, "abc", ROWS)
+            path = tmp_path / OBJECTS_NAME
+            path.write_bytes(path.read_text("utf-8").replace(old, new).encode("utf-8", "surrogateescape"))
+            with pytest.raises(ShardError, match=f"damaged: .*{re.escape(why)}.*--overwrite"):
+                read_objects(tmp_path, "abc", ["7", "a,b", "ä"])
+
+
+def test_a_file_that_was_cut_off_is_damaged(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for length in [0, 30, 90]:
+        with subtests.test(length=length):
+            write_objects(tmp_path, "abc", ROWS)
+            (tmp_path / OBJECTS_NAME).write_bytes((tmp_path / OBJECTS_NAME).read_bytes()[:length])
+            with pytest.raises(ShardError, match="shard_tool objects SHARDS"):
+                read_objects(tmp_path, "abc", ["7", "a,b", "ä"])
 
 
 def test_a_failure_leaves_no_file_behind(tmp_path: Path) -> None:

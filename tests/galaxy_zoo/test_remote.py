@@ -34,21 +34,22 @@ def test_a_path_is_on_the_disk_unless_it_is_a_url() -> None:
     assert path_of("s3://bucket") == RemotePath("s3://bucket")
 
 
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("ftp://me:hidden@host/a", "a URL with a password"),
-        ("zip://a.jpg::s3://bucket/b.zip", "joined by '::'"),
-        ("", "the path is empty"),
-        ("file://", "from the root on"),
-        ("file://hidden/a", "from the root on"),
-        ("s3://", "names no bucket"),
-    ],
-)
-def test_a_url_that_is_not_read_is_refused_without_being_repeated(url: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message) as caught:
-        path_of(url)
-    assert "hidden" not in str(caught.value)
+UNREADABLE = [
+    ("ftp://me:hidden@host/a", "a URL with a password"),
+    ("zip://a.jpg::s3://bucket/b.zip", "joined by '::'"),
+    ("", "the path is empty"),
+    ("file://", "from the root on"),
+    ("file://hidden/a", "from the root on"),
+    ("s3://", "names no bucket"),
+]
+
+
+def test_a_url_that_is_not_read_is_refused_without_being_repeated(subtests: pytest.Subtests) -> None:
+    for text, message in UNREADABLE:
+        with subtests.test(url=text):
+            with pytest.raises(ValueError, match=message) as caught:
+                path_of(text)
+            assert "hidden" not in str(caught.value)
 
 
 def test_a_signature_is_not_shown() -> None:

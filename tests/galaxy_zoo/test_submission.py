@@ -70,15 +70,16 @@ def test_ids_that_are_not_all_numbers_ascend_by_text() -> None:
     assert sorted_ids(["J99", "99", "J100", "100"]) == ["100", "99", "J100", "J99"]
 
 
-@pytest.mark.parametrize("value", [-0.01, 1.01, np.nan, np.inf])
 def test_a_prediction_outside_0_to_1_is_refused_and_nothing_is_written(
-    gz2: DecisionTree, tmp_path: Path, value: float
+    gz2: DecisionTree, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    predicted = predictions(2)
-    predicted[0, 3] = value
-    with pytest.raises(SubmissionError, match=rf"id 200, Class2\.1: predicted {value}, .*1 such values"):
-        write_submission(tmp_path / "s.csv", ["200", "100"], predicted, gz2)
-    assert not list(tmp_path.iterdir())
+    for value in [-0.01, 1.01, np.nan, np.inf]:
+        with subtests.test(value=value):
+            predicted = predictions(2)
+            predicted[0, 3] = value
+            with pytest.raises(SubmissionError, match=rf"id 200, Class2\.1: predicted {value}, .*1 such values"):
+                write_submission(tmp_path / "s.csv", ["200", "100"], predicted, gz2)
+            assert not list(tmp_path.iterdir())
 
 
 def test_rounding_errors_are_clipped(shapes: DecisionTree, tmp_path: Path) -> None:
@@ -96,30 +97,31 @@ def test_predictions_for_another_number_of_ids_are_refused(gz2: DecisionTree, tm
         write_submission(tmp_path / "s.csv", ["1", "2", "3"], predictions(2), gz2)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "says"),
-    [
-        ("id,smooth,disk", "id,disk,smooth", "column 2 of the header is not the tree's; write id,smooth,disk,two"),
-        ("more\n99,0.25", "more,extra\n99,0.25,1", "column 6 of the header is not the tree's"),
-        (SHAPES, "smooth,id,disk,two,more\n0.5,99,0.5,0,0\n", "column 1 of the header is not the tree's"),
-        (",more", "", "line 2: 5 cells, but the lines before it have 4"),
-        ("99,", "101,", "ids are not ascending; sort the rows by id"),
-        ("99,", "100,", "id 100 appears twice"),
-        ("0.75", "1.75", "line 2, column disk: 1.75 is outside"),
-        ("0.75", "nan", "line 2, column disk: the vote is missing"),
-        ("99,", "98,", "1 ids are missing: 99"),
-        ("100,1,0,0,0\n", "100,1,0,0,0\n101,1,0,0,0\n", "1 ids are unknown: 101"),
-    ],
-)
+REFUSED = [
+    ("id,smooth,disk", "id,disk,smooth", "column 2 of the header is not the tree's; write id,smooth,disk,two"),
+    ("more\n99,0.25", "more,extra\n99,0.25,1", "column 6 of the header is not the tree's"),
+    (SHAPES, "smooth,id,disk,two,more\n0.5,99,0.5,0,0\n", "column 1 of the header is not the tree's"),
+    (",more", "", "line 2: 5 cells, but the lines before it have 4"),
+    ("99,", "101,", "ids are not ascending; sort the rows by id"),
+    ("99,", "100,", "id 100 appears twice"),
+    ("0.75", "1.75", "line 2, column disk: 1.75 is outside"),
+    ("0.75", "nan", "line 2, column disk: the vote is missing"),
+    ("99,", "98,", "1 ids are missing: 99"),
+    ("100,1,0,0,0\n", "100,1,0,0,0\n101,1,0,0,0\n", "1 ids are unknown: 101"),
+]
+
+
 def test_a_submission_kaggle_would_refuse_is_refused_with_its_reason(
-    shapes: DecisionTree, tmp_path: Path, old: str, new: str, says: str
+    shapes: DecisionTree, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    path = tmp_path / "s.csv"
-    assert old in SHAPES
-    path.write_text(SHAPES.replace(old, new, 1))
-    with pytest.raises(SubmissionError, match=says) as caught:
-        read_submission(path, shapes, expected_ids=["99", "100"])
-    assert str(caught.value).startswith(str(path))
+    for old, new, says in REFUSED:
+        with subtests.test(old=old, new=new):
+            path = tmp_path / "s.csv"
+            assert old in SHAPES
+            path.write_text(SHAPES.replace(old, new, 1))
+            with pytest.raises(SubmissionError, match=says) as caught:
+                read_submission(path, shapes, expected_ids=["99", "100"])
+            assert str(caught.value).startswith(str(path))
 
 
 def test_a_missing_submission_is_named(shapes: DecisionTree, tmp_path: Path) -> None:

@@ -105,43 +105,44 @@ def test_a_users_file_gives_its_tree_with_columns_as_default_answers(tmp_path: P
     assert [q.answers for q in tree.questions] == [("smooth", "disk"), ("two arms", "more arms")]
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "says"),
-    [
-        (
-            'parent = "disk"',
-            'parent = "disc"',
-            "question 'arms' hangs from 'disc', which is no column; did you mean 'disk'?",
-        ),
-        ('parent = "disk"', 'parent = "two"', "in a circle: 'arms'"),
-        ('["smooth", "disk"]', '["smooth", "disk"]\nparent = "more"', "in a circle: 'shape', 'arms'"),
-        ('["two", "more"]', '["two", "disk"]', "column 'disk' appears twice"),
-        ('["two", "more"]', '["two", "id"]', "column 'id' appears twice"),
-        ('["two", "more"]', '["two", "three", "more"]', "question 2: 3 columns but 2 answers"),
-        ('["two", "more"]', "[]", "question 2: a question needs a name and columns"),
-        ('["two", "more"]', '"two"', "question 2: columns must be a list"),
-        ('["two", "more"]', '["two", 3]', "question 2: columns must be of type str, not 3"),
-        ("parent =", "parrent =", "question 2: unknown key 'parrent'; did you mean 'parent'?"),
-        (
-            'name = "shapes"',
-            'name = "shapes"\nidcolumn = "id"',
-            "unknown key 'idcolumn'; did you mean 'id_column'?",
-        ),
-        ('name = "arms"\n', "", "question 2: key 'name' is missing"),
-        ('name = "shapes"', "", "key 'name' is missing"),
-        ('name = "shapes"', 'name = ""', "a tree needs a name"),
-        ('name = "shapes"', "name = shapes", "not a TOML file"),
-        (USER_TREE, 'name = "shapes"\nquestion = "shape"', "question must be a list"),
-        (USER_TREE, 'name = "shapes"\nquestion = []', "at least one [[question]]"),
-    ],
-)
-def test_a_file_that_is_no_tree_is_refused_by_name(tmp_path: Path, old: str, new: str, says: str) -> None:
-    assert old in USER_TREE
-    path = write(tmp_path, USER_TREE.replace(old, new, 1))
-    with pytest.raises(TreeError) as caught:
-        load_tree(path)
-    assert says in str(caught.value)
-    assert str(path) in str(caught.value)
+BAD_TREES = [
+    (
+        'parent = "disk"',
+        'parent = "disc"',
+        "question 'arms' hangs from 'disc', which is no column; did you mean 'disk'?",
+    ),
+    ('parent = "disk"', 'parent = "two"', "in a circle: 'arms'"),
+    ('["smooth", "disk"]', '["smooth", "disk"]\nparent = "more"', "in a circle: 'shape', 'arms'"),
+    ('["two", "more"]', '["two", "disk"]', "column 'disk' appears twice"),
+    ('["two", "more"]', '["two", "id"]', "column 'id' appears twice"),
+    ('["two", "more"]', '["two", "three", "more"]', "question 2: 3 columns but 2 answers"),
+    ('["two", "more"]', "[]", "question 2: a question needs a name and columns"),
+    ('["two", "more"]', '"two"', "question 2: columns must be a list"),
+    ('["two", "more"]', '["two", 3]', "question 2: columns must be of type str, not 3"),
+    ("parent =", "parrent =", "question 2: unknown key 'parrent'; did you mean 'parent'?"),
+    (
+        'name = "shapes"',
+        'name = "shapes"\nidcolumn = "id"',
+        "unknown key 'idcolumn'; did you mean 'id_column'?",
+    ),
+    ('name = "arms"\n', "", "question 2: key 'name' is missing"),
+    ('name = "shapes"', "", "key 'name' is missing"),
+    ('name = "shapes"', 'name = ""', "a tree needs a name"),
+    ('name = "shapes"', "name = shapes", "not a TOML file"),
+    (USER_TREE, 'name = "shapes"\nquestion = "shape"', "question must be a list"),
+    (USER_TREE, 'name = "shapes"\nquestion = []', "at least one [[question]]"),
+]
+
+
+def test_a_file_that_is_no_tree_is_refused_by_name(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for old, new, says in BAD_TREES:
+        with subtests.test(old=old, new=new):
+            assert old in USER_TREE
+            path = write(tmp_path, USER_TREE.replace(old, new, 1))
+            with pytest.raises(TreeError) as caught:
+                load_tree(path)
+            assert says in str(caught.value)
+            assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["gz2", "nowhere/tree.toml", "."])

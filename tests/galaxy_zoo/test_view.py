@@ -89,37 +89,38 @@ def test_the_stamp_of_framed_views_is_the_whole_image_as_finely_as_of_others() -
         assert stamp.size_px[1] / 300 == pytest.approx(width / plain.stamp((200, 300)).window_px[1], abs=0.01)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("framing", "scaled"),
-        ("object_radius_px", 160),
-        ("object_radius_px", -1),
-        ("crop_px", 0),
-        ("size_px", -1),
-        ("zoom", (0, 1)),
-        ("zoom", (1.3, 0.7)),
-        ("shear_deg", 90),
-        ("shear_deg", -1),
-        ("rotation_deg", -40),
-        ("shift_px", -4),
-        ("brightness", -0.1),
-        ("contrast", -0.1),
-        ("saturation", -0.1),
-        ("colour_noise", -0.5),
-        ("std", (0.5, 0, 0.5)),
-    ],
-)
-def test_a_value_that_makes_no_view_is_refused_by_name(field: str, value: object) -> None:
-    with pytest.raises(ValueError, match=field):
-        replace(View(crop_px=207, size_px=69), **{field: value})
+BAD_VALUES = [
+    ("framing", "scaled"),
+    ("object_radius_px", 160),
+    ("object_radius_px", -1),
+    ("crop_px", 0),
+    ("size_px", -1),
+    ("zoom", (0, 1)),
+    ("zoom", (1.3, 0.7)),
+    ("shear_deg", 90),
+    ("shear_deg", -1),
+    ("rotation_deg", -40),
+    ("shift_px", -4),
+    ("brightness", -0.1),
+    ("contrast", -0.1),
+    ("saturation", -0.1),
+    ("colour_noise", -0.5),
+    ("std", (0.5, 0, 0.5)),
+]
 
 
-@pytest.mark.parametrize("field", ["brightness", "contrast", "saturation", "colour_noise", "grey"])
-def test_a_view_knows_whether_it_changes_colours(field: str) -> None:
-    view = View(crop_px=207, size_px=69, rotation_deg=180, flip=True, mean=(0, 0, 0))
-    assert not view.changes_colour
-    assert replace(view, **{field: 0.5 if field != "grey" else True}).changes_colour
+def test_a_value_that_makes_no_view_is_refused_by_name(subtests: pytest.Subtests) -> None:
+    for field, value in BAD_VALUES:
+        with subtests.test(field=field, value=value), pytest.raises(ValueError, match=field):
+            replace(View(crop_px=207, size_px=69), **{field: value})
+
+
+def test_a_view_knows_whether_it_changes_colours(subtests: pytest.Subtests) -> None:
+    for field in ["brightness", "contrast", "saturation", "colour_noise", "grey"]:
+        with subtests.test(field=field):
+            view = View(crop_px=207, size_px=69, rotation_deg=180, flip=True, mean=(0, 0, 0))
+            assert not view.changes_colour
+            assert replace(view, **{field: 0.5 if field != "grey" else True}).changes_colour
 
 
 MEAN, STD = (0.1, 0.2, 0.4), (0.2, 0.3, 0.5)
@@ -136,14 +137,14 @@ def test_measured_statistics_become_those_of_the_channels_shown() -> None:
     assert given.with_statistics(STD, MEAN) is given
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"normalisation": "measured", "mean": MEAN}, "not both"),
-        ({"grey": True, "channel": "red"}, "exclude each other"),
-        ({"turns_deg": ()}, "turns_deg"),
-    ],
-)
-def test_options_that_contradict_each_other_are_refused(options: dict, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        View(crop_px=64, size_px=32, **options)
+CONTRADICTIONS = [
+    ({"normalisation": "measured", "mean": MEAN}, "not both"),
+    ({"grey": True, "channel": "red"}, "exclude each other"),
+    ({"turns_deg": ()}, "turns_deg"),
+]
+
+
+def test_options_that_contradict_each_other_are_refused(subtests: pytest.Subtests) -> None:
+    for options, says in CONTRADICTIONS:
+        with subtests.test(options=options), pytest.raises(ValueError, match=says):
+            View(crop_px=64, size_px=32, **options)

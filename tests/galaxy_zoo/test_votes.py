@@ -47,14 +47,17 @@ def test_a_real_galaxy_obeys_the_tree_to_a_millionth(galaxy_100008: Floats) -> N
     assert np.abs(normalise_votes(galaxy_100008, GZ2) - galaxy_100008).max() < 1e-6
 
 
-@pytest.mark.parametrize("column", range(37))
-def test_a_real_galaxy_with_one_vote_changed_breaks_the_tree_there(galaxy_100008: Floats, column: int) -> None:
-    changed = galaxy_100008.copy()
-    changed[0, column] += 0.01
-    question = next(q.name for q, s in zip(GZ2.questions, GZ2.slices, strict=True) if column < s.stop)
-    broken = [violation.question for violation in check_votes(changed, GZ2)]
-    children = [q.name for q in GZ2.questions if q.parent == GZ2.columns[column]]
-    assert broken == [question, *children]
+def test_a_real_galaxy_with_one_vote_changed_breaks_the_tree_there(
+    galaxy_100008: Floats, subtests: pytest.Subtests
+) -> None:
+    for column in range(37):
+        with subtests.test(column=column):
+            changed = galaxy_100008.copy()
+            changed[0, column] += 0.01
+            question = next(q.name for q, s in zip(GZ2.questions, GZ2.slices, strict=True) if column < s.stop)
+            broken = [violation.question for violation in check_votes(changed, GZ2)]
+            children = [q.name for q in GZ2.questions if q.parent == GZ2.columns[column]]
+            assert broken == [question, *children]
 
 
 def test_a_violation_says_row_question_total_and_expected(galaxy_100008: Floats) -> None:
@@ -133,17 +136,17 @@ def test_the_score_leaves_out_exactly_the_missing_votes(data: st.DataObject) -> 
     assert rmse(predicted, masked) == pytest.approx(rmse(predicted[present], votes[present]))
 
 
-@pytest.mark.parametrize(
-    ("predicted", "votes", "says"),
-    [
-        (np.zeros((2, 37)), np.zeros((2, 36)), "do not fit"),
-        (np.zeros((2, 37)), np.full((2, 37), np.nan), "no vote is present"),
-        (np.full((2, 37), np.nan), np.zeros((2, 37)), "prediction is NaN"),
-    ],
-)
-def test_what_cannot_be_scored_is_refused(predicted: Floats, votes: Floats, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        rmse(predicted, votes)
+UNSCORABLE = [
+    (np.zeros((2, 37)), np.zeros((2, 36)), "do not fit"),
+    (np.zeros((2, 37)), np.full((2, 37), np.nan), "no vote is present"),
+    (np.full((2, 37), np.nan), np.zeros((2, 37)), "prediction is NaN"),
+]
+
+
+def test_what_cannot_be_scored_is_refused(subtests: pytest.Subtests) -> None:
+    for predicted, votes, says in UNSCORABLE:
+        with subtests.test(says), pytest.raises(ValueError, match=says):
+            rmse(predicted, votes)
 
 
 def test_mean_votes_are_over_the_votes_present() -> None:
