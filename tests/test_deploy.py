@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click import Command
 from torch.distributed.run import get_args_parser
 
 import predict
@@ -27,21 +26,22 @@ def test_kubernetes_takes_the_job() -> None:
     assert "job/galaxy-zoo" in result.stdout + result.stderr
 
 
-@pytest.mark.parametrize(
-    ("path", "command"),
-    [
-        ("slurm/train.sbatch", train.main),
-        ("slurm/predict.sbatch", predict.main),
-        ("kubernetes/train.yaml", train.main),
-    ],
-)
-def test_every_option_that_an_example_gives_is_one(path: str, command: Command) -> None:
-    text = (DEPLOY / path).read_text()
-    after = re.split(r"train\.py|predict\.py|args:", text)[-1]
-    known = {name for parameter in command.params for name in parameter.opts}
-    given = set(re.findall(r"--[a-z-]+", after))
-    assert "--out" in given
-    assert given <= known
+EXAMPLES = [
+    ("slurm/train.sbatch", train.main),
+    ("slurm/predict.sbatch", predict.main),
+    ("kubernetes/train.yaml", train.main),
+]
+
+
+def test_every_option_that_an_example_gives_is_one(subtests: pytest.Subtests) -> None:
+    for path, command in EXAMPLES:
+        with subtests.test(path=path):
+            text = (DEPLOY / path).read_text()
+            after = re.split(r"train\.py|predict\.py|args:", text)[-1]
+            known = {name for parameter in command.params for name in parameter.opts}
+            given = set(re.findall(r"--[a-z-]+", after))
+            assert "--out" in given
+            assert given <= known
 
 
 def test_torchrun_starts_the_installed_command_in_the_pods() -> None:

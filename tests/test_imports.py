@@ -52,28 +52,30 @@ def top(module: str) -> str:
     return module.split(".", maxsplit=1)[0]
 
 
-@pytest.mark.parametrize("package", MAY_IMPORT)
-def test_a_package_imports_of_ours_only_what_lies_below_it(package: str) -> None:
-    allowed = MAY_IMPORT[package] | {package}
-    wrong = {
-        f"{name_of(path)} imports {module}"
-        for path in modules_of(package)
-        for module in imports_of(path)
-        if top(module) in OURS - allowed
-    }
-    assert not wrong
+def test_a_package_imports_of_ours_only_what_lies_below_it(subtests: pytest.Subtests) -> None:
+    for package, below in MAY_IMPORT.items():
+        with subtests.test(package=package):
+            allowed = below | {package}
+            wrong = {
+                f"{name_of(path)} imports {module}"
+                for path in modules_of(package)
+                for module in imports_of(path)
+                if top(module) in OURS - allowed
+            }
+            assert not wrong
 
 
-@pytest.mark.parametrize("floor", FLOORS)
-def test_a_floor_of_shard_tool_imports_only_those_below_it(floor: str) -> None:
-    above = {f"shard_tool.{name}" for name in FLOORS[FLOORS.index(floor) + 1 :]}
-    wrong = {
-        f"{name_of(path)} imports {module}"
-        for path in modules_of(f"shard_tool/{floor}")
-        for module in imports_of(path)
-        if ".".join(module.split(".")[:2]) in above
-    }
-    assert not wrong
+def test_a_floor_of_shard_tool_imports_only_those_below_it(subtests: pytest.Subtests) -> None:
+    for floor in FLOORS:
+        with subtests.test(floor=floor):
+            above = {f"shard_tool.{name}" for name in FLOORS[FLOORS.index(floor) + 1 :]}
+            wrong = {
+                f"{name_of(path)} imports {module}"
+                for path in modules_of(f"shard_tool/{floor}")
+                for module in imports_of(path)
+                if ".".join(module.split(".")[:2]) in above
+            }
+            assert not wrong
 
 
 def test_the_data_needs_only_numpy_and_pandas_besides_its_console_and_its_stores() -> None:
@@ -96,15 +98,16 @@ def test_dali_is_imported_in_the_pipeline_only() -> None:
     assert {name.split(".")[0] for name in users} <= {"pipeline"}
 
 
-@pytest.mark.parametrize("package", ["galaxy_zoo", "shard_tool"])
-def test_data_and_packing_import_nothing_that_loads_torch(package: str) -> None:
-    wrong = {
-        f"{name_of(path)} imports {module}"
-        for path in modules_of(package)
-        for module in imports_of(path)
-        if top(module) in LOADS_TORCH
-    }
-    assert not wrong
+def test_data_and_packing_import_nothing_that_loads_torch(subtests: pytest.Subtests) -> None:
+    for package in ["galaxy_zoo", "shard_tool"]:
+        with subtests.test(package=package):
+            wrong = {
+                f"{name_of(path)} imports {module}"
+                for path in modules_of(package)
+                for module in imports_of(path)
+                if top(module) in LOADS_TORCH
+            }
+            assert not wrong
 
 
 def test_data_and_packing_run_without_torch_dali_webdataset_or_fsspec_being_loaded() -> None:
@@ -134,21 +137,22 @@ def test_every_package_and_script_is_known_to_these_tests() -> None:
     assert scripts <= OURS
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("import torch.nn as nn, pandas", ["torch.nn", "pandas"]),
-        ("def f():\n    from pipeline.loader import Loader", ["pipeline.loader.Loader"]),
-        ("from . import view", ["folder.view"]),
-        ("from .view import View", ["folder.view.View"]),
-        ("from ..pipeline import loader", ["pipeline.loader"]),
-    ],
-)
+FORMS = [
+    ("import torch.nn as nn, pandas", ["torch.nn", "pandas"]),
+    ("def f():\n    from pipeline.loader import Loader", ["pipeline.loader.Loader"]),
+    ("from . import view", ["folder.view"]),
+    ("from .view import View", ["folder.view.View"]),
+    ("from ..pipeline import loader", ["pipeline.loader"]),
+]
+
+
 def test_every_form_of_import_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, found: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
-    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
-    path = tmp_path / "folder" / "module.py"
-    path.parent.mkdir()
-    path.write_text(text)
-    assert list(imports_of(path)) == found
+    for text, found in FORMS:
+        with subtests.test(text=text):
+            monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+            path = tmp_path / "folder" / "module.py"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+            assert list(imports_of(path)) == found

@@ -29,10 +29,14 @@ def test_the_readme_has_at_most_100_lines_and_its_map_names_every_folder_and_pag
     assert len(readme.splitlines()) <= 100
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))])
-def test_what_a_page_links_to_is_there(page: Path) -> None:
-    links = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
-    assert [link for link in links if not (page.parent / link).exists()] == []
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+
+
+def test_what_a_page_links_to_is_there(subtests: pytest.Subtests) -> None:
+    for page in PAGES:
+        with subtests.test(page=page.name):
+            links = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
+            assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.slow

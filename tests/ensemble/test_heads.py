@@ -18,18 +18,15 @@ UPSIDE_DOWN = DecisionTree(
 )
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(
-    "tree", [load_tree("gz2-kaggle"), load_tree("galaxy10"), UPSIDE_DOWN], ids=lambda t: t.name
-)
-@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0])
-def test_the_tree_head_obeys_every_constraint(
-    tree: DecisionTree, form: Literal["softmax", "divisive"], scale: float
-) -> None:
-    torch.manual_seed(0)
-    votes = Tree(form).build(tree)(scale * torch.randn(500, len(tree.columns)))
-    assert votes.min() >= 0
-    assert check_votes(votes.double().numpy(), tree, tolerance=1e-6) == []
+def test_the_tree_head_obeys_every_constraint(subtests: pytest.Subtests) -> None:
+    for form in FORMS:
+        for tree in [load_tree("gz2-kaggle"), load_tree("galaxy10"), UPSIDE_DOWN]:
+            for scale in [0.0, 1.0, 30.0]:
+                with subtests.test(form=form, tree=tree.name, scale=scale):
+                    torch.manual_seed(0)
+                    votes = Tree(form).build(tree)(scale * torch.randn(500, len(tree.columns)))
+                    assert votes.min() >= 0
+                    assert check_votes(votes.double().numpy(), tree, tolerance=1e-6) == []
 
 
 def test_the_divisive_form_is_normalised_rectified_logits() -> None:
@@ -39,13 +36,14 @@ def test_the_divisive_form_is_normalised_rectified_logits() -> None:
     assert np.allclose(votes, normalise_votes(logits.numpy(), tree), atol=1e-6)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_the_tree_head_passes_gradients(form: Literal["softmax", "divisive"]) -> None:
-    logits = torch.rand(4, 37, requires_grad=True)
-    Tree(form).build(load_tree("gz2-kaggle"))(logits)[:, 36].sum().backward()
-    assert logits.grad is not None
-    assert logits.grad.isfinite().all()
-    assert logits.grad.abs().sum() > 0
+def test_the_tree_head_passes_gradients(subtests: pytest.Subtests) -> None:
+    for form in FORMS:
+        with subtests.test(form=form):
+            logits = torch.rand(4, 37, requires_grad=True)
+            Tree(form).build(load_tree("gz2-kaggle"))(logits)[:, 36].sum().backward()
+            assert logits.grad is not None
+            assert logits.grad.isfinite().all()
+            assert logits.grad.abs().sum() > 0
 
 
 def test_the_sigmoid_head_treats_answers_on_their_own() -> None:

@@ -40,9 +40,10 @@ def test_the_kept_numbers_of_parameters_are_those_of_the_networks() -> None:
     )
 
 
-@pytest.mark.parametrize(("name", "parameters"), PUBLISHED.items())
-def test_networks_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
-    assert num_parameters()[name] == parameters
+def test_networks_have_the_published_number_of_parameters(subtests: pytest.Subtests) -> None:
+    for name, parameters in PUBLISHED.items():
+        with subtests.test(name=name):
+            assert num_parameters()[name] == parameters
 
 
 def test_the_kept_scores_are_the_best_that_were_measured() -> None:

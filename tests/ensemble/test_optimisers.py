@@ -44,11 +44,10 @@ def test_one_cycle_peaks_after_its_warm_up_and_ends_near_zero() -> None:
     assert seen[-1] < 0.001
 
 
-@pytest.mark.parametrize(
-    "schedule", [Constant(), MultiStep((0.5,)), Cosine(), WarmRestarts(1), OneCycle()], ids=repr
-)
-def test_a_schedule_survives_its_last_step(schedule: Schedule) -> None:
-    assert len(rates(schedule)) == EPOCHS * STEPS
+def test_a_schedule_survives_its_last_step(subtests: pytest.Subtests) -> None:
+    for schedule in [Constant(), MultiStep((0.5,)), Cosine(), WarmRestarts(1), OneCycle()]:
+        with subtests.test(schedule=schedule):
+            assert len(rates(schedule)) == EPOCHS * STEPS
 
 
 def test_steps_are_at_shares_of_the_training() -> None:
@@ -76,32 +75,34 @@ def test_one_cycle_keeps_the_ratios_of_layers() -> None:
     assert [each / max(started) for each in started] == pytest.approx(before)
 
 
-@pytest.mark.parametrize("steps", range(1, 13))
-@pytest.mark.parametrize("warmup", [0.01, 0.2, 0.5, 0.99])
-def test_one_cycle_survives_however_short_the_training(steps: int, warmup: float) -> None:
-    optimiser = Optimiser(kind="sgd", lr=0.1).build(nn.Linear(1, 1), fused=False)
-    moving = OneCycle(warmup).build(optimiser, epochs=1, steps_per_epoch=steps)
-    for _ in range(steps):
-        assert 0 < optimiser.param_groups[0]["lr"] <= 0.1
-        optimiser.step()
-        moving.step()
+def test_one_cycle_survives_however_short_the_training(subtests: pytest.Subtests) -> None:
+    for steps in range(1, 13):
+        for warmup in [0.01, 0.2, 0.5, 0.99]:
+            with subtests.test(steps=steps, warmup=warmup):
+                optimiser = Optimiser(kind="sgd", lr=0.1).build(nn.Linear(1, 1), fused=False)
+                moving = OneCycle(warmup).build(optimiser, epochs=1, steps_per_epoch=steps)
+                for _ in range(steps):
+                    assert 0 < optimiser.param_groups[0]["lr"] <= 0.1
+                    optimiser.step()
+                    moving.step()
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        ("adam", torch.optim.Adam),
-        ("adamw", torch.optim.AdamW),
-        ("adamax", torch.optim.Adamax),
-        ("muon", Muon),
-        ("sgd", torch.optim.SGD),
-    ],
-)
-def test_optimisers_are_torchs_and_timms_own(kind: str, expected: type) -> None:
-    optimiser = Optimiser(kind=kind, lr=0.2, weight_decay=0.3).build(nn.Linear(1, 1), fused=False)
-    assert type(optimiser) is expected
-    assert optimiser.param_groups[0]["lr"] == 0.2
-    assert optimiser.param_groups[0]["weight_decay"] == 0.3
+KINDS = [
+    ("adam", torch.optim.Adam),
+    ("adamw", torch.optim.AdamW),
+    ("adamax", torch.optim.Adamax),
+    ("muon", Muon),
+    ("sgd", torch.optim.SGD),
+]
+
+
+def test_optimisers_are_torchs_and_timms_own(subtests: pytest.Subtests) -> None:
+    for kind, expected in KINDS:
+        with subtests.test(kind=kind):
+            optimiser = Optimiser(kind=kind, lr=0.2, weight_decay=0.3).build(nn.Linear(1, 1), fused=False)
+            assert type(optimiser) is expected
+            assert optimiser.param_groups[0]["lr"] == 0.2
+            assert optimiser.param_groups[0]["weight_decay"] == 0.3
 
 
 def test_a_step_of_muon_is_orthogonal_for_matrices_and_filters_alike() -> None:

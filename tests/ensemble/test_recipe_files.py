@@ -31,13 +31,14 @@ def test_a_users_own_file_is_a_recipe(tmp_path: Path) -> None:
     assert load_recipe(str(own)).name == "mine"
 
 
-@pytest.mark.parametrize(("text", "message"), [("a = [", "not a TOML file"), (None, "cannot be read")])
-def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
-    path = tmp_path / "mine.toml"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(RecipeError, match=message):
-        load_recipe(str(path))
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for text, message in [(None, "cannot be read"), ("a = [", "not a TOML file")]:
+        with subtests.test(text=text):
+            path = tmp_path / "mine.toml"
+            if text is not None:
+                path.write_text(text)
+            with pytest.raises(RecipeError, match=message):
+                load_recipe(str(path))
 
 
 def test_a_file_says_what_its_base_says_but_for_what_it_names(tmp_path: Path) -> None:
@@ -58,31 +59,36 @@ def test_where_a_recipe_comes_from_is_not_taken_from_its_base(tmp_path: Path) ->
         load_recipe(write(tmp_path, 'base = "quick"\n'))
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('base = "dielemann"', "no recipe 'dielemann' to be its base; did you mean 'dieleman'"),
-        ("base = 3", "no recipe 3 to be its base"),
-        ('base = "mine.toml"', "no recipe 'mine.toml' to be its base"),
-        ('base = "dieleman_relu"', "its base 'dieleman_relu' is based on 'dieleman' itself"),
-        (
-            f'base = "quick"\n{ABOUT}[view]\ncrop_pix = 3',
-            r"\[view\]: unknown key 'crop_pix'; did you mean 'crop_px'",
-        ),
-        (f'base = "quick"\n{ABOUT}[veiw]\ncrop_px = 3', r"unknown table \[veiw\]; did you mean 'view'"),
-        (f'base = "quick"\nview = 3\n{ABOUT}', r"\[view\] must be a table"),
-    ],
-)
-def test_a_base_that_cannot_be_one_or_a_wrong_key_is_named(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
-        load_recipe(write(tmp_path, text))
+WRONG_BASES = [
+    ('base = "dielemann"', "no recipe 'dielemann' to be its base; did you mean 'dieleman'"),
+    ("base = 3", "no recipe 3 to be its base"),
+    ('base = "mine.toml"', "no recipe 'mine.toml' to be its base"),
+    ('base = "dieleman_relu"', "its base 'dieleman_relu' is based on 'dieleman' itself"),
+    (
+        f'base = "quick"\n{ABOUT}[view]\ncrop_pix = 3',
+        r"\[view\]: unknown key 'crop_pix'; did you mean 'crop_px'",
+    ),
+    (f'base = "quick"\n{ABOUT}[veiw]\ncrop_px = 3', r"unknown table \[veiw\]; did you mean 'view'"),
+    (f'base = "quick"\nview = 3\n{ABOUT}', r"\[view\] must be a table"),
+]
 
 
-@pytest.mark.parametrize("name", known_recipes())
-def test_a_recipe_with_a_base_repeats_nothing_of_it(name: str) -> None:
-    own = tomllib.loads(resources.files("ensemble.recipes").joinpath(f"{name}.toml").read_text())
-    base = read_recipe_file(own["base"]) if "base" in own else {}
-    for table, values in own.items():
-        if table not in base or table == "about" or values.get("kind") not in (None, base[table].get("kind")):
-            continue
-        assert [key for key, value in values.items() if base[table].get(key) == value] == []
+def test_a_base_that_cannot_be_one_or_a_wrong_key_is_named(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for text, message in WRONG_BASES:
+        with subtests.test(text=text), pytest.raises(RecipeError, match=message):
+            load_recipe(write(tmp_path, text))
+
+
+def test_a_recipe_with_a_base_repeats_nothing_of_it(subtests: pytest.Subtests) -> None:
+    for name in known_recipes():
+        with subtests.test(name=name):
+            own = tomllib.loads(resources.files("ensemble.recipes").joinpath(f"{name}.toml").read_text())
+            base = read_recipe_file(own["base"]) if "base" in own else {}
+            for table, values in own.items():
+                if (
+                    table not in base
+                    or table == "about"
+                    or values.get("kind") not in (None, base[table].get("kind"))
+                ):
+                    continue
+                assert [key for key, value in values.items() if base[table].get(key) == value] == []

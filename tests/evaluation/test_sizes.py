@@ -18,12 +18,13 @@ def test_blends_of_one_and_of_all_are_exact_and_errors_of_their_own_average_out(
     assert table["rmse"].is_monotonic_decreasing
 
 
-@pytest.mark.parametrize(("count", "size", "number"), [(4, 2, 6), (20, 1, 20), (16, 8, SUBSETS), (16, 16, 1)])
-def test_subsets_are_all_or_twenty_different_galaxies_each(count: int, size: int, number: int) -> None:
-    subsets = _subsets(count, size)
-    assert len(subsets) == number
-    assert all(len(set(some)) == size and max(some) < count for some in subsets)
-    assert subsets == _subsets(count, size)
+def test_subsets_are_all_or_twenty_different_galaxies_each(subtests: pytest.Subtests) -> None:
+    for count, size, number in [(4, 2, 6), (20, 1, 20), (16, 8, SUBSETS), (16, 16, 1)]:
+        with subtests.test(count=count, size=size, number=number):
+            subsets = _subsets(count, size)
+            assert len(subsets) == number
+            assert all(len(set(some)) == size and max(some) < count for some in subsets)
+            assert subsets == _subsets(count, size)
 
 
 def test_fitted_blends_stand_beside_the_uniform_one(evidence: Evidence) -> None:

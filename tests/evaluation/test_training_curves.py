@@ -31,25 +31,28 @@ def test_a_lost_log_is_an_error_that_names_it(trained: Path, tmp_path: Path) -> 
         training.read_metrics(load_run(folder), "tiny")
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "[]",
-        "null",
-        "{}",
-        '{"epoch": 0, "loss": "low"}',
-        '{"epoch": 0, "loss": [1]}',
-        '{"epoch": 0, "loss": 1e999}',
-        "[" * 10000,
-        '{"epoch": 0, "loss": ' + "9" * 5000 + "}",
-    ],
-)
-def test_a_damaged_log_is_an_error_that_names_it(trained: Path, tmp_path: Path, damage: str) -> None:
-    folder = shutil.copytree(trained, tmp_path / "run")
-    with (folder / "member-01" / "metrics.jsonl").open("a") as file:
-        file.write(f"{damage}\n")
-    with pytest.raises(
-        RunError, match=r"member-01/metrics\.jsonl: (not a log of a training|line 3 is damaged)"
-    ) as raised:
-        training.read_metrics(load_run(folder), "tiny")
-    assert len(str(raised.value)) < 500
+DAMAGED = [
+    "[]",
+    "null",
+    "{}",
+    '{"epoch": 0, "loss": "low"}',
+    '{"epoch": 0, "loss": [1]}',
+    '{"epoch": 0, "loss": 1e999}',
+    "[" * 10000,
+    '{"epoch": 0, "loss": ' + "9" * 5000 + "}",
+]
+
+
+def test_a_damaged_log_is_an_error_that_names_it(
+    trained: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for damage in DAMAGED:
+        with subtests.test(damage=damage):
+            folder = shutil.copytree(trained, tmp_path_factory.mktemp("case") / "run")
+            with (folder / "member-01" / "metrics.jsonl").open("a") as file:
+                file.write(f"{damage}\n")
+            with pytest.raises(
+                RunError, match=r"member-01/metrics\.jsonl: (not a log of a training|line 3 is damaged)"
+            ) as raised:
+                training.read_metrics(load_run(folder), "tiny")
+            assert len(str(raised.value)) < 500

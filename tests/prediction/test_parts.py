@@ -61,14 +61,18 @@ def test_what_is_not_of_a_prediction_stays(tmp_path: Path) -> None:
     assert [path.name for path in parts.folder.iterdir()] == ["notes.txt"]
 
 
-@pytest.mark.parametrize(
-    "damage", ["", "[]", "null", '{"views": NaN}', "[" * 10_000, '{"views": ' + "9" * 5000 + "}"]
-)
-def test_parts_with_a_damaged_key_are_those_of_another_prediction(tmp_path: Path, damage: str) -> None:
-    parts = Parts(tmp_path / "out.csv")
-    with parts.locked():
-        parts.begin({"views": 1})
-        parts.write("a", {})
-        (parts.folder / "key.json").write_text(damage)
-        with pytest.raises(OutputError, match="of another unknown kind"):
-            parts.begin({"views": 1})
+KEYS = ["", "[]", "null", '{"views": NaN}', "[" * 10_000, '{"views": ' + "9" * 5000 + "}"]
+
+
+def test_parts_with_a_damaged_key_are_those_of_another_prediction(
+    tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    for number, damage in enumerate(KEYS):
+        with subtests.test(damage=damage):
+            parts = Parts(tmp_path / f"{number}.csv")
+            with parts.locked():
+                parts.begin({"views": 1})
+                parts.write("a", {})
+                (parts.folder / "key.json").write_text(damage)
+                with pytest.raises(OutputError, match="of another unknown kind"):
+                    parts.begin({"views": 1})

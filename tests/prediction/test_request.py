@@ -1,5 +1,6 @@
 """What predict.py, evaluate.py and views.py refuse before they import anything slow or touch a file."""
 
+from itertools import product
 from pathlib import Path
 
 import click
@@ -51,44 +52,48 @@ def named(path: Path, how: str) -> Path:
     """Return a name that leads to a file."""
     if (link := LINKS[how]) is None:
         return Path("run") / ".." / path
+    Path("link").unlink(missing_ok=True)
     link(Path("link"), path.absolute())
     return Path("link")
 
 
-@pytest.mark.parametrize("how", LINKS)
-@pytest.mark.parametrize("option", ["--out", "--details", "--embeddings"])
-@pytest.mark.parametrize("name", INPUTS)
-def test_no_output_of_a_prediction_is_an_input(inputs: dict[str, Path], name: str, option: str, how: str) -> None:
-    source = "images" if name == "image" else "shards"
-    result = run(predict.main, "run", source, "--truth", "truth.csv", option, named(inputs[name], how))
-    refused(result, inputs)
-    assert "is read by this command" in result.stderr
+def test_no_output_of_a_prediction_is_an_input(inputs: dict[str, Path], subtests: pytest.Subtests) -> None:
+    for name, option, how in product(INPUTS, ("--out", "--details", "--embeddings"), LINKS):
+        with subtests.test(name=name, option=option, how=how):
+            source = "images" if name == "image" else "shards"
+            output = named(inputs[name], how)
+            result = run(predict.main, "run", source, "--truth", "truth.csv", option, output)
+            refused(result, inputs)
+            assert "is read by this command" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("--details", "s.csv"),
-        ("--details", "run/../s.csv"),
-        ("--embeddings", "s.csv"),
-        ("--details", "a", "--embeddings", "a"),
-        ("--details", "s.csv.parts"),
-    ],
-)
-def test_no_two_outputs_of_a_prediction_are_one_file(inputs: dict[str, Path], options: tuple[str, ...]) -> None:
-    result = run(predict.main, "run", "shards", "--out", "s.csv", *options)
-    refused(result, inputs)
-    assert "are the same file" in result.stderr
+ONE_FILE = [
+    ("--details", "s.csv"),
+    ("--details", "run/../s.csv"),
+    ("--embeddings", "s.csv"),
+    ("--details", "a", "--embeddings", "a"),
+    ("--details", "s.csv.parts"),
+]
 
 
-@pytest.mark.parametrize("how", [how for how in LINKS if how != "itself"])
-@pytest.mark.parametrize("name", [name for name in INPUTS if name not in {"image", "log"}])
-@pytest.mark.parametrize("output", ["report.html", "tables.json", "tables/rmse.csv"])
-def test_no_file_of_a_report_is_an_input(inputs: dict[str, Path], name: str, output: str, how: str) -> None:
-    (Path("report") / output).parent.mkdir(parents=True)
-    named(inputs[name], how).rename(Path("report") / output)
-    result = run(evaluate.main, "run", "shards", "--truth", "truth.csv", "--out", "report")
-    refused(result, inputs)
+def test_no_two_outputs_of_a_prediction_are_one_file(inputs: dict[str, Path], subtests: pytest.Subtests) -> None:
+    for options in ONE_FILE:
+        with subtests.test(options=options):
+            result = run(predict.main, "run", "shards", "--out", "s.csv", *options)
+            refused(result, inputs)
+            assert "are the same file" in result.stderr
+
+
+def test_no_file_of_a_report_is_an_input(inputs: dict[str, Path], subtests: pytest.Subtests) -> None:
+    links = [link for link in LINKS.values() if link is not None]
+    outputs = [Path("report", name) for name in ("report.html", "tables.json", "tables/rmse.csv")]
+    outputs[-1].parent.mkdir(parents=True)
+    for name, output, link in product(sorted(set(INPUTS) - {"image", "log"}), outputs, links):
+        with subtests.test(name=name, output=output, link=link):
+            link(output, inputs[name].absolute())
+            result = run(evaluate.main, "run", "shards", "--truth", "truth.csv", "--out", "report")
+            output.unlink()
+            refused(result, inputs)
 
 
 def test_tables_of_the_report_before_are_replaced_but_not_read(inputs: dict[str, Path]) -> None:
@@ -109,24 +114,22 @@ def test_a_sheet_is_no_input(inputs: dict[str, Path], name: str) -> None:
     assert inputs[name].read_text().startswith("the content of ")
 
 
+OUT_OF_BOUNDS = [
+    (("--views", "1000000000"), "give at most 1024"),
+    (("--views", "0"), "give 1 or a multiple"),
+    (("--views", "-2"), "give 1 or a multiple"),
+    *((("--zooms", zooms), "give zooms from 0.1 to 10") for zooms in ("1e-9", "1,1e9", "nan", "inf", "-1", "0")),
+    (("--zooms", "1,,2"), "give numbers"),
+    (("--batch-size", "1000000000"), "is not in the range"),
+]
+
+
 @pytest.mark.usefixtures("inputs")
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (("--views", "1000000000"), "give at most 1024"),
-        (("--views", "0"), "give 1 or a multiple"),
-        (("--views", "-2"), "give 1 or a multiple"),
-        *(
-            (("--zooms", zooms), "give zooms from 0.1 to 10")
-            for zooms in ("1e-9", "1,1e9", "nan", "inf", "-1", "0")
-        ),
-        (("--zooms", "1,,2"), "give numbers"),
-        (("--batch-size", "1000000000"), "is not in the range"),
-    ],
-)
-def test_numbers_are_within_bounds(options: tuple[str, ...], says: str) -> None:
-    for command in (predict.main, evaluate.main):
-        if command is evaluate.main and "--zooms" in options:
-            continue
-        result = run(command, "run", "shards", *options)
-        assert (result.exit_code, says in result.stderr) == (2, True), result.output
+def test_numbers_are_within_bounds(subtests: pytest.Subtests) -> None:
+    for options, says in OUT_OF_BOUNDS:
+        with subtests.test(options=options):
+            for command in (predict.main, evaluate.main):
+                if command is evaluate.main and "--zooms" in options:
+                    continue
+                result = run(command, "run", "shards", *options)
+                assert (result.exit_code, says in result.stderr) == (2, True), result.output

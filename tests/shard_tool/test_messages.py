@@ -79,23 +79,25 @@ def lacking(module: str, message: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_message_names_only_options_that_the_command_at_hand_has(path: Path) -> None:
-    module, texts = str(path.relative_to(ROOT)), texts_of_options(path)
-    if module != "staging.py":  # whose messages predict.py shows
-        found = {message: lacking(module, message) for message in messages(path) if message not in texts}
-        assert {message: options for message, options in found.items() if options} == {}
+def test_a_message_names_only_options_that_the_command_at_hand_has(subtests: pytest.Subtests) -> None:
+    for path in sorted(ROOT.rglob("*.py")):
+        with subtests.test(path.name):
+            module, texts = str(path.relative_to(ROOT)), texts_of_options(path)
+            if module != "staging.py":  # whose messages predict.py shows
+                found = {message: lacking(module, message) for message in messages(path) if message not in texts}
+                assert {message: options for message, options in found.items() if options} == {}
 
 
-@pytest.mark.parametrize(
-    ("module", "message", "wrong"),
-    [
-        ("commands/lint.py", "go on with --resume", {"--resume"}),
-        ("commands/lint.py", "finish it with shard_tool pack --resume", set()),
-        ("commands/lint.py", "see: shard_tool info --deep", {"--deep"}),
-        ("source/tars.py", "give --tree", {"--tree"}),
-        ("source/tars.py", "use tar --dereference", set()),
-    ],
-)
-def test_such_a_message_is_found(module: str, message: str, wrong: set[str]) -> None:
-    assert lacking(module, message) == wrong
+FOUND = [
+    ("commands/lint.py", "go on with --resume", {"--resume"}),
+    ("commands/lint.py", "finish it with shard_tool pack --resume", set()),
+    ("commands/lint.py", "see: shard_tool info --deep", {"--deep"}),
+    ("source/tars.py", "give --tree", {"--tree"}),
+    ("source/tars.py", "use tar --dereference", set()),
+]
+
+
+def test_such_a_message_is_found(subtests: pytest.Subtests) -> None:
+    for module, message, wrong in FOUND:
+        with subtests.test(message):
+            assert lacking(module, message) == wrong

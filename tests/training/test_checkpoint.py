@@ -52,13 +52,14 @@ def test_tensors_in_other_memory_formats_come_back(tmp_path: Path) -> None:
     assert torch.equal(load_state(tmp_path / "c.safetensors")["images"], images)
 
 
-@pytest.mark.parametrize("size", [0, 5, 100, 400])
-def test_a_truncated_checkpoint_is_named(tmp_path: Path, size: int) -> None:
-    path = tmp_path / "c.safetensors"
-    save_state(path, STATE)
-    path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(RunError, match=r"c\.safetensors: the checkpoint is damaged"):
-        load_state(path)
+def test_a_truncated_checkpoint_is_named(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for size in [0, 5, 100, 400]:
+        with subtests.test(size=size):
+            path = tmp_path / "c.safetensors"
+            save_state(path, STATE)
+            path.write_bytes(path.read_bytes()[:size])
+            with pytest.raises(RunError, match=r"c\.safetensors: the checkpoint is damaged"):
+                load_state(path)
 
 
 def test_one_changed_byte_is_found(tmp_path: Path) -> None:
@@ -117,33 +118,39 @@ def forge(path: Path, rest: str) -> None:
     path.write_bytes(save({}, metadata={"whole": whole}))
 
 
-@pytest.mark.parametrize(
-    "rest",
-    [
-        *("null", "[]", "3", '"tensor:x"', "", "{", "{}", '{"pairs": 3}', '{"pairs": [[1]]}'),
-        *('{"pairs": [[[], 1]]}', '{"pairs": [["weights", "tensor:lost"]]}', "[" * 5000, "9" * 5000),
-        '{"pairs": ' * 900 + "[]" + "}" * 900,
-    ],
-)
-def test_a_wrong_state_with_the_right_checksum_is_one_message(tmp_path: Path, rest: str) -> None:
-    path = tmp_path / "c.safetensors"
-    forge(path, rest)
-    with pytest.raises(RunError, match=r"c\.safetensors: the checkpoint is damaged") as caught:
-        load_state(path)
-    assert "\n" not in str(caught.value)
+WRONG_STATES = [
+    *("null", "[]", "3", '"tensor:x"', "", "{", "{}", '{"pairs": 3}', '{"pairs": [[1]]}'),
+    *('{"pairs": [[[], 1]]}', '{"pairs": [["weights", "tensor:lost"]]}', "[" * 5000, "9" * 5000),
+    '{"pairs": ' * 900 + "[]" + "}" * 900,
+]
 
 
-@pytest.mark.parametrize("metadata", [None, {}, {"whole": "null"}, {"whole": "[]"}, {"whole": '{"state": 1}'}])
-def test_another_header_is_one_message(tmp_path: Path, metadata: dict[str, str] | None) -> None:
-    path = tmp_path / "c.safetensors"
-    path.write_bytes(save({"x": torch.zeros(1)}, metadata=metadata))
-    for load in (load_state, load_header):
-        with pytest.raises(RunError, match="the checkpoint is damaged"):
-            load(path)
+def test_a_wrong_state_with_the_right_checksum_is_one_message(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for rest in WRONG_STATES:
+        with subtests.test(rest=rest):
+            path = tmp_path / "c.safetensors"
+            forge(path, rest)
+            with pytest.raises(RunError, match=r"c\.safetensors: the checkpoint is damaged") as caught:
+                load_state(path)
+            assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("weights", [None, [], [torch.zeros(1)], {"a": 1}, "x"])
-def test_weights_that_are_none_are_one_message(tmp_path: Path, weights: object) -> None:
-    save_state(tmp_path / "c.safetensors", {"weights": weights})
-    with pytest.raises(RunError, match="holds no weights"):
-        load_weights(tmp_path / "c.safetensors")
+HEADERS = [None, {}, {"whole": "null"}, {"whole": "[]"}, {"whole": '{"state": 1}'}]
+
+
+def test_another_header_is_one_message(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for metadata in HEADERS:
+        with subtests.test(metadata=metadata):
+            path = tmp_path / "c.safetensors"
+            path.write_bytes(save({"x": torch.zeros(1)}, metadata=metadata))
+            for load in (load_state, load_header):
+                with pytest.raises(RunError, match="the checkpoint is damaged"):
+                    load(path)
+
+
+def test_weights_that_are_none_are_one_message(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for weights in [None, [], [torch.zeros(1)], {"a": 1}, "x"]:
+        with subtests.test(weights=weights):
+            save_state(tmp_path / "c.safetensors", {"weights": weights})
+            with pytest.raises(RunError, match="holds no weights"):
+                load_weights(tmp_path / "c.safetensors")

@@ -82,54 +82,53 @@ def test_a_member_taken_up_from_its_checkpoint_ends_with_the_same_weights(
     assert second.steps == 6
 
 
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        {"kind": "constant"},
-        {"kind": "step", "milestones": [0.5]},
-        {"kind": "cosine"},
-        {"kind": "warm_restarts", "t_0": 1},
-        {"kind": "one_cycle"},
-    ],
-    ids=lambda schedule: schedule["kind"],
-)
-@pytest.mark.parametrize("optimiser", ["adam", "adamw", "adamax", "muon", "sgd"])
-def test_every_schedule_and_optimiser_takes_its_own_state(
-    schedule: dict[str, object], optimiser: str, tmp_path: Path
-) -> None:
-    table = {**recipe(optimiser=optimiser).table, "schedule": schedule}
-    one, other = (
-        Member(recipe_from_table(table, "x", where="x"), TREE, seed=0, steps_per_epoch=4, device=CPU)
-        for _ in range(2)
-    )
-    one.step(*batches(1)[0])
-    save_state(tmp_path / "m", one.state())
-    other.load_state(load_state(tmp_path / "m"))
-    assert equal(one, other)
+SCHEDULES = [
+    {"kind": "constant"},
+    {"kind": "step", "milestones": [0.5]},
+    {"kind": "cosine"},
+    {"kind": "warm_restarts", "t_0": 1},
+    {"kind": "one_cycle"},
+]
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"steps": "1"},
-        {"steps": -1},
-        {"stopped": None},
-        {"network": []},
-        {"network": {"0.0.weight": 1}},
-        {"ema": None},
-        {"schedule": {}},
-        {"schedule": {"last_epoch": "x"}},
-        {"optimiser": {}},
-        {"optimiser": {"param_groups": [], "state": {}}},
-    ],
-)
-def test_the_state_of_something_else_is_refused(wrong: dict[str, object]) -> None:
-    member = make()
-    member.step(*batches(1)[0])
-    before = {name: each.clone() for name, each in member.weights().items()}
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))}|steps"):
-        member.load_state({**member.state(), **wrong})
-    assert all(torch.equal(each, before[name]) for name, each in member.weights().items())
+def test_every_schedule_and_optimiser_takes_its_own_state(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for schedule in SCHEDULES:
+        for optimiser in ["adam", "adamw", "adamax", "muon", "sgd"]:
+            with subtests.test(schedule=schedule, optimiser=optimiser):
+                table = {**recipe(optimiser=optimiser).table, "schedule": schedule}
+                one, other = (
+                    Member(recipe_from_table(table, "x", where="x"), TREE, seed=0, steps_per_epoch=4, device=CPU)
+                    for _ in range(2)
+                )
+                one.step(*batches(1)[0])
+                save_state(tmp_path / "m", one.state())
+                other.load_state(load_state(tmp_path / "m"))
+                assert equal(one, other)
+
+
+WRONG = [
+    {"steps": "1"},
+    {"steps": -1},
+    {"stopped": None},
+    {"network": []},
+    {"network": {"0.0.weight": 1}},
+    {"ema": None},
+    {"schedule": {}},
+    {"schedule": {"last_epoch": "x"}},
+    {"optimiser": {}},
+    {"optimiser": {"param_groups": [], "state": {}}},
+]
+
+
+def test_the_state_of_something_else_is_refused(subtests: pytest.Subtests) -> None:
+    for wrong in WRONG:
+        with subtests.test(wrong=wrong):
+            member = make()
+            member.step(*batches(1)[0])
+            before = {name: each.clone() for name, each in member.weights().items()}
+            with pytest.raises(ValueError, match=f"{next(iter(wrong))}|steps"):
+                member.load_state({**member.state(), **wrong})
+            assert all(torch.equal(each, before[name]) for name, each in member.weights().items())
 
 
 def test_a_loaded_optimiser_state_lies_in_memory_as_its_parameters_do(tmp_path: Path) -> None:

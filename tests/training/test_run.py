@@ -35,8 +35,8 @@ def test_a_run_comes_back_as_it_was(tmp_path: Path) -> None:
     assert load_run(tmp_path).identity == run.identity
 
 
-def edited(folder: Path, key: str, value: Any) -> str:
-    saved = json.loads((folder / "run.json").read_text())
+def edited(text: str, key: str, value: Any) -> str:
+    saved = json.loads(text)
     *path, last = key.split(".")
     part = saved
     for each in path:
@@ -45,41 +45,55 @@ def edited(folder: Path, key: str, value: Any) -> str:
     return json.dumps(saved)
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        *[("members", each) for each in (0, -1, 100, 10**9, 1.5, "2", None, True, float("inf"))],
-        *[("seed", each) for each in (-1, 2**32, 10**40, "0")],
-        *[("fold", each) for each in ("5/5", "1", "", None, ["0/5"])],
-        *[("pretrained", each) for each in (1, "yes", None)],
-        *[("shard_groups", each) for each in (-1, 10**20, "1")],
-        *[("data", each) for each in (None, {}, [], "x")],
-        *[("data.image_px", each) for each in ([0, 96], [96, 10**9], [96], [96, 96, 3], "96", [96.5, 96], 96)],
-        *[("data.vote_mean", each) for each in ([0.5], ["x"] * 37, "x", [float("nan")] * 37)],
-        *[("data.manifest_sha256", each) for each in (1, None)],
-        *[("data.tree", each) for each in (None, {}, [], {"name": "x"})],
-        *[("recipe", each) for each in (None, {}, [], "quick", {"view": None})],
-        *[("versions", each) for each in (1, None, [1])],
-        ("unknown", 1),
-    ],
-)
-def test_a_run_that_says_something_impossible_is_one_message(tmp_path: Path, key: str, value: object) -> None:
+IMPOSSIBLE = [
+    *[("members", each) for each in (0, -1, 100, 10**9, 1.5, "2", None, True, float("inf"))],
+    *[("seed", each) for each in (-1, 2**32, 10**40, "0")],
+    *[("fold", each) for each in ("5/5", "1", "", None, ["0/5"])],
+    *[("pretrained", each) for each in (1, "yes", None)],
+    *[("shard_groups", each) for each in (-1, 10**20, "1")],
+    *[("data", each) for each in (None, {}, [], "x")],
+    *[("data.image_px", each) for each in ([0, 96], [96, 10**9], [96], [96, 96, 3], "96", [96.5, 96], 96)],
+    *[("data.vote_mean", each) for each in ([0.5], ["x"] * 37, "x", [float("nan")] * 37)],
+    *[("data.manifest_sha256", each) for each in (1, None)],
+    *[("data.tree", each) for each in (None, {}, [], {"name": "x"})],
+    *[("recipe", each) for each in (None, {}, [], "quick", {"view": None})],
+    *[("versions", each) for each in (1, None, [1])],
+    ("unknown", 1),
+]
+
+
+def test_a_run_that_says_something_impossible_is_one_message(tmp_path: Path, subtests: pytest.Subtests) -> None:
     make(tmp_path)
-    (tmp_path / "run.json").write_text(edited(tmp_path, key, value))
-    with pytest.raises((RunError, RecipeError), match=r"run\.json") as caught:
-        load_run(tmp_path)
-    assert "\n" not in str(caught.value)
+    whole = (tmp_path / "run.json").read_text()
+    for key, value in IMPOSSIBLE:
+        with subtests.test(key=key, value=value):
+            (tmp_path / "run.json").write_text(edited(whole, key, value))
+            with pytest.raises((RunError, RecipeError), match=r"run\.json") as caught:
+                load_run(tmp_path)
+            assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "null", "[]", "3", "{", "{}", "\0", "[" * 5000, '{"members": ' + "9" * 5000 + "}", '{"seed": Infinity}'],
-)
-def test_a_run_json_of_something_else_is_one_message(tmp_path: Path, text: str) -> None:
-    (tmp_path / "run.json").write_text(text)
-    with pytest.raises(RunError, match=r"run\.json: damaged") as caught:
-        load_run(tmp_path)
-    assert "\n" not in str(caught.value)
+NO_RUNS = [
+    "",
+    "null",
+    "[]",
+    "3",
+    "{",
+    "{}",
+    "\0",
+    "[" * 5000,
+    '{"members": ' + "9" * 5000 + "}",
+    '{"seed": Infinity}',
+]
+
+
+def test_a_run_json_of_something_else_is_one_message(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for text in NO_RUNS:
+        with subtests.test(text=text):
+            (tmp_path / "run.json").write_text(text)
+            with pytest.raises(RunError, match=r"run\.json: damaged") as caught:
+                load_run(tmp_path)
+            assert "\n" not in str(caught.value)
 
 
 def test_bytes_that_are_no_text_are_one_message(tmp_path: Path) -> None:

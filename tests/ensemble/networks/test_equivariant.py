@@ -1,5 +1,3 @@
-from typing import Any
-
 import pytest
 import torch
 from torch import nn
@@ -23,12 +21,13 @@ def network(group: GroupName, pools: int = 2) -> nn.Module:
     return made.eval()
 
 
-@pytest.mark.parametrize("turned", elements("p4m"))
-@pytest.mark.parametrize("group", ["p4", "p4m"])
-def test_votes_do_not_change_with_the_orientations_of_the_group(group: GroupName, turned: tuple[int, int]) -> None:
-    made, images = network(group), torch.rand(2, 3, SIZE, SIZE).double()
-    same = torch.allclose(made(turn(images, turned)), made(images), atol=1e-12)
-    assert same == (turned in elements(group))
+def test_votes_do_not_change_with_the_orientations_of_the_group(subtests: pytest.Subtests) -> None:
+    for turned in elements("p4m"):
+        for group in ["p4", "p4m"]:
+            with subtests.test(turned=turned, group=group):
+                made, images = network(group), torch.rand(2, 3, SIZE, SIZE).double()
+                same = torch.allclose(made(turn(images, turned)), made(images), atol=1e-12)
+                assert same == (turned in elements(group))
 
 
 def test_maps_turn_with_the_image_and_change_places() -> None:
@@ -64,15 +63,15 @@ def test_a_view_that_pools_would_cut_at_one_side_is_refused() -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"kernels": (3, 3)}, "1 channels for 2 kernels"),
-        ({"kernels": (4,)}, "must be odd"),
-        ({"pools": 2}, "from 0 to 1"),
-        ({"channels": (0,)}, "channels must be from 1"),
-    ],
-)
-def test_values_that_make_no_network_are_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        GroupCnn(**{"channels": (4,), "kernels": (3,), "pools": 0, "hidden": 8} | values)
+NO_NETWORKS = [
+    ({"kernels": (3, 3)}, "1 channels for 2 kernels"),
+    ({"kernels": (4,)}, "must be odd"),
+    ({"pools": 2}, "from 0 to 1"),
+    ({"channels": (0,)}, "channels must be from 1"),
+]
+
+
+def test_values_that_make_no_network_are_refused(subtests: pytest.Subtests) -> None:
+    for values, message in NO_NETWORKS:
+        with subtests.test(values=values), pytest.raises(ValueError, match=message):
+            GroupCnn(**{"channels": (4,), "kernels": (3,), "pools": 0, "hidden": 8} | values)

@@ -34,20 +34,21 @@ def opaque(alpha: int = 255) -> np.ndarray:
     return np.dstack([PIXELS, np.full(PIXELS.shape[:2], alpha, np.uint8)])
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        png(),
-        png(interlaced=True),
-        png(opaque(), colour=6),
-        png(extra=chunk(b"tEXt", b"Software\0mine")),
-        cv2.imencode(".png", PIXELS[..., ::-1])[1].tobytes(),
-        png() + b"behind the end",
-    ],
-)
-def test_every_form_of_a_colour_png_decodes_to_its_very_pixels(data: bytes) -> None:
-    assert png_size(data) == (21, 34)
-    np.testing.assert_array_equal(decode_png(data), PIXELS)
+FORMS = [
+    png(),
+    png(interlaced=True),
+    png(opaque(), colour=6),
+    png(extra=chunk(b"tEXt", b"Software\0mine")),
+    cv2.imencode(".png", PIXELS[..., ::-1])[1].tobytes(),
+    png() + b"behind the end",
+]
+
+
+def test_every_form_of_a_colour_png_decodes_to_its_very_pixels(subtests: pytest.Subtests) -> None:
+    for data in FORMS:
+        with subtests.test(data=data):
+            assert png_size(data) == (21, 34)
+            np.testing.assert_array_equal(decode_png(data), PIXELS)
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
@@ -61,29 +62,29 @@ def test_every_cut_and_every_changed_byte_is_found(interlaced: bool) -> None:
             decode_png(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
 
 
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"", "empty file"),
-        (b"\xff\xd8\xff\xe0", "not a PNG: it is a JPEG"),
-        (SIGNATURE, "damaged PNG: it is cut off"),
-        (SIGNATURE + chunk(b"IEND", b""), "damaged PNG: its header does not come first"),
-        (SIGNATURE + chunk(b"IHDR", b"?"), "damaged PNG: its header is not readable"),
-        (png(PIXELS.astype(">u2"), bits=16), "16 bits a channel; convert it to 8"),
-        (png(PIXELS[..., 0], colour=0), "not a colour PNG: it has grey"),
-        (png(PIXELS[..., 0], colour=3), "not a colour PNG: it has a palette"),
-        (png(PIXELS[..., :2], colour=4), "not a colour PNG: it has grey with alpha"),
-        (png(colour=9), "not a colour PNG: it has colour type 9"),
-        (png(opaque(254), colour=6), "not opaque: its alpha channel"),
-        (png(extra=chunk(b"tRNS", bytes(6))), "not opaque: it has a transparent colour"),
-        (png(opaque()), "more or fewer pixels"),
-        (png(colour=6), "more or fewer pixels"),
-        (png().replace(b"IDAT", b"iDAT"), "a checksum differs"),
-    ],
-)
-def test_what_is_no_whole_colour_png_is_refused_with_the_reason(data: bytes, reason: str) -> None:
-    with pytest.raises(ImageError, match=reason):
-        decode_png(data)
+REFUSED = [
+    (b"", "empty file"),
+    (b"\xff\xd8\xff\xe0", "not a PNG: it is a JPEG"),
+    (SIGNATURE, "damaged PNG: it is cut off"),
+    (SIGNATURE + chunk(b"IEND", b""), "damaged PNG: its header does not come first"),
+    (SIGNATURE + chunk(b"IHDR", b"?"), "damaged PNG: its header is not readable"),
+    (png(PIXELS.astype(">u2"), bits=16), "16 bits a channel; convert it to 8"),
+    (png(PIXELS[..., 0], colour=0), "not a colour PNG: it has grey"),
+    (png(PIXELS[..., 0], colour=3), "not a colour PNG: it has a palette"),
+    (png(PIXELS[..., :2], colour=4), "not a colour PNG: it has grey with alpha"),
+    (png(colour=9), "not a colour PNG: it has colour type 9"),
+    (png(opaque(254), colour=6), "not opaque: its alpha channel"),
+    (png(extra=chunk(b"tRNS", bytes(6))), "not opaque: it has a transparent colour"),
+    (png(opaque()), "more or fewer pixels"),
+    (png(colour=6), "more or fewer pixels"),
+    (png().replace(b"IDAT", b"iDAT"), "a checksum differs"),
+]
+
+
+def test_what_is_no_whole_colour_png_is_refused_with_the_reason(subtests: pytest.Subtests) -> None:
+    for data, reason in REFUSED:
+        with subtests.test(data=data), pytest.raises(ImageError, match=reason):
+            decode_png(data)
 
 
 def test_a_png_that_says_it_is_huge_is_not_decoded() -> None:

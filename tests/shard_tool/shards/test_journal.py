@@ -101,18 +101,20 @@ def test_append_follows_no_link(
     assert contents(precious) == before
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "train-000002.idx", "train-000002.tar", "rejected.csv"])
-@pytest.mark.parametrize(
-    "command", [("info",), ("lint",), ("lint", "--deep"), ("preview", "sheet.png"), ("duplicates",), ("objects",)]
-)
+COMMANDS = [("info",), ("lint",), ("lint", "--deep"), ("preview", "sheet.png"), ("duplicates",), ("objects",)]
+
+
 def test_nothing_waits_for_a_pipe_in_the_place_of_a_file(
-    name: str, command: tuple[str, ...], packed: Path, tmp_path: Path
+    packed: Path, tmp_path: Path, subtests: pytest.Subtests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = Path(shutil.copytree(packed, tmp_path / "out"))
-    (out / name).unlink()
-    os.mkfifo(out / name)
-    what, *options = (str(tmp_path / each) if each.endswith(".png") else each for each in command)
-    assert run(what, out, *options).exit_code in (0, 1)
+    monkeypatch.chdir(tmp_path)
+    for name in ("manifest.json", "train-000002.idx", "train-000002.tar", "rejected.csv"):
+        out = Path(shutil.copytree(packed, tmp_path / name))
+        (out / name).unlink()
+        os.mkfifo(out / name)
+        for command, *options in COMMANDS:
+            with subtests.test(name=name, command=command, options=options):
+                assert run(command, out, *options).exit_code in (0, 1)
 
 
 def test_a_pipe_among_the_images_is_named(kaggle: Path, tmp_path: Path) -> None:

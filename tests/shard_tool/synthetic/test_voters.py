@@ -122,10 +122,13 @@ def test_blur_hides_the_arms_from_the_volunteers(disk: Galaxy) -> None:
     assert coarse < fine - 0.1
 
 
-@pytest.mark.parametrize("odd", list(Odd))
-def test_an_odd_feature_is_called_by_its_name(odd: Odd, galaxies: list[Galaxy], tree: DecisionTree) -> None:
-    column = list(Odd).index(odd)
-    with_it = [answer_probabilities(galaxy)[7][column] for galaxy in galaxies if galaxy.odd is odd]
-    without = [answer_probabilities(galaxy)[7][column] for galaxy in galaxies if galaxy.odd is None]
-    assert np.mean(with_it) > 0.5
-    assert np.mean(with_it) > np.mean(without) + 0.2
+def test_an_odd_feature_is_called_by_its_name(
+    galaxies: list[Galaxy], tree: DecisionTree, subtests: pytest.Subtests
+) -> None:
+    for odd in list(Odd):
+        with subtests.test(odd=odd):
+            column = list(Odd).index(odd)
+            with_it = [answer_probabilities(galaxy)[7][column] for galaxy in galaxies if galaxy.odd is odd]
+            without = [answer_probabilities(galaxy)[7][column] for galaxy in galaxies if galaxy.odd is None]
+            assert np.mean(with_it) > 0.5
+            assert np.mean(with_it) > np.mean(without) + 0.2
