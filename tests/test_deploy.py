@@ -15,6 +15,7 @@ import train
 DEPLOY = Path(__file__).parents[1] / "deploy"
 
 
+@pytest.mark.slow
 def test_kubernetes_takes_the_job() -> None:
     command = [
         Path(sys.executable).with_name("kubernetes-validate"),

@@ -110,6 +110,7 @@ def test_data_and_packing_import_nothing_that_loads_torch(subtests: pytest.Subte
             assert not wrong
 
 
+@pytest.mark.slow
 def test_data_and_packing_run_without_torch_dali_webdataset_or_fsspec_being_loaded() -> None:
     names = [name_of(path) for package in ("galaxy_zoo", "shard_tool") for path in modules_of(package)]
     imports = "\n".join(f"import {name}" for name in names if not name.endswith("__main__"))

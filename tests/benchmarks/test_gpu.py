@@ -65,6 +65,7 @@ def test_a_check_that_is_not_met_keeps_its_results(shards: Path, monkeypatch: py
     assert found["results"]
 
 
+@pytest.mark.slow
 def test_the_command_itself_holds_nothing_of_cuda_or_dali() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -91,6 +92,7 @@ def test_shards_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (made / "manifest.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "arguments", "timeout_s", "problem"),
     [
@@ -111,6 +113,7 @@ def sleeping_child() -> dict[str, Any]:
     return {"pid": child.pid}
 
 
+@pytest.mark.slow
 def test_a_part_ends_with_all_that_it_has_started() -> None:
     pid = run_isolated(sleeping_child, timeout_s=60)["pid"]
     for _ in range(1000):

@@ -66,6 +66,7 @@ def test_the_list_shows_what_was_measured_beside_what_was_published(monkeypatch:
     assert line.endswith("  RMSE 0.09123, 7,696 galaxies")
 
 
+@pytest.mark.slow
 def test_the_list_needs_no_torch() -> None:
     program = (
         "import sys\nfrom ensemble.listing import table_of_recipes\n"

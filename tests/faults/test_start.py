@@ -10,6 +10,7 @@ import pytest
 from harness import ROOT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", ["train.py shards", "predict.py run shards", "evaluate.py run shards", "views.py shards sheet.png"]
 )
@@ -27,6 +28,7 @@ def test_ctrl_c_while_a_script_starts_shows_no_traceback(line: str) -> None:
     assert (said, errors.removesuffix("interrupted\n")) == ("", "")
 
 
+@pytest.mark.slow
 def test_a_command_that_has_ended_well_says_no_more() -> None:
     """Libraries that are not taken down as they expect complain on stderr, as Triton's of types that were leaked."""
     command = [sys.executable, ROOT / "train.py", "--list"]

@@ -159,6 +159,7 @@ def test_names_of_any_language_are_shown_as_they_are() -> None:
     assert shown("Ceci n'est pas une 星系 🌌.jpg") == "Ceci n'est pas une 星系 🌌.jpg"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["2>&-", "1>&-", "0<&- 1>&- 2>&-"])
 def test_closed_standard_streams_change_no_exit_code(closed: str, tmp_path: Path) -> None:
     command = f"'{sys.executable}' -m shard_tool synth '{tmp_path}/data' --count 3 {closed}"

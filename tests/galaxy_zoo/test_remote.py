@@ -133,6 +133,7 @@ def test_a_time_that_is_no_number_is_an_error(
         folder.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "message"),
     [

@@ -32,6 +32,7 @@ def test_the_examples_of_every_public_name_hold(name: str, shards: Path, monkeyp
     assert not ended.failed
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_neither_torch_nor_dali() -> None:
     code = "import sys, pipeline; print({'torch', 'nvidia.dali'} & set(sys.modules))"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -34,6 +34,7 @@ def prepare(folder: Path, kaggle: Path, packed: Path) -> None:
     (folder / "submission.csv").write_bytes((kaggle / "training_solutions_rev1.csv").read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_closed_streams_change_nothing(
     name: str, kaggle: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -268,6 +268,7 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_small_disk_that_fills_up_is_one_message(workers: int, kaggle: Path, mounted: Path) -> None:
     result = pack(kaggle, mounted / "out", "--workers", workers)
@@ -278,6 +279,7 @@ def test_a_small_disk_that_fills_up_is_one_message(workers: int, kaggle: Path, m
     assert pack(kaggle, mounted / "out", "--resume", "--workers", workers).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_read_only_disk_is_one_message(kaggle: Path, mounted: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
     result = pack(kaggle, mounted / "out")

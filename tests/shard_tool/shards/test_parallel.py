@@ -38,6 +38,7 @@ def test_no_task_is_no_result() -> None:
 FULL = "mount -t tmpfs -o size=64k tmpfs /dev/shm && head -c 64k /dev/zero > /dev/shm/full && exec "
 
 
+@pytest.mark.slow
 def test_a_full_dev_shm_is_named(tmp_path: Path) -> None:
     """Locks of processes lie in it; `unshare` gives the command a /dev/shm of its own."""
     if subprocess.run(["unshare", "-m", "sh", "-c", FULL + "true"], check=False, capture_output=True).returncode:

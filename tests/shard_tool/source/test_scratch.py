@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ def test_texts_come_back_in_pythons_order(names: list[str]) -> None:
     assert [to_text(name) for (name,) in rows(database, "SELECT name FROM name ORDER BY name")] == sorted(names)
 
 
+@pytest.mark.slow
 def test_more_rows_than_the_cache_holds_leave_no_file_even_after_a_kill(tmp_path: Path) -> None:
     code = (
         "import os, signal; from shard_tool.source.scratch import open_scratch, rows;"
