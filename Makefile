@@ -32,10 +32,10 @@ demo: $(READY) $(OUT)/shards/manifest.json  ## galaxies to a trained ensemble, a
 	@echo '  python train.py $(OUT)/shards --recipe plain'
 	@echo '  python evaluate.py $(OUT)/run runs/plain $(OUT)/shards'
 
-test: $(TOOLS)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(TOOLS)  ## run the core of the tests: all but those that start processes or train
+	$(BIN)/python -m pytest -m 'not slow'
 
-check: $(TOOLS)  ## all a change must pass: format, lint, types, Dockerfile, shell, tests
+check: $(TOOLS)  ## all a change must pass: format, lint, types, Dockerfile, shell, every test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -43,8 +43,8 @@ check: $(TOOLS)  ## all a change must pass: format, lint, types, Dockerfile, she
 	$(BIN)/shellcheck docker/entry docker/prove .ci/run deploy/slurm/*.sbatch
 	$(BIN)/python -m pytest
 
-coverage: $(TOOLS)  ## run the tests and say which lines they leave out (three times as slow)
-	$(BIN)/python -m pytest --cov
+coverage: $(TOOLS)  ## run the core of the tests and say which lines it leaves out
+	$(BIN)/python -m pytest -m 'not slow' --cov
 
 format: $(TOOLS)  ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .

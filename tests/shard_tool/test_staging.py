@@ -38,14 +38,15 @@ def test_images_that_are_no_squares_are_packed_before(tmp_path: Path) -> None:
     assert only_names_options_of_predict(str(raised.value))
 
 
-@pytest.mark.parametrize(
-    ("message", "expected"),
-    [
-        ("a.png: 9 x 8 pixels", "a.png: 9 x 8 pixels"),
-        ("a; b; scale it with --resize", "a; b; scale it with --resize"),
-        ("a; b; pass --pad, or --resize", "a; b; pack these images with shard_tool pack, and predict the shards"),
-        ("a; name a folder -- or not", "a; name a folder -- or not"),
-    ],
-)
-def test_only_the_last_clause_changes_and_only_where_it_names_an_option(message: str, expected: str) -> None:
-    assert for_prediction(message) == expected
+MESSAGES = [
+    ("a.png: 9 x 8 pixels", "a.png: 9 x 8 pixels"),
+    ("a; b; scale it with --resize", "a; b; scale it with --resize"),
+    ("a; b; pass --pad, or --resize", "a; b; pack these images with shard_tool pack, and predict the shards"),
+    ("a; name a folder -- or not", "a; name a folder -- or not"),
+]
+
+
+def test_only_the_last_clause_changes_and_only_where_it_names_an_option(subtests: pytest.Subtests) -> None:
+    for message, expected in MESSAGES:
+        with subtests.test(expected=expected):
+            assert for_prediction(message) == expected

@@ -85,20 +85,21 @@ def test_a_truth_of_other_galaxies_is_refused(submission: Path, truth: Path) -> 
     assert message in result.output
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("none.csv",), "none.csv: there is no such file"),
-        (("s.csv", "--ids", "none.txt"), "none.txt: there is no such file"),
-        (("s.csv", "--truth", "none.csv"), "none.csv: there is no such file"),
-        (("s.csv", "--tree", "galaxy10"), "s.csv: "),
-    ],
-)
+BAD_INPUT = [
+    (("none.csv",), "none.csv: there is no such file"),
+    (("s.csv", "--ids", "none.txt"), "none.txt: there is no such file"),
+    (("s.csv", "--truth", "none.csv"), "none.csv: there is no such file"),
+    (("s.csv", "--tree", "galaxy10"), "s.csv: "),
+]
+
+
 def test_bad_input_is_one_message_and_exit_code_1(
-    submission: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], message: str
+    submission: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
-    monkeypatch.chdir(submission.parent)
-    result = run("check", *options)
-    assert result.exit_code == 1
-    assert message in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    for options, message in BAD_INPUT:
+        with subtests.test(options=options):
+            monkeypatch.chdir(submission.parent)
+            result = run("check", *options)
+            assert result.exit_code == 1
+            assert message in result.stderr
+            assert len(result.stderr.splitlines()) == 1

@@ -4,7 +4,6 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from hashlib import sha256
@@ -94,46 +93,51 @@ def _reject_one_more(folder: Path) -> None:
         file.write("train,5,5.jpg,mine\n")
 
 
-@pytest.mark.parametrize(
-    ("spoil", "lines"),
-    [
-        (_flip_byte, [f"{SHARD} changed since it was packed: its sha256 differs"]),
-        (_truncate, [f"{SHARD} 3,000 bytes, the manifest says"]),
-        (lambda folder: (folder / SHARD).unlink(), [f"{SHARD} missing"]),
-        (lambda folder: index_path(folder / SHARD).unlink(), ["train-000004.idx missing"]),
-        (_shift_index, ["train-000004.idx changed since it was packed"]),
-        (_cut_index, ["train-000004.idx", "not a whole v1.2 index"]),
-        (lambda folder: shutil.copy(folder / SHARD, folder / "train-000099.tar"), ["train-000099.tar not in the"]),
-        (lambda folder: (folder / "rejected.csv").unlink(), ["rejected.csv missing or damaged"]),
-        (_reject_one_more, ["rejected.csv 1 rows, the manifest says 0"]),
-        (lambda folder: (folder / ".pack").mkdir(), [".pack the journal of an unfinished pack"]),
-    ],
-)
-@pytest.mark.parametrize("options", [(), ("--deep",)])
+SPOILED = [
+    (_flip_byte, [f"{SHARD} changed since it was packed: its sha256 differs"]),
+    (_truncate, [f"{SHARD} 3,000 bytes, the manifest says"]),
+    (lambda folder: (folder / SHARD).unlink(), [f"{SHARD} missing"]),
+    (lambda folder: index_path(folder / SHARD).unlink(), ["train-000004.idx missing"]),
+    (_shift_index, ["train-000004.idx changed since it was packed"]),
+    (_cut_index, ["train-000004.idx", "not a whole v1.2 index"]),
+    (lambda folder: shutil.copy(folder / SHARD, folder / "train-000099.tar"), ["train-000099.tar not in the"]),
+    (lambda folder: (folder / "rejected.csv").unlink(), ["rejected.csv missing or damaged"]),
+    (_reject_one_more, ["rejected.csv 1 rows, the manifest says 0"]),
+    (lambda folder: (folder / ".pack").mkdir(), [".pack the journal of an unfinished pack"]),
+]
+
+
 def test_a_spoiled_file_is_named(
-    spoil: Callable[[Path], None], lines: list[str], options: tuple[str, ...], shards: Path
+    packed: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    spoil(shards)
-    result = run("lint", shards, *options, "--workers", 1)
-    assert result.exit_code == 1
-    assert f"failures in {shards}" in result.stderr
-    for line in lines:
-        assert line in result.stdout
+    for spoil, lines in SPOILED:
+        with subtests.test(lines=lines):
+            folder = tmp_path_factory.mktemp("case")
+            shards = Path(shutil.copytree(packed, folder / "shards"))
+            spoil(shards)
+            for options in ((), ("--deep",)):
+                result = run("lint", shards, *options, "--workers", 1)
+                assert result.exit_code == 1
+                assert f"failures in {shards}" in result.stderr
+                assert [line for line in lines if line not in result.stdout] == []
 
 
-@pytest.mark.parametrize(
-    ("spoil", "says"),
-    [
-        (_truncate, f"{SHARD} not a whole tar"),
-        (_shift_index, "the index says"),
-        (_zero_header, f"{SHARD} not a whole tar: neither a file nor the end of the tar at byte"),
-    ],
-)
+DIFFER = [
+    (_truncate, f"{SHARD} not a whole tar"),
+    (_shift_index, "the index says"),
+    (_zero_header, f"{SHARD} not a whole tar: neither a file nor the end of the tar at byte"),
+]
+
+
 def test_deep_says_where_a_tar_and_its_index_differ(
-    spoil: Callable[[Path], None], says: str, shards: Path
+    packed: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    spoil(shards)
-    assert says in run("lint", shards, "--deep", "--workers", 1).stdout
+    for spoil, says in DIFFER:
+        with subtests.test(says):
+            folder = tmp_path_factory.mktemp("case")
+            shards = Path(shutil.copytree(packed, folder / "shards"))
+            spoil(shards)
+            assert says in run("lint", shards, "--deep", "--workers", 1).stdout
 
 
 def test_fast_finds_what_no_checksum_shows(shards: Path) -> None:
@@ -155,27 +159,30 @@ def test_fast_finds_what_no_checksum_shows(shards: Path) -> None:
 VOTES = encode_votes(np.zeros(37, np.float32))
 
 
-@pytest.mark.parametrize(
-    ("image", "votes", "reason"),
-    [
-        (jpeg(1)[:-20], None, "damaged JPEG: Premature end"),
-        (jpeg(1, size=48), None, "48 x 48 pixels, the others have 64 x 64"),
-        (jpeg(1, colour_space="GRAY"), None, "not a colour JPEG"),
-        (None, encode_votes(np.zeros(10, np.float32)), "shape (10,); tree 'gz2-kaggle' needs float32"),
-        (None, b"garbage", "its votes are not a .npy file"),
-        (None, encode_votes(np.full(37, 2, np.float32)), "vote Class1.1 is 2, outside [0, 1]"),
-        (None, VOTES, "the votes break the tree: question 'smooth or disk': answers sum to 0, expected 1"),
-    ],
-)
+BAD_SAMPLES = [
+    (jpeg(1)[:-20], None, "damaged JPEG: Premature end"),
+    (jpeg(1, size=48), None, "48 x 48 pixels, the others have 64 x 64"),
+    (jpeg(1, colour_space="GRAY"), None, "not a colour JPEG"),
+    (None, encode_votes(np.zeros(10, np.float32)), "shape (10,); tree 'gz2-kaggle' needs float32"),
+    (None, b"garbage", "its votes are not a .npy file"),
+    (None, encode_votes(np.full(37, 2, np.float32)), "vote Class1.1 is 2, outside [0, 1]"),
+    (None, VOTES, "the votes break the tree: question 'smooth or disk': answers sum to 0, expected 1"),
+]
+
+
 def test_a_bad_sample_is_found_behind_good_checksums(
-    image: bytes | None, votes: bytes | None, reason: str, shards: Path
+    packed: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    first, *others = samples_of(shards / SHARD)
-    write_consistently(shards, [(first[0], image or first[1], votes or first[2]), *others])
-    result = run("lint", shards, "--deep", "--workers", 1)
-    assert result.exit_code == 1
-    assert f"{SHARD} {first[0]} " in result.stdout
-    assert reason in result.stdout
+    for image, votes, reason in BAD_SAMPLES:
+        with subtests.test(reason):
+            folder = tmp_path_factory.mktemp("case")
+            shards = Path(shutil.copytree(packed, folder / "shards"))
+            first, *others = samples_of(shards / SHARD)
+            write_consistently(shards, [(first[0], image or first[1], votes or first[2]), *others])
+            result = run("lint", shards, "--deep", "--workers", 1)
+            assert result.exit_code == 1
+            assert f"{SHARD} {first[0]} " in result.stdout
+            assert reason in result.stdout
 
 
 def test_an_id_in_two_shards_and_twice_in_one_are_found(shards: Path) -> None:

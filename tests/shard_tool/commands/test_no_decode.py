@@ -1,7 +1,6 @@
 """`pack --no-decode`: the same shards, faster, with less proven."""
 
 import re
-from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
@@ -41,26 +40,28 @@ def test_the_channels_are_measured_on_a_sample_that_no_number_of_workers_changes
     assert re.search(r"decoded +12 images, for the channels", shown)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (lambda jpeg: jpeg[: len(jpeg) // 2], "cut off, it has no end marker"),
-        (lambda jpeg: b"", "empty file"),
-        (lambda jpeg: b"GIF89a" + jpeg, "not a JPEG"),
-        (lambda jpeg: jpeg[:40], "its header is cut off"),
-    ],
-)
+SPOILT = [
+    (lambda jpeg: jpeg[: len(jpeg) // 2], "cut off, it has no end marker"),
+    (lambda jpeg: b"", "empty file"),
+    (lambda jpeg: b"GIF89a" + jpeg, "not a JPEG"),
+    (lambda jpeg: jpeg[:40], "its header is cut off"),
+]
+
+
 def test_what_a_header_or_the_end_tells_is_still_rejected(
-    spoil: Callable[[bytes], bytes], reason: str, download: Download, tmp_path: Path
+    whole_download: Download, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
     """The images of the test are not measured, so nothing but their headers is looked at."""
-    name = next(iter(download.test))
-    download.test[name] = spoil(download.test[name])
-    result = pack(download.write_folder(tmp_path / "in"), tmp_path / "out", "--no-decode")
-    assert result.exit_code == 1
-    [row] = rejected(tmp_path / "out")
-    assert (row["split"], row["id"]) == ("test", name)
-    assert reason in row["reason"]
+    for spoil, reason in SPOILT:
+        with subtests.test(reason):
+            folder, download = tmp_path_factory.mktemp("case"), deepcopy(whole_download)
+            name = next(iter(download.test))
+            download.test[name] = spoil(download.test[name])
+            result = pack(download.write_folder(folder / "in"), folder / "out", "--no-decode")
+            assert result.exit_code == 1
+            [row] = rejected(folder / "out")
+            assert (row["split"], row["id"]) == ("test", name)
+            assert reason in row["reason"]
 
 
 def test_damage_that_only_decoding_shows_is_left_to_deep_lint(whole_download: Download, tmp_path: Path) -> None:

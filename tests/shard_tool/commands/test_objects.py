@@ -63,9 +63,10 @@ def test_of_two_galaxies_the_one_in_the_middle_is_measured_and_the_other_left_ou
     assert found[2] == pytest.approx(expected[2], rel=0.15)
 
 
-@pytest.mark.parametrize("level", [0, 128, 255])
-def test_a_flat_image_has_no_galaxy(level: int) -> None:
-    assert find_galaxy(np.full((SIZE_PX, SIZE_PX, 3), level, np.uint8)) is None
+def test_a_flat_image_has_no_galaxy(subtests: pytest.Subtests) -> None:
+    for level in [0, 128, 255]:
+        with subtests.test(level=level):
+            assert find_galaxy(np.full((SIZE_PX, SIZE_PX, 3), level, np.uint8)) is None
 
 
 @given(st.integers(0, 99), st.sampled_from([1, 20, 300]))

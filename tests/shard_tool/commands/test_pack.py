@@ -6,6 +6,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +48,15 @@ def test_every_sample_is_packed_untouched_with_its_votes(packed: Path, whole_dow
     assert all(set(sample) == {"jpg"} for sample in test.values())
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_packs_to_the_same_bytes(
-    layout: str, packed: Path, whole_download: Download, tmp_path: Path
+    packed: Path, whole_download: Download, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    result = pack(LAYOUTS[layout](whole_download, tmp_path), tmp_path / "out")
-    assert result.exit_code == 0, result.stderr
-    assert contents(tmp_path / "out") == contents(packed)
+    for layout, lay_out in LAYOUTS.items():
+        with subtests.test(layout):
+            folder = tmp_path_factory.mktemp("case")
+            result = pack(lay_out(whole_download, folder), folder / "out")
+            assert result.exit_code == 0, result.stderr
+            assert contents(folder / "out") == contents(packed)
 
 
 @pytest.mark.parametrize("layout", ["zips", "zip of deflated zips"])
@@ -196,22 +199,25 @@ BAD_IMAGES: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD_IMAGES)
-def test_a_bad_image_is_rejected_and_the_rest_is_whole(kind: str, download: Download, tmp_path: Path) -> None:
-    data, reason = BAD_IMAGES[kind]
-    download.train["100015"] = data
-    out = tmp_path / "out"
-    result = pack(download.write_zips(tmp_path / "source"), out)
-    assert result.exit_code == 1
-    assert f"rejected: train 100015 (100015.jpg): {reason}" in result.stderr
-    assert "1 rejected, 0 allowed" in result.stderr
-    [row] = rejected(out)
-    assert (row["split"], row["id"], row["file"]) == ("train", "100015", "100015.jpg")
-    assert reason in row["reason"]
-    assert len(packed_samples(out, "train")) == 29
-    assert read_manifest(out).rejected == 1
-    assert run("lint", out, "--workers", 1).exit_code == 0
-    assert pack(tmp_path / "source", out, "--overwrite", "--allow-rejects", 1).exit_code == 0
+def test_a_bad_image_is_rejected_and_the_rest_is_whole(
+    whole_download: Download, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for kind, (data, reason) in BAD_IMAGES.items():
+        with subtests.test(kind):
+            folder, download = tmp_path_factory.mktemp("case"), deepcopy(whole_download)
+            download.train["100015"] = data
+            out = folder / "out"
+            result = pack(download.write_zips(folder / "source"), out)
+            assert result.exit_code == 1
+            assert f"rejected: train 100015 (100015.jpg): {reason}" in result.stderr
+            assert "1 rejected, 0 allowed" in result.stderr
+            [row] = rejected(out)
+            assert (row["split"], row["id"], row["file"]) == ("train", "100015", "100015.jpg")
+            assert reason in row["reason"]
+            assert len(packed_samples(out, "train")) == 29
+            assert read_manifest(out).rejected == 1
+            assert run("lint", out, "--workers", 1).exit_code == 0
+            assert pack(folder / "source", out, "--overwrite", "--allow-rejects", 1).exit_code == 0
 
 
 def test_a_byte_flip_in_a_zip_is_caught_by_its_checksum(whole_download: Download, tmp_path: Path) -> None:
@@ -246,24 +252,26 @@ def _give_invisible_id(download: Download) -> None:
     download.rows[1][0] = "100\u200b008"
 
 
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (_drop_row, "100008 (100008.jpg): no row of votes in training_solutions_rev1.csv"),
-        (_drop_image, "100008 (training_solutions_rev1.csv): no image for this row of votes"),
-        (_break_tree, "(100008.jpg): the votes break the tree: question 'smooth or disk': answers sum to 1.5"),
-        (_give_invisible_id, "an id may not be empty, hold control characters"),
-    ],
-)
+UNFIT = [
+    (_drop_row, "100008 (100008.jpg): no row of votes in training_solutions_rev1.csv"),
+    (_drop_image, "100008 (training_solutions_rev1.csv): no image for this row of votes"),
+    (_break_tree, "(100008.jpg): the votes break the tree: question 'smooth or disk': answers sum to 1.5"),
+    (_give_invisible_id, "an id may not be empty, hold control characters"),
+]
+
+
 def test_an_image_or_row_that_does_not_fit_is_rejected(
-    spoil: Callable[[Download], None], reason: str, download: Download, tmp_path: Path
+    whole_download: Download, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    spoil(download)
-    result = pack(download.write_folder(tmp_path / "source"), tmp_path / "out")
-    assert result.exit_code == 1
-    assert reason in result.stderr
-    assert len(packed_samples(tmp_path / "out", "train")) == 29
-    assert len(rejected(tmp_path / "out")) == 1
+    for spoil, reason in UNFIT:
+        with subtests.test(reason):
+            folder, download = tmp_path_factory.mktemp("case"), deepcopy(whole_download)
+            spoil(download)
+            result = pack(download.write_folder(folder / "source"), folder / "out")
+            assert result.exit_code == 1
+            assert reason in result.stderr
+            assert len(packed_samples(folder / "out", "train")) == 29
+            assert len(rejected(folder / "out")) == 1
 
 
 def _set_vote(value: str) -> Callable[[Download], None]:
@@ -281,25 +289,27 @@ def _repeat_row(download: Download) -> None:
     download.rows.append(download.rows[1])
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (_drop_column, "1 of the 37 columns of tree 'gz2-kaggle' are missing: Class2.2"),
-        (_repeat_row, "line 32: id 100008 appears twice (first in line 2)"),
-        (_set_vote("1.5"), "line 4, column Class2.2: 1.5 is outside [0, 1]"),
-        (_set_vote("many"), "line 4, column Class2.2: 'many' is not a number"),
-        (_set_vote(""), "line 4, column Class2.2: the vote is missing"),
-    ],
-)
+BAD_LABELS = [
+    (_drop_column, "1 of the 37 columns of tree 'gz2-kaggle' are missing: Class2.2"),
+    (_repeat_row, "line 32: id 100008 appears twice (first in line 2)"),
+    (_set_vote("1.5"), "line 4, column Class2.2: 1.5 is outside [0, 1]"),
+    (_set_vote("many"), "line 4, column Class2.2: 'many' is not a number"),
+    (_set_vote(""), "line 4, column Class2.2: the vote is missing"),
+]
+
+
 def test_bad_labels_end_it_before_anything_is_written(
-    spoil: Callable[[Download], None], message: str, download: Download, tmp_path: Path
+    whole_download: Download, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    spoil(download)
-    result = pack(download.write_folder(tmp_path / "source"), tmp_path / "out")
-    assert result.exit_code == 1
-    assert f"{TABLE}.csv" in result.stderr
-    assert message in result.stderr
-    assert not (tmp_path / "out").exists()
+    for spoil, message in BAD_LABELS:
+        with subtests.test(message):
+            folder, download = tmp_path_factory.mktemp("case"), deepcopy(whole_download)
+            spoil(download)
+            result = pack(download.write_folder(folder / "source"), folder / "out")
+            assert result.exit_code == 1
+            assert f"{TABLE}.csv" in result.stderr
+            assert message in result.stderr
+            assert not (folder / "out").exists()
 
 
 def test_an_id_that_stands_twice_names_both_files(download: Download, tmp_path: Path) -> None:
@@ -346,19 +356,20 @@ def test_bad_input_leaves_the_older_pack_alone(kaggle: Path, download: Download,
     assert contents(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--overwrite", "--resume"), "exclude each other"),
-        (("--shards", "0"), "--shards"),
-        (("--seed", "-1"), "--seed"),
-        (("--nonsense",), "No such option"),
-    ],
-)
-def test_wrong_usage_exits_2(arguments: tuple[str, ...], message: str, kaggle: Path, tmp_path: Path) -> None:
-    result = pack(kaggle, tmp_path / "out", *arguments)
-    assert result.exit_code == 2
-    assert message in result.stderr
+WRONG_USAGE = [
+    (("--overwrite", "--resume"), "exclude each other"),
+    (("--shards", "0"), "--shards"),
+    (("--seed", "-1"), "--seed"),
+    (("--nonsense",), "No such option"),
+]
+
+
+def test_wrong_usage_exits_2(kaggle: Path, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for arguments, message in WRONG_USAGE:
+        with subtests.test(arguments=arguments):
+            result = pack(kaggle, tmp_path / "out", *arguments)
+            assert result.exit_code == 2
+            assert message in result.stderr
 
 
 def test_an_unknown_tree_is_named(kaggle: Path, tmp_path: Path) -> None:

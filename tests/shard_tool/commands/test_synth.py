@@ -69,11 +69,12 @@ def test_the_layout_is_that_of_the_kaggle_download(written: Path) -> None:
     assert len(ids_of(written / TEST_FOLDER)) == TEST
 
 
-@pytest.mark.parametrize(("table", "folder"), [(TRAIN_TABLE, TRAIN_FOLDER), (TEST_TABLE, TEST_FOLDER)])
-def test_a_table_has_the_ids_of_its_images_ascending(written: Path, table: str, folder: str) -> None:
-    votes = pd.read_csv(written / table)
-    assert list(votes.columns) == ["GalaxyID", *load_tree("gz2-kaggle").columns]
-    assert votes["GalaxyID"].tolist() == ids_of(written / folder)
+def test_a_table_has_the_ids_of_its_images_ascending(written: Path, subtests: pytest.Subtests) -> None:
+    for table, folder in [(TRAIN_TABLE, TRAIN_FOLDER), (TEST_TABLE, TEST_FOLDER)]:
+        with subtests.test(table=table, folder=folder):
+            votes = pd.read_csv(written / table)
+            assert list(votes.columns) == ["GalaxyID", *load_tree("gz2-kaggle").columns]
+            assert votes["GalaxyID"].tolist() == ids_of(written / folder)
 
 
 def test_printed_votes_are_plain_decimals_that_keep_the_tree(written: Path) -> None:
@@ -156,13 +157,15 @@ def test_a_place_that_cannot_be_a_folder_is_a_clear_error(tmp_path: Path) -> Non
     assert result.stderr.startswith("Error: ")
 
 
-@pytest.mark.parametrize(
-    "options", [("--count", -1), ("--workers", 0), ("--test", "x"), ("--count", MAX_SAMPLES + 1)]
-)
-def test_impossible_options_are_wrong_usage(tmp_path: Path, options: tuple[object, ...]) -> None:
-    result = run(tmp_path / "out", *options)
-    assert result.exit_code == 2
-    assert not (tmp_path / "out").exists()
+IMPOSSIBLE = [("--count", -1), ("--workers", 0), ("--test", "x"), ("--count", MAX_SAMPLES + 1)]
+
+
+def test_impossible_options_are_wrong_usage(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for options in IMPOSSIBLE:
+        with subtests.test(options=options):
+            result = run(tmp_path / "out", *options)
+            assert result.exit_code == 2
+            assert not (tmp_path / "out").exists()
 
 
 def test_help_shows_an_example_and_every_default() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,29 +139,31 @@ def _repeat_ids(folder: Path) -> None:
     replace(manifest, splits={**manifest.splits, "train": (*others, again)}).write(folder)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "says"),
-    [
-        (_flip_byte, f"{SHARD}: changed since the manifest was written: its sha256 differs"),
-        (lambda f: (f / SHARD).write_bytes((f / SHARD).read_bytes()[:-512]), "bytes, the manifest says"),
-        (lambda f: (f / SHARD).unlink(), f"{SHARD}: the shard is missing"),
-        (lambda f: index_path(f / SHARD).write_text("v1.2 0\n"), "train-000004.idx: changed since"),
-        (lambda f: index_path(f / SHARD).unlink(), "train-000004.idx: the index is missing"),
-        (lambda f: (f / "manifest.json").unlink(), "not a finished folder of shards"),
-        (_repeat_shard, "train-000000.tar is the same shard as train-000000.tar"),
-        (_repeat_ids, f"{SHARD} is the same shard as train-000000.tar"),
-    ],
-)
-@pytest.mark.parametrize("workers", [1, 2])
+DAMAGED = [
+    (_flip_byte, f"{SHARD}: changed since the manifest was written: its sha256 differs"),
+    (lambda f: (f / SHARD).write_bytes((f / SHARD).read_bytes()[:-512]), "bytes, the manifest says"),
+    (lambda f: (f / SHARD).unlink(), f"{SHARD}: the shard is missing"),
+    (lambda f: index_path(f / SHARD).write_text("v1.2 0\n"), "train-000004.idx: changed since"),
+    (lambda f: index_path(f / SHARD).unlink(), "train-000004.idx: the index is missing"),
+    (lambda f: (f / "manifest.json").unlink(), "not a finished folder of shards"),
+    (_repeat_shard, "train-000000.tar is the same shard as train-000000.tar"),
+    (_repeat_ids, f"{SHARD} is the same shard as train-000000.tar"),
+]
+
+
 def test_a_damaged_shard_is_named_and_no_table_is_written(
-    spoil: Callable[[Path], object], says: str, workers: int, shards: Path, tmp_path: Path
+    packed: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    spoil(shards)
-    result = run("unpack", shards, tmp_path / "out", "--workers", workers)
-    assert result.exit_code == 1
-    assert says in result.stderr
-    assert result.stdout == ""
-    assert not list((tmp_path / "out").glob("*.csv"))
+    for spoil, says in DAMAGED:
+        with subtests.test(says):
+            folder = tmp_path_factory.mktemp("case")
+            shards = Path(shutil.copytree(packed, folder / "shards"))
+            spoil(shards)
+            result = run("unpack", shards, folder / "out", "--workers", 1)
+            assert result.exit_code == 1
+            assert says in result.stderr
+            assert result.stdout == ""
+            assert not list((folder / "out").glob("*.csv"))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -111,19 +111,20 @@ def test_an_image_is_what_its_content_says_and_the_manifest_says_that_it_was_enc
     assert pack(only, tmp_path / "named", "--quality", 80, "--resume").exit_code == 1
 
 
-@pytest.mark.parametrize("side", [32, 50, 64, 80])
-def test_padding_then_resizing_keeps_one_scale_whatever_the_size_was(side: int) -> None:
+def test_padding_then_resizing_keeps_one_scale_whatever_the_size_was(subtests: pytest.Subtests) -> None:
     """A bar of a quarter of the padded side is a quarter of the JPEG."""
-    image = np.zeros((side, side, 3), np.uint8)
-    image[:, side // 2 - 8 : side // 2 + 8] = 250
-    jpeg_of = {
-        "JPEG": bytes(simplejpeg.encode_jpeg(image, 95, "RGB", "444")),
-        "PNG": png(image),
-    }
-    for data in jpeg_of.values():
-        pixels = simplejpeg.decode_jpeg(Encoding(pad_px=80, resize_px=40).to_jpeg(data))
-        assert pixels.shape == (40, 40, 3)
-        assert int((pixels[20, :, 1] > 125).sum()) == pytest.approx(8, abs=1)
+    for side in [32, 50, 64, 80]:
+        with subtests.test(side=side):
+            image = np.zeros((side, side, 3), np.uint8)
+            image[:, side // 2 - 8 : side // 2 + 8] = 250
+            jpeg_of = {
+                "JPEG": bytes(simplejpeg.encode_jpeg(image, 95, "RGB", "444")),
+                "PNG": png(image),
+            }
+            for data in jpeg_of.values():
+                pixels = simplejpeg.decode_jpeg(Encoding(pad_px=80, resize_px=40).to_jpeg(data))
+                assert pixels.shape == (40, 40, 3)
+                assert int((pixels[20, :, 1] > 125).sum()) == pytest.approx(8, abs=1)
 
 
 def test_encoded_shards_are_byte_identical_for_any_number_of_workers(mixed: Path, tmp_path: Path) -> None:
@@ -147,45 +148,47 @@ def test_padding_centres_and_resizing_averages() -> None:
     assert simplejpeg.decode_jpeg(both)[10, 10].min() > 180
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "options", "reason"),
-    [
-        ("x.png", png(picture(64, 32)), (), "32 x 64 pixels, the others have 64 x 64"),
-        (
-            "x.png",
-            png(picture(64, 32)),
-            ("--resize", "30"),
-            "32 x 64 pixels, not square; pad it as well (shard_tool pack --pad)",
-        ),
-        ("x.jpg", jpeg(1, size=80), ("--pad", "64"), "80 x 80 pixels, larger than the 64 to pad to"),
-        ("x.jpg", jpeg(1)[:-500], ("--resize", "30"), "damaged JPEG: Premature end of JPEG file"),
-        ("x.jpg", jpeg(1, size=30)[:-100], ("--resize", "30"), "damaged JPEG: Premature end of JPEG file"),
-        ("x.jpg", jpeg(1, colour_space="GRAY"), ("--resize", "30"), "not a colour JPEG"),
-        ("x.jpg", b"", ("--resize", "30"), "empty file"),
-        ("x.png", b"", (), "empty file"),
-        (
-            "x.jpg",
-            b"GIF89a" + bytes(99),
-            (),
-            "not a JPEG, PNG or FITS image: it is a GIF; convert it to JPEG or PNG",
-        ),
-        ("x.png", b"II*\0" + bytes(99), (), "not a JPEG, PNG or FITS image: it is a TIFF; convert it"),
-        ("x.jpg", b"<!DOCTYPE html>", (), "not a JPEG, PNG or FITS image: it is a web page"),
-        ("x.jpg", b"galaxy", (), "not a JPEG, PNG or FITS image: it begins with 67 61 6c 61"),
-        ("x.jpg", b"SIMPLE  =" + bytes(2871), (), "a FITS image by its content; rename it to .fits"),
-        ("x.png", png(picture(64, 64))[:-9], (), "damaged PNG: it is cut off"),
-    ],
-)
+UNFIT = [
+    ("x.png", png(picture(64, 32)), (), "32 x 64 pixels, the others have 64 x 64"),
+    (
+        "x.png",
+        png(picture(64, 32)),
+        ("--resize", "30"),
+        "32 x 64 pixels, not square; pad it as well (shard_tool pack --pad)",
+    ),
+    ("x.jpg", jpeg(1, size=80), ("--pad", "64"), "80 x 80 pixels, larger than the 64 to pad to"),
+    ("x.jpg", jpeg(1)[:-500], ("--resize", "30"), "damaged JPEG: Premature end of JPEG file"),
+    ("x.jpg", jpeg(1, size=30)[:-100], ("--resize", "30"), "damaged JPEG: Premature end of JPEG file"),
+    ("x.jpg", jpeg(1, colour_space="GRAY"), ("--resize", "30"), "not a colour JPEG"),
+    ("x.jpg", b"", ("--resize", "30"), "empty file"),
+    ("x.png", b"", (), "empty file"),
+    (
+        "x.jpg",
+        b"GIF89a" + bytes(99),
+        (),
+        "not a JPEG, PNG or FITS image: it is a GIF; convert it to JPEG or PNG",
+    ),
+    ("x.png", b"II*\0" + bytes(99), (), "not a JPEG, PNG or FITS image: it is a TIFF; convert it"),
+    ("x.jpg", b"<!DOCTYPE html>", (), "not a JPEG, PNG or FITS image: it is a web page"),
+    ("x.jpg", b"galaxy", (), "not a JPEG, PNG or FITS image: it begins with 67 61 6c 61"),
+    ("x.jpg", b"SIMPLE  =" + bytes(2871), (), "a FITS image by its content; rename it to .fits"),
+    ("x.png", png(picture(64, 64))[:-9], (), "damaged PNG: it is cut off"),
+]
+
+
 def test_an_image_that_cannot_be_encoded_is_rejected_and_the_rest_is_whole(
-    name: str, data: bytes, options: tuple[str, ...], reason: str, tmp_path: Path
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    source = write(tmp_path / "source", {f"{i}.jpg": jpeg(i) for i in range(5)} | {name: data})
-    out = tmp_path / "out"
-    result = pack(source, out, *options)
-    assert result.exit_code == 1
-    assert f"rejected: test x ({name}): {reason}" in result.stderr
-    assert set(packed_samples(out, "test")) == {str(i) for i in range(5)}
-    assert pack(source, out, *options, "--allow-rejects", 1, "--overwrite").exit_code == 0
+    for name, data, options, reason in UNFIT:
+        with subtests.test(reason):
+            folder = tmp_path_factory.mktemp("case")
+            source = write(folder / "source", {f"{i}.jpg": jpeg(i) for i in range(5)} | {name: data})
+            out = folder / "out"
+            result = pack(source, out, *options)
+            assert result.exit_code == 1
+            assert f"rejected: test x ({name}): {reason}" in result.stderr
+            assert set(packed_samples(out, "test")) == {str(i) for i in range(5)}
+            assert pack(source, out, *options, "--allow-rejects", 1, "--overwrite").exit_code == 0
 
 
 def saying(data: bytes, height: int, width: int) -> bytes:
@@ -204,21 +207,22 @@ SIZES_AND_WORDS = [
 ]
 
 
-@pytest.mark.parametrize("data", [jpeg(1), png(picture(64, 64))], ids=["JPEG", "PNG"])
-@pytest.mark.parametrize(("size", "words"), SIZES_AND_WORDS)
-def test_an_image_that_says_it_is_huge_is_never_decoded(data: bytes, size: tuple[int, int], words: str) -> None:
-    bomb = saying(data, *size)
-    readers = [Encoding(resize_px=30).to_jpeg, size_of]
-    if data == jpeg(1):
-        readers += [lambda jpeg: decode_strictly(jpeg, size), lambda jpeg: check_strictly(jpeg, size)]
-        readers += [lambda jpeg: check_header(jpeg, size)]
-    for read in readers:
-        tracemalloc.start()
-        with pytest.raises(ImageError, match=words):
-            read(bomb)
-        _, most = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert most < 2**20
+def test_an_image_that_says_it_is_huge_is_never_decoded(subtests: pytest.Subtests) -> None:
+    for data in [jpeg(1), png(picture(64, 64))]:
+        for size, words in SIZES_AND_WORDS:
+            with subtests.test(size=size, data=data[:4]):
+                bomb = saying(data, *size)
+                readers = [Encoding(resize_px=30).to_jpeg, size_of]
+                if data == jpeg(1):
+                    strict = (decode_strictly, check_strictly, check_header)
+                    readers += [lambda data, read=read, size=size: read(data, size) for read in strict]
+                for read in readers:
+                    tracemalloc.start()
+                    with pytest.raises(ImageError, match=words):
+                        read(bomb)
+                    _, most = tracemalloc.get_traced_memory()
+                    tracemalloc.stop()
+                    assert most < 2**20
 
 
 def test_a_jpeg_of_countless_scans_is_never_decoded() -> None:
@@ -267,13 +271,15 @@ def test_resuming_with_another_encoding_is_refused(
     assert contents(tmp_path / "out") == contents(tmp_path / "unbroken")
 
 
-@pytest.mark.parametrize(
-    "option", [("--quality", "0"), ("--quality", "101"), ("--resize", "0"), ("--pad", "9999")]
-)
-def test_an_impossible_encoding_is_wrong_usage(option: tuple[str, str], mixed: Path, tmp_path: Path) -> None:
-    result = pack(mixed, tmp_path / "out", *option)
-    assert result.exit_code == 2
-    assert option[0] in result.stderr
+IMPOSSIBLE = [("--quality", "0"), ("--quality", "101"), ("--resize", "0"), ("--pad", "9999")]
+
+
+def test_an_impossible_encoding_is_wrong_usage(mixed: Path, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for option in IMPOSSIBLE:
+        with subtests.test(option=option):
+            result = pack(mixed, tmp_path / "out", *option)
+            assert result.exit_code == 2
+            assert option[0] in result.stderr
 
 
 @pytest.mark.parametrize("option", [("--quality", "50"), ("--resize", "33"), ("--pad", "99")])
@@ -287,13 +293,15 @@ def test_a_finished_pack_is_not_taken_for_one_with_another_encoding(
     assert "finished with other --quality, --resize, --pad, --fits-range or --fits-softening" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "encoding", [Encoding(), Encoding(quality=80, resize_px=20, pad_px=30), Encoding(fits=Stretch(-0.5, 2, 7))]
-)
-def test_an_encoding_comes_back_from_what_a_manifest_states(encoding: Encoding) -> None:
-    stated = json.loads(json.dumps(encoding.to_dict()))
-    assert Encoding.of_stated(stated) == encoding
-    assert encoding.is_stated(stated)
+ENCODINGS = [Encoding(), Encoding(quality=80, resize_px=20, pad_px=30), Encoding(fits=Stretch(-0.5, 2, 7))]
+
+
+def test_an_encoding_comes_back_from_what_a_manifest_states(subtests: pytest.Subtests) -> None:
+    for encoding in ENCODINGS:
+        with subtests.test(encoding=encoding):
+            stated = json.loads(json.dumps(encoding.to_dict()))
+            assert Encoding.of_stated(stated) == encoding
+            assert encoding.is_stated(stated)
 
 
 def test_info_shows_how_images_were_encoded(mixed: Path, tmp_path: Path) -> None:

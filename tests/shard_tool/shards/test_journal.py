@@ -21,39 +21,45 @@ def precious(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("options", OPTIONS)
 def test_a_journal_that_is_a_link_is_refused_and_what_it_leads_to_stays(
-    precious: Path, kaggle: Path, tmp_path: Path, options: tuple[str, ...]
+    precious: Path, kaggle: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    before, out = contents(precious), tmp_path / "out"
-    out.mkdir()
-    (out / ".pack").symlink_to(precious)
-    result = pack(kaggle, out, *options)
-    assert (result.exit_code, ".pack is a symbolic link" in result.stderr) == (1, True)
-    assert contents(precious) == before
+    for options in OPTIONS:
+        with subtests.test(options=options):
+            folder = tmp_path_factory.mktemp("case")
+            before, out = contents(precious), folder / "out"
+            out.mkdir()
+            (out / ".pack").symlink_to(precious)
+            result = pack(kaggle, out, *options)
+            assert (result.exit_code, ".pack is a symbolic link" in result.stderr) == (1, True)
+            assert contents(precious) == before
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("name", ["lock", "plan.json", "train-000000.json"])
 def test_a_link_in_the_journal_is_not_followed(
-    precious: Path, kaggle: Path, tmp_path: Path, options: tuple[str, ...], name: str
+    precious: Path, kaggle: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    before, out = contents(precious), tmp_path / "out"
-    (out / ".pack").mkdir(parents=True)
-    (out / ".pack" / name).symlink_to(precious / name)
-    assert pack(kaggle, out, *options, "--shards", 3).exit_code in (0, 1)
-    assert contents(precious) == before
+    for options in OPTIONS:
+        for name in ["lock", "plan.json", "train-000000.json"]:
+            with subtests.test(options=options, name=name):
+                folder = tmp_path_factory.mktemp("case")
+                before, out = contents(precious), folder / "out"
+                (out / ".pack").mkdir(parents=True)
+                (out / ".pack" / name).symlink_to(precious / name)
+                assert pack(kaggle, out, *options, "--shards", 3).exit_code in (0, 1)
+                assert contents(precious) == before
 
 
-@pytest.mark.parametrize("options", OPTIONS)
 def test_a_file_that_no_pack_made_stays_in_the_journals_folder(
-    kaggle: Path, tmp_path: Path, options: tuple[str, ...]
+    kaggle: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    notes = tmp_path / "out" / ".pack" / "notes.txt"
-    notes.parent.mkdir(parents=True)
-    notes.write_text("mine")
-    assert pack(kaggle, tmp_path / "out", *options).exit_code == 1
-    assert notes.read_text() == "mine"
+    for options in OPTIONS:
+        with subtests.test(options=options):
+            folder = tmp_path_factory.mktemp("case")
+            notes = folder / "out" / ".pack" / "notes.txt"
+            notes.parent.mkdir(parents=True)
+            notes.write_text("mine")
+            assert pack(kaggle, folder / "out", *options).exit_code == 1
+            assert notes.read_text() == "mine"
 
 
 DAMAGES = {
@@ -90,15 +96,17 @@ def test_a_damaged_entry_costs_no_more_than_its_shard(
     assert contents(tmp_path / "out") == contents(packed)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
 def test_append_follows_no_link(
-    precious: Path, kaggle: Path, packed: Path, tmp_path: Path, options: tuple[str, ...]
+    precious: Path, kaggle: Path, packed: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    before, out = contents(precious), Path(shutil.copytree(packed, tmp_path / "out"))
-    (out / ".append").symlink_to(precious)
-    result = run("append", kaggle, out, *options)
-    assert (result.exit_code, ".append is a symbolic link" in result.stderr) == (1, True)
-    assert contents(precious) == before
+    for options in OPTIONS:
+        with subtests.test(options=options):
+            folder = tmp_path_factory.mktemp("case")
+            before, out = contents(precious), Path(shutil.copytree(packed, folder / "out"))
+            (out / ".append").symlink_to(precious)
+            result = run("append", kaggle, out, *options)
+            assert (result.exit_code, ".append is a symbolic link" in result.stderr) == (1, True)
+            assert contents(precious) == before
 
 
 COMMANDS = [("info",), ("lint",), ("lint", "--deep"), ("preview", "sheet.png"), ("duplicates",), ("objects",)]
