@@ -88,10 +88,11 @@ def test_ranks_that_share_batches_go_on_within_an_epoch_of_one_process_and_learn
         assert one["rmse"] == pytest.approx(other["rmse"], rel=1e-4)
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
-def test_every_member_has_one_rank(world_size: int) -> None:
-    shares = [members_of(5, Ranks(rank, world_size), "members") for rank in range(world_size)]
-    assert sorted(member for share in shares for member in share) == list(range(5))
+def test_every_member_has_one_rank(subtests: pytest.Subtests) -> None:
+    for world_size in [1, 2, 3, 5]:
+        with subtests.test(world_size=world_size):
+            shares = [members_of(5, Ranks(rank, world_size), "members") for rank in range(world_size)]
+            assert sorted(member for share in shares for member in share) == list(range(5))
 
 
 def test_weights_of_ranks_make_the_mean_of_all_samples() -> None:
@@ -169,16 +170,19 @@ TORCHRUN = {
 }
 
 
-@pytest.mark.parametrize("missing", [name for name in TORCHRUN if name != "WORLD_SIZE"])
-def test_half_an_environment_of_torchrun_is_one_message(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    for name, value in TORCHRUN.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv(missing)
-    with (
-        pytest.raises(RunError, match=f"WORLD_SIZE is set and {missing} is not"),
-        started_by_torchrun(torch.device("cpu")),
-    ):
-        pass
+def test_half_an_environment_of_torchrun_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
+) -> None:
+    for missing in [name for name in TORCHRUN if name != "WORLD_SIZE"]:
+        with subtests.test(missing=missing):
+            for name, value in TORCHRUN.items():
+                monkeypatch.setenv(name, value)
+            monkeypatch.delenv(missing)
+            with (
+                pytest.raises(RunError, match=f"WORLD_SIZE is set and {missing} is not"),
+                started_by_torchrun(torch.device("cpu")),
+            ):
+                pass
 
 
 def test_a_rank_that_finds_no_other_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,11 +76,12 @@ def test_what_is_always_better_is_better_with_certainty() -> None:
     assert low < np.sqrt(errors.mean()) < high
 
 
-@pytest.mark.parametrize(
-    ("entries", "message"),
-    [(["quick:x"], "is not NAME"), (["quick:2:all"], "is not NAME"), (["quick:1:partly"], "give their folder")],
-)
-def test_bad_entries_are_wrong_usage(tmp_path: Path, entries: list[str], message: str) -> None:
-    result = CliRunner().invoke(main, [str(tmp_path), *entries])
-    assert result.exit_code == 2
-    assert message in result.output
+WRONG = [(["quick:x"], "is not NAME"), (["quick:2:all"], "is not NAME"), (["quick:1:partly"], "give their folder")]
+
+
+def test_bad_entries_are_wrong_usage(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for entries, message in WRONG:
+        with subtests.test(entries=entries):
+            result = CliRunner().invoke(main, [str(tmp_path), *entries])
+            assert result.exit_code == 2
+            assert message in result.output

@@ -23,17 +23,18 @@ def test_a_cpu_computes_in_bf16_only_if_asked_to_and_able_to(
     assert on_gpu == {"auto", "bf16"}
 
 
-@pytest.mark.parametrize(
-    ("flags", "has_bf16"),
-    [
-        ("fma avx2", False),
-        ("avx512f avx512_vnni", False),
-        ("avx512_bf16 clzero", True),
-        ("amx_tile amx_bf16", True),
-    ],
-)
+FLAGS = [
+    ("fma avx2", False),
+    ("avx512f avx512_vnni", False),
+    ("avx512_bf16 clzero", True),
+    ("amx_tile amx_bf16", True),
+]
+
+
 def test_the_flags_of_a_cpu_say_whether_it_has_bf16(
-    flags: str, *, has_bf16: bool, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda _: f"flags\t\t: fpu {flags}\n")
-    assert model.cpu_has_bf16.__wrapped__() == has_bf16
+    for flags, has_bf16 in FLAGS:
+        with subtests.test(flags=flags):
+            monkeypatch.setattr(Path, "read_text", lambda _, flags=flags: f"flags\t\t: fpu {flags}\n")
+            assert model.cpu_has_bf16.__wrapped__() == has_bf16

@@ -69,17 +69,16 @@ def test_every_recipe_can_be_drawn(shards: Path) -> None:
         assert len(cells(samples, load_recipe(name).view, 1, Choice(count=1, seed=0, side_px=64))) == 5
 
 
-@pytest.mark.parametrize(
-    ("arguments", "exit_code", "says"),
-    [
-        (("sheet.gif",), 2, "ends in .png"),
-        (("sheet.png", "--recipe", "quik"), 1, "no recipe 'quik'"),
-        (("sheet.png", "--split", "val"), 1, "no val shards"),
-        (("none/sheet.png",), 1, "is missing; make it first"),
-    ],
-)
-def test_what_cannot_be_drawn_is_one_message(
-    arguments: tuple[str, ...], exit_code: int, says: str, shards: Path, tmp_path: Path
-) -> None:
-    result = draw(shards, tmp_path / arguments[0], *arguments[1:])
-    assert (result.exit_code, says in result.stderr) == (exit_code, True)
+UNDRAWABLE = [
+    (("sheet.gif",), 2, "ends in .png"),
+    (("sheet.png", "--recipe", "quik"), 1, "no recipe 'quik'"),
+    (("sheet.png", "--split", "val"), 1, "no val shards"),
+    (("none/sheet.png",), 1, "is missing; make it first"),
+]
+
+
+def test_what_cannot_be_drawn_is_one_message(shards: Path, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for arguments, exit_code, says in UNDRAWABLE:
+        with subtests.test(arguments=arguments, exit_code=exit_code):
+            result = draw(shards, tmp_path / arguments[0], *arguments[1:])
+            assert (result.exit_code, says in result.stderr) == (exit_code, True)

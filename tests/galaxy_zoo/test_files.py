@@ -32,21 +32,21 @@ def test_the_name_appears_only_when_the_file_is_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt])
-def test_an_error_while_writing_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), atomic_write(tmp_path / "out.bin") as file:
-        file.write(b"half")
-        raise error
-    assert list(tmp_path.iterdir()) == []
+def test_an_error_while_writing_leaves_nothing(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for error in [ValueError, OSError, KeyboardInterrupt]:
+        with subtests.test(error=error):
+            with pytest.raises(error), atomic_write(tmp_path / "out.bin") as file:
+                file.write(b"half")
+                raise error
+            assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("filename", "named"), [(None, "out.bin"), ("s3://bucket/a", "s3://bucket/a")], ids=["none", "another file"]
-)
-def test_an_error_names_the_file_that_it_is_about(filename: str | None, named: str, tmp_path: Path) -> None:
-    with pytest.raises(OSError) as caught, atomic_write(tmp_path / "out.bin"):
-        raise OSError(errno.EIO, "it fails", filename)
-    assert str(caught.value.filename).endswith(named)
+def test_an_error_names_the_file_that_it_is_about(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for filename, named in [(None, "out.bin"), ("s3://bucket/a", "s3://bucket/a")]:
+        with subtests.test(filename=filename, named=named):
+            with pytest.raises(OSError) as caught, atomic_write(tmp_path / "out.bin"):
+                raise OSError(errno.EIO, "it fails", filename)
+            assert str(caught.value.filename).endswith(named)
 
 
 def test_two_writers_of_a_contested_file_do_not_touch_each_other(tmp_path: Path) -> None:
@@ -78,12 +78,13 @@ def test_a_name_taken_by_a_folder_is_an_os_error_and_leaves_nothing(tmp_path: Pa
     assert [each.name for each in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("folder", ["none", "a_file"])
-def test_a_folder_that_is_not_there_is_an_os_error(tmp_path: Path, folder: str) -> None:
-    (tmp_path / "a_file").write_text("")
-    with pytest.raises(OSError) as caught:
-        write_text(tmp_path / folder / "out", "text")
-    assert caught.value.filename == str(tmp_path / folder / "out")
+def test_a_folder_that_is_not_there_is_an_os_error(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for folder in ["none", "a_file"]:
+        with subtests.test(folder=folder):
+            (tmp_path / "a_file").write_text("")
+            with pytest.raises(OSError) as caught:
+                write_text(tmp_path / folder / "out", "text")
+            assert caught.value.filename == str(tmp_path / folder / "out")
 
 
 def test_text_is_written_as_utf8(tmp_path: Path) -> None:
@@ -155,14 +156,14 @@ def test_a_temporary_file_that_is_a_link_is_replaced_and_its_target_stays(tmp_pa
     assert not (tmp_path / "out").is_symlink()
 
 
-@pytest.mark.parametrize("other", ["in", "folder/../in", "link", "hard link"])
-def test_an_output_that_is_an_input_under_any_name_is_refused(other: str, tmp_path: Path) -> None:
+def test_an_output_that_is_an_input_under_any_name_is_refused(tmp_path: Path, subtests: pytest.Subtests) -> None:
     (tmp_path / "in").write_text("input")
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("in")
     (tmp_path / "hard link").hardlink_to(tmp_path / "in")
-    with pytest.raises(OutputError, match="is read by this command"):
-        check_outputs([tmp_path / "out", tmp_path / other], [tmp_path / "in"])
+    for other in ("in", "folder/../in", "link", "hard link"):
+        with subtests.test(other), pytest.raises(OutputError, match="is read by this command"):
+            check_outputs([tmp_path / "out", tmp_path / other], [tmp_path / "in"])
     check_outputs([tmp_path / "out"], [tmp_path / "in", tmp_path / "missing"])
 
 

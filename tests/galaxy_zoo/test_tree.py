@@ -145,11 +145,12 @@ def test_a_file_that_is_no_tree_is_refused_by_name(tmp_path: Path, subtests: pyt
             assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["gz2", "nowhere/tree.toml", "."])
-def test_an_unknown_tree_names_itself_and_those_there_are(name: str) -> None:
-    with pytest.raises(TreeError, match="gz2-kaggle") as caught:
-        load_tree(name)
-    assert repr(name) in str(caught.value)
+def test_an_unknown_tree_names_itself_and_those_there_are(subtests: pytest.Subtests) -> None:
+    for name in ["gz2", "nowhere/tree.toml", "."]:
+        with subtests.test(name=name):
+            with pytest.raises(TreeError, match="gz2-kaggle") as caught:
+                load_tree(name)
+            assert repr(name) in str(caught.value)
 
 
 def test_a_binary_file_is_no_tree(tmp_path: Path) -> None:

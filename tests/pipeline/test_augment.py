@@ -66,12 +66,15 @@ def test_views_for_testing_are_rotations_each_plain_and_mirrored() -> None:
             rotations_and_flips(wrong)
 
 
-@pytest.mark.parametrize("rotations", [*range(1, 17), 30, 32])
-def test_the_angles_of_test_time_views_are_spread_over_a_quarter_and_over_the_circle(rotations: int) -> None:
-    angles = sorted({view.rotation_deg for view in rotations_and_flips(2 * rotations)})
-    quarters = np.sort(np.mod(angles, 90))
-    assert np.allclose(quarters, 90 / rotations * np.arange(rotations))
-    assert np.diff([*angles, 360]).max() <= 450 / rotations + 1e-9
+def test_the_angles_of_test_time_views_are_spread_over_a_quarter_and_over_the_circle(
+    subtests: pytest.Subtests,
+) -> None:
+    for rotations in [*range(1, 17), 30, 32]:
+        with subtests.test(rotations=rotations):
+            angles = sorted({view.rotation_deg for view in rotations_and_flips(2 * rotations)})
+            quarters = np.sort(np.mod(angles, 90))
+            assert np.allclose(quarters, 90 / rotations * np.arange(rotations))
+            assert np.diff([*angles, 360]).max() <= 450 / rotations + 1e-9
 
 
 def test_test_time_views_are_every_rotation_at_every_zoom_plain_and_mirrored() -> None:

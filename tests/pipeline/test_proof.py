@@ -49,22 +49,23 @@ def zeroed(data: bytes) -> bytes:
     return data[:2] + bytes(40) + data[42:]
 
 
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (jpeg().replace(b"\x08\0\x60\0\x60", b"\x08\x1f\xff\x1f\xff"), "does not decode: 8191 x 8191 pixels in"),
-        (jpeg(95), "has 95 x 95 pixels, the manifest says 96 x 96"),
-        (jpeg(colour_space="GRAY"), "is not a colour JPEG"),
-        (zeroed(jpeg()), "does not decode: damaged JPEG"),
-        (b"", "does not decode: empty file"),
-    ],
-)
-def test_an_image_that_is_not_what_the_manifest_says_is_named_by_its_header(data: bytes, reason: str) -> None:
-    good, bad = Images(jpeg()), Images(data)
-    jpegs = [*good.jpegs(np.arange(2)), *bad.jpegs(np.arange(1))]
-    with pytest.raises(ShardError, match=f"^shard.tar: sample 7 {reason}.*shard_tool lint --deep"):
-        check_headers(good, np.array([3, 5, 7]), jpegs)
-    check_headers(good, np.array([3, 5]), jpegs[:2])
+HEADERS = [
+    (jpeg().replace(b"\x08\0\x60\0\x60", b"\x08\x1f\xff\x1f\xff"), "does not decode: 8191 x 8191 pixels in"),
+    (jpeg(95), "has 95 x 95 pixels, the manifest says 96 x 96"),
+    (jpeg(colour_space="GRAY"), "is not a colour JPEG"),
+    (zeroed(jpeg()), "does not decode: damaged JPEG"),
+    (b"", "does not decode: empty file"),
+]
+
+
+def test_an_image_that_is_not_what_the_manifest_says_is_named_by_its_header(subtests: pytest.Subtests) -> None:
+    for data, reason in HEADERS:
+        with subtests.test(reason):
+            good, bad = Images(jpeg()), Images(data)
+            jpegs = [*good.jpegs(np.arange(2)), *bad.jpegs(np.arange(1))]
+            with pytest.raises(ShardError, match=f"^shard.tar: sample 7 {reason}.*shard_tool lint --deep"):
+                check_headers(good, np.array([3, 5, 7]), jpegs)
+            check_headers(good, np.array([3, 5]), jpegs[:2])
 
 
 def test_damage_behind_the_header_is_found_by_decoding() -> None:

@@ -58,12 +58,13 @@ def test_a_missing_shard_is_named(copy: Path) -> None:
         open_shards(copy, "train")
 
 
-@pytest.mark.parametrize("size", [0, 512, 5000])
-def test_a_truncated_shard_is_named(copy: Path, size: int) -> None:
-    path = copy / "train-000004.tar"
-    path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(ShardError, match=r"train-000004\.tar"):
-        open_shards(copy, "train")
+def test_a_truncated_shard_is_named(copy: Path, subtests: pytest.Subtests) -> None:
+    for size in [5000, 512, 0]:
+        with subtests.test(size=size):
+            path = copy / "train-000004.tar"
+            path.write_bytes(path.read_bytes()[:size])
+            with pytest.raises(ShardError, match=r"train-000004\.tar"):
+                open_shards(copy, "train")
 
 
 def test_a_missing_index_is_named(copy: Path) -> None:

@@ -104,14 +104,16 @@ def test_tables_of_the_report_before_are_replaced_but_not_read(inputs: dict[str,
     assert Path("report/tables/rmse.csv").read_text() == "the content of truth.csv"
 
 
-@pytest.mark.parametrize("name", ["manifest", "shard", "index", "objects", "recipe"])
-def test_a_sheet_is_no_input(inputs: dict[str, Path], name: str) -> None:
-    inputs["recipe"] = Path("recipe.toml")
-    inputs["recipe"].write_text("the content of a recipe")
-    Path("sheet.png").hardlink_to(inputs[name])
-    result = run(views.main, "shards", "sheet.png", "--recipe", "recipe.toml")
-    assert (result.exit_code, "is read by this command" in result.stderr) == (1, True), result.output
-    assert inputs[name].read_text().startswith("the content of ")
+def test_a_sheet_is_no_input(inputs: dict[str, Path], subtests: pytest.Subtests) -> None:
+    for name in ["manifest", "shard", "index", "objects", "recipe"]:
+        with subtests.test(name=name):
+            inputs["recipe"] = Path("recipe.toml")
+            inputs["recipe"].write_text("the content of a recipe")
+            Path("sheet.png").unlink(missing_ok=True)
+            Path("sheet.png").hardlink_to(inputs[name])
+            result = run(views.main, "shards", "sheet.png", "--recipe", "recipe.toml")
+            assert (result.exit_code, "is read by this command" in result.stderr) == (1, True), result.output
+            assert inputs[name].read_text().startswith("the content of ")
 
 
 OUT_OF_BOUNDS = [

@@ -211,32 +211,34 @@ def test_a_manifest_of_another_tree_fails_every_sample(shards: Path) -> None:
     assert result.stdout.count("tree 'galaxy10' needs float32 of shape (10,)") == 30
 
 
-@pytest.mark.parametrize("command", [("lint",), ("lint", "--deep"), ("info",), ("duplicates",)])
-def test_a_set_that_lists_a_shard_twice_is_refused(command: tuple[str, ...], shards: Path) -> None:
+def test_a_set_that_lists_a_shard_twice_is_refused(shards: Path, subtests: pytest.Subtests) -> None:
     manifest = json.loads((shards / "manifest.json").read_text())
     del manifest["set_sha256"], manifest["own_sha256"]
     manifest["splits"]["train"].append(manifest["splits"]["train"][3])
     (shards / "manifest.json").write_text(json.dumps(manifest))
-    result = run(command[0], shards, *command[1:])
-    assert (result.exit_code, "its galaxies would count twice" in result.stderr) == (1, True)
+    for command, *options in (("lint",), ("lint", "--deep"), ("info",), ("duplicates",)):
+        with subtests.test(command=command, options=options):
+            result = run(command, shards, *options)
+            assert (result.exit_code, "its galaxies would count twice" in result.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("command", ["lint", "info"])
-def test_a_folder_without_a_good_manifest_is_refused(command: str, shards: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_good_manifest_is_refused(shards: Path, tmp_path: Path) -> None:
     (shards / "manifest.json").write_text("{")
-    damaged = run(command, shards)
-    assert (damaged.exit_code, "damaged" in damaged.stderr) == (1, True)
-    nowhere = run(command, tmp_path / "nowhere")
-    assert (nowhere.exit_code, "not a finished folder of shards" in nowhere.stderr) == (1, True)
+    for command in ("lint", "info"):
+        damaged = run(command, shards)
+        assert (damaged.exit_code, "damaged" in damaged.stderr) == (1, True)
+        nowhere = run(command, tmp_path / "nowhere")
+        assert (nowhere.exit_code, "not a finished folder of shards" in nowhere.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("command", [("lint",), ("lint", "--deep"), ("duplicates",)])
-def test_a_manifest_of_far_too_many_samples_keeps_nobody_busy(command: tuple[str, ...], shards: Path) -> None:
+def test_a_manifest_of_far_too_many_samples_keeps_nobody_busy(shards: Path, subtests: pytest.Subtests) -> None:
     manifest = json.loads((shards / "manifest.json").read_text())
     manifest["splits"]["train"][0]["samples"] = 10**12
     (shards / "manifest.json").write_text(json.dumps(manifest))
-    result = run(command[0], shards, *command[1:], "--workers", 1)
-    assert (result.exit_code, "train-000000" in result.output) == (1, True)
+    for command, *options in (("lint",), ("lint", "--deep"), ("duplicates",)):
+        with subtests.test(command=command, options=options):
+            result = run(command, shards, *options, "--workers", 1)
+            assert (result.exit_code, "train-000000" in result.output) == (1, True)
 
 
 def test_info_shows_what_the_manifest_holds(packed: Path) -> None:

@@ -41,14 +41,15 @@ def test_a_sheet_of_any_names_is_drawn(odd: Path, tmp_path: Path) -> None:
     assert (tmp_path / "sheet.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("command", [("info",), ("lint",), ("lint", "--deep"), ("duplicates",)])
-def test_a_terminal_obeys_no_name(odd: Path, command: tuple[str, ...]) -> None:
+def test_a_terminal_obeys_no_name(odd: Path, subtests: pytest.Subtests) -> None:
     evil = odd.rename(odd.with_name("sh\x1b[31m\nards"))
     (evil / "stranger\x1b]0;x\x07.tar").write_bytes(b"")
     (evil / "test-000000.idx").write_text("v1.2 0\n")
-    result = run(command[0], evil, *command[1:])
-    assert "\x1b" not in result.output
-    assert "\x07" not in result.output
-    assert result.exit_code == (0 if command[0] == "info" else 1)
-    if command[0] == "info":
-        assert r"tree\x1b[31m\nnext" in result.stdout
+    for command, *options in (("info",), ("lint",), ("lint", "--deep"), ("duplicates",)):
+        with subtests.test(command=command, options=options):
+            result = run(command, evil, *options)
+            assert "\x1b" not in result.output
+            assert "\x07" not in result.output
+            assert result.exit_code == (0 if command == "info" else 1)
+            if command == "info":
+                assert r"tree\x1b[31m\nnext" in result.stdout

@@ -470,27 +470,19 @@ def test_an_image_in_train_and_test_is_warned_about(
     assert (found.exit_code, found.stdout) == (1, "train/100008 test/200018\n")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("shards", "shards"), "shards is in shards"),
-        (("shards/test-000000.tar", "shards"), "test-000000.tar is in shards"),
-        (("link/test-000000.tar", "shards"), "test-000000.tar is in shards"),
-        (("in", "link", "--labels", "shards/rejected.csv"), "rejected.csv is in link"),
-        (("in", "shards", "--catalogue", "shards/votes.csv"), "votes.csv is in shards"),
-        (("in", "shards", "--tree", "shards/tree.toml"), "tree.toml is in shards"),
-        ((".", "shards"), "its shards would be packed too"),
-    ],
-)
-@pytest.mark.parametrize("option", ["--overwrite", "--resume"])
+READ = [
+    (("shards", "shards"), "shards is in shards"),
+    (("shards/test-000000.tar", "shards"), "test-000000.tar is in shards"),
+    (("link/test-000000.tar", "shards"), "test-000000.tar is in shards"),
+    (("in", "link", "--labels", "shards/rejected.csv"), "rejected.csv is in link"),
+    (("in", "shards", "--catalogue", "shards/votes.csv"), "votes.csv is in shards"),
+    (("in", "shards", "--tree", "shards/tree.toml"), "tree.toml is in shards"),
+    ((".", "shards"), "its shards would be packed too"),
+]
+
+
 def test_what_is_read_is_never_replaced(
-    packed: Path,
-    kaggle: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: tuple[str, ...],
-    says: str,
-    option: str,
+    packed: Path, kaggle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(packed, "shards")
@@ -498,6 +490,9 @@ def test_what_is_read_is_never_replaced(
     Path("in").symlink_to(kaggle)
     Path("link").symlink_to("shards")
     before = contents(tmp_path)
-    result = run("pack", *arguments, option)
-    assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
-    assert contents(tmp_path) == before
+    for arguments, says in READ:
+        for option in ("--overwrite", "--resume"):
+            with subtests.test(arguments=arguments, option=option):
+                result = run("pack", *arguments, option)
+                assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
+                assert contents(tmp_path) == before

@@ -76,24 +76,25 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_entry_costs_no_more_than_its_shard(
-    name: str, kaggle: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kaggle: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-
-        def interrupt(*_: object, **__: object) -> None:
-            raise KeyboardInterrupt
-
         patch.setattr(packing, "stated_encoding", interrupt)
-        assert pack(kaggle, tmp_path / "out", "--workers", 1).exit_code == 130
-    entry = tmp_path / "out" / ".pack" / "train-000003.json"
-    before = entry.read_bytes()
-    entry.write_bytes(DAMAGES[name](before))
-    assert entry.read_bytes() != before
-    result = pack(kaggle, tmp_path / "out", "--workers", 1, "--resume")
-    assert result.exit_code == 0, result.stderr
-    assert contents(tmp_path / "out") == contents(packed)
+        assert pack(kaggle, tmp_path / "interrupted", "--workers", 1).exit_code == 130
+    for name, damage in DAMAGES.items():
+        with subtests.test(name):
+            out = Path(shutil.copytree(tmp_path / "interrupted", tmp_path / name))
+            entry = out / ".pack" / "train-000003.json"
+            before = entry.read_bytes()
+            entry.write_bytes(damage(before))
+            assert entry.read_bytes() != before
+            result = pack(kaggle, out, "--workers", 1, "--resume")
+            assert result.exit_code == 0, result.stderr
+            assert contents(out) == contents(packed)
 
 
 def test_append_follows_no_link(
