@@ -39,6 +39,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["shards", "source/images_test_rev1"])
 def test_predictions_hold_the_names(source: str, survey: Path, tmp_path: Path) -> None:
     out, details = tmp_path / "predicted.csv", tmp_path / "predicted.parquet"
@@ -50,6 +51,7 @@ def test_predictions_hold_the_names(source: str, survey: Path, tmp_path: Path) -
     run(shard_tool, "check", out, "--ids", out)
 
 
+@pytest.mark.slow
 def test_the_shards_are_sound_and_unpack_to_the_names(survey: Path, tmp_path: Path) -> None:
     run(shard_tool, "lint", survey / "shards", "--deep")
     run(shard_tool, "unpack", survey / "shards", tmp_path / "again")

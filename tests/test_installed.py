@@ -5,35 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from making import RECIPE
 
 from ensemble.listing import table_of_recipes
 
 ROOT = Path(__file__).parents[1]
 FOREIGN = ("train", "predict", "evaluate", "views", "loop")
 """Modules that anybody may have, as Hugging Face's `evaluate`."""
-RECIPE = """
-[about]
-source = "the tests"
-[view]
-crop_px = 64
-size_px = 16
-[network]
-kind = "cnn"
-channels = [8]
-kernels = [3]
-[head]
-kind = "tree"
-[loss]
-kind = "mse"
-[optimiser]
-kind = "adamw"
-lr = 0.003
-[schedule]
-kind = "constant"
-[training]
-epochs = 1
-batch_size = 16
-"""
 
 
 def packages(folder: Path) -> dict[str, Path]:

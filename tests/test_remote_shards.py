@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from making import RECIPE
 from s3_server import SECRET, url
 from starting import run_script, start
+from trained import same
 
 import evaluate
 import predict
@@ -39,10 +40,6 @@ def run(command: click.Command, *arguments: object) -> Result:
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_state(folder / "member-00" / "best.safetensors")["weights"]
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 @pytest.fixture

@@ -6,34 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from making import write_kaggle_folder
+from making import RECIPE, write_kaggle_folder
 
 from benchmarks.accuracy import interval, main, resampled_rmse, squared_errors
 from galaxy_zoo.votes import rmse
-
-TINY = """
-[about]
-source = "the tests"
-[view]
-crop_px = 64
-size_px = 16
-[network]
-kind = "cnn"
-channels = [8]
-kernels = [3]
-[head]
-kind = "tree"
-[loss]
-kind = "mse"
-[optimiser]
-kind = "adamw"
-lr = 0.003
-[schedule]
-kind = "constant"
-[training]
-epochs = 3
-batch_size = 32
-"""
 
 
 @pytest.mark.slow
@@ -45,7 +21,7 @@ def test_recipes_are_scored_on_the_same_galaxies_whatever_they_train_on(tmp_path
     for each in table["GalaxyID"][:60]:
         (partly / "images_training_rev1" / f"{each}.jpg").unlink()
     tiny = tmp_path / "tiny.toml"
-    tiny.write_text(TINY)
+    tiny.write_text(RECIPE)
     options = ["--partly", partly, "--out", tmp_path / "out", "--results", tmp_path / "results", "--views", 2]
     entries = [kaggle, f"{tiny}:1", f"{tiny}:2:partly", *options, "--epochs", 1, "--device", "cpu"]
     result = CliRunner().invoke(main, [str(each) for each in entries])

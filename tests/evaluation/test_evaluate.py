@@ -81,6 +81,7 @@ def truth_of_test(shards: Path) -> str:
     return table.to_csv(index_label="GalaxyID")
 
 
+@pytest.mark.slow
 def test_several_runs_are_compared_on_galaxies_of_other_shards_with_a_table_of_votes(
     trained: Path, other_fold: Path, kaggle_folder: Path, tmp_path: Path
 ) -> None:

@@ -168,12 +168,6 @@ def test_impossible_options_are_wrong_usage(tmp_path: Path, subtests: pytest.Sub
             assert not (tmp_path / "out").exists()
 
 
-def test_help_shows_an_example_and_every_default() -> None:
-    result = run("--help")
-    assert "shard_tool synth galaxies --count 2000" in result.stdout
-    assert result.stdout.count("[default:") == 5
-
-
 def test_a_folder_that_a_link_leads_to_is_not_emptied(written: Path, tmp_path: Path) -> None:
     mine, out = shutil.copytree(written, tmp_path / "mine"), tmp_path / "out"
     write_galaxies(out, count=1, test=0, seed=1)

@@ -95,19 +95,18 @@ def test_three_hdus_of_one_size_are_the_bands_of_one_image(names: tuple[str, ...
     assert (pixels == decode_fits(simple(np.stack(SCIENCE)), STRETCH)).all()
 
 
-@pytest.mark.parametrize("names", [("",), ("INVVAR",), ("ERR", "DQ"), ("SCI_VAR", "MASK", "EXPTIME")])
-@pytest.mark.parametrize("shape", [(40, 30), (3, 40, 30)])
-@pytest.mark.parametrize("compressed", [False, True])
-def test_what_goes_with_an_image_is_no_band_of_it(
-    shape: tuple[int, ...], names: tuple[str, ...], *, compressed: bool
-) -> None:
+def test_what_goes_with_an_image_is_no_band_of_it(subtests: pytest.Subtests) -> None:
     """As the Legacy Surveys write an inverse variance, and HST and JWST errors and masks."""
-    kind = fits.CompImageHDU if compressed else fits.ImageHDU
-    image = bands(*shape).astype(">f4")
-    more = [kind(np.full(shape, 7, ">f4"), **({"name": name} if name else {})) for name in names]
-    lossless = {"quantize_level": 0, "compression_type": "GZIP_1"} if compressed else {}
-    data = fits_of(fits.PrimaryHDU(), kind(image, **lossless), *more)
-    assert (decode_fits(data, STRETCH) == decode_fits(simple(image), STRETCH)).all()
+    for names in [("",), ("INVVAR",), ("ERR", "DQ"), ("SCI_VAR", "MASK", "EXPTIME")]:
+        for shape in [(40, 30), (3, 40, 30)]:
+            for compressed in [False, True]:
+                with subtests.test(names=names, shape=shape, compressed=compressed):
+                    kind = fits.CompImageHDU if compressed else fits.ImageHDU
+                    image = bands(*shape).astype(">f4")
+                    more = [kind(np.full(shape, 7, ">f4"), **({"name": name} if name else {})) for name in names]
+                    lossless = {"quantize_level": 0, "compression_type": "GZIP_1"} if compressed else {}
+                    data = fits_of(fits.PrimaryHDU(), kind(image, **lossless), *more)
+                    assert (decode_fits(data, STRETCH) == decode_fits(simple(image), STRETCH)).all()
 
 
 def _with_nan() -> np.ndarray:
@@ -119,40 +118,40 @@ def _with_nan() -> np.ndarray:
 WHOLE = simple(bands(3, 40, 30).astype(">f4"))
 
 
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"", "empty file"),
-        (jpeg(1), "not a FITS file: it is a JPEG"),
-        (WHOLE[:1000], "damaged FITS file"),
-        (WHOLE[:9000], "damaged FITS file"),
-        (WHOLE[:5000] + b"\1" + WHOLE[5001:], "damaged FITS file: Checksum verification failed"),
-        (b"SIMPLE  =" + b"?" * 5751, "damaged FITS file"),
-        (simple(None), "no image data in any of its HDUs"),
-        (simple(bands(2, 40, 30)), "an image of 2 bands; one or three are read: choose three"),
-        (simple(bands(4, 40, 30)), "an image of 4 bands; one or three are read: choose three"),
-        (simple(bands(40, 30, 3)), r"its bands come last; write it as \(3, height, width\)"),
-        (
-            fits_of(fits.PrimaryHDU(), *(fits.ImageHDU(bands(40, 30)) for _ in range(4))),
-            "4 HDUs are images of one size",
-        ),
-        (
-            fits_of(fits.PrimaryHDU(), *(fits.ImageHDU(bands(40, 30), name=name) for name in "GR")),
-            "2 HDUs are images of one size; one or three bands are read",
-        ),
-        (
-            fits_of(fits.PrimaryHDU(), fits.CompImageHDU(np.zeros((3, 4000, 4000), np.float32))),
-            "48,000,000 values in its bands; at most 33,554,432",
-        ),
-        (simple(np.zeros(40)), r"an image of shape \(40,\)"),
-        (simple(np.zeros((1, 1, 40, 30))), r"an image of shape \(1, 1, 40, 30\)"),
-        (simple(_with_nan()), r"4 pixels have no value \(NaN or infinite\)"),
-        (simple(np.zeros((8193, 1), np.uint8)), "1 x 8193 pixels; a side may have"),
-    ],
-)
-def test_what_is_no_whole_fits_image_is_refused_with_the_reason(data: bytes, reason: str) -> None:
-    with pytest.raises(ImageError, match=reason):
-        decode_fits(data, STRETCH)
+REFUSED = [
+    (b"", "empty file"),
+    (jpeg(1), "not a FITS file: it is a JPEG"),
+    (WHOLE[:1000], "damaged FITS file"),
+    (WHOLE[:9000], "damaged FITS file"),
+    (WHOLE[:5000] + b"\1" + WHOLE[5001:], "damaged FITS file: Checksum verification failed"),
+    (b"SIMPLE  =" + b"?" * 5751, "damaged FITS file"),
+    (simple(None), "no image data in any of its HDUs"),
+    (simple(bands(2, 40, 30)), "an image of 2 bands; one or three are read: choose three"),
+    (simple(bands(4, 40, 30)), "an image of 4 bands; one or three are read: choose three"),
+    (simple(bands(40, 30, 3)), r"its bands come last; write it as \(3, height, width\)"),
+    (
+        fits_of(fits.PrimaryHDU(), *(fits.ImageHDU(bands(40, 30)) for _ in range(4))),
+        "4 HDUs are images of one size",
+    ),
+    (
+        fits_of(fits.PrimaryHDU(), *(fits.ImageHDU(bands(40, 30), name=name) for name in "GR")),
+        "2 HDUs are images of one size; one or three bands are read",
+    ),
+    (
+        fits_of(fits.PrimaryHDU(), fits.CompImageHDU(np.zeros((3, 4000, 4000), np.float32))),
+        "48,000,000 values in its bands; at most 33,554,432",
+    ),
+    (simple(np.zeros(40)), r"an image of shape \(40,\)"),
+    (simple(np.zeros((1, 1, 40, 30))), r"an image of shape \(1, 1, 40, 30\)"),
+    (simple(_with_nan()), r"4 pixels have no value \(NaN or infinite\)"),
+    (simple(np.zeros((8193, 1), np.uint8)), "1 x 8193 pixels; a side may have"),
+]
+
+
+def test_what_is_no_whole_fits_image_is_refused_with_the_reason(subtests: pytest.Subtests) -> None:
+    for data, reason in REFUSED:
+        with subtests.test(reason), pytest.raises(ImageError, match=reason):
+            decode_fits(data, STRETCH)
 
 
 @pytest.fixture
@@ -224,20 +223,21 @@ def test_without_astropy_it_says_what_to_install(
     assert "pip install astropy" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("--fits-range", "1", "0"),
-        ("--fits-range", "0", "0"),
-        ("--fits-range", "0", "inf"),
-        ("--fits-range", "nan", "1"),
-        (*RANGE, "--fits-softening", "0"),
-    ],
-)
-def test_an_impossible_stretch_is_wrong_usage(options: tuple[str, ...], source: Path, tmp_path: Path) -> None:
-    result = pack(source, tmp_path / "out", *options)
-    assert result.exit_code == 2
-    assert "--fits-" in result.stderr
+STRETCHES = [
+    ("--fits-range", "1", "0"),
+    ("--fits-range", "0", "0"),
+    ("--fits-range", "0", "inf"),
+    ("--fits-range", "nan", "1"),
+    (*RANGE, "--fits-softening", "0"),
+]
+
+
+def test_an_impossible_stretch_is_wrong_usage(source: Path, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for options in STRETCHES:
+        with subtests.test(options=options):
+            result = pack(source, tmp_path / "out", *options)
+            assert result.exit_code == 2
+            assert "--fits-" in result.stderr
 
 
 def _decodes(data: bytes) -> bool:

@@ -136,43 +136,44 @@ BAD: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD)
-@pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_a_bad_catalogue_ends_it_before_anything_is_written(kind: str, form: str, survey: Path) -> None:
-    spoil, message = BAD[kind]
-    frame = spoil(table())
-    if form == "csv":
-        frame.to_csv(survey / "bad.csv", index=False)
-    else:
-        pytest.importorskip("pyarrow")
-        frame.to_parquet(survey / "bad.parquet")
-    result = run(survey, catalogue=f"bad.{form}")
-    assert result.exit_code == 1
-    assert message in result.stderr
-    assert f"bad.{form}" in result.stderr
-    assert not (survey / "out").exists()
+def test_a_bad_catalogue_ends_it_before_anything_is_written(survey: Path, subtests: pytest.Subtests) -> None:
+    for kind, (spoil, message) in BAD.items():
+        for form in ["csv", "parquet"]:
+            with subtests.test(kind=kind, form=form):
+                frame = spoil(table())
+                if form == "csv":
+                    frame.to_csv(survey / "bad.csv", index=False)
+                else:
+                    pytest.importorskip("pyarrow")
+                    frame.to_parquet(survey / "bad.parquet")
+                result = run(survey, catalogue=f"bad.{form}")
+                assert result.exit_code == 1
+                assert message in result.stderr
+                assert f"bad.{form}" in result.stderr
+                assert not (survey / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "message"),
-    [
-        ("none.csv", None, "there is no such file"),
-        ("none.parquet", None, "there is no such file"),
-        ("empty.csv", b"", "not a CSV file"),
-        ("empty.parquet", b"", "not a Parquet file"),
-        ("noise.parquet", b"PAR1" + bytes(100) + b"PAR1", "not a Parquet file"),
-        ("binary.csv", b"\xff\xfe\x00\x01" * 9, "not a CSV file"),
-    ],
-)
-def test_what_is_no_catalogue_is_refused(name: str, data: bytes | None, message: str, survey: Path) -> None:
-    if name.endswith("parquet"):
-        pytest.importorskip("pyarrow")
-    if data is not None:
-        (survey / name).write_bytes(data)
-    result = run(survey, catalogue=name)
-    assert result.exit_code == 1
-    assert message in result.stderr
-    assert not (survey / "out").exists()
+NO_CATALOGUES = [
+    ("none.csv", None, "there is no such file"),
+    ("none.parquet", None, "there is no such file"),
+    ("empty.csv", b"", "not a CSV file"),
+    ("empty.parquet", b"", "not a Parquet file"),
+    ("noise.parquet", b"PAR1" + bytes(100) + b"PAR1", "not a Parquet file"),
+    ("binary.csv", b"\xff\xfe\x00\x01" * 9, "not a CSV file"),
+]
+
+
+def test_what_is_no_catalogue_is_refused(survey: Path, subtests: pytest.Subtests) -> None:
+    for name, data, message in NO_CATALOGUES:
+        with subtests.test(name=name):
+            if name.endswith("parquet"):
+                pytest.importorskip("pyarrow")
+            if data is not None:
+                (survey / name).write_bytes(data)
+            result = run(survey, catalogue=name)
+            assert result.exit_code == 1
+            assert message in result.stderr
+            assert not (survey / "out").exists()
 
 
 def test_a_pipe_is_no_catalogue(survey: Path) -> None:
@@ -189,17 +190,16 @@ def test_parquet_without_pyarrow_says_what_to_install(survey: Path, monkeypatch:
     assert "pip install pyarrow" in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--catalogue", "c.csv", "--labels", "l.csv"), "exclude each other"),
-        (("--id-column", "id"), "need --catalogue"),
-        (("--file-column", "name"), "need --catalogue"),
-    ],
-)
-def test_options_of_a_catalogue_without_one_are_wrong_usage(
-    options: tuple[str, ...], message: str, survey: Path
-) -> None:
-    result = pack(survey / "cutouts", survey / "out", *options)
-    assert result.exit_code == 2
-    assert message in result.stderr
+LONELY_OPTIONS = [
+    (("--catalogue", "c.csv", "--labels", "l.csv"), "exclude each other"),
+    (("--id-column", "id"), "need --catalogue"),
+    (("--file-column", "name"), "need --catalogue"),
+]
+
+
+def test_options_of_a_catalogue_without_one_are_wrong_usage(survey: Path, subtests: pytest.Subtests) -> None:
+    for options, message in LONELY_OPTIONS:
+        with subtests.test(options=options):
+            result = pack(survey / "cutouts", survey / "out", *options)
+            assert result.exit_code == 2
+            assert message in result.stderr

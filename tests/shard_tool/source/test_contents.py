@@ -41,30 +41,40 @@ def make(folder: Path, *names: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("name", "split"),
-    [
-        ("images_training_rev1", "train"),
-        ("images_train_rev1", "train"),
-        ("Train", "train"),
-        ("my-testing-set", "test"),
-        ("images_test_rev1", "test"),
-        ("deep/images_test_rev1/part1", "test"),
-    ],
-)
-def test_the_nearest_folder_tells_the_split(name: str, split: str, tmp_path: Path) -> None:
-    make(tmp_path / "galaxies", f"{name}/1.jpg", "test_outer/train_inner/2.JPG", "training_solutions_rev1.csv")
-    draft = listed(tmp_path / "galaxies")
-    assert "1" in images(draft, split)
-    assert "2" in images(draft, "train")
+NEAREST = [
+    ("images_training_rev1", "train"),
+    ("images_train_rev1", "train"),
+    ("Train", "train"),
+    ("my-testing-set", "test"),
+    ("images_test_rev1", "test"),
+    ("deep/images_test_rev1/part1", "test"),
+]
 
 
-@pytest.mark.parametrize("name", ["strain", "latest", "contest_images", "restraint"])
-def test_a_word_within_a_word_is_no_split(name: str, tmp_path: Path) -> None:
-    make(tmp_path / "galaxies", f"{name}/1.jpg", "train/2.jpg", "labels/train.csv")
-    draft = listed(tmp_path / "galaxies")
-    assert images(draft, "train") == ["2"]
-    assert list(draft.ignored()) == [(name, "1 images neither in a training nor in a test folder by name")]
+def test_the_nearest_folder_tells_the_split(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for name, split in NEAREST:
+        with subtests.test(name=name, split=split):
+            folder = tmp_path_factory.mktemp("case")
+            make(
+                folder / "galaxies", f"{name}/1.jpg", "test_outer/train_inner/2.JPG", "training_solutions_rev1.csv"
+            )
+            draft = listed(folder / "galaxies")
+            assert "1" in images(draft, split)
+            assert "2" in images(draft, "train")
+
+
+def test_a_word_within_a_word_is_no_split(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for name in ["strain", "latest", "contest_images", "restraint"]:
+        with subtests.test(name=name):
+            folder = tmp_path_factory.mktemp("case")
+            make(folder / "galaxies", f"{name}/1.jpg", "train/2.jpg", "labels/train.csv")
+            draft = listed(folder / "galaxies")
+            assert images(draft, "train") == ["2"]
+            assert list(draft.ignored()) == [(name, "1 images neither in a training nor in a test folder by name")]
 
 
 def test_unnamed_images_are_training_where_there_are_labels(tmp_path: Path) -> None:
@@ -137,56 +147,62 @@ def _patched(offset: int, value: bytes, name: str = "train/1.jpg") -> Callable[[
     return spoil
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (_member(TRAVERSAL), f"member '{TRAVERSAL}' leads out of the archive"),
-        (_member("..\\evil.jpg"), "evil.jpg' leads out of the archive"),
-        (_member("/etc/passwd.jpg"), "member '/etc/passwd.jpg' leads out of the archive"),
-        (_member("C:/x.jpg"), "member 'C:/x.jpg' leads out of the archive"),
-        (_link, "member 'train/1.jpg' is a symbolic link"),
-        (_truncated, "galaxies.zip: not a whole zip file"),
-        (_without_beginning, "galaxies.zip: its beginning is missing: it was cut, or is the last part of a split"),
-        (lambda path: path.write_bytes(b""), "galaxies.zip: not a whole zip file"),
-        (_patched(8, b"\x01\x00"), "member 'train/1.jpg' is encrypted"),
-        (_patched(10, b"\x0c\x00"), "member 'train/1.jpg' is packed by method 12"),
-        (_patched(24, struct.pack("<I", 100_000_000)), "member 'train/1.jpg' says it holds 100,000,000 bytes"),
-        (_patched(24, struct.pack("<I", 4_000_000_000), "a.zip"), "member 'a.zip' says it holds 4,000,000,000"),
-    ],
-)
-@pytest.mark.parametrize("is_nested", [False, True])
+UNTRUSTED = [
+    (_member(TRAVERSAL), f"member '{TRAVERSAL}' leads out of the archive"),
+    (_member("..\\evil.jpg"), "evil.jpg' leads out of the archive"),
+    (_member("/etc/passwd.jpg"), "member '/etc/passwd.jpg' leads out of the archive"),
+    (_member("C:/x.jpg"), "member 'C:/x.jpg' leads out of the archive"),
+    (_link, "member 'train/1.jpg' is a symbolic link"),
+    (_truncated, "galaxies.zip: not a whole zip file"),
+    (_without_beginning, "galaxies.zip: its beginning is missing: it was cut, or is the last part of a split"),
+    (lambda path: path.write_bytes(b""), "galaxies.zip: not a whole zip file"),
+    (_patched(8, b"\x01\x00"), "member 'train/1.jpg' is encrypted"),
+    (_patched(10, b"\x0c\x00"), "member 'train/1.jpg' is packed by method 12"),
+    (_patched(24, struct.pack("<I", 100_000_000)), "member 'train/1.jpg' says it holds 100,000,000 bytes"),
+    (_patched(24, struct.pack("<I", 4_000_000_000), "a.zip"), "member 'a.zip' says it holds 4,000,000,000"),
+]
+
+
 def test_a_zip_not_to_be_trusted_is_refused(
-    spoil: Callable[[Path], None], message: str, is_nested: bool, tmp_path: Path
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    source = tmp_path / "galaxies.zip"
-    spoil(source)
-    if is_nested:
-        source.write_bytes(zip_of({"galaxies.zip": source.read_bytes()}))
-    result = pack(source, tmp_path / "out")
-    assert result.exit_code == 1
-    assert message in result.stderr
-    assert not (tmp_path / "out").exists()
+    for spoil, message in UNTRUSTED:
+        for is_nested in [False, True]:
+            with subtests.test(message, is_nested=is_nested):
+                folder = tmp_path_factory.mktemp("case")
+                source = folder / "galaxies.zip"
+                spoil(source)
+                if is_nested:
+                    source.write_bytes(zip_of({"galaxies.zip": source.read_bytes()}))
+                result = pack(source, folder / "out")
+                assert result.exit_code == 1
+                assert message in result.stderr
+                assert not (folder / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ((), "there is no such folder or zip"),
-        (("source/",), "holds no file, nor does any archive in it"),
-        (("source/readme.txt",), "no image among its 1 files"),
-        (("source",), "neither a folder nor a .zip"),
-    ],
-)
-def test_a_source_without_images_is_refused(names: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    for name in names:
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.mkdir() if name.endswith("/") else path.write_text("")
-    result = pack(tmp_path / "source", tmp_path / "out")
-    assert result.exit_code == 1
-    assert str(tmp_path / "source") in result.stderr
-    assert message in result.stderr
-    assert not (tmp_path / "out").exists()
+WITHOUT_IMAGES = [
+    ((), "there is no such folder or zip"),
+    (("source/",), "holds no file, nor does any archive in it"),
+    (("source/readme.txt",), "no image among its 1 files"),
+    (("source",), "neither a folder nor a .zip"),
+]
+
+
+def test_a_source_without_images_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for names, message in WITHOUT_IMAGES:
+        with subtests.test(names=names):
+            folder = tmp_path_factory.mktemp("case")
+            for name in names:
+                path = folder / name
+                path.parent.mkdir(exist_ok=True)
+                path.mkdir() if name.endswith("/") else path.write_text("")
+            result = pack(folder / "source", folder / "out")
+            assert result.exit_code == 1
+            assert str(folder / "source") in result.stderr
+            assert message in result.stderr
+            assert not (folder / "out").exists()
 
 
 def test_damage_in_a_deflated_inner_zip_is_an_error(download: Download, tmp_path: Path) -> None:
@@ -241,51 +257,53 @@ def _split_zip(folder: Path) -> None:
     (folder / "s.zip").write_bytes(whole)
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "says"),
-    [
-        ("s.z01", b"x", "s.z01: a part of a split archive; join the parts first"),
-        ("s.zip.001", b"x", "s.zip.001: a part of a split archive"),
-        (
-            "s.tar.xz",
-            lzma.compress(b"x"),
-            "s.tar.xz: compressed in a way that is not read here; decompress it first: xz -d s.tar.xz",
-        ),
-        (
-            "s.tar.bz2",
-            b"BZh",
-            "s.tar.bz2: compressed in a way that is not read here; decompress it first: bzip2 -d s.tar.bz2",
-        ),
-        (
-            "s.fits.fz",
-            b"x",
-            "s.fits.fz: compressed in a way that is not read here; decompress it first: funpack s.fits.fz",
-        ),
-        ("s.7z", b"x", "s.7z: compressed in a way that is not read here; decompress it first: 7z x s.7z"),
-        (
-            "s.zip",
-            zip_of({"a.tar": b"x", "b.txt": b""}),
-            "s.zip/a.tar: an archive inside another, which is not op",
-        ),
-        ("s.zip", zip_of({"a.zip": zip_of({"b.zip": b"x"})}), "s.zip/a.zip/b.zip: an archive inside another"),
-        ("s.zip", zip_of({"a.tar.xz": b"x"}), "s.zip/a.tar.xz: compressed in a way that is not read here"),
-        ("s.zip", None, "s.zip: the last of 4 parts of a split zip; join the parts first (zip -s 0 "),
-    ],
-)
-@pytest.mark.parametrize("is_source", [True, False])
+UNREAD = [
+    ("s.z01", b"x", "s.z01: a part of a split archive; join the parts first"),
+    ("s.zip.001", b"x", "s.zip.001: a part of a split archive"),
+    (
+        "s.tar.xz",
+        lzma.compress(b"x"),
+        "s.tar.xz: compressed in a way that is not read here; decompress it first: xz -d s.tar.xz",
+    ),
+    (
+        "s.tar.bz2",
+        b"BZh",
+        "s.tar.bz2: compressed in a way that is not read here; decompress it first: bzip2 -d s.tar.bz2",
+    ),
+    (
+        "s.fits.fz",
+        b"x",
+        "s.fits.fz: compressed in a way that is not read here; decompress it first: funpack s.fits.fz",
+    ),
+    ("s.7z", b"x", "s.7z: compressed in a way that is not read here; decompress it first: 7z x s.7z"),
+    (
+        "s.zip",
+        zip_of({"a.tar": b"x", "b.txt": b""}),
+        "s.zip/a.tar: an archive inside another, which is not op",
+    ),
+    ("s.zip", zip_of({"a.zip": zip_of({"b.zip": b"x"})}), "s.zip/a.zip/b.zip: an archive inside another"),
+    ("s.zip", zip_of({"a.tar.xz": b"x"}), "s.zip/a.tar.xz: compressed in a way that is not read here"),
+    ("s.zip", None, "s.zip: the last of 4 parts of a split zip; join the parts first (zip -s 0 "),
+]
+
+
 def test_an_archive_that_is_not_read_is_named_for_what_it_is(
-    name: str, data: bytes | None, says: str, is_source: bool, tmp_path: Path
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    (tmp_path / "source").mkdir()
-    if data is None:
-        _split_zip(tmp_path / "source")
-    else:
-        (tmp_path / "source" / name).write_bytes(data)
-    source = tmp_path / "source" / name if is_source else tmp_path / "source"
-    result = pack(source, tmp_path / "out")
-    assert result.exit_code == 1
-    assert says in result.stderr
-    assert not (tmp_path / "out").exists()
+    for name, data, says in UNREAD:
+        for is_source in [True, False]:
+            with subtests.test(name=name, is_source=is_source):
+                folder = tmp_path_factory.mktemp("case")
+                (folder / "source").mkdir()
+                if data is None:
+                    _split_zip(folder / "source")
+                else:
+                    (folder / "source" / name).write_bytes(data)
+                source = folder / "source" / name if is_source else folder / "source"
+                result = pack(source, folder / "out")
+                assert result.exit_code == 1
+                assert says in result.stderr
+                assert not (folder / "out").exists()
 
 
 def test_images_that_need_an_option_are_told_of_the_command_that_has_it(tmp_path: Path) -> None:

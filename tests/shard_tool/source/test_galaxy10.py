@@ -190,55 +190,59 @@ def _with(**changes: Any) -> Callable[[Path], None]:
     return lambda path: write(path, **changes) and None
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (Path.unlink, "there is no such"),
-        (lambda path: path.write_bytes(b""), "not a whole HDF5 file"),
-        (lambda path: path.write_bytes(b"noise" * 999), "not a whole HDF5 file"),
-        (_cut, "not a whole HDF5 file"),
-        (_without("images"), "has no dataset 'images', but ans, redshift"),
-        (_without("ans"), "has no dataset 'ans', but images, redshift"),
-        (_link, "'images' is a link; pack a file that holds its own data"),
-        (_external, "'images' is no dataset with its own data"),
-        (_group, "'images' is no dataset with its own data"),
-        (_with(images=images().astype(np.float32)), "images are float32 of shape (23, 32, 32, 3)"),
-        (_with(images=images()[..., 0]), "images are uint8 of shape (23, 32, 32)"),
-        (_with(images=images()[:, :, :0]), "images of 0 x 32 pixels"),
-        (_with(answers=answers()[1:]), "ans is uint8 of shape (22,); one integer for each of 23 images"),
-        (_with(answers=answers() / 2), "ans is float64"),
-        (_with(answers=answers() + 4), "ans[2] is 10, but tree 'galaxy10' has the answers 0 to 9"),
-        (_with(answers=answers().astype(int) - 1), "ans[0] is -1"),
-        (_with(images=images()[:0], answers=answers()[:0]), "one integer for each of 0 images"),
-    ],
-)
+OTHER_LAYOUTS = [
+    (Path.unlink, "there is no such"),
+    (lambda path: path.write_bytes(b""), "not a whole HDF5 file"),
+    (lambda path: path.write_bytes(b"noise" * 999), "not a whole HDF5 file"),
+    (_cut, "not a whole HDF5 file"),
+    (_without("images"), "has no dataset 'images', but ans, redshift"),
+    (_without("ans"), "has no dataset 'ans', but images, redshift"),
+    (_link, "'images' is a link; pack a file that holds its own data"),
+    (_external, "'images' is no dataset with its own data"),
+    (_group, "'images' is no dataset with its own data"),
+    (_with(images=images().astype(np.float32)), "images are float32 of shape (23, 32, 32, 3)"),
+    (_with(images=images()[..., 0]), "images are uint8 of shape (23, 32, 32)"),
+    (_with(images=images()[:, :, :0]), "images of 0 x 32 pixels"),
+    (_with(answers=answers()[1:]), "ans is uint8 of shape (22,); one integer for each of 23 images"),
+    (_with(answers=answers() / 2), "ans is float64"),
+    (_with(answers=answers() + 4), "ans[2] is 10, but tree 'galaxy10' has the answers 0 to 9"),
+    (_with(answers=answers().astype(int) - 1), "ans[0] is -1"),
+    (_with(images=images()[:0], answers=answers()[:0]), "one integer for each of 0 images"),
+]
+
+
 def test_another_layout_ends_it_before_anything_is_written(
-    spoil: Callable[[Path], None], message: str, source: Path, tmp_path: Path
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    spoil(source)
-    result = pack10(source, tmp_path / "out")
-    assert result.exit_code == 1
-    assert message in result.stderr
-    assert str(source) in result.stderr
-    assert not (tmp_path / "out").exists()
+    for spoil, message in OTHER_LAYOUTS:
+        with subtests.test(message):
+            folder = tmp_path_factory.mktemp("case")
+            source = write(folder / "Galaxy10_DECals.h5", **CHUNKED)
+            spoil(source)
+            result = pack10(source, folder / "out")
+            assert result.exit_code == 1
+            assert message in result.stderr
+            assert str(source) in result.stderr
+            assert not (folder / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--tree", "gz2-kaggle"), "use shard_tool pack --tree galaxy10"),
-        (("--tree", "galaxy10", "--counts"), "holds its own answers"),
-        (("--tree", "galaxy10", "--labels", "votes.csv"), "holds its own answers"),
-        (("--tree", "galaxy10", "--pad", "20"), "32 x 32 pixels, larger than the 20 to pad to"),
-    ],
-)
+WRONG_OPTIONS = [
+    (("--tree", "gz2-kaggle"), "use shard_tool pack --tree galaxy10"),
+    (("--tree", "galaxy10", "--counts"), "holds its own answers"),
+    (("--tree", "galaxy10", "--labels", "votes.csv"), "holds its own answers"),
+    (("--tree", "galaxy10", "--pad", "20"), "32 x 32 pixels, larger than the 20 to pad to"),
+]
+
+
 def test_options_that_do_not_go_with_it_are_refused(
-    options: tuple[str, ...], message: str, source: Path, tmp_path: Path
+    source: Path, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    result = pack(source, tmp_path / "out", *options)
-    assert result.exit_code == 1
-    assert message in result.stderr
-    assert not (tmp_path / "out").exists()
+    for options, message in WRONG_OPTIONS:
+        with subtests.test(options=options):
+            result = pack(source, tmp_path / "out", *options)
+            assert result.exit_code == 1
+            assert message in result.stderr
+            assert not (tmp_path / "out").exists()
 
 
 def test_a_damaged_chunk_is_an_error_that_names_the_file(source: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import csv
 import gzip
 import io
 import shutil
-from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -114,45 +114,47 @@ def _contradict(rows: list[list[str]]) -> list[list[str]]:
     return [rows[0], [rows[1][0], *(["0.25"] * 37)]]
 
 
-@pytest.mark.parametrize(
-    ("second", "options", "message"),
-    [
-        (
-            _contradict,
-            (),
-            f"id 100008, column Class1.1: {{first}} in {{folder}}/{TABLE}.zip/{TABLE}.csv, but 0.25 in ",
-        ),
-        (lambda rows: [["GalaxyID", "Class9"], ["1", "0"]], (), "columns of tree 'gz2-kaggle' are missing"),
-        (
-            lambda rows: [rows[0][:9], ["5", *rows[1][1:9]]],
-            (),
-            "id 5, column Class4.2: the vote is missing (29 such",
-        ),
-        (
-            lambda rows: [rows[0], ["5", *(["-3"] * 37)]],
-            ("--counts",),
-            "line 2, column Class1.1: -3 is outside [0, inf)",
-        ),
-        (lambda rows: [rows[0], ["5", *(["inf"] * 37)]], ("--counts",), "inf is outside [0, inf)"),
-        (lambda rows: [rows[0], ["5", *(["12"] * 37)]], (), "12 is outside [0, 1]"),
-        (
-            lambda rows: [rows[0], ["5", *(["0"] * 37)]],
-            ("--counts",),
-            "id 5, column Class1.1: the vote is missing",
-        ),
-    ],
-)
+WRONG_TABLES = [
+    (
+        _contradict,
+        (),
+        f"id 100008, column Class1.1: {{first}} in {{folder}}/{TABLE}.zip/{TABLE}.csv, but 0.25 in ",
+    ),
+    (lambda rows: [["GalaxyID", "Class9"], ["1", "0"]], (), "columns of tree 'gz2-kaggle' are missing"),
+    (
+        lambda rows: [rows[0][:9], ["5", *rows[1][1:9]]],
+        (),
+        "id 5, column Class4.2: the vote is missing (29 such",
+    ),
+    (
+        lambda rows: [rows[0], ["5", *(["-3"] * 37)]],
+        ("--counts",),
+        "line 2, column Class1.1: -3 is outside [0, inf)",
+    ),
+    (lambda rows: [rows[0], ["5", *(["inf"] * 37)]], ("--counts",), "inf is outside [0, inf)"),
+    (lambda rows: [rows[0], ["5", *(["12"] * 37)]], (), "12 is outside [0, 1]"),
+    (
+        lambda rows: [rows[0], ["5", *(["0"] * 37)]],
+        ("--counts",),
+        "id 5, column Class1.1: the vote is missing",
+    ),
+]
+
+
 def test_tables_that_contradict_or_leave_gaps_end_it_before_anything_is_written(
-    second, options: tuple[str, ...], message: str, whole_download: Download, tmp_path: Path
+    whole_download: Download, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    source = whole_download.write_zips(tmp_path / "source")
-    table = write_rows(tmp_path / "second.csv", second(whole_download.rows))
-    result = pack(source, tmp_path / "out", "--labels", source / f"{TABLE}.zip", "--labels", table, *options)
-    assert result.exit_code == 1
-    assert str(table) in result.stderr
-    first = float(whole_download.rows[1][1])
-    assert message.format(first=f"{first:.9g}", folder=source) in result.stderr
-    assert not (tmp_path / "out").exists()
+    for second, options, message in WRONG_TABLES:
+        with subtests.test(message):
+            folder = tmp_path_factory.mktemp("case")
+            source = whole_download.write_zips(folder / "source")
+            table = write_rows(folder / "second.csv", second(whole_download.rows))
+            result = pack(source, folder / "out", "--labels", source / f"{TABLE}.zip", "--labels", table, *options)
+            assert result.exit_code == 1
+            assert str(table) in result.stderr
+            first = float(whole_download.rows[1][1])
+            assert message.format(first=f"{first:.9g}", folder=source) in result.stderr
+            assert not (folder / "out").exists()
 
 
 def test_rows_without_an_image_name_the_table_they_are_in(whole_download: Download, tmp_path: Path) -> None:
@@ -164,17 +166,14 @@ def test_rows_without_an_image_name_the_table_they_are_in(whole_download: Downlo
     assert "999999 (second.csv): no image for this row of votes" in result.stderr
 
 
-@pytest.mark.parametrize("vote", ["3.0102E-1", "+3.0102e-01", "30102e-5", " 0.30102", ".30102"])
 def test_scientific_notation_packs_to_the_same_bytes(
-    vote: str, images_only: Path, whole_download: Download, tmp_path: Path
+    images_only: Path, whole_download: Download, tmp_path: Path
 ) -> None:
-    for name, value in (("plain", "0.30102"), ("scientific", vote)):
-        rows = [
-            *whole_download.rows[:1],
-            *([row[0], value, "0.69898", "0", *row[4:]] for row in whole_download.rows[1:]),
-        ]
-        rows = [[cell if i < 4 else "" for i, cell in enumerate(row)] if n else row for n, row in enumerate(rows)]
-        table = write_rows(tmp_path / f"{name}.csv", rows)
+    forms = {"plain": ["0.30102"], "scientific": ["3.0102E-1", "+3.0102e-01", "30102e-5", " 0.30102", ".30102"]}
+    header, *rows = whole_download.rows
+    for name, votes in forms.items():
+        cells = [[row[0], vote, "0.69898", "0", *[""] * 34] for row, vote in zip(rows, cycle(votes), strict=False)]
+        table = write_rows(tmp_path / f"{name}.csv", [header, *cells])
         assert pack(images_only, tmp_path / name, "--labels", table, "--missing-votes").exit_code == 0
     assert contents(tmp_path / "plain") == contents(tmp_path / "scientific")
 
@@ -236,37 +235,34 @@ def test_a_table_read_in_parts_packs_to_the_same_bytes(
     assert {name: data for name, data in contents(tmp_path / "three").items() if name.startswith("train")} == tars
 
 
+SPOILT = [
+    (lambda rows: [*rows, rows[2]], "line 32: id 100015 appears twice (first in line 3)"),
+    (
+        lambda rows: [*rows[:20], [rows[20][0], "x", *rows[20][2:]], *rows[21:]],
+        "line 21, column Class1.1: 'x'",
+    ),
+    (
+        lambda rows: [*rows[:20], [rows[20][0], "2", *rows[20][2:]], *rows[21:]],
+        "line 21, column Class1.1: 2 is",
+    ),
+    (lambda rows: [*rows[:20], ["", *rows[20][1:]], *rows[20:]], "line 21: the id is empty"),
+    (
+        lambda rows: [*rows[:9], [rows[9][0], "", *rows[9][2:]], *rows[10:]],
+        "line 10, column Class1.1: the vote",
+    ),
+]
+
+
 @pytest.mark.usefixtures("few_lines_at_once")
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda rows: [*rows, rows[2]], "line 32: id 100015 appears twice (first in line 3)"),
-        (
-            lambda rows: [*rows[:20], [rows[20][0], "x", *rows[20][2:]], *rows[21:]],
-            "line 21, column Class1.1: 'x'",
-        ),
-        (
-            lambda rows: [*rows[:20], [rows[20][0], "2", *rows[20][2:]], *rows[21:]],
-            "line 21, column Class1.1: 2 is",
-        ),
-        (lambda rows: [*rows[:20], ["", *rows[20][1:]], *rows[20:]], "line 21: the id is empty"),
-        (
-            lambda rows: [*rows[:9], [rows[9][0], "", *rows[9][2:]], *rows[10:]],
-            "line 10, column Class1.1: the vote",
-        ),
-    ],
-)
 def test_an_error_in_a_later_part_has_the_line_of_the_file(
-    spoil: Callable[[list[list[str]]], list[list[str]]],
-    message: str,
-    images_only: Path,
-    whole_download: Download,
-    tmp_path: Path,
+    images_only: Path, whole_download: Download, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    file = write_rows(tmp_path / "votes.csv", spoil(whole_download.rows))
-    result = pack(images_only, tmp_path / "out", "--labels", file)
-    assert result.exit_code == 1
-    assert f"votes.csv, {message}" in result.stderr
+    for spoil, message in SPOILT:
+        with subtests.test(message):
+            file = write_rows(tmp_path / "votes.csv", spoil(whole_download.rows))
+            result = pack(images_only, tmp_path / "out", "--labels", file)
+            assert result.exit_code == 1
+            assert f"votes.csv, {message}" in result.stderr
 
 
 @pytest.mark.usefixtures("few_lines_at_once")
@@ -346,17 +342,19 @@ def test_counts_are_no_fractions(tmp_path: Path) -> None:
     assert pack_survey(tmp_path, "--counts", "--fractions-of", "question").exit_code == 2
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".txt"])
 def test_a_table_with_semicolons_decimal_commas_and_comments_packs_to_the_same_bytes(
-    suffix: str, whole_download: Download, packed: Path, tmp_path: Path
+    whole_download: Download, packed: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    source = whole_download.write_folder(tmp_path / "source")
-    text = whole_download.table().replace(",", ";").replace(".", ",")
-    header, _, body = text.partition("\n")
-    text = f"sep=;\n# votes\n{header.replace(',', '.')}\n{body}"
-    (source / f"{TABLE}.csv").unlink()
-    path = (tmp_path if suffix == ".txt" else source) / f"{TABLE}{suffix}"
-    path.write_bytes(gzip.compress(text.encode()) if suffix == ".csv.gz" else text.encode())
-    result = pack(source, tmp_path / "out", *(("--labels", path) if suffix == ".txt" else ()))
-    assert result.exit_code == 0, result.stderr
-    assert contents(tmp_path / "out") == contents(packed)
+    for suffix in [".csv", ".csv.gz", ".txt"]:
+        with subtests.test(suffix=suffix):
+            folder = tmp_path_factory.mktemp("case")
+            source = whole_download.write_folder(folder / "source")
+            text = whole_download.table().replace(",", ";").replace(".", ",")
+            header, _, body = text.partition("\n")
+            text = f"sep=;\n# votes\n{header.replace(',', '.')}\n{body}"
+            (source / f"{TABLE}.csv").unlink()
+            path = (folder if suffix == ".txt" else source) / f"{TABLE}{suffix}"
+            path.write_bytes(gzip.compress(text.encode()) if suffix == ".csv.gz" else text.encode())
+            result = pack(source, folder / "out", *(("--labels", path) if suffix == ".txt" else ()))
+            assert result.exit_code == 0, result.stderr
+            assert contents(folder / "out") == contents(packed)

@@ -46,17 +46,19 @@ def whole_tar(download: Download, prefix: str = "") -> dict[str, bytes]:
     return {prefix + name: data for files in download.files().values() for name, data in files.items()}
 
 
-@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz"])
-@pytest.mark.parametrize("form", FORMATS)
 def test_a_tar_packs_to_the_bytes_of_a_folder(
-    suffix: str, form: str, packed: Path, whole_download: Download, tmp_path: Path
+    packed: Path, whole_download: Download, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    data = tar_of(whole_tar(whole_download, "./" + "deep/" * 30), form=FORMATS[form])
-    source = tmp_path / f"galaxies{suffix}"
-    source.write_bytes(data if suffix == ".tar" else gzip.compress(data))
-    result = pack(source, tmp_path / "out", "--workers", 3 if suffix == ".tgz" else 1)
-    assert result.exit_code == 0, result.stderr
-    assert contents(tmp_path / "out") == contents(packed)
+    for suffix in [".tar", ".tar.gz", ".tgz"]:
+        for name, form in FORMATS.items():
+            with subtests.test(suffix=suffix, form=name):
+                folder = tmp_path_factory.mktemp("case")
+                data = tar_of(whole_tar(whole_download, "./" + "deep/" * 30), form=form)
+                source = folder / f"galaxies{suffix}"
+                source.write_bytes(data if suffix == ".tar" else gzip.compress(data))
+                result = pack(source, folder / "out", "--workers", 3 if suffix == ".tgz" else 1)
+                assert result.exit_code == 0, result.stderr
+                assert contents(folder / "out") == contents(packed)
 
 
 def test_tars_in_a_folder_are_opened_and_tars_in_zips_listed(
@@ -106,62 +108,70 @@ def _header_of(kind: bytes, size: int) -> bytes:
     return info.tobuf(tarfile.USTAR_FORMAT) + bytes(10_000)
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (tar_of({"../../evil.jpg": b"x"}), "member '../../evil.jpg' leads out of the archive"),
-        (tar_of({"/etc/passwd.jpg": b"x"}), "member '/etc/passwd.jpg' leads out of the archive"),
-        (tar_of({"a\\..\\..\\evil.jpg": b"x"}), "leads out of the archive"),
-        (special(tarfile.SYMTYPE), "member 'train/1.jpg' is a link"),
-        (special(tarfile.LNKTYPE), "member 'train/1.jpg' is a link"),
-        (special(tarfile.CHRTYPE), "member 'train/1.jpg' is no plain file"),
-        (special(tarfile.FIFOTYPE), "member 'train/1.jpg' is no plain file"),
-        (_header_of(tarfile.REGTYPE, 65 * 2**20), "member 'x' says it holds 68,157,440 bytes"),
-        (b"", "not a whole tar"),
-        (b"no tar at all" * 100, "not a whole tar"),
-        (GOOD[:700], "member 'train/1.jpg' ends after the end of the tar"),
-        (GOOD[: GOOD.index(b"train/2.jpg")], "neither a file nor its end at byte"),
-        (GOOD[: GOOD.index(b"train/2.jpg") + 100], "not a whole tar"),
-        (_with_damaged_header(), "neither a file nor its end at byte"),
-        (GOOD + GOOD, "neither a file nor its end at byte"),
-        (_header_of(tarfile.XHDTYPE, 10**9), "a header of 1000000"),
-        (_header_of(tarfile.GNUTYPE_LONGNAME, 10**9), "a header of 1000000"),
-    ],
-)
-@pytest.mark.parametrize("is_gzipped", [False, True])
-def test_a_tar_not_to_be_trusted_is_refused(data: bytes, message: str, is_gzipped: bool, tmp_path: Path) -> None:
-    source = tmp_path / ("galaxies.tar.gz" if is_gzipped else "galaxies.tar")
-    source.write_bytes(gzip.compress(data) if is_gzipped else data)
-    result = pack(source, tmp_path / "out")
-    assert result.exit_code == 1
-    assert message in result.stderr
-    assert str(source) in result.stderr
-    assert not (tmp_path / "out").exists()
+UNTRUSTED = [
+    (tar_of({"../../evil.jpg": b"x"}), "member '../../evil.jpg' leads out of the archive"),
+    (tar_of({"/etc/passwd.jpg": b"x"}), "member '/etc/passwd.jpg' leads out of the archive"),
+    (tar_of({"a\\..\\..\\evil.jpg": b"x"}), "leads out of the archive"),
+    (special(tarfile.SYMTYPE), "member 'train/1.jpg' is a link"),
+    (special(tarfile.LNKTYPE), "member 'train/1.jpg' is a link"),
+    (special(tarfile.CHRTYPE), "member 'train/1.jpg' is no plain file"),
+    (special(tarfile.FIFOTYPE), "member 'train/1.jpg' is no plain file"),
+    (_header_of(tarfile.REGTYPE, 65 * 2**20), "member 'x' says it holds 68,157,440 bytes"),
+    (b"", "not a whole tar"),
+    (b"no tar at all" * 100, "not a whole tar"),
+    (GOOD[:700], "member 'train/1.jpg' ends after the end of the tar"),
+    (GOOD[: GOOD.index(b"train/2.jpg")], "neither a file nor its end at byte"),
+    (GOOD[: GOOD.index(b"train/2.jpg") + 100], "not a whole tar"),
+    (_with_damaged_header(), "neither a file nor its end at byte"),
+    (GOOD + GOOD, "neither a file nor its end at byte"),
+    (_header_of(tarfile.XHDTYPE, 10**9), "a header of 1000000"),
+    (_header_of(tarfile.GNUTYPE_LONGNAME, 10**9), "a header of 1000000"),
+]
+
+
+def test_a_tar_not_to_be_trusted_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for data, message in UNTRUSTED:
+        for is_gzipped in [False, True]:
+            with subtests.test(message, is_gzipped=is_gzipped):
+                folder = tmp_path_factory.mktemp("case")
+                source = folder / ("galaxies.tar.gz" if is_gzipped else "galaxies.tar")
+                source.write_bytes(gzip.compress(data) if is_gzipped else data)
+                result = pack(source, folder / "out")
+                assert result.exit_code == 1
+                assert message in result.stderr
+                assert str(source) in result.stderr
+                assert not (folder / "out").exists()
 
 
 WHOLE = gzip.compress(GOOD)
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "not a whole tar"),
-        (b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * 70_000, "its gzip header does not end"),
-        (WHOLE[:-12], "ends too early"),
-        (WHOLE[:-4], "its gzip checksum differs"),
-        (WHOLE[:-8] + b"xxxx" + WHOLE[-4:], "its gzip checksum differs"),
-        (WHOLE + WHOLE, "several gzip streams"),
-        (WHOLE[:20] + b"\xff" * 50 + WHOLE[70:], "damaged gzip data"),
-        (gzip.compress(bytes(10**8)), "inflates to more than 200 times its size"),
-    ],
-)
-def test_a_gzip_not_to_be_trusted_is_refused(data: bytes, message: str, tmp_path: Path) -> None:
-    source = tmp_path / "galaxies.tar.gz"
-    source.write_bytes(data)
-    result = pack(source, tmp_path / "out")
-    assert result.exit_code == 1
-    assert message in result.stderr
-    assert not (tmp_path / "out").exists()
+UNTRUSTED_GZIPS = [
+    (b"", "not a whole tar"),
+    (b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * 70_000, "its gzip header does not end"),
+    (WHOLE[:-12], "ends too early"),
+    (WHOLE[:-4], "its gzip checksum differs"),
+    (WHOLE[:-8] + b"xxxx" + WHOLE[-4:], "its gzip checksum differs"),
+    (WHOLE + WHOLE, "several gzip streams"),
+    (WHOLE[:20] + b"\xff" * 50 + WHOLE[70:], "damaged gzip data"),
+    (gzip.compress(bytes(10**8)), "inflates to more than 200 times its size"),
+]
+
+
+def test_a_gzip_not_to_be_trusted_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for data, message in UNTRUSTED_GZIPS:
+        with subtests.test(message):
+            folder = tmp_path_factory.mktemp("case")
+            source = folder / "galaxies.tar.gz"
+            source.write_bytes(data)
+            result = pack(source, folder / "out")
+            assert result.exit_code == 1
+            assert message in result.stderr
+            assert not (folder / "out").exists()
 
 
 @pytest.mark.parametrize(("name", "is_gzipped"), [("a.tar", True), ("a.tar.gz", False), ("a.tgz", False)])
