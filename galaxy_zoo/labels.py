@@ -15,6 +15,11 @@ from galaxy_zoo.votes import VoteKind, fractions_of_all, fractions_of_counts
 
 ROUNDING = 1e-6
 """Largest distance of a vote from [0, 1] that counts as a rounding error."""
+MISSING_WORDS = (
+    *("NA", "N/A", "n/a", "<NA>", "#N/A", "#N/A N/A", "#NA", "NULL", "null", "None"),
+    *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+)
+"""What programs write in place of a missing number."""
 MISSING_VOTES_HINT = ", or pass --missing-votes to take what is absent as missing votes"
 
 
@@ -135,6 +140,7 @@ def _numbers(column: pd.Series, where: str, first_line: int) -> pd.Series:
         return pd.Series(_plain_numbers(column), column.index)
     except ValueError:  # slower: check each of them
         pass
+    column = column.mask(column.isin(MISSING_WORDS))
     present = column.notna()
     bad = np.flatnonzero(pd.to_numeric(column, errors="coerce").isna() & present)
     if len(bad):
