@@ -163,6 +163,26 @@ def test_closed_standard_streams_change_no_exit_code(closed: str, tmp_path: Path
     assert (tmp_path / "data" / "synthetic.txt").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", ["info SHARDS", "lint SHARDS --workers 1", "lint --help", "--help"])
+def test_a_full_standard_output_is_named_and_a_full_standard_error_changes_nothing(
+    arguments: str, shards: Path
+) -> None:
+    def run_with(streams: str) -> subprocess.CompletedProcess[str]:
+        command = f"'{sys.executable}' -m shard_tool {arguments.replace('SHARDS', str(shards))} {streams}"
+        return subprocess.run(command, shell=True, check=False, capture_output=True, text=True)
+
+    said = run_with("").stdout
+    full = run_with(">/dev/full")
+    assert (full.returncode, full.stderr.splitlines()[-1][:48]) == (
+        1,
+        "Error: standard output: No space left on device;",
+    )
+    unheard = run_with("2>/dev/full")
+    assert (unheard.returncode, unheard.stdout) == (0, said)
+    assert run_with(">/dev/full 2>/dev/full").returncode == 1
+
+
 def test_a_ctrl_c_of_which_a_library_makes_its_own_error_ends_the_command_all_the_same() -> None:
     @click.command(cls=Command)
     def command() -> None:
