@@ -60,6 +60,9 @@ WAVELENGTHS = {name: i for i, name in enumerate(FILTERS)}
 MOST_VALUES = 2**25
 """Most values of an image, all bands together; as float64, with the memory of the stretch, about 1.5 GB."""
 
+LEAST, MOST = 1e-30, 1e30
+"""Limits on the range and the softening: beyond any data, far from underflow and overflow."""
+
 BRIGHTEST = 1e30
 """Limit on values, in units of the range: far beyond any data, far from overflow."""
 
@@ -72,9 +75,20 @@ class Stretch:
     white: float
     softening: float = 10.0
 
+    def __post_init__(self) -> None:
+        """Raise InputError if float64 cannot compute the stretch."""
+        if not LEAST <= self.white - self.black <= MOST:
+            raise InputError(
+                f"--fits-range {self.black:g} {self.white:g}: the two differ by {self.white - self.black:g}; scale the "
+                f"images so that it is {LEAST:g} to {MOST:g}"
+            )
+        if not LEAST <= self.softening <= MOST:
+            raise InputError(f"--fits-softening {self.softening:g}: give a number from {LEAST:g} to {MOST:g}")
+
     def to_pixels(self, bands: NDArray[np.float64]) -> NDArray[np.uint8]:
         """Return uint8 pixels of shape (height, width, 3), R G B, from bands of shape (1 or 3, height, width)."""
-        scaled = np.clip((bands - self.black) / (self.white - self.black), 0, BRIGHTEST)
+        with np.errstate(over="ignore"):  # infinity is clipped
+            scaled = np.clip((bands - self.black) / (self.white - self.black), 0, BRIGHTEST)
         intensity = scaled.mean(axis=0)
         stretched = np.arcsinh(self.softening * intensity) / np.arcsinh(self.softening)
         colours = scaled * np.divide(stretched, intensity, out=np.zeros_like(intensity), where=intensity > 0)

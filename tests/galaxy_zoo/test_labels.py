@@ -5,12 +5,13 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from galaxy_zoo.errors import LabelError
-from galaxy_zoo.labels import MISSING_WORDS, read_votes
+from galaxy_zoo.labels import MISSING_WORDS, read_votes, votes_of_cells
 from galaxy_zoo.tree import DecisionTree, load_tree
 
 SHAPES = """id,smooth,disk,two,more
@@ -128,6 +129,12 @@ def test_words_for_a_missing_value_are_ids_in_the_column_of_ids_and_missing_vote
     votes = read_votes(io.BytesIO(f"id,smooth,disk,two,more\n{rows}".encode()), shapes, allow_missing=True)
     assert votes.index.tolist() == list(MISSING_WORDS)
     np.testing.assert_array_equal(votes, [[np.nan, 0.75, np.nan, 0.5]] * len(MISSING_WORDS))
+
+
+def test_a_count_beyond_any_survey_is_refused(shapes: DecisionTree) -> None:
+    cells = pd.DataFrame([["7", "1", "1e308", "2", "3"]], columns=["id", "smooth", "disk", "two", "more"])
+    with pytest.raises(LabelError, match=r"line 2, column disk: 1e\+308 is outside \[0, 1e\+09\]; counts are"):
+        votes_of_cells(cells, shapes, "votes.csv", kind="counts")
 
 
 @pytest.mark.parametrize(

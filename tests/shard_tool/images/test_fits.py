@@ -312,6 +312,31 @@ def test_an_impossible_stretch_is_wrong_usage(options: tuple[str, ...], source: 
     assert "--fits-" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--fits-range", "0", "1e-320"), "--fits-range 0 9.99989e-321: the two differ by"),
+        (("--fits-range", "-1e308", "0"), "the two differ by 1e+308; scale the images"),
+        ((*RANGE, "--fits-softening", "1e-320"), "give a number from 1e-30 to 1e+30"),
+        ((*RANGE, "--fits-softening", "1e308"), "give a number from 1e-30 to 1e+30"),
+    ],
+)
+def test_a_stretch_that_numbers_cannot_express_is_refused(
+    options: tuple[str, ...], says: str, source: Path, tmp_path: Path
+) -> None:
+    result = pack(source, tmp_path / "out", *options)
+    assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "stretch", [Stretch(0, 1e-30), Stretch(0, 1e30), Stretch(0, 1, 1e-30), Stretch(0, 1, 1e30)]
+)
+@pytest.mark.parametrize("value", [-1e308, 0, 5e-324, 1, 1e308])
+def test_every_value_has_a_pixel_in_every_stretch(stretch: Stretch, value: float) -> None:
+    assert stretch.to_pixels(np.array([[[value, 0, 1]], [[0, value, 1]], [[1, 1, value]]])).shape == (1, 3, 3)
+
+
 def _decodes(data: bytes) -> bool:
     try:
         decode_fits(data, STRETCH)
