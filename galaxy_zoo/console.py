@@ -201,13 +201,24 @@ class Command(_EndsAtCtrlC):
             if isinstance(error, KeyboardInterrupt) or _ctrl_c_came.is_set():
                 click.echo("interrupted", err=True)
                 ctx.exit(INTERRUPTED)
-            if (explanation := _explain(error)) is None:
+            if (explanation := _explain(error, self.params)) is None:
                 raise
             raise click.ClickException(explanation) from error
 
 
-def _explain(error: Exception) -> str | None:
-    """Return the message for an error that is not a bug of this program, else None."""
+MEMORY_SAVERS = {
+    "--batch-size": "a smaller --batch-size",
+    "--workers": "fewer --workers",
+    "--stamps": "--stamps stream",
+}
+"""Option -> how it saves memory."""
+
+
+def _explain(error: Exception, parameters: Sequence[click.Parameter]) -> str | None:
+    """Return the message for an error that is not a bug of this program, else None.
+
+    parameters: those of the command, the only ones that the message may name.
+    """
     if isinstance(error, GalaxyZooError):
         return "\n".join(shown(_shortened(line)) for line in str(error).split("\n"))
     if isinstance(error, sqlite3.Error):  # from the database that shard_tool keeps on the disk while it runs
@@ -216,10 +227,10 @@ def _explain(error: Exception) -> str | None:
             "that has some. Finished work is kept."
         )
     if (words := _about_memory(error)) is not None:
-        return (
-            f"out of memory ({words}); take less at once (a smaller batch, fewer workers, "
-            "stamps that are not resident), or make room. Finished work is kept."
-        )
+        options = {option for each in parameters for option in each.opts}
+        savers = [saver for option, saver in MEMORY_SAVERS.items() if option in options]
+        ways = ", ".join([*savers, "or make room"] if savers else ["make room"])
+        return f"out of memory ({words}); {ways}. Finished work is kept."
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return shown(

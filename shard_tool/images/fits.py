@@ -79,11 +79,13 @@ class Stretch:
         """Raise InputError if float64 cannot compute the stretch."""
         if not LEAST <= self.white - self.black <= MOST:
             raise InputError(
-                f"--fits-range {self.black:g} {self.white:g}: the two differ by {self.white - self.black:g}; scale the "
-                f"images so that it is {LEAST:g} to {MOST:g}"
+                f"a stretch of FITS images from {self.black:g} to {self.white:g}: the two differ by "
+                f"{self.white - self.black:g}; scale the images so that it is {LEAST:g} to {MOST:g}"
             )
         if not LEAST <= self.softening <= MOST:
-            raise InputError(f"--fits-softening {self.softening:g}: give a number from {LEAST:g} to {MOST:g}")
+            raise InputError(
+                f"a softening of {self.softening:g} for FITS images: give a number from {LEAST:g} to {MOST:g}"
+            )
 
     def to_pixels(self, bands: NDArray[np.float64]) -> NDArray[np.uint8]:
         """Return uint8 pixels of shape (height, width, 3), R G B, from bands of shape (1 or 3, height, width)."""

@@ -95,7 +95,18 @@ def test_no_memory_is_one_message(error: Exception) -> None:
     result = run(error)
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: out of memory (")
+    assert result.stderr.endswith("); make room. Finished work is kept.\n")
     assert result.stderr.count("\n") == 1
+
+
+def test_where_memory_runs_out_only_options_of_the_command_are_named() -> None:
+    @click.command(cls=Command)
+    @click.option("--workers", type=int)
+    def command(workers: int | None) -> None:
+        raise MemoryError
+
+    result = CliRunner().invoke(command, [])
+    assert result.stderr.endswith("; fewer --workers, or make room. Finished work is kept.\n")
 
 
 def test_a_full_disk_without_a_file_name_is_still_a_message() -> None:

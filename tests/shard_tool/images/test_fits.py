@@ -315,7 +315,7 @@ def test_an_impossible_stretch_is_wrong_usage(options: tuple[str, ...], source: 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--fits-range", "0", "1e-320"), "--fits-range 0 9.99989e-321: the two differ by"),
+        (("--fits-range", "0", "1e-320"), "from 0 to 9.99989e-321: the two differ by"),
         (("--fits-range", "-1e308", "0"), "the two differ by 1e+308; scale the images"),
         ((*RANGE, "--fits-softening", "1e-320"), "give a number from 1e-30 to 1e+30"),
         ((*RANGE, "--fits-softening", "1e308"), "give a number from 1e-30 to 1e+30"),
