@@ -130,3 +130,25 @@ def test_numbers_are_within_bounds(options: tuple[str, ...], says: str) -> None:
             continue
         result = run(command, "run", "shards", *options)
         assert (result.exit_code, says in result.stderr) == (2, True), result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "option", "folder"),
+    [
+        (evaluate.main, ("run", "shards"), "--out", "shards"),
+        (evaluate.main, ("run", "shards"), "--out", "run"),
+        (evaluate.main, ("run", "shards"), "--stamps-folder", "shards"),
+        (predict.main, ("run", "shards"), "--stamps-folder", "shards"),
+        (predict.main, ("run", "shards"), "--cache", "shards"),
+        (views.main, ("shards", "sheet.png"), "--cache", "shards"),
+    ],
+)
+@pytest.mark.parametrize("how", LINKS.keys() - {"a hard link to it"})
+def test_a_folder_that_is_read_is_never_written_to(
+    inputs: dict[str, Path], command: click.Command, arguments: tuple[str, ...], option: str, folder: str, how: str
+) -> None:
+    before = sorted(Path("shards").rglob("*")), sorted(Path("run").rglob("*"))
+    result = run(command, *arguments, option, named(Path(folder), how))
+    refused(result, inputs)
+    assert "is read by this command; name another one" in result.stderr
+    assert (sorted(Path("shards").rglob("*")), sorted(Path("run").rglob("*"))) == before

@@ -8,7 +8,9 @@ from pathlib import Path
 import click
 import pytest
 
+from prediction.command import predict
 from shard_tool.cli import SUMMARIES, main
+from shard_tool.staging import PACK_HINT
 
 ROOT = Path(__file__).parents[2] / "shard_tool"
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
@@ -23,6 +25,7 @@ TOLD_BY = {
     "shards/cluster.py": {"pack", "append", "lint"},
     "shards/journal.py": {"pack", "append"},
     "shards/packing.py": {"pack"},
+    "shards/parallel.py": {"append", "duplicates", "index", "lint", "objects", "pack", "synth", "unpack"},
     "source/": {"pack", "append"},
 }
 """The commands that show the messages of a module; any of all for the rest."""
@@ -99,3 +102,21 @@ def test_a_message_names_only_options_that_the_command_at_hand_has(path: Path) -
 )
 def test_such_a_message_is_found(module: str, message: str, wrong: set[str]) -> None:
     assert lacking(module, message) == wrong
+
+
+TOLD_TO_PREDICT = ("source/", "images/", "shards/parallel.py", "shards/packer.py")
+ABOUT_VOTES = {"source/contents.py", "source/tables.py"}
+"""Modules whose messages with options are about tables, of which predict.py packs none."""
+
+
+@pytest.mark.parametrize("module", sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py")))
+def test_packing_for_a_prediction_names_only_options_of_predict(module: str) -> None:
+    if module.startswith(TOLD_TO_PREDICT) and module not in ABOUT_VOTES:
+        texts = texts_of_options(ROOT / module)
+        options = {option for parameter in predict.params for option in parameter.opts}
+        told = {
+            OTHERS.sub("", NAMED.sub("", PACK_HINT.sub("", message)))
+            for message in messages(ROOT / module)
+            if message not in texts
+        }
+        assert [message for message in told if not options.issuperset(OPTION.findall(message))] == []

@@ -3,6 +3,7 @@
 import io
 import sys
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -95,7 +96,56 @@ def test_three_hdus_of_one_size_are_the_bands_of_one_image(names: tuple[str, ...
     assert (pixels == decode_fits(simple(np.stack(SCIENCE)), STRETCH)).all()
 
 
-@pytest.mark.parametrize("names", [("",), ("INVVAR",), ("ERR", "DQ"), ("SCI_VAR", "MASK", "EXPTIME")])
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        ("RGB", (2, 1, 0)),
+        ("GBR", (1, 0, 2)),
+        ("rgb", (2, 1, 0)),
+        (("Red", "Green", "Blue"), (2, 1, 0)),
+        ("GRZ", (0, 1, 2)),
+        ("ZRG", (2, 1, 0)),
+        ("IRG", (2, 1, 0)),
+        ("zgr", (1, 2, 0)),
+        ("RGZ", (1, 0, 2)),
+        (("SCI_I", "SCI_R", "SCI_G"), (2, 1, 0)),
+        (("H", "VIS", "Y"), (1, 2, 0)),
+        (("NISP-Y", "NISP-H", "NISP-J"), (0, 2, 1)),
+        (("SCI_1", "SCI_2", "SCI_3"), (0, 1, 2)),
+        (("F814W", "F606W", "F435W"), (0, 1, 2)),
+        ("RRG", (0, 1, 2)),
+        (("R_G", "R", "G"), (0, 1, 2)),
+    ],
+)
+def test_names_of_colours_and_filters_decide_the_order_of_the_bands(
+    names: Sequence[str], order: tuple[int, ...]
+) -> None:
+    hdus = [fits.ImageHDU(plane, name=name) for plane, name in zip(SCIENCE, names, strict=True)]
+    wanted = np.stack([SCIENCE[i] for i in order])
+    assert (decode_fits(fits_of(fits.PrimaryHDU(), *hdus), STRETCH) == decode_fits(simple(wanted), STRETCH)).all()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *((name,) for name in ("", "INVVAR", "CHI2", "WEIGHT", "CON")),
+        *(("ERR", "DQ"), ("CHI2", "NIMAGE"), ("IVAR", "MASK"), ("STD", "N"), ("CTX", "WHT"), ("AREA", "RESIDUAL")),
+        *(("SCI_VAR", "MASK", "EXPTIME"), ("IVAR", "CHI2", "NIMAGE", "DEPTH")),
+    ],
+)
+def test_what_goes_with_an_hdu_named_sci_is_no_band_of_it(names: tuple[str, ...]) -> None:
+    others = [fits.ImageHDU(np.full((40, 30), 7.0), name=name) for name in names]
+    for place in (0, len(others)):
+        if names == ("",) and place:
+            continue  # the first one without a name is the image
+        hdus = [*others[:place], fits.ImageHDU(SCIENCE[0], name="SCI"), *others[place:]]
+        pixels = decode_fits(fits_of(fits.PrimaryHDU(), *hdus), STRETCH)
+        assert (pixels == decode_fits(simple(SCIENCE[0]), STRETCH)).all()
+
+
+@pytest.mark.parametrize(
+    "names", [("",), ("INVVAR",), ("ERR", "DQ"), ("CHI2", "NIMAGE"), ("SCI_VAR", "MASK", "EXPTIME")]
+)
 @pytest.mark.parametrize("shape", [(40, 30), (3, 40, 30)])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_what_goes_with_an_image_is_no_band_of_it(
@@ -224,6 +274,28 @@ def test_without_astropy_it_says_what_to_install(
     assert "pip install astropy" in result.stderr
 
 
+@pytest.mark.parametrize("with_jpegs", [False, True])
+@pytest.mark.parametrize("with_astropy", [False, True])
+def test_a_fits_image_called_jpg_is_rejected_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_jpegs: bool, with_astropy: bool
+) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a.jpg").write_bytes(simple(bands(3, 40, 40)))
+    if with_jpegs:
+        (tmp_path / "source" / "b.jpg").write_bytes(jpeg(1, size=40))
+    if not with_astropy:
+        monkeypatch.setitem(sys.modules, "astropy.io.fits", None)
+    result = pack(tmp_path / "source", tmp_path / "out", "--workers", 1)
+    assert result.exit_code == 1
+    assert ("rename it to .fits" if with_astropy or with_jpegs else "pip install astropy") in result.stderr
+
+
+def test_a_fits_image_called_png_is_taken_by_its_content(source: Path, tmp_path: Path) -> None:
+    (source / "g1.fits").rename(source / "g1.png")
+    assert pack(source, tmp_path / "out", *RANGE).exit_code == 0
+    assert set(packed_samples(tmp_path / "out", "test")) == {"g0", "g1", "g2", "g3", "g4", "grey"}
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -238,6 +310,31 @@ def test_an_impossible_stretch_is_wrong_usage(options: tuple[str, ...], source: 
     result = pack(source, tmp_path / "out", *options)
     assert result.exit_code == 2
     assert "--fits-" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--fits-range", "0", "1e-320"), "from 0 to 9.99989e-321: the two differ by"),
+        (("--fits-range", "-1e308", "0"), "the two differ by 1e+308; scale the images"),
+        ((*RANGE, "--fits-softening", "1e-320"), "give a number from 1e-30 to 1e+30"),
+        ((*RANGE, "--fits-softening", "1e308"), "give a number from 1e-30 to 1e+30"),
+    ],
+)
+def test_a_stretch_that_numbers_cannot_express_is_refused(
+    options: tuple[str, ...], says: str, source: Path, tmp_path: Path
+) -> None:
+    result = pack(source, tmp_path / "out", *options)
+    assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "stretch", [Stretch(0, 1e-30), Stretch(0, 1e30), Stretch(0, 1, 1e-30), Stretch(0, 1, 1e30)]
+)
+@pytest.mark.parametrize("value", [-1e308, 0, 5e-324, 1, 1e308])
+def test_every_value_has_a_pixel_in_every_stretch(stretch: Stretch, value: float) -> None:
+    assert stretch.to_pixels(np.array([[[value, 0, 1]], [[0, value, 1]], [[1, 1, value]]])).shape == (1, 3, 3)
 
 
 def _decodes(data: bytes) -> bool:

@@ -34,7 +34,7 @@ def test_every_id_comes_back_from_its_key_and_every_reader_splits_the_key_right(
     assert key_of((Component("votes.npy", 0, 0, f"{key}.votes.npy"),)) == sample_id
 
 
-@pytest.mark.parametrize("sample_id", [IAU, "NGC 1300", "100%2E5", "a.b.jpg", "±½", "-12.5"])
+@pytest.mark.parametrize("sample_id", [IAU, "NGC 1300", "100%2E5", "a.b.jpg", "±½", "-12.5", "NA", "null"])
 def test_an_id_with_dots_or_spaces_is_packed_read_and_unpacked_as_it_is(sample_id: str, tmp_path: Path) -> None:
     download = make_download()
     name = {"100008": sample_id}
