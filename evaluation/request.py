@@ -73,6 +73,8 @@ class ReportRequest:
         if self.out_of_fold and self.split != "train":
             raise click.UsageError("--out-of-fold evaluates training galaxies; omit --split test")
         _ = self.fixed_views, self.methods
-        outputs = [self.out / PAGE_NAME, self.out / JSON_NAME, *(self.out / TABLES_NAME).glob("*.csv")]
+        folders = [path for path in (self.out, self.cache_folder, self.stamps_folder) if path]
+        outputs = [*folders, self.out / PAGE_NAME, self.out / JSON_NAME, *(self.out / TABLES_NAME).glob("*.csv")]
         truth = [self.truth] if self.truth else []
-        check_outputs(outputs, [*files_of_runs(self.runs), *files_of_set(self.shards), *truth])
+        inputs = [*self.runs, self.shards, *files_of_runs(self.runs), *files_of_set(self.shards), *truth]
+        check_outputs(outputs, inputs)

@@ -51,7 +51,8 @@ def draw(request: SheetRequest) -> None:
         InputError: there is no such recipe or split, or a shard cannot be used.
         OutputError: the sheet cannot be written, or is an input.
     """
-    check_outputs([request.out], [Path(request.recipe), *files_of_set(request.shards)])
+    inputs = [Path(request.recipe), request.shards, *files_of_set(request.shards)]
+    check_outputs([request.out, request.cache_folder], inputs)
     check_can_write(request.out)
     view = load_recipe(request.recipe).view
     with open_set(request.shards, Cache(request.cache_folder, request.cache_gb)) as source:

@@ -52,7 +52,8 @@ def read_cells(
 ) -> Iterator[tuple[int, pd.DataFrame]]:
     """Yield the cells of a table as text, some lines at a time, each part with the number of its first line.
 
-    Blank lines are kept, except at the end. A table without lines yields one empty part.
+    Blank lines are kept, except at the end. A table without lines yields one empty part. Only an empty cell is NaN: NA
+    and null are text, since they may be ids.
 
     Args:
         lines_at_once: lines of a part; default: all.
@@ -149,6 +150,8 @@ def _parts(stream: IO[bytes], where: str, dialect: _Dialect, lines_at_once: int 
             skiprows=dialect.num_skipped,
             header=None,
             dtype=str,
+            keep_default_na=False,  # NA, null and nan may be ids
+            na_values=[""],
             skip_blank_lines=False,
             low_memory=False,
             chunksize=lines_at_once or sys.maxsize,

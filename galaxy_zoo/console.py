@@ -1,5 +1,6 @@
 """The command line: types of paths, progress on stderr, errors as one line with exit code 1."""
 
+import io
 import os
 import signal
 import sqlite3
@@ -9,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
-from io import StringIO
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -59,15 +59,61 @@ def _open_closed_streams() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
 
 
+class _Output(io.FileIO):
+    """A standard stream of the process; what follows an error is discarded.
+
+    An error on standard output raises click.ClickException, so that no command takes it for an error of its files. One
+    on standard error is ignored: there is nowhere to report it, and finishing the work is worth more than its log. A
+    reader that has gone (BrokenPipeError) ends the command.
+    """
+
+    _has_failed = False
+
+    def write(self, data: Any) -> int:
+        """Write bytes, all or some; return how many."""
+        try:
+            return len(data) if self._has_failed else super().write(data) or 0
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self._has_failed = True
+            if self.fileno() == 1:
+                raise click.ClickException(
+                    f"standard output: {error.strerror}; what this command prints is incomplete, so make room there "
+                    "and run it again"
+                ) from error
+            return len(data)
+
+
+def _watch_output() -> None:
+    """Write standard output and standard error as `_Output` does, unless they have been replaced."""
+    for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+        if stream is getattr(sys, f"__{name}__"):
+            stream.flush()
+            raw = _Output(stream.fileno(), "w", closefd=False)
+            setattr(
+                sys,
+                name,
+                io.TextIOWrapper(
+                    io.BufferedWriter(raw),
+                    encoding=stream.encoding,
+                    errors=stream.errors,
+                    line_buffering=stream.line_buffering or stream.write_through,
+                ),
+            )
+
+
 class _EndsAtCtrlC(click.Command):
     """A command that Ctrl-C ends at any moment, with one line and exit code 130."""
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
         """Run as a program, like `click.Command.main`, for which Ctrl-C means exit code 1."""
         _open_closed_streams()
+        _watch_output()
         try:
             with _ctrl_c_counts():
                 code = super().main(args, prog_name, standalone_mode=False, **extra)
+            sys.stdout.flush()
         except click.ClickException as error:
             error.show()
             code = error.exit_code
@@ -155,13 +201,24 @@ class Command(_EndsAtCtrlC):
             if isinstance(error, KeyboardInterrupt) or _ctrl_c_came.is_set():
                 click.echo("interrupted", err=True)
                 ctx.exit(INTERRUPTED)
-            if (explanation := _explain(error)) is None:
+            if (explanation := _explain(error, self.params)) is None:
                 raise
             raise click.ClickException(explanation) from error
 
 
-def _explain(error: Exception) -> str | None:
-    """Return the message for an error that is not a bug of this program, else None."""
+MEMORY_SAVERS = {
+    "--batch-size": "a smaller --batch-size",
+    "--workers": "fewer --workers",
+    "--stamps": "--stamps stream",
+}
+"""Option -> how it saves memory."""
+
+
+def _explain(error: Exception, parameters: Sequence[click.Parameter]) -> str | None:
+    """Return the message for an error that is not a bug of this program, else None.
+
+    parameters: those of the command, the only ones that the message may name.
+    """
     if isinstance(error, GalaxyZooError):
         return "\n".join(shown(_shortened(line)) for line in str(error).split("\n"))
     if isinstance(error, sqlite3.Error):  # from the database that shard_tool keeps on the disk while it runs
@@ -170,10 +227,10 @@ def _explain(error: Exception) -> str | None:
             "that has some. Finished work is kept."
         )
     if (words := _about_memory(error)) is not None:
-        return (
-            f"out of memory ({words}); take less at once (a smaller batch, fewer workers, "
-            "stamps that are not resident), or make room. Finished work is kept."
-        )
+        options = {option for each in parameters for option in each.opts}
+        savers = [saver for option, saver in MEMORY_SAVERS.items() if option in options]
+        ways = ", ".join([*savers, "or make room"] if savers else ["make room"])
+        return f"out of memory ({words}); {ways}. Finished work is kept."
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return shown(
@@ -370,4 +427,4 @@ def progress(
     line = (
         "{desc}{percentage:.0f} %, {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left, {rate_fmt}{postfix}"
     )
-    return _Lines(**what, file=StringIO(), mininterval=10.0, bar_format=line)
+    return _Lines(**what, file=io.StringIO(), mininterval=10.0, bar_format=line)

@@ -15,6 +15,13 @@ from galaxy_zoo.votes import VoteKind, fractions_of_all, fractions_of_counts
 
 ROUNDING = 1e-6
 """Largest distance of a vote from [0, 1] that counts as a rounding error."""
+MOST_VOTERS = 1e9
+"""Largest count of a cell: beyond any survey, far from overflow."""
+MISSING_WORDS = (
+    *("NA", "N/A", "n/a", "<NA>", "#N/A", "#N/A N/A", "#NA", "NULL", "null", "None"),
+    *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+)
+"""What programs write in place of a missing number."""
 MISSING_VOTES_HINT = ", or pass --missing-votes to take what is absent as missing votes"
 
 
@@ -57,7 +64,7 @@ def votes_of_cells(
     """Return the votes of some lines of a table of text, as `read_votes` does; `where` names the table in errors.
 
     Args:
-        kind: what the cells hold; counts are returned as they are, float64, 0 or above. `to_votes` turns all kinds
+        kind: what the cells hold; counts are returned as they are, float64, 0 to 1e9. `to_votes` turns all kinds
             into votes.
         hints: whether errors name options of `shard_tool pack`.
 
@@ -72,7 +79,7 @@ def votes_of_cells(
         dtype=np.float64,
     )
     votes.index = _ids(cells[tree.id_column], where, first_line)
-    votes = _in_range(votes, where, first_line, highest=np.inf if kind == "counts" else 1.0, hints=hints)
+    votes = _in_range(votes, where, first_line, highest=MOST_VOTERS if kind == "counts" else 1.0, hints=hints)
     if not allow_missing:
         _refuse_missing(votes, lambda row: f"{where}, line {row + first_line}", missing_hint)
     return votes
@@ -135,6 +142,7 @@ def _numbers(column: pd.Series, where: str, first_line: int) -> pd.Series:
         return pd.Series(_plain_numbers(column), column.index)
     except ValueError:  # slower: check each of them
         pass
+    column = column.mask(column.isin(MISSING_WORDS))
     present = column.notna()
     bad = np.flatnonzero(pd.to_numeric(column, errors="coerce").isna() & present)
     if len(bad):
@@ -168,7 +176,11 @@ def _in_range(votes: pd.DataFrame, where: str, first_line: int, *, highest: floa
     if len(outside):
         row, column = outside[0]
         shown = str(values[row, column]).removesuffix(".0")  # show all digits: 1.00001 is not 1
-        wanted = "[0, 1]; votes are fractions" if highest == 1 else "[0, inf); counts are numbers of voters"
+        wanted = (
+            "[0, 1]; votes are fractions"
+            if highest == 1
+            else f"[0, {MOST_VOTERS:g}]; counts are numbers of voters"
+        )
         hint = "; --counts takes numbers of voters" if hints and values[row, column] > 1 == highest else ""
         raise LabelError(
             f"{where}, line {row + first_line}, column {votes.columns[column]}: {shown} is outside "

@@ -84,10 +84,11 @@ class PredictionRequest:
         if self.out_of_fold and (self.blend != "uniform" or self.embeddings):
             raise click.UsageError("--out-of-fold goes with neither --blend nor --embeddings")
         _ = self.fixed_views
-        outputs = [path for path in (self.out, parts_folder(self.out), self.details, self.embeddings) if path]
+        files = (self.out, parts_folder(self.out), self.details, self.embeddings)
+        outputs = [path for path in (*files, self.cache_folder, self.stamps_folder) if path]
         source = files_of_images(self.source) if self.is_images else files_of_set(self.source)
         tables = [path for path in (self.ids, self.truth) if path]
-        check_outputs(outputs, [*files_of_runs(self.runs), *source, *tables])
+        check_outputs(outputs, [*self.runs, self.source, *files_of_runs(self.runs), *source, *tables])
 
 
 def parts_folder(out: Path) -> Path:

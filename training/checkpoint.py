@@ -86,6 +86,10 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 def _opened(path: Path, device: torch.device | str) -> Iterator[Any]:
     """Open a checkpoint; within the block, raise any error about its content as a RunError of one line."""
     try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise RunError(f"{path}: a path that is not UTF-8, which safetensors cannot open; rename it") from error
+    try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             yield file
     except FileNotFoundError as error:

@@ -95,7 +95,7 @@ def _in_processes(
         except BrokenProcessPool as error:
             raise OutputError(
                 "a worker process was killed, perhaps out of memory; finished work is kept: "
-                "run the command again with fewer workers"
+                "run the command again with fewer --workers"
             ) from error
         finally:
             is_stopping.value = 1

@@ -97,7 +97,18 @@ def test_no_memory_is_one_message(subtests: pytest.Subtests) -> None:
             result = run(error)
             assert result.exit_code == 1
             assert result.stderr.startswith("Error: out of memory (")
+            assert result.stderr.endswith("); make room. Finished work is kept.\n")
             assert result.stderr.count("\n") == 1
+
+
+def test_where_memory_runs_out_only_options_of_the_command_are_named() -> None:
+    @click.command(cls=Command)
+    @click.option("--workers", type=int)
+    def command(workers: int | None) -> None:
+        raise MemoryError
+
+    result = CliRunner().invoke(command, [])
+    assert result.stderr.endswith("; fewer --workers, or make room. Finished work is kept.\n")
 
 
 def test_a_full_disk_without_a_file_name_is_still_a_message() -> None:
@@ -165,6 +176,26 @@ def test_closed_standard_streams_change_no_exit_code(closed: str, tmp_path: Path
     command = f"'{sys.executable}' -m shard_tool synth '{tmp_path}/data' --count 3 {closed}"
     assert subprocess.run(command, shell=True, check=False).returncode == 0
     assert (tmp_path / "data" / "synthetic.txt").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", ["info SHARDS", "lint SHARDS --workers 1", "lint --help", "--help"])
+def test_a_full_standard_output_is_named_and_a_full_standard_error_changes_nothing(
+    arguments: str, shards: Path
+) -> None:
+    def run_with(streams: str) -> subprocess.CompletedProcess[str]:
+        command = f"'{sys.executable}' -m shard_tool {arguments.replace('SHARDS', str(shards))} {streams}"
+        return subprocess.run(command, shell=True, check=False, capture_output=True, text=True)
+
+    said = run_with("").stdout
+    full = run_with(">/dev/full")
+    assert (full.returncode, full.stderr.splitlines()[-1][:48]) == (
+        1,
+        "Error: standard output: No space left on device;",
+    )
+    unheard = run_with("2>/dev/full")
+    assert (unheard.returncode, unheard.stdout) == (0, said)
+    assert run_with(">/dev/full 2>/dev/full").returncode == 1
 
 
 def test_a_ctrl_c_of_which_a_library_makes_its_own_error_ends_the_command_all_the_same() -> None:

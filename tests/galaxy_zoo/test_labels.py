@@ -5,12 +5,13 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from galaxy_zoo.errors import LabelError
-from galaxy_zoo.labels import read_votes
+from galaxy_zoo.labels import MISSING_WORDS, read_votes, votes_of_cells
 from galaxy_zoo.tree import DecisionTree, load_tree
 
 SHAPES = """id,smooth,disk,two,more
@@ -118,6 +119,21 @@ def test_absent_cells_and_columns_are_missing_votes_where_allowed(shapes: Decisi
     text = "id,smooth,disk,two\n1,0.25,0.75,\n2,0.5,0.5,0.5\n"
     votes = np.array(read(text, shapes, allow_missing=True))
     np.testing.assert_array_equal(votes, [[0.25, 0.75, np.nan, np.nan], [0.5, 0.5, 0.5, np.nan]])
+
+
+def test_words_for_a_missing_value_are_ids_in_the_column_of_ids_and_missing_votes_in_others(
+    shapes: DecisionTree,
+) -> None:
+    rows = "".join(f"{word},{word},0.75,,0.5\n" for word in MISSING_WORDS)
+    votes = read_votes(io.BytesIO(f"id,smooth,disk,two,more\n{rows}".encode()), shapes, allow_missing=True)
+    assert votes.index.tolist() == list(MISSING_WORDS)
+    np.testing.assert_array_equal(votes, [[np.nan, 0.75, np.nan, 0.5]] * len(MISSING_WORDS))
+
+
+def test_a_count_beyond_any_survey_is_refused(shapes: DecisionTree) -> None:
+    cells = pd.DataFrame([["7", "1", "1e308", "2", "3"]], columns=["id", "smooth", "disk", "two", "more"])
+    with pytest.raises(LabelError, match=r"line 2, column disk: 1e\+308 is outside \[0, 1e\+09\]; counts are"):
+        votes_of_cells(cells, shapes, "votes.csv", kind="counts")
 
 
 NOT_FORGIVEN = [

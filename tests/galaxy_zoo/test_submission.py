@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from galaxy_zoo import submission
 from galaxy_zoo.errors import SubmissionError
-from galaxy_zoo.submission import read_submission, sorted_ids, warnings_about, write_submission
+from galaxy_zoo.submission import read_ids, read_submission, sorted_ids, warnings_about, write_submission
 from galaxy_zoo.tree import DecisionTree, load_tree
 from galaxy_zoo.votes import Floats, normalise_votes
 
@@ -185,3 +185,15 @@ def test_one_galaxy_alone_is_not_called_constant(gz2: DecisionTree) -> None:
 def test_pandas_reads_the_ids_as_integers(gz2: DecisionTree, tmp_path: Path) -> None:
     write_submission(tmp_path / "s.csv", ["100", "99"], predictions(2), gz2)
     assert pd.read_csv(tmp_path / "s.csv")["GalaxyID"].tolist() == [99, 100]
+
+
+SPELLED_MISSING = ["id\nNA\nnull\n1\n", "NA\nnull\n1\n", "name,id\nnan,NA\n,null\nNone,1\n"]
+
+
+def test_ids_that_spell_a_missing_value_are_ids(
+    shapes: DecisionTree, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    for text in SPELLED_MISSING:
+        with subtests.test(text=text):
+            (tmp_path / "ids.csv").write_text(text)
+            assert read_ids(tmp_path / "ids.csv", shapes) == ["NA", "null", "1"]

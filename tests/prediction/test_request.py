@@ -135,3 +135,24 @@ def test_numbers_are_within_bounds(subtests: pytest.Subtests) -> None:
                     continue
                 result = run(command, "run", "shards", *options)
                 assert (result.exit_code, says in result.stderr) == (2, True), result.output
+
+
+WRITTEN = [
+    (evaluate.main, ("run", "shards"), "--out", "shards"),
+    (evaluate.main, ("run", "shards"), "--out", "run"),
+    (evaluate.main, ("run", "shards"), "--stamps-folder", "shards"),
+    (predict.main, ("run", "shards"), "--stamps-folder", "shards"),
+    (predict.main, ("run", "shards"), "--cache", "shards"),
+    (views.main, ("shards", "sheet.png"), "--cache", "shards"),
+]
+
+
+def test_a_folder_that_is_read_is_never_written_to(inputs: dict[str, Path], subtests: pytest.Subtests) -> None:
+    for command, arguments, option, folder in WRITTEN:
+        for how in LINKS.keys() - {"a hard link to it"}:
+            with subtests.test(command=command.name, option=option, folder=folder, how=how):
+                before = sorted(Path("shards").rglob("*")), sorted(Path("run").rglob("*"))
+                result = run(command, *arguments, option, named(Path(folder), how))
+                refused(result, inputs)
+                assert "is read by this command; name another one" in result.stderr
+                assert (sorted(Path("shards").rglob("*")), sorted(Path("run").rglob("*"))) == before

@@ -8,7 +8,9 @@ from pathlib import Path
 import click
 import pytest
 
+from prediction.command import predict
 from shard_tool.cli import SUMMARIES, main
+from shard_tool.staging import PACK_HINT
 
 ROOT = Path(__file__).parents[2] / "shard_tool"
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
@@ -23,6 +25,7 @@ TOLD_BY = {
     "shards/cluster.py": {"pack", "append", "lint"},
     "shards/journal.py": {"pack", "append"},
     "shards/packing.py": {"pack"},
+    "shards/parallel.py": {"append", "duplicates", "index", "lint", "objects", "pack", "synth", "unpack"},
     "source/": {"pack", "append"},
 }
 """The commands that show the messages of a module; any of all for the rest."""
@@ -101,3 +104,22 @@ def test_such_a_message_is_found(subtests: pytest.Subtests) -> None:
     for module, message, wrong in FOUND:
         with subtests.test(message):
             assert lacking(module, message) == wrong
+
+
+TOLD_TO_PREDICT = ("source/", "images/", "shards/parallel.py", "shards/packer.py")
+ABOUT_VOTES = {"source/contents.py", "source/tables.py"}
+"""Modules whose messages with options are about tables, of which predict.py packs none."""
+
+
+def test_packing_for_a_prediction_names_only_options_of_predict(subtests: pytest.Subtests) -> None:
+    options = {option for parameter in predict.params for option in parameter.opts}
+    for path in sorted(ROOT.rglob("*.py")):
+        module, texts = str(path.relative_to(ROOT)), texts_of_options(path)
+        if module.startswith(TOLD_TO_PREDICT) and module not in ABOUT_VOTES:
+            with subtests.test(module):
+                told = {
+                    OTHERS.sub("", NAMED.sub("", PACK_HINT.sub("", message)))
+                    for message in messages(path)
+                    if message not in texts
+                }
+                assert [message for message in told if not options.issuperset(OPTION.findall(message))] == []

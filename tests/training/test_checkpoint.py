@@ -154,3 +154,11 @@ def test_weights_that_are_none_are_one_message(tmp_path: Path, subtests: pytest.
             save_state(tmp_path / "c.safetensors", {"weights": weights})
             with pytest.raises(RunError, match="holds no weights"):
                 load_weights(tmp_path / "c.safetensors")
+
+
+def test_a_checkpoint_whose_path_is_not_utf_8_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "run\udcff" / "best.safetensors"
+    path.parent.mkdir()
+    save_state(path, {"weights": torch.ones(2)})
+    with pytest.raises(RunError, match=r"a path that is not UTF-8, .*; rename it"):
+        load_state(path)

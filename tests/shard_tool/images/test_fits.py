@@ -36,20 +36,21 @@ def simple(data: np.ndarray | None) -> bytes:
     return fits_of(fits.PrimaryHDU(data))
 
 
-@pytest.mark.parametrize("softening", [0.1, 10, 1000])
-def test_the_stretch_grows_from_black_to_white_and_keeps_colours(softening: float) -> None:
-    stretch = Stretch(-1, 3, softening)
-    ramp = np.linspace(-2, 4, 601)[None, None]
-    grey = stretch.to_pixels(ramp)
-    assert grey.shape == (1, 601, 3)
-    assert (grey[0, :101] == 0).all()
-    assert (grey[0, 500:] == 255).all()
-    assert (np.diff(grey[0].astype(int), axis=0) >= 0).all()
-    assert (grey[..., 0] == grey[..., 1]).all()
-    blue, green, red = np.full((3, 1, 601), -1) + np.abs(ramp[0]) * np.array([1, 2, 4])[:, None, None]
-    colours = stretch.to_pixels(np.stack([blue, green, red]))[0].astype(int)
-    np.testing.assert_allclose(colours[:, 0], 2 * colours[:, 1], atol=1.01)
-    np.testing.assert_allclose(colours[:, 0], 4 * colours[:, 2], atol=2.01)
+def test_the_stretch_grows_from_black_to_white_and_keeps_colours(subtests: pytest.Subtests) -> None:
+    for softening in [0.1, 10, 1000]:
+        with subtests.test(softening=softening):
+            stretch = Stretch(-1, 3, softening)
+            ramp = np.linspace(-2, 4, 601)[None, None]
+            grey = stretch.to_pixels(ramp)
+            assert grey.shape == (1, 601, 3)
+            assert (grey[0, :101] == 0).all()
+            assert (grey[0, 500:] == 255).all()
+            assert (np.diff(grey[0].astype(int), axis=0) >= 0).all()
+            assert (grey[..., 0] == grey[..., 1]).all()
+            blue, green, red = np.full((3, 1, 601), -1) + np.abs(ramp[0]) * np.array([1, 2, 4])[:, None, None]
+            colours = stretch.to_pixels(np.stack([blue, green, red]))[0].astype(int)
+            np.testing.assert_allclose(colours[:, 0], 2 * colours[:, 1], atol=1.01)
+            np.testing.assert_allclose(colours[:, 0], 4 * colours[:, 2], atol=2.01)
 
 
 def test_more_softening_shows_fainter_parts() -> None:
@@ -58,21 +59,24 @@ def test_more_softening_shows_fainter_parts() -> None:
     assert brightness == sorted(set(brightness))
 
 
-@pytest.mark.parametrize("shape", [(40, 30), (1, 40, 30), (3, 40, 30)])
-@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i2"])
-def test_images_of_one_and_three_bands_and_any_type_are_read(shape: tuple[int, ...], dtype: str) -> None:
-    values = bands(*shape) if dtype != ">i2" else (bands(*shape) * 1000)
-    stretch = Stretch(0, 1 if dtype != ">i2" else 1000)
-    data = simple(values.astype(dtype))
-    assert fits_size(data) == (40, 30)
-    pixels = decode_fits(data, stretch).astype(int)
-    expected = STRETCH.to_pixels(bands(*shape).reshape(-1, 40, 30))
-    assert np.abs(pixels - expected).max() <= 1
-    brightness = pixels.sum(axis=2)  # the first row is the lowest: the galaxy is ten rows above the last one
-    assert brightness[29, 14] >= brightness.max() - 2
-    assert brightness[10, 14] < brightness[29, 14] / 2
-    if shape == (3, 40, 30):
-        assert pixels[29, 14].tolist() == sorted(pixels[29, 14], reverse=True)  # the last plane is red
+def test_images_of_one_and_three_bands_and_any_type_are_read(subtests: pytest.Subtests) -> None:
+    for shape in [(40, 30), (1, 40, 30), (3, 40, 30)]:
+        for dtype in [">f4", ">f8", ">i2"]:
+            with subtests.test(shape=shape, dtype=dtype):
+                values = bands(*shape) if dtype != ">i2" else (bands(*shape) * 1000)
+                stretch = Stretch(0, 1 if dtype != ">i2" else 1000)
+                data = simple(values.astype(dtype))
+                assert fits_size(data) == (40, 30)
+                pixels = decode_fits(data, stretch).astype(int)
+                expected = STRETCH.to_pixels(bands(*shape).reshape(-1, 40, 30))
+                assert np.abs(pixels - expected).max() <= 1
+                brightness = pixels.sum(
+                    axis=2
+                )  # the first row is the lowest: the galaxy is ten rows above the last one
+                assert brightness[29, 14] >= brightness.max() - 2
+                assert brightness[10, 14] < brightness[29, 14] / 2
+                if shape == (3, 40, 30):
+                    assert pixels[29, 14].tolist() == sorted(pixels[29, 14], reverse=True)  # the last plane is red
 
 
 def test_the_image_may_be_in_an_extension_and_have_scaled_values() -> None:
@@ -86,18 +90,70 @@ def test_the_image_may_be_in_an_extension_and_have_scaled_values() -> None:
 SCIENCE = [0.5 * bands(40, 30), 0.75 * bands(40, 30), bands(40, 30)]
 
 
-@pytest.mark.parametrize("names", [("", "", ""), ("G", "R", "Z")])
-@pytest.mark.parametrize("extra", [(), ("INVVAR",), ("G_ERR", "R_ERR", "Z_ERR"), ("MASK", "PSF")])
-def test_three_hdus_of_one_size_are_the_bands_of_one_image(names: tuple[str, ...], extra: tuple[str, ...]) -> None:
-    hdus = [fits.ImageHDU(plane, name=name) for plane, name in zip(SCIENCE, names, strict=True)]
-    hdus += [fits.ImageHDU(np.full((40, 30), 7.0), name=name) for name in extra]
-    pixels = decode_fits(fits_of(fits.PrimaryHDU(), *hdus), STRETCH)
-    assert (pixels == decode_fits(simple(np.stack(SCIENCE)), STRETCH)).all()
+def test_three_hdus_of_one_size_are_the_bands_of_one_image(subtests: pytest.Subtests) -> None:
+    for names in [("", "", ""), ("G", "R", "Z")]:
+        for extra in [(), ("INVVAR",), ("G_ERR", "R_ERR", "Z_ERR"), ("MASK", "PSF")]:
+            with subtests.test(names=names, extra=extra):
+                hdus = [fits.ImageHDU(plane, name=name) for plane, name in zip(SCIENCE, names, strict=True)]
+                hdus += [fits.ImageHDU(np.full((40, 30), 7.0), name=name) for name in extra]
+                pixels = decode_fits(fits_of(fits.PrimaryHDU(), *hdus), STRETCH)
+                assert (pixels == decode_fits(simple(np.stack(SCIENCE)), STRETCH)).all()
+
+
+ORDERS = [
+    ("RGB", (2, 1, 0)),
+    ("GBR", (1, 0, 2)),
+    ("rgb", (2, 1, 0)),
+    (("Red", "Green", "Blue"), (2, 1, 0)),
+    ("GRZ", (0, 1, 2)),
+    ("ZRG", (2, 1, 0)),
+    ("IRG", (2, 1, 0)),
+    ("zgr", (1, 2, 0)),
+    ("RGZ", (1, 0, 2)),
+    (("SCI_I", "SCI_R", "SCI_G"), (2, 1, 0)),
+    (("H", "VIS", "Y"), (1, 2, 0)),
+    (("NISP-Y", "NISP-H", "NISP-J"), (0, 2, 1)),
+    (("SCI_1", "SCI_2", "SCI_3"), (0, 1, 2)),
+    (("F814W", "F606W", "F435W"), (0, 1, 2)),
+    ("RRG", (0, 1, 2)),
+    (("R_G", "R", "G"), (0, 1, 2)),
+]
+
+
+def test_names_of_colours_and_filters_decide_the_order_of_the_bands(subtests: pytest.Subtests) -> None:
+    for names, order in ORDERS:
+        with subtests.test(names=names, order=order):
+            hdus = [fits.ImageHDU(plane, name=name) for plane, name in zip(SCIENCE, names, strict=True)]
+            wanted = np.stack([SCIENCE[i] for i in order])
+            assert (
+                decode_fits(fits_of(fits.PrimaryHDU(), *hdus), STRETCH) == decode_fits(simple(wanted), STRETCH)
+            ).all()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *((name,) for name in ("", "INVVAR", "CHI2", "WEIGHT", "CON")),
+        *(("ERR", "DQ"), ("CHI2", "NIMAGE"), ("IVAR", "MASK"), ("STD", "N"), ("CTX", "WHT"), ("AREA", "RESIDUAL")),
+        *(("SCI_VAR", "MASK", "EXPTIME"), ("IVAR", "CHI2", "NIMAGE", "DEPTH")),
+    ],
+)
+def test_what_goes_with_an_hdu_named_sci_is_no_band_of_it(names: tuple[str, ...]) -> None:
+    others = [fits.ImageHDU(np.full((40, 30), 7.0), name=name) for name in names]
+    for place in (0, len(others)):
+        if names == ("",) and place:
+            continue  # the first one without a name is the image
+        hdus = [*others[:place], fits.ImageHDU(SCIENCE[0], name="SCI"), *others[place:]]
+        pixels = decode_fits(fits_of(fits.PrimaryHDU(), *hdus), STRETCH)
+        assert (pixels == decode_fits(simple(SCIENCE[0]), STRETCH)).all()
+
+
+CASES_FIXME = [("",), ("INVVAR",), ("ERR", "DQ"), ("CHI2", "NIMAGE"), ("SCI_VAR", "MASK", "EXPTIME")]
 
 
 def test_what_goes_with_an_image_is_no_band_of_it(subtests: pytest.Subtests) -> None:
     """As the Legacy Surveys write an inverse variance, and HST and JWST errors and masks."""
-    for names in [("",), ("INVVAR",), ("ERR", "DQ"), ("SCI_VAR", "MASK", "EXPTIME")]:
+    for names in CASES_FIXME:
         for shape in [(40, 30), (3, 40, 30)]:
             for compressed in [False, True]:
                 with subtests.test(names=names, shape=shape, compressed=compressed):
@@ -223,7 +279,29 @@ def test_without_astropy_it_says_what_to_install(
     assert "pip install astropy" in result.stderr
 
 
-STRETCHES = [
+@pytest.mark.parametrize("with_jpegs", [False, True])
+@pytest.mark.parametrize("with_astropy", [False, True])
+def test_a_fits_image_called_jpg_is_rejected_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_jpegs: bool, with_astropy: bool
+) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a.jpg").write_bytes(simple(bands(3, 40, 40)))
+    if with_jpegs:
+        (tmp_path / "source" / "b.jpg").write_bytes(jpeg(1, size=40))
+    if not with_astropy:
+        monkeypatch.setitem(sys.modules, "astropy.io.fits", None)
+    result = pack(tmp_path / "source", tmp_path / "out", "--workers", 1)
+    assert result.exit_code == 1
+    assert ("rename it to .fits" if with_astropy or with_jpegs else "pip install astropy") in result.stderr
+
+
+def test_a_fits_image_called_png_is_taken_by_its_content(source: Path, tmp_path: Path) -> None:
+    (source / "g1.fits").rename(source / "g1.png")
+    assert pack(source, tmp_path / "out", *RANGE).exit_code == 0
+    assert set(packed_samples(tmp_path / "out", "test")) == {"g0", "g1", "g2", "g3", "g4", "grey"}
+
+
+IMPOSSIBLE = [
     ("--fits-range", "1", "0"),
     ("--fits-range", "0", "0"),
     ("--fits-range", "0", "inf"),
@@ -233,11 +311,43 @@ STRETCHES = [
 
 
 def test_an_impossible_stretch_is_wrong_usage(source: Path, tmp_path: Path, subtests: pytest.Subtests) -> None:
-    for options in STRETCHES:
+    for options in IMPOSSIBLE:
         with subtests.test(options=options):
             result = pack(source, tmp_path / "out", *options)
             assert result.exit_code == 2
             assert "--fits-" in result.stderr
+
+
+INEXPRESSIBLE = [
+    (("--fits-range", "0", "1e-320"), "from 0 to 9.99989e-321: the two differ by"),
+    (("--fits-range", "-1e308", "0"), "the two differ by 1e+308; scale the images"),
+    ((*RANGE, "--fits-softening", "1e-320"), "give a number from 1e-30 to 1e+30"),
+    ((*RANGE, "--fits-softening", "1e308"), "give a number from 1e-30 to 1e+30"),
+]
+
+
+def test_a_stretch_that_numbers_cannot_express_is_refused(
+    source: Path, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    for options, says in INEXPRESSIBLE:
+        with subtests.test(options=options):
+            result = pack(source, tmp_path / "out", *options)
+            assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
+            assert not (tmp_path / "out").exists()
+
+
+STRETCHES = [Stretch(0, 1e-30), Stretch(0, 1e30), Stretch(0, 1, 1e-30), Stretch(0, 1, 1e30)]
+
+
+def test_every_value_has_a_pixel_in_every_stretch(subtests: pytest.Subtests) -> None:
+    for stretch in STRETCHES:
+        for value in [-1e308, 0, 5e-324, 1, 1e308]:
+            with subtests.test(stretch=stretch, value=value):
+                assert stretch.to_pixels(np.array([[[value, 0, 1]], [[0, value, 1]], [[1, 1, value]]])).shape == (
+                    1,
+                    3,
+                    3,
+                )
 
 
 def _decodes(data: bytes) -> bool:

@@ -100,6 +100,20 @@ def test_whole_numbers_counts_and_missing_values_of_a_parquet_are_read(survey: P
     assert all(np.isnan(votes[str(i)]).all() for i in range(1, 9))
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_ids_and_files_that_spell_a_missing_value_are_packed(survey: Path, suffix: str) -> None:
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    (survey / "cutouts" / "field0" / "cut0.jpg").rename(survey / "cutouts" / "NA.jpg")
+    frame = table().replace({"J000": "NA", "J001": "nan", "J002": "null", "field0/cut0.jpg": "NA.jpg"})
+    frame.to_csv(survey / "words.csv", index=False)
+    if suffix == "parquet":
+        frame.to_parquet(survey / "words.parquet")
+    result = run(survey, catalogue=f"words.{suffix}")
+    assert result.exit_code == 0, result.stderr
+    assert {"NA", "nan", "null", "J003"} < packed_samples(survey / "out", "train").keys()
+
+
 def test_rows_without_a_file_and_files_without_a_row_are_rejected(survey: Path) -> None:
     (survey / "cutouts" / "field0" / "cut0.jpg").rename(survey / "cutouts" / "J000.jpg")
     result = run(survey)

@@ -36,7 +36,9 @@ def test_every_id_comes_back_from_its_key_and_every_reader_splits_the_key_right(
 
 def test_ids_with_dots_or_spaces_are_packed_read_and_unpacked_as_they_are(tmp_path: Path) -> None:
     download = make_download()
-    names = dict(zip(download.train, [IAU, "NGC 1300", "100%2E5", "a.b.jpg", "±½", "-12.5"], strict=False))
+    names = dict(
+        zip(download.train, [IAU, "NGC 1300", "100%2E5", "a.b.jpg", "±½", "-12.5", "NA", "null"], strict=False)
+    )
     source = renamed(download, names, names).write_folder(tmp_path / "source")
     result = pack(source, tmp_path / "out")
     assert result.exit_code == 0, result.stderr
