@@ -88,6 +88,7 @@ def test_the_best_checkpoint_is_that_of_the_lowest_rmse(finished: Path) -> None:
     assert best["epoch"] == scores.index(min(scores))
 
 
+@pytest.mark.slow
 def test_a_run_repeats_bit_for_bit(finished: Path, shards: Path, recipe: Path, tmp_path: Path) -> None:
     result = run(shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
@@ -105,6 +106,7 @@ def test_a_member_alone_is_the_same_as_in_company(
     assert same(weights(finished, 0), weights(tmp_path / "run", 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [2, 5, 9])
 def test_a_run_interrupted_at_a_step_and_resumed_ends_with_the_same_weights(
     finished: Path, shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
@@ -121,6 +123,7 @@ def test_a_run_interrupted_at_a_step_and_resumed_ends_with_the_same_weights(
         assert [m["loss"] for m in metrics(out, member)] == [m["loss"] for m in metrics(finished, member)]
 
 
+@pytest.mark.slow
 def test_a_network_that_looks_at_several_turns_of_a_view_trains_resumes_and_predicts(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +182,7 @@ def test_a_run_killed_in_its_first_or_last_moments_ends_with_the_same_weights(
     assert names[0] == names[1]
 
 
+@pytest.mark.slow
 def test_checkpoints_come_also_after_so_many_steps_and_minutes(
     shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +199,7 @@ def test_checkpoints_come_also_after_so_many_steps_and_minutes(
     assert saved == [(1, 0), (2, 0)]
 
 
+@pytest.mark.slow
 def test_every_fold_gets_a_run_of_its_own(shards: Path, recipe: Path, tmp_path: Path) -> None:
     arguments = (shards, "--recipe", recipe, "--fold", "all/2", "--epochs", 1, "--out", tmp_path / "runs")
     assert run(*arguments).exit_code == 0
@@ -216,6 +221,7 @@ def with_training(recipe: Path, folder: Path, **values: object) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_member_stops_after_rises_of_its_score_in_a_row(shards: Path, recipe: Path, tmp_path: Path) -> None:
     """At this learning rate the score goes up and down."""
     other = with_training(recipe, tmp_path, patience=1)
@@ -230,6 +236,7 @@ def test_a_member_stops_after_rises_of_its_score_in_a_row(shards: Path, recipe: 
         assert rises == [False] * (len(rises) - 1) + [True]
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_the_weights_of_the_trial_that_scores_best(
     shards: Path, recipe: Path, tmp_path: Path
 ) -> None:
@@ -245,6 +252,7 @@ def test_training_goes_on_from_the_weights_of_the_trial_that_scores_best(
     assert loss < metrics(tmp_path / "plain")[0]["loss"]  # that epoch was the first trial
 
 
+@pytest.mark.slow
 def test_before_the_first_step_it_says_what_it_will_do(
     shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +281,7 @@ def test_the_list_of_recipes_needs_no_shards() -> None:
     assert "19,460,645" in result.output
 
 
+@pytest.mark.slow
 def test_members_saved_at_different_steps_go_back_to_the_newest_common_one(
     finished: Path, shards: Path, recipe: Path, tmp_path: Path
 ) -> None:
@@ -285,6 +294,7 @@ def test_members_saved_at_different_steps_go_back_to_the_newest_common_one(
         assert same(weights(finished, member), weights(out, member))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_one", [False, True], ids=["no checkpoint", "the first member's checkpoint"])
 def test_a_run_killed_while_it_saved_for_the_first_time_begins_again(
     finished: Path, shards: Path, recipe: Path, tmp_path: Path, has_one: bool
@@ -429,22 +439,24 @@ def test_outputs_onto_inputs_or_onto_each_other_are_refused_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("line", [b"{", b"null", b'{"loss": Infinity}', b"\xff", b'{"loss": "x"}', b"[" * 5000])
 def test_a_damaged_log_is_one_message_before_any_step(
-    finished: Path, shards: Path, recipe: Path, tmp_path: Path, line: bytes
+    finished: Path, shards: Path, recipe: Path, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
     out = copy_of(finished, tmp_path)
     path = out / "member-01" / "metrics.jsonl"
     lines = path.read_bytes().splitlines()
-    path.write_bytes(b"\n".join([lines[0], line, *lines[2:]]))
-    result = resume(shards, recipe, out)
-    assert result.exit_code == 1
-    assert "metrics.jsonl: line 2 is damaged" in result.output
-    assert "Traceback" not in result.output
+    for line in (b"{", b"null", b'{"loss": Infinity}', b"\xff", b'{"loss": "x"}', b"[" * 5000):
+        with subtests.test(line=line):
+            path.write_bytes(b"\n".join([lines[0], line, *lines[2:]]))
+            result = resume(shards, recipe, out)
+            assert result.exit_code == 1
+            assert "metrics.jsonl: line 2 is damaged" in result.output
+            assert "Traceback" not in result.output
     path.unlink()
     assert resume(shards, recipe, out).exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncated", "foreign"])
 def test_a_checkpoint_that_cannot_be_used_gives_way_to_the_one_before(
     finished: Path, shards: Path, recipe: Path, tmp_path: Path, damage: str
@@ -498,6 +510,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoints(
         assert all(value.isfinite().all() for value in load_state(path)["member"]["network"].values())
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_changes_nothing(finished: Path, shards: Path, recipe: Path) -> None:
     before = weights(finished)
     result = run(shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", finished, "--resume")

@@ -172,6 +172,7 @@ def test_a_run_whose_fold_was_edited_is_not_scored_on_what_it_was_trained_on(
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.slow
 def test_names_of_folders_are_printed_and_drawn_as_text(trained: Path, shards: Path, tmp_path: Path) -> None:
     """Markup, half a formula, an escape sequence, a byte that is no UTF-8, text from right to left, an emoji."""
     odd = shutil.copytree(trained, tmp_path / "<b>$\\frac{ $ \x1b[31m \u202e \U0001f30c")

@@ -6,6 +6,7 @@ like any HTTP client, leads that to whatever port the server got.
 
 import base64
 import hashlib
+import inspect
 import json
 import shutil
 import socket
@@ -109,6 +110,8 @@ def server(download: Download, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "home"))
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    # Its user agent tells which libraries call it: seconds, among all that the tests have loaded.
+    monkeypatch.setattr(inspect, "stack", list)
     threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01}).start()
     yield server
     listener.shutdown()
