@@ -95,11 +95,12 @@ class Cnn:
     def _block(self, inputs: int, channels: int, kernel: int, pool: str) -> list[nn.Module]:
         convolution = nn.Conv2d(inputs, channels, kernel, padding=kernel // 2 if self.padding == "same" else 0)
         pooling = POOLS[pool]()
-        rest = [
-            *([nn.BatchNorm2d(channels)] if self.batch_norm else []),
-            nn.ReLU(inplace=True),
-            *([Cbam(channels, self.cbam_reduction)] if self.cbam_reduction else []),
-        ]
+        rest: list[nn.Module] = [nn.BatchNorm2d(channels)] if self.batch_norm else []
+        relu = nn.ReLU(inplace=True)
+        if pool == "max" and not self.pool_first and not self.cbam_reduction:
+            return [convolution, *rest, *pooling, relu]  # the same in either order, but ReLU sees a quarter
+        rest.append(relu)
+        rest += [Cbam(channels, self.cbam_reduction)] if self.cbam_reduction else []
         return [convolution, *pooling, *rest] if self.pool_first else [convolution, *rest, *pooling]
 
     def _linear(self, inputs: int, outputs: int) -> list[nn.Module]:
