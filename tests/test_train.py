@@ -742,7 +742,7 @@ class TestPredict:
             (lambda a: a | {"zooms": "0.9,1.1"}, 2, "give 2 or a multiple of 4"),
             (lambda a: a | {"zooms": "1,x"}, 2, "'1,x': give numbers"),
             (lambda a: a | {"out": "nowhere/s.csv"}, 1, "nowhere is missing; make it first"),
-            (lambda a: a | {"out": a["run"]}, 1, "is a folder; name a file in it"),
+            (lambda a: a | {"out": a["out"].parent}, 1, "is a folder; name a file in it"),
         ],
     )
     def test_bad_input_is_one_message_and_a_bad_exit_code(
