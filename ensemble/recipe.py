@@ -4,13 +4,14 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from ensemble.heads import HEADS, Dirichlet, Head
 from ensemble.losses import LOSSES, DirichletMultinomial, Loss
 from ensemble.networks import NETWORKS, Network
 from ensemble.optimisers import SCHEDULES, Optimiser, Schedule
-from ensemble.recipe_files import read_recipe_file
+from ensemble.recipe_files import Tables, merged, read_recipe_file
 from galaxy_zoo.errors import RecipeError
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.strict import check_range, nearest, parse, parse_kind
@@ -88,11 +89,6 @@ class Recipe:
     training: Training
     table: Mapping[str, Any]
 
-    def with_epochs(self, epochs: int) -> "Recipe":
-        """Return the recipe with another number of epochs."""
-        table = {**self.table, "training": {**self.table["training"], "epochs": epochs}}
-        return recipe_from_table(table, self.name, where=self.name)
-
     def with_statistics(self, mean: Triple, std: Triple) -> "Recipe":
         """Return the recipe with the measured mean and std of red, green, blue filled in if it asks for them."""
         view = self.view.with_statistics(mean, std)
@@ -155,11 +151,12 @@ def _check_turns(recipe: Recipe, where: str) -> None:
         )
 
 
-def load_recipe(name_or_path: str) -> Recipe:
-    """Load a recipe by its name, or a user's own by the path of its TOML file.
+def load_recipe(name_or_path: str, settings: Tables = MappingProxyType({})) -> Recipe:
+    """Load a recipe by its name, or a user's own by the path of its TOML file; `settings` replace or add keys.
 
     Raises:
-        RecipeError: there is no such recipe (the message names the nearest one), or the file is not a recipe.
+        RecipeError: there is no such recipe (the message names the nearest one), or the file with the settings is
+            not a recipe.
     """
-    table = read_recipe_file(name_or_path)
+    table = merged(read_recipe_file(name_or_path), settings)
     return recipe_from_table(table, Path(name_or_path).stem, where=f"recipe {name_or_path}")

@@ -30,6 +30,7 @@ from galaxy_zoo.votes import rmse
 from pipeline.shards import open_shards
 from training import loop
 from training.checkpoint import Position, load_state, positions, save_state
+from training.run import load_run
 
 
 @pytest.fixture(scope="session")
@@ -251,10 +252,11 @@ def test_before_the_first_step_it_says_what_it_will_do(
     """The set has 10 shards, the recipe asks for fold 7 of 12 and for what this CPU does not have."""
     monkeypatch.setattr(model, "cpu_has_bf16", lambda: False)
     other = with_training(recipe, tmp_path, fold='"7/12"', precision='"bf16"')
-    result = run(shards, "--recipe", other, "--members", 2, "--epochs", 1, "--out", tmp_path / "run")
+    changed = ("--epochs", 1, "--set", "training.batch_size=8")
+    result = run(shards, "--recipe", other, "--members", 2, *changed, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
     num_kept = NUM_TRAIN - len(open_shards(shards, fold=Fold(7, 10), held_out=True).votes)
-    fold, device, system, samples, steps, *_ = result.stderr.splitlines()
+    fold, device, system, settings, samples, steps, *_ = result.stderr.splitlines()
     assert fold == "holding out fold 7/10, not the recipe's 7/12: the set has 10 training shards"
     assert device.startswith("training on the CPU")
     network = model.build_network(load_recipe(str(other)), read_manifest(shards).tree, pretrained=False)
@@ -262,9 +264,31 @@ def test_before_the_first_step_it_says_what_it_will_do(
     assert system == (
         f"2 x other: {num_parameters:,} parameters each, in float32 (this CPU has no instructions for bf16)"
     )
+    assert settings == "set in place of the recipe's: training.batch_size = 8, training.epochs = 1"
     assert samples == f"{num_kept} samples to train on, {NUM_TRAIN - num_kept} held out to score on (fold 7/10)"
-    assert steps == f"{-(-num_kept // 16)} steps: 1 epoch of {-(-num_kept // 16)} batches of 16 samples"
+    assert steps == f"{-(-num_kept // 8)} steps: 1 epoch of {-(-num_kept // 8)} batches of 8 samples"
+    saved = load_run(tmp_path / "run").recipe
+    assert (saved.training.batch_size, saved.training.epochs, saved.name) == (8, 1, "other")
+    resumed = run(shards, "--recipe", other, "--members", 2, *changed, "--out", tmp_path / "run", "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    forgot = run(shards, "--recipe", other, "--members", 2, "--epochs", 1, "--out", tmp_path / "run", "--resume")
+    assert "was started with recipe.training.batch_size 8, not 16" in forgot.output
     assert "holding out" not in run(shards, "--recipe", recipe, "--out", tmp_path / "fits", "--epochs", 1).stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "code", "message"),
+    [
+        ("batch_size=8", 2, "as in training.batch_size=64"),
+        ("training.bach_size=8", 1, "did you mean 'batch_size'?"),
+    ],
+)
+def test_a_wrong_setting_ends_before_any_work(
+    shards: Path, tmp_path: Path, setting: str, code: int, message: str
+) -> None:
+    result = run(shards, "--set", setting, "--out", tmp_path / "run")
+    assert (result.exit_code, message in result.output) == (code, True), result.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_list_of_recipes_needs_no_shards() -> None:

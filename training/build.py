@@ -75,9 +75,7 @@ def train(request: TrainingRequest) -> None:
     Raises:
         GalaxyZooError: an input or output is bad.
     """
-    recipe = load_recipe(request.recipe)
-    if request.epochs:
-        recipe = recipe.with_epochs(request.epochs)
+    recipe = load_recipe(request.recipe, request.settings)
     folder = request.out or Path("runs") / recipe.name
     inputs = (request.shards, *([Path(request.recipe)] if request.recipe.endswith(".toml") else []))
     check_outputs((folder, request.cache_folder, *filter(None, [request.stamps_folder])), inputs)
@@ -234,6 +232,7 @@ def _build_trainer(
         lines = describe_start(
             run,
             read_manifest(session.source.folder),
+            settings=session.request.settings,
             num_parameters=members[0].num_parameters,
             steps_per_epoch=len(batches),
             device=session.device,
