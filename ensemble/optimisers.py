@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules of torch and timm, as a recipe describes them."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import nn
@@ -76,7 +76,13 @@ class Optimiser:
 
 
 class Schedule(Protocol):
-    """Description of a learning-rate schedule in a recipe; it advances after every step of the optimiser."""
+    """Description of a learning-rate schedule in a recipe; it advances after every step of the optimiser.
+
+    spans_training: whether learning rates depend on the number of epochs, so that a longer training has others from
+    the start.
+    """
+
+    spans_training: ClassVar[bool]
 
     def build(
         self, optimiser: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int
@@ -87,6 +93,8 @@ class Schedule(Protocol):
 @dataclass(frozen=True)
 class Constant:
     """Keep the optimiser's learning rate."""
+
+    spans_training: ClassVar[bool] = False
 
     def build(
         self,
@@ -102,6 +110,8 @@ class Constant:
 @dataclass(frozen=True)
 class MultiStep:
     """Multiply the learning rate by `factor` at each of `milestones`, given as fractions of the training."""
+
+    spans_training: ClassVar[bool] = True
 
     milestones: tuple[float, ...]
     factor: float = 0.1
@@ -125,6 +135,8 @@ class MultiStep:
 class Cosine:
     """Fall from the optimiser's learning rate to `eta_min` over the whole training."""
 
+    spans_training: ClassVar[bool] = True
+
     eta_min: float = 0.0
 
     def build(
@@ -140,6 +152,8 @@ class WarmRestarts:
 
     Source: Loshchilov & Hutter 2017, SGDR.
     """
+
+    spans_training: ClassVar[bool] = False
 
     t_0: int
     t_mult: int = 1
@@ -169,6 +183,8 @@ class OneCycle:
 
     Source: Smith & Topin 2018, "Super-Convergence".
     """
+
+    spans_training: ClassVar[bool] = True
 
     warmup: float = 0.3
 

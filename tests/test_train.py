@@ -28,8 +28,9 @@ from galaxy_zoo.submission import read_submission
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
 from pipeline.shards import open_shards
+from prediction.members import find_members
 from training import loop
-from training.checkpoint import Position, load_state, positions, save_state
+from training.checkpoint import Position, load_state, load_weights, positions, save_state
 from training.run import load_run
 
 
@@ -484,12 +485,59 @@ def test_a_checkpoint_that_cannot_be_used_gives_way_to_the_one_before(
         assert same(weights(finished, member), weights(out, member))
 
 
-def test_a_run_of_another_length_says_what_differs(finished: Path, shards: Path, recipe: Path) -> None:
-    result = run(
-        shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", finished, "--epochs", 7, "--resume"
+@pytest.mark.parametrize("epochs", [3, 7])
+def test_a_run_whose_schedule_depends_on_its_length_keeps_it(
+    finished: Path, shards: Path, recipe: Path, epochs: int
+) -> None:
+    options = ("--members", 2, "--fold", "1/5", "--out", finished, "--epochs", epochs, "--resume")
+    result = run(shards, "--recipe", recipe, *options)
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert (
+        f"was started with recipe.training.epochs 4, not {epochs}, and with schedule 'one_cycle'" in result.output
     )
-    assert result.exit_code == 1
-    assert "was started with recipe.training.epochs 4, not 7" in result.output
+    assert f"--init-from {finished}" in result.output
+
+
+@pytest.mark.parametrize("schedule", [('kind="constant"',), ('kind="warm_restarts"', "t_0=1", "t_mult=2")])
+def test_a_run_that_is_given_more_epochs_ends_as_if_it_had_had_them_from_the_start(
+    shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: tuple[str, ...]
+) -> None:
+    settings = [option for each in schedule for option in ("--set", f"schedule.{each}")]
+
+    def arguments(out: str, epochs: int) -> tuple[object, ...]:
+        return (
+            shards,
+            "--recipe",
+            recipe,
+            "--fold",
+            "1/5",
+            *settings,
+            "--out",
+            tmp_path / out,
+            "--epochs",
+            epochs,
+        )
+
+    assert run(*arguments("long", 4)).exit_code == 0
+    assert run(*arguments("given", 2)).exit_code == 0
+    with monkeypatch.context() as patch:
+        run_and_interrupt(patch, 3, *arguments("given", 9), "--resume")  # in the third epoch
+    shorter = run(*arguments("given", 2), "--resume")
+    assert (shorter.exit_code, "trained for more than 2 epochs; give --epochs 3 or more" in shorter.output) == (
+        1,
+        True,
+    )
+    result = run(*arguments("given", 4), "--resume")
+    assert result.exit_code == 0, result.output
+    assert same(weights(tmp_path / "long"), weights(tmp_path / "given"))
+    assert (tmp_path / "long" / "run.json").read_bytes() == (tmp_path / "given" / "run.json").read_bytes()
+    long, given = (metrics(tmp_path / out) for out in ("long", "given"))
+    assert [(line["epoch"], line["loss"], line["rmse"]) for line in long] == [
+        (line["epoch"], line["loss"], line["rmse"]) for line in given
+    ]
+    best = [tmp_path / out / "member-00" / "best.safetensors" for out in ("long", "given")]
+    assert same(*(load_weights(path) for path in best))
+    assert find_members([load_run(tmp_path / "given")])
 
 
 @pytest.mark.parametrize("fold", ["none", "0/5"])

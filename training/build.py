@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ensemble.recipe import Recipe, load_recipe
-from galaxy_zoo.console import INTERRUPTED, shown
+from galaxy_zoo.console import INTERRUPTED, counted, shown
 from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.files import check_outputs, sha256_of
 from galaxy_zoo.fold import Fold, folds_named
@@ -180,7 +180,8 @@ def _checked(run: Run, ranks: Ranks, *, resume: bool) -> Run:
             run = replace(run, shard_groups=saved.shard_groups)
         run.check_same(saved)
         _check_checkpoints(run)
-        return run
+        _check_length(run)
+        return replace(run, versions=saved.versions)
     if run.shard_groups == 1:
         raise RunError("--stick-to-shard needs several ranks: torchrun --nproc-per-node 2 train.py ...")
     if ranks.is_first:
@@ -204,6 +205,17 @@ def _check_checkpoints(run: Run) -> None:
             except RunError:  # if one is damaged, use the one before
                 continue
             run.check_header(header, path)
+
+
+def _check_length(run: Run) -> None:
+    """Raise RunError if a run has been trained for more epochs than it should have."""
+    if not (common := common_positions([run.member_folder(member) for member in range(run.members)])):
+        return
+    begun = common[-1].epoch + (common[-1].step > 0)
+    if begun > (epochs := run.recipe.training.epochs):
+        raise RunError(
+            f"{run.folder} has been trained for more than {counted(epochs, 'epoch')}; give --epochs {begun} or more"
+        )
 
 
 def _build_trainer(
@@ -246,7 +258,7 @@ def _build_trainer(
         return None
     for member, weights in zip(members, best, strict=False):
         member.start_from(weights)
-    if ranks.is_first and not resume:
+    if ranks.is_first and not (resume and run == load_run(run.folder)):  # it may have been given more epochs
         run.create()
     ranks.barrier()
     return Trainer(
