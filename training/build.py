@@ -24,9 +24,10 @@ from pipeline.groups import Opened
 from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import Samples
 from pipeline.stamps import StampPolicy
-from training.checkpoint import checkpoint_path, common_positions, load_header, positions
+from training.checkpoint import Position, checkpoint_path, common_positions, load_header, positions
 from training.figures import draw
 from training.held_out import HeldOut
+from training.initial import check_unseen, initial_weights, start_from_earlier
 from training.interrupt import Interrupt
 from training.intro import describe_start
 from training.logbook import Logbook
@@ -35,7 +36,7 @@ from training.member import Member
 from training.meter import Meter
 from training.ranks import ALONE, Ranks, members_of, own_device, own_threads, started_by_torchrun
 from training.request import TrainingRequest
-from training.run import RUN_NAME, Data, Run, current_versions, load_run
+from training.run import RUN_NAME, Data, InitFrom, Run, current_versions, load_run
 from training.samples import balanced_shares, baseline_rmse, check_votes, open_samples
 
 
@@ -77,7 +78,8 @@ def train(request: TrainingRequest) -> None:
     """
     recipe = load_recipe(request.recipe, request.settings)
     folder = request.out or Path("runs") / recipe.name
-    inputs = (request.shards, *([Path(request.recipe)] if request.recipe.endswith(".toml") else []))
+    recipe_file = Path(request.recipe) if request.recipe.endswith(".toml") else None
+    inputs = (request.shards, *filter(None, [recipe_file, request.init_from]))
     check_outputs((folder, request.cache_folder, *filter(None, [request.stamps_folder])), inputs)
     device = choose_device(request.device)
     stamps = StampPolicy(request.stamps, folder=request.stamps_folder, reused=recipe.training.epochs > 1)
@@ -135,6 +137,7 @@ def _describe(request: TrainingRequest, recipe: Recipe, session: Session, *, fol
         ),
         versions=current_versions(),
         shard_groups=session.ranks.world_size if request.stick_to_shard else 0,
+        init_from=None if request.init_from is None else InitFrom(run=str(request.init_from), weights_sha256=()),
     )
 
 
@@ -155,6 +158,8 @@ def train_run(run: Run, fold: Fold | None, session: Session) -> bool:
         if trainer is None:
             return False
         start, sums = trainer.resume()
+        if run.init_from and start == Position(0, 0):
+            trainer.save(0)  # so that the earlier run is not needed again
         if team.is_first:
             for each in trainer.tracked:
                 each.logbook = stack.enter_context(closing(Logbook(each.folder, epochs_done=start.epoch)))
@@ -168,16 +173,19 @@ def train_run(run: Run, fold: Fold | None, session: Session) -> bool:
 
 
 def _checked(run: Run, ranks: Ranks, *, resume: bool) -> Run:
-    """Check that the run fits its folder, and return it with the groups of shards it was begun with.
+    """Check that the run fits its folder, and return it with the groups of shards and the weights it was begun with.
 
     Raises:
         OutputError: the folder of a new run is not empty.
-        RunError: the folder holds another run, or a new run would have a single group of shards.
+        RunError: the folder holds another run, or a new run would have a single group of shards, or hold out what the
+            run that it starts from was trained on.
     """
     if resume:
         saved = load_run(run.folder)
         if run.shard_groups and saved.shard_groups:
             run = replace(run, shard_groups=saved.shard_groups)
+        if run.init_from is None or (saved.init_from and saved.init_from.run == run.init_from.run):
+            run = replace(run, init_from=saved.init_from)
         run.check_same(saved)
         _check_checkpoints(run)
         _check_length(run)
@@ -186,6 +194,9 @@ def _checked(run: Run, ranks: Ranks, *, resume: bool) -> Run:
         raise RunError("--stick-to-shard needs several ranks: torchrun --nproc-per-node 2 train.py ...")
     if ranks.is_first:
         run.check_free()
+    if run.init_from:
+        run = replace(run, init_from=initial_weights(Path(run.init_from.run)))
+        check_unseen(run)
     return run
 
 
@@ -237,7 +248,7 @@ def _build_trainer(
         seeds,
         session,
         steps_per_epoch=len(batches),
-        is_pretrained=run.pretrained and not goes_on,
+        is_pretrained=run.pretrained and not goes_on and not run.init_from,
     )
     members = build(trial=0)
     if ranks.is_first:
@@ -252,7 +263,11 @@ def _build_trainer(
         )
         click.echo("\n".join(map(shown, lines)), err=True)
     best: list[dict[str, Tensor]] | None = []
-    if training.trials > 1 and not goes_on:
+    if run.init_from and not goes_on:
+        line = start_from_earlier(run, dict(zip(numbers, members, strict=True)))
+        if ranks.is_first:
+            click.echo(line, err=True)
+    elif training.trials > 1 and not goes_on:
         best = _best_trials(build, training.trials, batches=batches, held_out=held_out, meter=meter)
     if best is None:
         return None

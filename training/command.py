@@ -77,6 +77,13 @@ def _settings(texts: tuple[str, ...], epochs: int | None) -> Tables:
     "fewer folds if there are fewer shards]",
 )
 @click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), help="Seed of weights, order and views.")
+@click.option(
+    "--init-from",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Run whose weights the members start from, on these shards, also if they have another tree.",
+)
 @click.option("--resume", is_flag=True, help="Resume the run in --out if there is one, else begin it.")
 @rare_option(
     "--no-pretrained", is_flag=True, help="Start from random weights even if the recipe asks for pretrained ones."

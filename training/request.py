@@ -26,6 +26,7 @@ class TrainingRequest:
     fold: str | None
     seed: int
     resume: bool
+    init_from: Path | None
     no_pretrained: bool
     parallel: Parallel
     stick_to_shard: bool

@@ -47,6 +47,14 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InitFrom:
+    """The earlier run that a run starts from, as it was named, and the checksums of its members' best weights."""
+
+    run: str
+    weights_sha256: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Facts:
     """The values in run.json besides the recipe and the versions; see `Run`."""
 
@@ -55,7 +63,8 @@ class _Facts:
     fold: str
     pretrained: bool
     data: Data
-    shard_groups: int = 0  # missing in older runs
+    shard_groups: int = 0  # this and what follows is missing in older runs
+    init_from: InitFrom | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError if a value is not allowed."""
@@ -73,7 +82,8 @@ class Run:
     """A run and its folder.
 
     fold: "k/K" or "none". versions: versions of the packages, and the commit, at its start. shard_groups: number of
-    groups that the shards are dealt into, on which the batches depend; 0: every rank reads all shards.
+    groups that the shards are dealt into, on which the batches depend; 0: every rank reads all shards. init_from: None
+    if the members start from random or pretrained weights.
     """
 
     folder: Path
@@ -85,6 +95,7 @@ class Run:
     data: Data
     versions: Mapping[str, str]
     shard_groups: int = 0
+    init_from: InitFrom | None = None
 
     def member_folder(self, member: int) -> Path:
         """Return the folder of a member."""
@@ -187,6 +198,7 @@ class Run:
             "fold": self.fold,
             "pretrained": self.pretrained,
             "shard_groups": self.shard_groups,
+            "init_from": None if self.init_from is None else asdict(self.init_from),
             "data": {**asdict(self.data), "image_px": list(self.data.image_px), "tree": self.data.tree.to_dict()},
             "versions": dict(self.versions),
         }
