@@ -268,7 +268,9 @@ def _build_trainer(
         if ranks.is_first:
             click.echo(line, err=True)
     elif training.trials > 1 and not goes_on:
-        best = _best_trials(build, training.trials, batches=batches, held_out=held_out, meter=meter)
+        best = _best_trials(
+            build, training.trials, batches=batches, held_out=held_out, meter=meter, is_first=ranks.is_first
+        )
     if best is None:
         return None
     for member, weights in zip(members, best, strict=False):
@@ -282,7 +284,7 @@ def _build_trainer(
         batches=batches,
         held_out=held_out,
         meter=meter,
-        interrupt=stack.enter_context(Interrupt()),
+        interrupt=stack.enter_context(Interrupt("finishing this step, then saving ..." if ranks.is_first else "")),
         schedule=SaveSchedule(session.request.save_steps, 60 * session.request.save_minutes),
         team=team,
     )
@@ -332,6 +334,7 @@ def _best_trials(
     batches: Loader,
     held_out: HeldOut | None,
     meter: Meter,
+    is_first: bool,
 ) -> list[dict[str, Tensor]] | None:
     """Train all trials for one epoch; return each member's weights from its best trial, None if interrupted.
 
@@ -341,7 +344,7 @@ def _best_trials(
     if held_out is None:
         raise RunError("the recipe chooses initial weights by their score, which needs a fold: --fold k/K")
     best: list[tuple[float, dict[str, Tensor]]] = []
-    with Interrupt() as interrupt:
+    with Interrupt("finishing this step, then stopping ..." if is_first else "") as interrupt:
         for trial in range(num_trials):
             members = build(trial=trial)
             meter.begin_epoch(f"trial {trial + 1}/{num_trials}")
