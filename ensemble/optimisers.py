@@ -19,8 +19,13 @@ class Optimiser:
     Source: Jordan et al. 2024, Muon: an optimizer for hidden layers in neural networks; the size of its steps: Liu et
     al. 2025, Muon is scalable for LLM training.
 
+    kind: the optimiser.
+    lr: learning rate, which the schedule changes.
+    weight_decay: decay of the weights in each step; for "adamw" and "muon" apart from the gradient.
+    momentum: share of the last update that is kept; for "sgd".
+    nesterov: use Nesterov's momentum; for "sgd".
     layer_decay: ratio of a layer's learning rate to that of the next layer, as timm counts layers; one-dimensional
-    weights then have no weight decay. 1: all layers learn at the same rate.
+        weights then have no weight decay. 1: all layers learn at the same rate.
     """
 
     kind: Literal["adam", "adamw", "adamax", "muon", "sgd"]
@@ -109,7 +114,11 @@ class Constant:
 
 @dataclass(frozen=True)
 class MultiStep:
-    """Multiply the learning rate by `factor` at each of `milestones`, given as fractions of the training."""
+    """Multiply the learning rate by `factor` at each of the `milestones`.
+
+    milestones: fractions of the training, above 0 and below 1.
+    factor: below 1 to lower the learning rate.
+    """
 
     spans_training: ClassVar[bool] = True
 
@@ -133,7 +142,10 @@ class MultiStep:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Fall from the optimiser's learning rate to `eta_min` over the whole training."""
+    """Fall as a cosine from the optimiser's learning rate to `eta_min` over the whole training.
+
+    eta_min: learning rate at the end.
+    """
 
     spans_training: ClassVar[bool] = True
 
@@ -149,6 +161,10 @@ class Cosine:
 @dataclass(frozen=True)
 class WarmRestarts:
     """Fall as a cosine from the optimiser's learning rate to `eta_min`; restart after t_0, t_0 * t_mult, ... epochs.
+
+    t_0: number of epochs before the first restart.
+    t_mult: ratio of the number of epochs between two restarts to that before the first of them.
+    eta_min: learning rate just before each restart.
 
     Source: Loshchilov & Hutter 2017, SGDR.
     """
@@ -180,6 +196,8 @@ class WarmRestarts:
 @dataclass(frozen=True)
 class OneCycle:
     """Rise to the optimiser's learning rate over the fraction `warmup` of the training, then fall to nearly 0.
+
+    warmup: fraction of the training, above 0 and below 1.
 
     Source: Smith & Topin 2018, "Super-Convergence".
     """

@@ -24,11 +24,13 @@ Precision = Literal["auto", "bf16", "float32"]
 class Training:
     """How long to train, in which batches, and which weights to keep.
 
+    epochs: number of passes over the training samples.
     batch_size: samples per step over all ranks.
     fold: the fold held out, "k/K" or "none"; of a set of fewer than K shards, a fold of as many as there are.
     select: the score on the fold that picks the best epoch.
     patience: stop once that score has become worse this many times in a row; 0: never stop.
-    trials: train this many trials for one epoch, then continue from the weights of the best with a new optimiser.
+    trials: train this many trials for one epoch, then continue from the weights of the best with a new optimiser;
+        not with --init-from.
     ema_decay: decay of the running average of the weights, which is used for scores and predictions; it warms up
         from 0. 0: no average.
     gradient_clip: largest norm of the gradients; 0: no limit.
@@ -67,7 +69,12 @@ class Training:
 
 @dataclass(frozen=True)
 class About:
-    """The source of a recipe, the score published with it, and the tree of the data it was published on."""
+    """The source of a recipe, the score published with it, and the tree of the data it was published on.
+
+    source: the publication or project that describes the system.
+    published: its published score, in words, with the data it was measured on. Empty: none was published.
+    tree: name of the decision tree of these data.
+    """
 
     source: str
     published: str = ""
