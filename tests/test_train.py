@@ -498,6 +498,7 @@ def test_a_run_whose_schedule_depends_on_its_length_keeps_it(
     assert f"--init-from {finished}" in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [('kind="constant"',), ('kind="warm_restarts"', "t_0=1", "t_mult=2")])
 def test_a_run_that_is_given_more_epochs_ends_as_if_it_had_had_them_from_the_start(
     shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: tuple[str, ...]

@@ -27,7 +27,7 @@ from pipeline.stamps import StampPolicy
 from training.checkpoint import Position, checkpoint_path, common_positions, load_header, positions
 from training.figures import draw
 from training.held_out import HeldOut
-from training.initial import check_unseen, initial_weights, start_from_earlier
+from training.initial import check_start, initial_weights, start_from_earlier
 from training.interrupt import Interrupt
 from training.intro import describe_start
 from training.logbook import Logbook
@@ -177,8 +177,8 @@ def _checked(run: Run, ranks: Ranks, *, resume: bool) -> Run:
 
     Raises:
         OutputError: the folder of a new run is not empty.
-        RunError: the folder holds another run, or a new run would have a single group of shards, or hold out what the
-            run that it starts from was trained on.
+        RunError: the folder holds another run, a new run would have a single group of shards, or it may not start from
+            the earlier one.
     """
     if resume:
         saved = load_run(run.folder)
@@ -196,7 +196,7 @@ def _checked(run: Run, ranks: Ranks, *, resume: bool) -> Run:
         run.check_free()
     if run.init_from:
         run = replace(run, init_from=initial_weights(Path(run.init_from.run)))
-        check_unseen(run)
+        check_start(run)
     return run
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ensemble.model import NETWORK, last_layer
+from ensemble.networks.backbones import Timm
 from galaxy_zoo.console import shown
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import sha256_of
@@ -31,13 +32,19 @@ def initial_weights(folder: Path) -> InitFrom:
     return InitFrom(run=str(folder), weights_sha256=tuple(map(sha256_of, paths)))
 
 
-def check_unseen(run: Run) -> None:
-    """Check that a run holds out no galaxies that the one it starts from was trained on, if both have the same shards.
+def check_start(run: Run) -> None:
+    """Check that a new run may start from the weights of the earlier one.
 
     Raises:
-        RunError: it does.
+        RunError: both have the same shards and the new run holds out galaxies that the earlier one was trained on, or
+            its recipe freezes timm's own weights.
     """
     assert run.init_from
+    if isinstance(run.recipe.network, Timm) and run.recipe.network.frozen:
+        raise RunError(
+            f"recipe {run.recipe.name} trains only what replaces the last layer of timm's own weights; to start from "
+            "a run and train all of it, add --set network.frozen=false"
+        )
     earlier = load_run(Path(run.init_from.run))
     if earlier.data.manifest_sha256 == run.data.manifest_sha256 and run.fold not in {"none", earlier.fold}:
         fitting = "none" if earlier.fold == "none" else f"{earlier.fold} or none"

@@ -27,6 +27,9 @@ answers = ["smooth", "disk", "star"]
 """
 
 
+TIMM = ("--set", "network.kind=timm", "--set", "network.model=resnet10t")
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
@@ -101,6 +104,7 @@ def test_on_another_tree_all_but_the_last_layer_is_taken_over(
     assert load_run(out).data.tree == read_manifest(other_shards).tree
 
 
+@pytest.mark.slow
 def test_another_head_on_the_same_tree_gets_a_new_last_layer(
     earlier: Path, shards: Path, recipe: Path, tmp_path: Path
 ) -> None:
@@ -113,6 +117,7 @@ def test_another_head_on_the_same_tree_gets_a_new_last_layer(
     } == last_layer(load_recipe(str(recipe)), 37)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_the_run_it_started_from(
     earlier: Path, shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +138,7 @@ def test_a_run_goes_on_without_the_run_it_started_from(
     assert (other.exit_code, "was started with init_from.run" in other.output) == (1, True), other.output
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_checkpoint_starts_from_the_same_weights_or_not_at_all(
     earlier: Path, shards: Path, recipe: Path, tmp_path: Path
 ) -> None:
@@ -174,6 +180,7 @@ def test_a_network_that_differs_is_refused_with_its_first_tensor(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_view_of_another_size_is_refused_only_by_a_network_that_needs_it(
     earlier: Path, shards: Path, recipe: Path, tmp_path: Path
 ) -> None:
@@ -195,6 +202,7 @@ def test_a_view_of_another_size_is_refused_only_by_a_network_that_needs_it(
             "was trained on these shards with fold 1/5, so also on galaxies that fold 0/5 holds out",
         ),
         (("--init-from", "nowhere"), "nowhere: no run.json"),
+        ((*TIMM, "--set", "network.frozen=true"), "add --set network.frozen=false"),
         (("--resume", "--init-from", "nowhere"), "nowhere: no run.json"),
     ],
 )
@@ -213,6 +221,7 @@ def test_a_run_is_not_written_over_by_one_that_starts_from_it(earlier: Path, sha
         assert (result.exit_code, "is read by this command" in result.output) == (1, True), result.output
 
 
+@pytest.mark.slow
 def test_no_fold_may_start_from_any_fold(earlier: Path, shards: Path, recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     options = ("--recipe", recipe, "--fold", "none", "--epochs", 1, "--init-from", earlier, "--out", out)
