@@ -16,6 +16,8 @@ from ensemble.recipe import Precision, Recipe
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.tree import DecisionTree
 
+NETWORK = "0."
+"""How the names of the tensors of a `Model` begin that belong to its network."""
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
@@ -74,6 +76,16 @@ def build_network(recipe: Recipe, tree: DecisionTree, *, pretrained: bool) -> Mo
     network = recipe.network.build(size_px=recipe.view.size_px, outputs=len(tree.columns), pretrained=pretrained)
     model = Model(network, recipe.head.build(tree), recipe.training.precision)
     return model.to(memory_format=torch.channels_last)
+
+
+def last_layer(recipe: Recipe, num_answers: int) -> frozenset[str]:
+    """Return the names of the tensors of a `Model` whose shapes depend on the number of answers."""
+    with torch.device("meta"):
+        one, other = (
+            recipe.network.build(size_px=recipe.view.size_px, outputs=outputs, pretrained=False).state_dict()
+            for outputs in (num_answers, num_answers + 1)
+        )
+    return frozenset(NETWORK + name for name, each in one.items() if each.shape != other[name].shape)
 
 
 class Predictor:

@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules of torch and timm, as a recipe describes them."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import nn
@@ -19,8 +19,13 @@ class Optimiser:
     Source: Jordan et al. 2024, Muon: an optimizer for hidden layers in neural networks; the size of its steps: Liu et
     al. 2025, Muon is scalable for LLM training.
 
+    kind: the optimiser.
+    lr: learning rate, which the schedule changes.
+    weight_decay: decay of the weights in each step; for "adamw" and "muon" apart from the gradient.
+    momentum: share of the last update that is kept; for "sgd".
+    nesterov: use Nesterov's momentum; for "sgd".
     layer_decay: ratio of a layer's learning rate to that of the next layer, as timm counts layers; one-dimensional
-    weights then have no weight decay. 1: all layers learn at the same rate.
+        weights then have no weight decay. 1: all layers learn at the same rate.
     """
 
     kind: Literal["adam", "adamw", "adamax", "muon", "sgd"]
@@ -76,7 +81,13 @@ class Optimiser:
 
 
 class Schedule(Protocol):
-    """Description of a learning-rate schedule in a recipe; it advances after every step of the optimiser."""
+    """Description of a learning-rate schedule in a recipe; it advances after every step of the optimiser.
+
+    spans_training: whether learning rates depend on the number of epochs, so that a longer training has others from
+    the start.
+    """
+
+    spans_training: ClassVar[bool]
 
     def build(
         self, optimiser: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int
@@ -87,6 +98,8 @@ class Schedule(Protocol):
 @dataclass(frozen=True)
 class Constant:
     """Keep the optimiser's learning rate."""
+
+    spans_training: ClassVar[bool] = False
 
     def build(
         self,
@@ -101,7 +114,13 @@ class Constant:
 
 @dataclass(frozen=True)
 class MultiStep:
-    """Multiply the learning rate by `factor` at each of `milestones`, given as fractions of the training."""
+    """Multiply the learning rate by `factor` at each of the `milestones`.
+
+    milestones: fractions of the training, above 0 and below 1.
+    factor: below 1 to lower the learning rate.
+    """
+
+    spans_training: ClassVar[bool] = True
 
     milestones: tuple[float, ...]
     factor: float = 0.1
@@ -123,7 +142,12 @@ class MultiStep:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Fall from the optimiser's learning rate to `eta_min` over the whole training."""
+    """Fall as a cosine from the optimiser's learning rate to `eta_min` over the whole training.
+
+    eta_min: learning rate at the end.
+    """
+
+    spans_training: ClassVar[bool] = True
 
     eta_min: float = 0.0
 
@@ -138,8 +162,14 @@ class Cosine:
 class WarmRestarts:
     """Fall as a cosine from the optimiser's learning rate to `eta_min`; restart after t_0, t_0 * t_mult, ... epochs.
 
+    t_0: number of epochs before the first restart.
+    t_mult: ratio of the number of epochs between two restarts to that before the first of them.
+    eta_min: learning rate just before each restart.
+
     Source: Loshchilov & Hutter 2017, SGDR.
     """
+
+    spans_training: ClassVar[bool] = False
 
     t_0: int
     t_mult: int = 1
@@ -167,8 +197,12 @@ class WarmRestarts:
 class OneCycle:
     """Rise to the optimiser's learning rate over the fraction `warmup` of the training, then fall to nearly 0.
 
+    warmup: fraction of the training, above 0 and below 1.
+
     Source: Smith & Topin 2018, "Super-Convergence".
     """
+
+    spans_training: ClassVar[bool] = True
 
     warmup: float = 0.3
 

@@ -4,13 +4,14 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from ensemble.heads import HEADS, Dirichlet, Head
 from ensemble.losses import LOSSES, DirichletMultinomial, Loss
 from ensemble.networks import NETWORKS, Network
 from ensemble.optimisers import SCHEDULES, Optimiser, Schedule
-from ensemble.recipe_files import read_recipe_file
+from ensemble.recipe_files import Tables, merged, read_recipe_file
 from galaxy_zoo.errors import RecipeError
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.strict import check_range, nearest, parse, parse_kind
@@ -23,11 +24,13 @@ Precision = Literal["auto", "bf16", "float32"]
 class Training:
     """How long to train, in which batches, and which weights to keep.
 
+    epochs: number of passes over the training samples.
     batch_size: samples per step over all ranks.
     fold: the fold held out, "k/K" or "none"; of a set of fewer than K shards, a fold of as many as there are.
     select: the score on the fold that picks the best epoch.
     patience: stop once that score has become worse this many times in a row; 0: never stop.
-    trials: train this many trials for one epoch, then continue from the weights of the best with a new optimiser.
+    trials: train this many trials for one epoch, then continue from the weights of the best with a new optimiser;
+        not with --init-from.
     ema_decay: decay of the running average of the weights, which is used for scores and predictions; it warms up
         from 0. 0: no average.
     gradient_clip: largest norm of the gradients; 0: no limit.
@@ -66,7 +69,12 @@ class Training:
 
 @dataclass(frozen=True)
 class About:
-    """The source of a recipe, the score published with it, and the tree of the data it was published on."""
+    """The source of a recipe, the score published with it, and the tree of the data it was published on.
+
+    source: the publication or project that describes the system.
+    published: its published score, in words, with the data it was measured on. Empty: none was published.
+    tree: name of the decision tree of these data.
+    """
 
     source: str
     published: str = ""
@@ -87,11 +95,6 @@ class Recipe:
     schedule: Schedule
     training: Training
     table: Mapping[str, Any]
-
-    def with_epochs(self, epochs: int) -> "Recipe":
-        """Return the recipe with another number of epochs."""
-        table = {**self.table, "training": {**self.table["training"], "epochs": epochs}}
-        return recipe_from_table(table, self.name, where=self.name)
 
     def with_statistics(self, mean: Triple, std: Triple) -> "Recipe":
         """Return the recipe with the measured mean and std of red, green, blue filled in if it asks for them."""
@@ -155,11 +158,12 @@ def _check_turns(recipe: Recipe, where: str) -> None:
         )
 
 
-def load_recipe(name_or_path: str) -> Recipe:
-    """Load a recipe by its name, or a user's own by the path of its TOML file.
+def load_recipe(name_or_path: str, settings: Tables = MappingProxyType({})) -> Recipe:
+    """Load a recipe by its name, or a user's own by the path of its TOML file; `settings` replace or add keys.
 
     Raises:
-        RecipeError: there is no such recipe (the message names the nearest one), or the file is not a recipe.
+        RecipeError: there is no such recipe (the message names the nearest one), or the file with the settings is
+            not a recipe.
     """
-    table = read_recipe_file(name_or_path)
+    table = merged(read_recipe_file(name_or_path), settings)
     return recipe_from_table(table, Path(name_or_path).stem, where=f"recipe {name_or_path}")

@@ -10,10 +10,12 @@ A file may begin with `base = "NAME"`, a recipe that comes with the project; it 
     [network]
     top_filters = 192
 
-Reading a file imports no torch; `ensemble.recipe` turns its tables into a recipe.
+`parse_settings` reads such keys from a command line. This imports no torch; `ensemble.recipe` turns tables into a
+recipe.
 """
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ from galaxy_zoo.errors import RecipeError
 from galaxy_zoo.strict import guess, parse_toml
 
 LIST_THEM = "list all recipes with: train.py --list"
+
+Tables = Mapping[str, Mapping[str, Any]]
+"""Values of some keys of a recipe, by table and key."""
 
 
 def known_recipes() -> list[str]:
@@ -51,7 +56,36 @@ def read_recipe_file(name_or_path: str) -> dict[str, Any]:
             f'write base = "{base["base"]}" and repeat what {base_name!r} changes'
         )
     del base["about"]  # it describes another recipe
-    return base | {name: _merged(base.get(name), table) for name, table in own.items()}
+    return merged(base, own)
+
+
+def parse_settings(texts: Iterable[str]) -> Tables:
+    """Parse texts like "training.batch_size=64"; a value that is not TOML is a string without its quotes.
+
+    Raises:
+        ValueError: a text has another form or an impossible number, or two set the same key.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        name, is_set, value = text.partition("=")
+        table, _, key = name.strip().partition(".")
+        if not (table and key and is_set):
+            raise ValueError(f"{text!r} is not TABLE.KEY=VALUE, as in training.batch_size=64")
+        if key in tables.setdefault(table, {}):
+            raise ValueError(f"{table}.{key} is set twice")
+        try:
+            tables[table][key] = _value(value.strip())
+        except ValueError as error:
+            raise ValueError(f"{text!r}: {error}") from error
+    return tables
+
+
+def _value(text: str) -> object:
+    try:
+        parsed = parse_toml(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
 
 
 def _read(name_or_path: str) -> dict[str, Any]:
@@ -66,6 +100,11 @@ def _read(name_or_path: str) -> dict[str, Any]:
         raise RecipeError(f"recipe {name_or_path}: cannot be read: {error}") from error
     except ValueError as error:
         raise RecipeError(f"recipe {name_or_path}: not a TOML file: {error}") from error
+
+
+def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of a recipe with the keys in `own` replaced or added."""
+    return {**base, **{name: _merged(base.get(name), table) for name, table in own.items()}}
 
 
 def _merged(base: object, own: object) -> object:

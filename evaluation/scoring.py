@@ -27,8 +27,8 @@ MOST_PUBLISHED = 12
 
 PUBLISHED = {
     "gz2-kaggle": (
-        ("17 networks, 60 views: the challenge's winner", "Dieleman 2014", "RMSE .07491, Kaggle private"),
-        ("mean of the best 8 of 10 CNNs", "Ng 2024", "RMSE .07716, Kaggle private"),
+        ("17 networks, 60 views: the challenge's winner", "Dieleman 2014", "RMSE 0.07491, Kaggle private"),
+        ("mean of the best 8 of 10 CNNs", "Ng 2024", "RMSE 0.07716, Kaggle private"),
     )
 }
 """Published scores of systems that are not single recipes: tree -> system, source, score.

@@ -179,7 +179,8 @@ def columns_of(members: Sequence[TrainedMember]) -> list[tuple[int, ...]]:
     columns: dict[str, list[int]] = {}
     for number, member in enumerate(members):
         run = member.run
-        same = json.dumps([run.recipe.table, run.seed, member.index, run.pretrained], sort_keys=True)
+        begun_as = run.identity["init_from"]
+        same = json.dumps([run.recipe.table, run.seed, member.index, run.pretrained, begun_as], sort_keys=True)
         columns.setdefault(same, []).append(number)
     return [tuple(column) for column in columns.values()]
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -20,8 +21,9 @@ SLOW = {"torch", "nvidia.dali", "timm", "pandas", "matplotlib", "scipy"}
 
 LINES = [
     *("--help", "--version", "trian"),
-    *("train --help", "train --list", "train", "train shards --fold 5/5", "train shards --workers 1000000"),
-    *("train shards --members 1000000", "train shards --save-minutes nan", "train shards --stick-to-shard"),
+    *("train --help", "train --list", "train", "train shards --fold 5/5", "train shards --set x=1"),
+    *("train shards --workers 1000000", "train shards --members 1000000"),
+    *("train shards --save-minutes nan", "train shards --stick-to-shard"),
     *("predict --help", "predict run", "predict run shards --views 3"),
     *("evaluate --help", "evaluate run", "evaluate run shards --embedding pca,tsen"),
     *("views --help", "views shards sheet.gif"),
@@ -40,7 +42,8 @@ print(*sys.modules)
 
 @pytest.mark.slow
 def test_help_and_wrong_usage_import_nothing_slow() -> None:
-    ended = subprocess.run([sys.executable, "-c", USAGES, *LINES], capture_output=True, text=True, check=True)
+    command, root = [sys.executable, "-c", USAGES, *LINES], Path(__file__).parents[1]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     loaded = ended.stdout.splitlines()[-1].split()
     assert "training.command" in loaded
     assert not SLOW & set(loaded)

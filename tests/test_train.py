@@ -28,8 +28,10 @@ from galaxy_zoo.submission import read_submission
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
 from pipeline.shards import open_shards
+from prediction.members import find_members
 from training import loop
-from training.checkpoint import Position, load_state, positions, save_state
+from training.checkpoint import Position, load_state, load_weights, positions, save_state
+from training.run import load_run
 
 
 @pytest.fixture(scope="session")
@@ -259,10 +261,11 @@ def test_before_the_first_step_it_says_what_it_will_do(
     """The set has 10 shards, the recipe asks for fold 7 of 12 and for what this CPU does not have."""
     monkeypatch.setattr(model, "cpu_has_bf16", lambda: False)
     other = with_training(recipe, tmp_path, fold='"7/12"', precision='"bf16"')
-    result = run(shards, "--recipe", other, "--members", 2, "--epochs", 1, "--out", tmp_path / "run")
+    changed = ("--epochs", 1, "--set", "training.batch_size=8")
+    result = run(shards, "--recipe", other, "--members", 2, *changed, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
     num_kept = NUM_TRAIN - len(open_shards(shards, fold=Fold(7, 10), held_out=True).votes)
-    fold, device, system, samples, steps, *_ = result.stderr.splitlines()
+    fold, device, system, settings, samples, steps, *_ = result.stderr.splitlines()
     assert fold == "holding out fold 7/10, not the recipe's 7/12: the set has 10 training shards"
     assert device.startswith("training on the CPU")
     network = model.build_network(load_recipe(str(other)), read_manifest(shards).tree, pretrained=False)
@@ -270,9 +273,31 @@ def test_before_the_first_step_it_says_what_it_will_do(
     assert system == (
         f"2 x other: {num_parameters:,} parameters each, in float32 (this CPU has no instructions for bf16)"
     )
+    assert settings == "set in place of the recipe's: training.batch_size = 8, training.epochs = 1"
     assert samples == f"{num_kept} samples to train on, {NUM_TRAIN - num_kept} held out to score on (fold 7/10)"
-    assert steps == f"{-(-num_kept // 16)} steps: 1 epoch of {-(-num_kept // 16)} batches of 16 samples"
+    assert steps == f"{-(-num_kept // 8)} steps: 1 epoch of {-(-num_kept // 8)} batches of 8 samples"
+    saved = load_run(tmp_path / "run").recipe
+    assert (saved.training.batch_size, saved.training.epochs, saved.name) == (8, 1, "other")
+    resumed = run(shards, "--recipe", other, "--members", 2, *changed, "--out", tmp_path / "run", "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    forgot = run(shards, "--recipe", other, "--members", 2, "--epochs", 1, "--out", tmp_path / "run", "--resume")
+    assert "was started with recipe.training.batch_size 8, not 16" in forgot.output
     assert "holding out" not in run(shards, "--recipe", recipe, "--out", tmp_path / "fits", "--epochs", 1).stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "code", "message"),
+    [
+        ("batch_size=8", 2, "as in training.batch_size=64"),
+        ("training.bach_size=8", 1, "did you mean 'batch_size'?"),
+    ],
+)
+def test_a_wrong_setting_ends_before_any_work(
+    shards: Path, tmp_path: Path, setting: str, code: int, message: str
+) -> None:
+    result = run(shards, "--set", setting, "--out", tmp_path / "run")
+    assert (result.exit_code, message in result.output) == (code, True), result.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_list_of_recipes_needs_no_shards() -> None:
@@ -472,12 +497,60 @@ def test_a_checkpoint_that_cannot_be_used_gives_way_to_the_one_before(
         assert same(weights(finished, member), weights(out, member))
 
 
-def test_a_run_of_another_length_says_what_differs(finished: Path, shards: Path, recipe: Path) -> None:
-    result = run(
-        shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", finished, "--epochs", 7, "--resume"
+@pytest.mark.parametrize("epochs", [3, 7])
+def test_a_run_whose_schedule_depends_on_its_length_keeps_it(
+    finished: Path, shards: Path, recipe: Path, epochs: int
+) -> None:
+    options = ("--members", 2, "--fold", "1/5", "--out", finished, "--epochs", epochs, "--resume")
+    result = run(shards, "--recipe", recipe, *options)
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert (
+        f"was started with recipe.training.epochs 4, not {epochs}, and with schedule 'one_cycle'" in result.output
     )
-    assert result.exit_code == 1
-    assert "was started with recipe.training.epochs 4, not 7" in result.output
+    assert f"--init-from {finished}" in result.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", [('kind="constant"',), ('kind="warm_restarts"', "t_0=1", "t_mult=2")])
+def test_a_run_that_is_given_more_epochs_ends_as_if_it_had_had_them_from_the_start(
+    shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: tuple[str, ...]
+) -> None:
+    settings = [option for each in schedule for option in ("--set", f"schedule.{each}")]
+
+    def arguments(out: str, epochs: int) -> tuple[object, ...]:
+        return (
+            shards,
+            "--recipe",
+            recipe,
+            "--fold",
+            "1/5",
+            *settings,
+            "--out",
+            tmp_path / out,
+            "--epochs",
+            epochs,
+        )
+
+    assert run(*arguments("long", 4)).exit_code == 0
+    assert run(*arguments("given", 2)).exit_code == 0
+    with monkeypatch.context() as patch:
+        run_and_interrupt(patch, 3, *arguments("given", 9), "--resume")  # in the third epoch
+    shorter = run(*arguments("given", 2), "--resume")
+    assert (shorter.exit_code, "trained for more than 2 epochs; give --epochs 3 or more" in shorter.output) == (
+        1,
+        True,
+    )
+    result = run(*arguments("given", 4), "--resume")
+    assert result.exit_code == 0, result.output
+    assert same(weights(tmp_path / "long"), weights(tmp_path / "given"))
+    assert (tmp_path / "long" / "run.json").read_bytes() == (tmp_path / "given" / "run.json").read_bytes()
+    long, given = (metrics(tmp_path / out) for out in ("long", "given"))
+    assert [(line["epoch"], line["loss"], line["rmse"]) for line in long] == [
+        (line["epoch"], line["loss"], line["rmse"]) for line in given
+    ]
+    best = [tmp_path / out / "member-00" / "best.safetensors" for out in ("long", "given")]
+    assert same(*(load_weights(path) for path in best))
+    assert find_members([load_run(tmp_path / "given")])
 
 
 @pytest.mark.parametrize("fold", ["none", "0/5"])

@@ -7,7 +7,7 @@ intro.py       what is said before the first step
 samples.py     the samples of a rank, how often each comes, the score of their mean votes
 loop.py        the trainer: steps, epochs, when to save and when to stop
 held_out.py    scores on the fold held out
-member.py      a model and all its training state
+member.py      a model and all its training state; initial.py starts it from the weights of an earlier run
 checkpoint.py  that state as a safetensors file
 run.py         the folder of a run
 ranks.py       the processes that torchrun started, and their collectives

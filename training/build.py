@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ensemble.recipe import Recipe, load_recipe
-from galaxy_zoo.console import INTERRUPTED, shown
+from galaxy_zoo.console import INTERRUPTED, counted, shown
 from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.files import check_outputs, sha256_of
 from galaxy_zoo.fold import Fold, folds_named
@@ -24,9 +24,10 @@ from pipeline.groups import Opened
 from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import Samples
 from pipeline.stamps import StampPolicy
-from training.checkpoint import checkpoint_path, common_positions, load_header, positions
+from training.checkpoint import Position, checkpoint_path, common_positions, load_header, positions
 from training.figures import draw
 from training.held_out import HeldOut
+from training.initial import check_start, initial_weights, start_from_earlier
 from training.interrupt import Interrupt
 from training.intro import describe_start
 from training.logbook import Logbook
@@ -35,7 +36,7 @@ from training.member import Member
 from training.meter import Meter
 from training.ranks import ALONE, Ranks, members_of, own_device, own_threads, started_by_torchrun
 from training.request import TrainingRequest
-from training.run import RUN_NAME, Data, Run, current_versions, load_run
+from training.run import RUN_NAME, Data, InitFrom, Run, current_versions, load_run
 from training.samples import balanced_shares, baseline_rmse, check_votes, open_samples
 
 
@@ -75,11 +76,10 @@ def train(request: TrainingRequest) -> None:
     Raises:
         GalaxyZooError: an input or output is bad.
     """
-    recipe = load_recipe(request.recipe)
-    if request.epochs:
-        recipe = recipe.with_epochs(request.epochs)
+    recipe = load_recipe(request.recipe, request.settings)
     folder = request.out or Path("runs") / recipe.name
-    inputs = (request.shards, *([Path(request.recipe)] if request.recipe.endswith(".toml") else []))
+    recipe_file = Path(request.recipe) if request.recipe.endswith(".toml") else None
+    inputs = (request.shards, *filter(None, [recipe_file, request.init_from]))
     check_outputs((folder, request.cache_folder, *filter(None, [request.stamps_folder])), inputs)
     device = choose_device(request.device)
     stamps = StampPolicy(request.stamps, folder=request.stamps_folder, reused=recipe.training.epochs > 1)
@@ -137,6 +137,7 @@ def _describe(request: TrainingRequest, recipe: Recipe, session: Session, *, fol
         ),
         versions=current_versions(),
         shard_groups=session.ranks.world_size if request.stick_to_shard else 0,
+        init_from=None if request.init_from is None else InitFrom(run=str(request.init_from), weights_sha256=()),
     )
 
 
@@ -157,6 +158,8 @@ def train_run(run: Run, fold: Fold | None, session: Session) -> bool:
         if trainer is None:
             return False
         start, sums = trainer.resume()
+        if run.init_from and start == Position(0, 0):
+            trainer.save(0)  # so that the earlier run is not needed again
         if team.is_first:
             for each in trainer.tracked:
                 each.logbook = stack.enter_context(closing(Logbook(each.folder, epochs_done=start.epoch)))
@@ -170,23 +173,30 @@ def train_run(run: Run, fold: Fold | None, session: Session) -> bool:
 
 
 def _checked(run: Run, ranks: Ranks, *, resume: bool) -> Run:
-    """Check that the run fits its folder, and return it with the groups of shards it was begun with.
+    """Check that the run fits its folder, and return it with the groups of shards and the weights it was begun with.
 
     Raises:
         OutputError: the folder of a new run is not empty.
-        RunError: the folder holds another run, or a new run would have a single group of shards.
+        RunError: the folder holds another run, a new run would have a single group of shards, or it may not start from
+            the earlier one.
     """
     if resume:
         saved = load_run(run.folder)
         if run.shard_groups and saved.shard_groups:
             run = replace(run, shard_groups=saved.shard_groups)
+        if run.init_from is None or (saved.init_from and saved.init_from.run == run.init_from.run):
+            run = replace(run, init_from=saved.init_from)
         run.check_same(saved)
         _check_checkpoints(run)
-        return run
+        _check_length(run)
+        return replace(run, versions=saved.versions)
     if run.shard_groups == 1:
         raise RunError("--stick-to-shard needs several ranks: torchrun --nproc-per-node 2 train.py ...")
     if ranks.is_first:
         run.check_free()
+    if run.init_from:
+        run = replace(run, init_from=initial_weights(Path(run.init_from.run)))
+        check_start(run)
     return run
 
 
@@ -208,6 +218,17 @@ def _check_checkpoints(run: Run) -> None:
             run.check_header(header, path)
 
 
+def _check_length(run: Run) -> None:
+    """Raise RunError if a run has been trained for more epochs than it should have."""
+    if not (common := common_positions([run.member_folder(member) for member in range(run.members)])):
+        return
+    begun = common[-1].epoch + (common[-1].step > 0)
+    if begun > (epochs := run.recipe.training.epochs):
+        raise RunError(
+            f"{run.folder} has been trained for more than {counted(epochs, 'epoch')}; give --epochs {begun} or more"
+        )
+
+
 def _build_trainer(
     run: Run, opened: Opened, session: Session, stack: ExitStack, *, resume: bool
 ) -> Trainer | None:
@@ -227,13 +248,14 @@ def _build_trainer(
         seeds,
         session,
         steps_per_epoch=len(batches),
-        is_pretrained=run.pretrained and not goes_on,
+        is_pretrained=run.pretrained and not goes_on and not run.init_from,
     )
     members = build(trial=0)
     if ranks.is_first:
         lines = describe_start(
             run,
             read_manifest(session.source.folder),
+            settings=session.request.settings,
             num_parameters=members[0].num_parameters,
             steps_per_epoch=len(batches),
             device=session.device,
@@ -241,13 +263,19 @@ def _build_trainer(
         )
         click.echo("\n".join(map(shown, lines)), err=True)
     best: list[dict[str, Tensor]] | None = []
-    if training.trials > 1 and not goes_on:
-        best = _best_trials(build, training.trials, batches=batches, held_out=held_out, meter=meter)
+    if run.init_from and not goes_on:
+        line = start_from_earlier(run, dict(zip(numbers, members, strict=True)))
+        if ranks.is_first:
+            click.echo(line, err=True)
+    elif training.trials > 1 and not goes_on:
+        best = _best_trials(
+            build, training.trials, batches=batches, held_out=held_out, meter=meter, is_first=ranks.is_first
+        )
     if best is None:
         return None
     for member, weights in zip(members, best, strict=False):
         member.start_from(weights)
-    if ranks.is_first and not resume:
+    if ranks.is_first and not (resume and run == load_run(run.folder)):  # it may have been given more epochs
         run.create()
     ranks.barrier()
     return Trainer(
@@ -256,7 +284,7 @@ def _build_trainer(
         batches=batches,
         held_out=held_out,
         meter=meter,
-        interrupt=stack.enter_context(Interrupt()),
+        interrupt=stack.enter_context(Interrupt("finishing this step, then saving ..." if ranks.is_first else "")),
         schedule=SaveSchedule(session.request.save_steps, 60 * session.request.save_minutes),
         team=team,
     )
@@ -306,6 +334,7 @@ def _best_trials(
     batches: Loader,
     held_out: HeldOut | None,
     meter: Meter,
+    is_first: bool,
 ) -> list[dict[str, Tensor]] | None:
     """Train all trials for one epoch; return each member's weights from its best trial, None if interrupted.
 
@@ -315,7 +344,7 @@ def _best_trials(
     if held_out is None:
         raise RunError("the recipe chooses initial weights by their score, which needs a fold: --fold k/K")
     best: list[tuple[float, dict[str, Tensor]]] = []
-    with Interrupt() as interrupt:
+    with Interrupt("finishing this step, then stopping ..." if is_first else "") as interrupt:
         for trial in range(num_trials):
             members = build(trial=trial)
             meter.begin_epoch(f"trial {trial + 1}/{num_trials}")

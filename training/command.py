@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ensemble.recipe_files import Tables, parse_settings
 from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, machine_options, path_or_url, rare_option
 from galaxy_zoo.fold import folds_named
 from pipeline.options import stamps_options
@@ -30,6 +31,14 @@ def _check_fold(context: click.Context, option: click.Parameter, name: str | Non
     return name
 
 
+def _settings(texts: tuple[str, ...], epochs: int | None) -> Tables:
+    """Return what --set and --epochs say; raise click.BadParameter if it cannot be read."""
+    try:
+        return parse_settings([*texts, *([] if epochs is None else [f"training.epochs={epochs}"])])
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--set") from error
+
+
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("shards", type=path_or_url)
 @click.option("--recipe", default="quick", help="Recipe: a name from --list, or a TOML file.")
@@ -48,7 +57,17 @@ def _check_fold(context: click.Context, option: click.Parameter, name: str | Non
     "--out", type=click.Path(path_type=Path), default=None, help="Folder of the run.  [default: runs/RECIPE]"
 )
 @click.option(
-    "--epochs", type=click.IntRange(1, 99_999), default=None, help="Number of epochs.  [default: the recipe's]"
+    "--epochs",
+    type=click.IntRange(1, 99_999),
+    default=None,
+    help="Number of epochs; short for --set training.epochs=N.  [default: the recipe's]",
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="TABLE.KEY=VALUE",
+    multiple=True,
+    help="Value of a key of the recipe, as in training.batch_size=64; may be repeated.",
 )
 @click.option(
     "--fold",
@@ -58,6 +77,13 @@ def _check_fold(context: click.Context, option: click.Parameter, name: str | Non
     "fewer folds if there are fewer shards]",
 )
 @click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), help="Seed of weights, order and views.")
+@click.option(
+    "--init-from",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Run whose weights the members start from, on these shards, also if they have another tree.",
+)
 @click.option("--resume", is_flag=True, help="Resume the run in --out if there is one, else begin it.")
 @rare_option(
     "--no-pretrained", is_flag=True, help="Start from random weights even if the recipe asks for pretrained ones."
@@ -85,7 +111,7 @@ def _check_fold(context: click.Context, option: click.Parameter, name: str | Non
 @machine_options
 @stamps_options
 @cache_options
-def train(**options: Any) -> None:
+def train(*, settings: tuple[str, ...], epochs: int | None, **options: Any) -> None:
     """Train an ensemble of MEMBERS models from the folder SHARDS, or from the URL of one in an object store.
 
     Ctrl-C saves and stops; the same command with --resume goes on at that step, with the same result as a training
@@ -97,7 +123,7 @@ def train(**options: Any) -> None:
       galaxy_zoo train shards --recipe quick --members 2 --out runs/quick
       torchrun --nproc-per-node 4 --no-python galaxy_zoo train shards --recipe ng_cnn --members 8
     """
-    request = TrainingRequest(**options)
+    request = TrainingRequest(settings=_settings(settings, epochs), **options)
     _check_usage(request)
     with ends_at_ctrl_c():
         from training import build  # noqa: PLC0415 - torch and DALI take seconds

@@ -1,15 +1,22 @@
 """Ctrl-C and SIGTERM as a request to stop after the current step."""
 
+import os
 import signal
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 
 class Interrupt:
-    """Within its block, the first SIGINT or SIGTERM sets `requested`; the second has its usual effect."""
+    """Within its block, the first SIGINT or SIGTERM sets `requested`; the second has its usual effect.
 
-    def __init__(self) -> None:
+    Args:
+        answer: line to write to stderr at once; empty: none.
+    """
+
+    def __init__(self, answer: str) -> None:
         self.requested = False
+        self._answer = answer
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -24,6 +31,9 @@ class Interrupt:
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.requested = True
         self._restore()
+        if self._answer:
+            with suppress(OSError):
+                os.write(2, f"\n{self._answer}\n".encode())  # sys.stderr may be in the middle of a write
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -1,10 +1,12 @@
 """What train.py says before the first step: device and why, model, samples and steps."""
 
+import json
 from collections.abc import Iterator, Sequence
 
 import torch
 
 from ensemble.model import precision_on
+from ensemble.recipe_files import Tables
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.manifest import Manifest, Shard
 from pipeline.device import why_no_cuda
@@ -13,17 +15,28 @@ from training.run import Run
 
 
 def describe_start(
-    run: Run, manifest: Manifest, *, num_parameters: int, steps_per_epoch: int, device: torch.device, ranks: Ranks
+    run: Run,
+    manifest: Manifest,
+    *,
+    settings: Tables,
+    num_parameters: int,
+    steps_per_epoch: int,
+    device: torch.device,
+    ranks: Ranks,
 ) -> Iterator[str]:
     """Yield lines that say what a run will do, and on what.
 
-    num_parameters: of one member. device: that of this rank.
+    settings: what replaced values of the recipe. num_parameters: of one member. device: that of this rank.
     """
     training = run.recipe.training
     yield f"{_device(device)}{f', {ranks.world_size} ranks' if ranks.world_size > 1 else ''}"
     precision = precision_on(device, training.precision)
     emulated = " (this CPU has no instructions for bf16)" if precision != training.precision == "bf16" else ""
     yield f"{run.members} x {run.recipe.name}: {num_parameters:,} parameters each, in {precision}{emulated}"
+    if changed := [
+        f"{name}.{key} = {json.dumps(each)}" for name, table in settings.items() for key, each in table.items()
+    ]:
+        yield f"set in place of the recipe's: {', '.join(changed)}"
     shards = manifest.splits["train"]
     kept, held_out = (shards, ()) if (fold := Fold.named(run.fold)) is None else fold.split(shards)
     scored = f"{_samples(held_out)} held out to score on (fold {fold})" if fold else "none held out to score on"

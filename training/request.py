@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ensemble.recipe_files import Tables
 from galaxy_zoo.remote import AnyPath
 
 MOST_MEMBERS = 99
@@ -12,16 +13,20 @@ Parallel = Literal["members", "data"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """The argument and options of train.py; the recipe decides those of `out`, `epochs` and `fold` that are None."""
+    """The argument and options of train.py; the recipe decides those of `out` and `fold` that are None.
+
+    settings: from --set and --epochs.
+    """
 
     shards: AnyPath
     recipe: str
+    settings: Tables
     members: int
     out: Path | None
-    epochs: int | None
     fold: str | None
     seed: int
     resume: bool
+    init_from: Path | None
     no_pretrained: bool
     parallel: Parallel
     stick_to_shard: bool

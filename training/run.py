@@ -10,7 +10,7 @@ RUN/member-00/events...          the same for TensorBoard
 import json
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -31,6 +31,8 @@ from training.request import MOST_MEMBERS
 
 RUN_NAME = "run.json"
 BEST_NAME = "best.safetensors"
+EPOCHS = "recipe.training.epochs"
+"""Name of the number of epochs in the identity of a run."""
 PACKAGES = ("torch", "nvidia-dali-cuda120", "timm", "numpy")
 
 
@@ -45,6 +47,14 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InitFrom:
+    """The earlier run that a run starts from, as it was named, and the checksums of its members' best weights."""
+
+    run: str
+    weights_sha256: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Facts:
     """The values in run.json besides the recipe and the versions; see `Run`."""
 
@@ -53,7 +63,8 @@ class _Facts:
     fold: str
     pretrained: bool
     data: Data
-    shard_groups: int = 0  # missing in older runs
+    shard_groups: int = 0  # this and what follows is missing in older runs
+    init_from: InitFrom | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError if a value is not allowed."""
@@ -71,7 +82,8 @@ class Run:
     """A run and its folder.
 
     fold: "k/K" or "none". versions: versions of the packages, and the commit, at its start. shard_groups: number of
-    groups that the shards are dealt into, on which the batches depend; 0: every rank reads all shards.
+    groups that the shards are dealt into, on which the batches depend; 0: every rank reads all shards. init_from: None
+    if the members start from random or pretrained weights.
     """
 
     folder: Path
@@ -83,6 +95,7 @@ class Run:
     data: Data
     versions: Mapping[str, str]
     shard_groups: int = 0
+    init_from: InitFrom | None = None
 
     def member_folder(self, member: int) -> Path:
         """Return the folder of a member."""
@@ -129,16 +142,24 @@ class Run:
                             self.folder.rmdir()
 
     def check_same(self, saved: "Run") -> None:
-        """Check that this run is the one saved in its folder.
+        """Check that this run is the one saved in its folder, maybe with another number of epochs.
 
         Raises:
             RunError: they differ; the message names the first difference.
         """
-        if different := _first_difference(saved.identity, self.identity, ""):
+        if not (different := self._difference(saved.identity)):
+            return
+        if different.startswith(EPOCHS):
+            kind = self.recipe.table["schedule"]["kind"]
             raise RunError(
-                f"{self.folder} was started with {different}; "
-                "resume with the same options and shards, or give another --out"
+                f"{self.folder} was started with {different}, and with schedule {kind!r} all learning rates depend on "
+                "that; resume with the same number, or begin a new run from its weights: "
+                f"--init-from {self.folder} --out ..."
             )
+        raise RunError(
+            f"{self.folder} was started with {different}; "
+            "resume with the same options and shards, or give another --out"
+        )
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -153,12 +174,19 @@ class Run:
         Raises:
             RunError: run.json was edited, or the checkpoint belongs to another run.
         """
-        kept = header.get("run", self.identity)
-        if different := _first_difference(kept, self.identity, ""):
+        if different := self._difference(header.get("run", self.identity)):
             raise RunError(
                 f"{self.folder / RUN_NAME} is not what {path} was trained with ({different}); restore it, "
                 "or train again"
             )
+
+    def _difference(self, kept: Any) -> str:
+        """Return in words the first difference from an identity that was kept, "" if there is none.
+
+        Another number of epochs is none, unless the learning rates depend on it.
+        """
+        passed_over = () if self.recipe.schedule.spans_training else (EPOCHS,)
+        return _first_difference(kept, self.identity, "", passed_over)
 
     def _to_dict(self) -> dict[str, Any]:
         """Return the content of run.json."""
@@ -170,6 +198,7 @@ class Run:
             "fold": self.fold,
             "pretrained": self.pretrained,
             "shard_groups": self.shard_groups,
+            "init_from": None if self.init_from is None else asdict(self.init_from),
             "data": {**asdict(self.data), "image_px": list(self.data.image_px), "tree": self.data.tree.to_dict()},
             "versions": dict(self.versions),
         }
@@ -224,11 +253,13 @@ def _commit() -> str:
         return "unknown"
 
 
-def _first_difference(kept: Any, asked: Any, name: str) -> str:
-    """Return "NAME KEPT, not ASKED" for the first value that differs, "" if none does."""
+def _first_difference(kept: Any, asked: Any, name: str, passed_over: Collection[str]) -> str:
+    """Return "NAME KEPT, not ASKED" for the first value that differs, "" if none does but for some names."""
+    if name in passed_over:
+        return ""
     if isinstance(kept, Mapping) and isinstance(asked, Mapping):
         found = (
-            _first_difference(kept.get(key), asked.get(key), f"{name}.{key}".lstrip("."))
+            _first_difference(kept.get(key), asked.get(key), f"{name}.{key}".lstrip("."), passed_over)
             for key in (*kept, *(key for key in asked if key not in kept))
         )
         return next((text for text in found if text), "")

@@ -14,8 +14,11 @@ from galaxy_zoo.strict import check_range
 class Timm:
     """A network of the timm library (see timm.list_models()) with its last layer replaced.
 
-    hidden: widths of linear layers with a ReLU between the features and the last layer. dropout: rate before the
-    last layer. frozen: train only what replaces the last layer; batch norm keeps its statistics.
+    model: its name in timm; a tag after a dot names one of several sets of weights.
+    pretrained: start from timm's weights instead of random ones.
+    hidden: widths of linear layers with a ReLU between the features and the last layer.
+    dropout: rate before the last layer.
+    frozen: train only what replaces the last layer; batch norm keeps its statistics.
     """
 
     num_turns: ClassVar[int] = 1

@@ -32,6 +32,7 @@ class Cnn:
     channels, kernels: one per block.
     grey: take only the first channel; for grey views.
     padding: "same" keeps the size before the pool, "valid" does not pad.
+    batch_norm: normalise the output of each convolution over the batch.
     pools: "max", "mean" or "none" for each block; empty: all "max".
     pool_first: pool right after the convolution, so that the layers that follow handle a quarter of the pixels.
     cbam_reduction: factor by which channel attention reduces its middle layer; 0: no CBAM.
@@ -40,6 +41,8 @@ class Cnn:
     hidden: widths of the linear layers before the last.
     hidden_activation: activation after each of them.
     dropout: rate before each hidden layer, or before the last layer if there are no hidden ones.
+    initial: how weights are drawn: "torch" by the default of each of torch's layers, "xavier" uniformly within Xavier's
+        limits, with all biases 0.01.
     """
 
     num_turns: ClassVar[int] = 1
@@ -116,7 +119,13 @@ class Cnn:
 
 @dataclass(frozen=True)
 class LinNet:
-    """Linear layers with ReLU on the pixels. grey: take only the first channel; for grey views."""
+    """Linear layers with ReLU on the pixels.
+
+    hidden: widths of the linear layers before the last.
+    grey: take only the first channel; for grey views.
+    initial: how weights are drawn: "torch" by the default of each of torch's layers, "xavier" uniformly within Xavier's
+        limits, with all biases 0.01.
+    """
 
     num_turns: ClassVar[int] = 1
 

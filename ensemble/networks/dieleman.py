@@ -28,7 +28,7 @@ class Dieleman:
     top_filters: filters of the fourth convolution. part_dense: maxout units of a dense layer that all parts share;
     0: no such layer. dense: units of the dense layers on all parts together. activation: activation of these;
     "maxout" takes the larger of two. max_norm: largest norm of a unit's weights, one number a dense layer; none:
-    no limit.
+    no limit. dropout: rate before each dense layer and before the last layer.
     """
 
     num_turns: ClassVar[int] = NUM_TURNS

@@ -29,8 +29,13 @@ class GroupCnn:
     """Blocks of group convolution (- 2 x 2 max pool) - batch norm - ReLU, then a hidden layer and a linear one.
 
     The hidden layer is a 1 x 1 group convolution on the mean over pixels; the linear one takes its maximum over the
-    group. channels, kernels: one a block; a channel is a map for each element of the group, 4 or 8. pools: number of
-    blocks, from the first, that have a pool. hidden: channels of the layer after the mean.
+    group.
+
+    channels, kernels: one a block; a channel is a map for each element of the group, 4 or 8.
+    pools: number of blocks, from the first, that have a pool.
+    hidden: channels of the layer after the mean.
+    group: orientations that each filter is applied in: "p4" has the rotations by 90 degrees, "p4m" also their mirror
+        images.
     """
 
     num_turns: ClassVar[int] = 1

@@ -1,6 +1,7 @@
 """The table of recipes, and the scores and numbers of parameters it shows."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,8 +63,9 @@ def test_the_list_shows_what_was_measured_beside_what_was_published(monkeypatch:
     assert len(lines) == 1 + len(known_recipes())
     [line] = [line for line in lines if line.startswith("ng_cnn ")]
     assert "19,460,645" in line
-    assert "RMSE .08003, Kaggle private  " in line
+    assert "RMSE 0.08003, Kaggle private  " in line
     assert line.endswith("  RMSE 0.09123, 7,696 galaxies")
+    assert not [line for line in lines if re.search(r"(?<!\d)\.\d", line)]  # all scores as 0.1, none as .1
 
 
 @pytest.mark.slow

@@ -4,17 +4,17 @@ import torch
 from timm.optim import Muon
 from torch import nn
 
-from ensemble.optimisers import Constant, Cosine, MultiStep, OneCycle, Optimiser, Schedule, WarmRestarts
+from ensemble.optimisers import SCHEDULES, Constant, Cosine, MultiStep, OneCycle, Optimiser, Schedule, WarmRestarts
 
 EPOCHS, STEPS = 4, 10
 
 
-def rates(schedule: Schedule, lr: float = 0.1) -> list[float]:
+def rates(schedule: Schedule, lr: float = 0.1, epochs: int = EPOCHS) -> list[float]:
     """The learning rate of every step of a training."""
     optimiser = Optimiser(kind="sgd", lr=lr).build(nn.Linear(1, 1), fused=False)
-    moving = schedule.build(optimiser, epochs=EPOCHS, steps_per_epoch=STEPS)
+    moving = schedule.build(optimiser, epochs=epochs, steps_per_epoch=STEPS)
     seen = []
-    for _ in range(EPOCHS * STEPS):
+    for _ in range(epochs * STEPS):
         seen.append(optimiser.param_groups[0]["lr"])
         optimiser.step()
         moving.step()
@@ -44,8 +44,22 @@ def test_one_cycle_peaks_after_its_warm_up_and_ends_near_zero() -> None:
     assert seen[-1] < 0.001
 
 
+ALL = [Constant(), MultiStep((0.5,)), Cosine(), WarmRestarts(1), OneCycle()]
+
+
+def test_all_schedules_are_tried_here() -> None:
+    assert {type(each) for each in ALL} == set(SCHEDULES.values())
+
+
+def test_a_schedule_spans_the_training_if_a_longer_one_has_other_rates(subtests: pytest.Subtests) -> None:
+    for schedule in ALL:
+        with subtests.test(schedule=schedule):
+            longer = rates(schedule, epochs=EPOCHS + 1)
+            assert schedule.spans_training == (longer[: EPOCHS * STEPS] != rates(schedule))
+
+
 def test_a_schedule_survives_its_last_step(subtests: pytest.Subtests) -> None:
-    for schedule in [Constant(), MultiStep((0.5,)), Cosine(), WarmRestarts(1), OneCycle()]:
+    for schedule in ALL:
         with subtests.test(schedule=schedule):
             assert len(rates(schedule)) == EPOCHS * STEPS
 

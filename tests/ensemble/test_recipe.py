@@ -2,6 +2,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from ensemble.model import build_network
 from ensemble.recipe import Recipe, load_recipe, recipe_from_table
-from ensemble.recipe_files import known_recipes
+from ensemble.recipe_files import known_recipes, parse_settings
 from galaxy_zoo.errors import RecipeError, RunError
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import check_votes
@@ -154,12 +155,41 @@ def test_a_network_beyond_all_memory_is_refused_before_it_is_made(table: dict[st
         build_network(parse(table), load_tree("gz2-kaggle"), pretrained=False)
 
 
-def test_epochs_can_be_changed_and_nothing_else_is(table: dict[str, Any]) -> None:
-    recipe = parse(table)
-    changed = recipe.with_epochs(3)
-    assert changed.training.epochs == 3
-    assert changed.view == recipe.view
-    assert recipe.training.epochs != 3
+WRONG_SETTINGS = [
+    (
+        "training.bach_size=3",
+        r"recipe quick: \[training\]: unknown key 'bach_size'; did you mean 'batch_size'\?",
+    ),
+    ("trainig.batch_size=3", r"unknown table \[trainig\]; did you mean 'training'\?"),
+    ("training.batch_size=four", "batch_size must be of type int, not 'four'"),
+    ("training.batch_size=3\nx=4", "batch_size must be of type int"),
+    ("view.flip=True", "flip must be of type bool, not 'True'"),
+    ("view.size_px=true", "size_px must be of type int, not True"),
+    ("about.source=2014-05-01", "source must be of type str"),
+    ("network.kind=linnet", r"\[network\]: key 'hidden' is missing"),
+]
+
+
+def test_a_setting_is_as_strict_as_a_file(subtests: pytest.Subtests) -> None:
+    for text, message in WRONG_SETTINGS:
+        with subtests.test(text=text), pytest.raises(RecipeError, match=message):
+            load_recipe("quick", parse_settings([text]))
+
+
+def test_settings_replace_and_add_keys_and_change_nothing_else() -> None:
+    recipe = load_recipe("quick")
+    texts = ["training.epochs=3", "training.fold = 1/5", "view.zoom=[0.9, 1]", "training.balance="]
+    changed = load_recipe("quick", parse_settings(texts))
+    assert changed.training == replace(recipe.training, epochs=3, fold="1/5")
+    assert changed.view == replace(recipe.view, zoom=(0.9, 1.0))
+    assert parse(dict(changed.table)).training == changed.training
+    assert changed.name == recipe.name
+    assert changed.network == recipe.network
+
+
+def test_a_network_of_another_kind_takes_nothing_from_the_recipe() -> None:
+    changed = load_recipe("quick", parse_settings(["network.hidden=[8]", "network.kind=linnet"]))
+    assert changed.table["network"] == {"kind": "linnet", "hidden": [8]}
 
 
 def test_a_measured_normalisation_is_filled_in_and_kept_in_the_table(table: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ensemble.recipe import load_recipe
-from ensemble.recipe_files import known_recipes, read_recipe_file
+from ensemble.recipe_files import known_recipes, parse_settings, read_recipe_file
 from galaxy_zoo.errors import RecipeError
 
 ABOUT = '[about]\nsource = "me"\n'
@@ -77,6 +77,34 @@ def test_a_base_that_cannot_be_one_or_a_wrong_key_is_named(tmp_path: Path, subte
     for text, message in WRONG_BASES:
         with subtests.test(text=text), pytest.raises(RecipeError, match=message):
             load_recipe(write(tmp_path, text))
+
+
+def test_a_setting_is_a_toml_value_or_a_bare_string() -> None:
+    texts = ["a.b=1", "a.c = 1e-3", 'a.d="x"', "a.e=x/y = z", "a.f=[1, 2]", "b.b=true", "b.c.d="]
+    assert parse_settings(texts) == {
+        "a": {"b": 1, "c": 1e-3, "d": "x", "e": "x/y = z", "f": [1, 2]},
+        "b": {"b": True, "c.d": ""},
+    }
+
+
+WRONG_SETTINGS = [
+    (["batch_size=64"], r"is not TABLE\.KEY=VALUE, as in training\.batch_size=64"),
+    (["training.batch_size"], "is not TABLE"),
+    ([".x=1"], "is not TABLE"),
+    (["a.=1"], "is not TABLE"),
+    (["a.b=1", "a.c=1", "a.b=1"], r"a\.b is set twice"),
+    (["a.b=1e99"], "the number 1e99 is out of range"),
+    (["a.b=nan"], "the number nan is out of range"),
+    (["a.b=" + "[" * 5000], "nested too deeply"),
+]
+
+
+def test_a_setting_that_cannot_be_read_is_named(subtests: pytest.Subtests) -> None:
+    for texts, message in WRONG_SETTINGS:
+        with subtests.test(texts=texts):
+            with pytest.raises(ValueError, match=message) as caught:
+                parse_settings(texts)
+            assert "\n" not in str(caught.value)
 
 
 def test_a_recipe_with_a_base_repeats_nothing_of_it(subtests: pytest.Subtests) -> None:

@@ -8,6 +8,7 @@ import simplejpeg
 from click.testing import CliRunner, Result
 
 from ensemble.recipe import load_recipe
+from evaluation import views
 from evaluation.views import Choice, cells, gallery_cells
 from galaxy_zoo.view import View
 from pipeline.shards import open_shards
@@ -61,6 +62,19 @@ def test_the_same_seed_gives_the_same_sheet(shards: Path, tmp_path: Path) -> Non
         assert (result.exit_code, result.stdout) == (0, f"{tmp_path / name}.png: 2 of 83 train galaxies\n")
         sheets.append((tmp_path / f"{name}.png").read_bytes())
     assert sheets[0] == sheets[1] != sheets[2]
+
+
+def test_a_sheet_of_several_batches_begins_with_the_galaxies_of_a_smaller_one(
+    shards: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples, choice = open_shards(shards, "train"), Choice(count=5, seed=1, side_px=64)
+    whole = cells(samples, VIEW, 2, choice)
+    monkeypatch.setattr(views, "AT_ONCE", 2)
+    capsys.readouterr()
+    for one, other in zip(whole, cells(samples, VIEW, 2, choice), strict=True):
+        assert one.lines == other.lines
+        assert np.array_equal(one.pixels, other.pixels)
+    assert "random views: 100 %, 5 of 5" in capsys.readouterr().err
 
 
 def test_every_recipe_can_be_drawn(shards: Path) -> None:
