@@ -57,11 +57,18 @@ def read_weights(path: Path) -> Weights:
 
 
 def _num_bytes(path: Path) -> int:
-    """Return the size of a file once it is read; torch.save writes zips, which may inflate."""
-    if path.suffix != SAFETENSORS and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as file:
-            return sum(each.file_size for each in file.infolist())
-    return path.stat().st_size
+    """Return the size of a file once it is read; torch.save writes zips, which may inflate.
+
+    Raises:
+        RunError: a zip has no table of contents.
+    """
+    with path.open("rb") as file:
+        if path.suffix == SAFETENSORS or file.read(2) != b"PK":
+            return path.stat().st_size
+        try:
+            return sum(each.file_size for each in zipfile.ZipFile(file).infolist())
+        except zipfile.BadZipFile as error:
+            raise RunError(f"{path}: damaged ({error}); bring it here again") from error
 
 
 def _tensors(found: Any, path: Path) -> dict[str, Tensor]:

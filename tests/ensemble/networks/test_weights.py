@@ -31,7 +31,7 @@ def test_weights_are_read_as_they_were_saved(name: str, tmp_path: Path) -> None:
 
 
 def truncated(path: Path) -> None:
-    save_file(TENSORS, path)
+    WAYS["a" + path.suffix](path)
     path.write_bytes(path.read_bytes()[:-8])
 
 
@@ -43,6 +43,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty.pth": (Path.touch, "damaged"),
     "text.bin": (lambda path: path.write_text("version https://git-lfs"), "could run code"),
     "truncated.safetensors": (truncated, "damaged"),
+    "truncated.pth": (truncated, "damaged"),
     "list.pth": (lambda path: torch.save([torch.ones(2)], path), "tensors by name"),
     "numbers.pth": (lambda path: torch.save({"lr": 0.1}, path), "tensors by name"),
     "nothing.pth": (lambda path: torch.save({}, path), "tensors by name"),
