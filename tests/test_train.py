@@ -667,12 +667,14 @@ def bad_arguments(shards: Path, recipe: Path, finished: Path, tmp_path: Path) ->
             "a.pth: there is no such file",
         ),
         "weights and none": ([shards, "--weights", "a.pth", "--no-pretrained"], 2, "omit --no-pretrained"),
+        "weights and a run": ([shards, "--weights", "a.pth", "--init-from", finished], 2, "omit --init-from"),
     }
 
 
 CASES = (
     "no shards", "unknown recipe", "unknown key", "taken folder", "resume another", "bad fold",
     "too many folds", "members", "weights for a CNN", "no weights", "weights and none",
+    "weights and a run",
 )  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def train(request: TrainingRequest) -> None:
         raise RunError(f"recipe {recipe.name} has no network with pretrained weights; omit --weights")
     folder = request.out or Path("runs") / recipe.name
     recipe_file = Path(request.recipe) if request.recipe.endswith(".toml") else None
-    inputs = (request.shards, *filter(None, [recipe_file, request.init_from]))
+    inputs = (request.shards, *filter(None, [recipe_file, request.init_from, request.weights]))
     check_outputs((folder, request.cache_folder, *filter(None, [request.stamps_folder])), inputs)
     device = choose_device(request.device)
     stamps = StampPolicy(request.stamps, folder=request.stamps_folder, reused=recipe.training.epochs > 1)

@@ -141,8 +141,9 @@ def _check_usage(request: TrainingRequest) -> None:
     """Check options that click does not check; raise click.UsageError if they do not go together."""
     if math.isnan(request.save_minutes):
         raise click.BadParameter("give a number of minutes", param_hint="--save-minutes")
-    if request.weights and request.no_pretrained:
-        raise click.UsageError("--weights are pretrained weights; omit --no-pretrained")
+    if request.weights and (request.no_pretrained or request.init_from):
+        other = "--no-pretrained" if request.no_pretrained else "--init-from"
+        raise click.UsageError(f"--weights says what the members start from; omit {other}")
     if not request.stick_to_shard:
         return
     if request.parallel != "data":
