@@ -116,10 +116,8 @@ class Timm:
                     f"{weights.path}: not weights of {self.model}: {_misfit(str(error))}; "
                     f"get {_published(self.model)}"
                 ) from error
-        overlay = {
-            "state_dict": kept,
-            "num_classes": 0,
-        }  # another number than in `options`, so the last layer is new
+        # with another number of classes than in `options`, timm draws the last layer anew
+        overlay = {"state_dict": kept, "num_classes": 0}
         network: Any = timm.create_model(self.model, **options, pretrained_cfg_overlay=overlay)
         del network.pretrained_cfg["state_dict"]
         return network
@@ -151,13 +149,13 @@ def _misfit(text: str) -> str:
     found = []
     for word in ("Missing", "Unexpected"):
         for line in re.findall(rf"{word} key\(s\) in state_dict: (.*)", text):
-            found.append(f"{word.lower()} " + _first(re.findall(r'"(.+?)"', line)))
+            found.append(f"{word.lower()} " + _first_three(re.findall(r'"(.+?)"', line)))
     if shapes := re.findall(r"size mismatch for (\S+): .*?Size\((.*?)\).*?Size\((.*?)\)", text):
         found.append(
-            "wrong shapes " + _first([f"{name} {has} instead of {wanted}" for name, has, wanted in shapes])
+            "wrong shapes " + _first_three([f"{name} {has} instead of {wanted}" for name, has, wanted in shapes])
         )
     return "; ".join(found) or f"timm cannot convert them ({text.partition(chr(10))[0]})"
 
 
-def _first(names: Sequence[str]) -> str:
+def _first_three(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
