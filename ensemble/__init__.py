@@ -8,7 +8,7 @@ networks/        images -> logits
   convolutional.py  convolutions, CBAM, linear layers
   dieleman.py       the challenge's winner, which looks at 16 parts; corners.py cuts them
   equivariant.py    convolutions over rotations by 90 degrees and mirror images
-  backbones.py      timm's networks with their pretrained weights
+  backbones.py      timm's networks with their pretrained weights; weights.py reads these from a file
 heads.py         logits -> votes
 losses.py        predicted and true votes -> scalar
 optimisers.py    optimisers and learning-rate schedules

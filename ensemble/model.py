@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ensemble.networks.backbones import Timm
 from ensemble.networks.limits import MOST_PARAMETERS
+from ensemble.networks.weights import Weights
 from ensemble.recipe import Precision, Recipe
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.tree import DecisionTree
@@ -58,22 +59,28 @@ class Model(nn.Sequential):
         return votes
 
 
-def build_network(recipe: Recipe, tree: DecisionTree, *, pretrained: bool) -> Model:
-    """Build the network of a recipe with its head.
+def build_network(
+    recipe: Recipe, tree: DecisionTree, *, pretrained: bool, weights: Weights | None = None
+) -> Model:
+    """Build the network of a recipe with its head. weights: pretrained weights from a file, for a timm network.
 
     Raises:
         RunError: the network is too large, or `Network.build` raises it.
     """
-    if not isinstance(recipe.network, Timm):  # whose sizes are known
+    size_px, outputs = recipe.view.size_px, len(tree.columns)
+    if isinstance(recipe.network, Timm):  # whose sizes are known
+        network = recipe.network.build(size_px=size_px, outputs=outputs, pretrained=pretrained, weights=weights)
+    else:
+        assert weights is None
         with torch.device("meta"):
-            sketch = recipe.network.build(size_px=recipe.view.size_px, outputs=len(tree.columns), pretrained=False)
+            sketch = recipe.network.build(size_px=size_px, outputs=outputs, pretrained=False)
         num_parameters = sum(each.numel() for each in sketch.parameters())
         if num_parameters > MOST_PARAMETERS:
             raise RunError(
                 f"recipe {recipe.name}: its network would have {num_parameters:,} parameters, more than "
                 f"{MOST_PARAMETERS:,}; make its layers or its view smaller"
             )
-    network = recipe.network.build(size_px=recipe.view.size_px, outputs=len(tree.columns), pretrained=pretrained)
+        network = recipe.network.build(size_px=size_px, outputs=outputs, pretrained=pretrained)
     model = Model(network, recipe.head.build(tree), recipe.training.precision)
     return model.to(memory_format=torch.channels_last)
 

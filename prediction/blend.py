@@ -179,7 +179,7 @@ def columns_of(members: Sequence[TrainedMember]) -> list[tuple[int, ...]]:
     columns: dict[str, list[int]] = {}
     for number, member in enumerate(members):
         run = member.run
-        begun_as = run.identity["init_from"]
+        begun_as = [run.identity["init_from"], run.weights_sha256]
         same = json.dumps([run.recipe.table, run.seed, member.index, run.pretrained, begun_as], sort_keys=True)
         columns.setdefault(same, []).append(number)
     return [tuple(column) for column in columns.values()]

@@ -16,8 +16,9 @@ from making import make_image
 import predict
 import train
 from benchmarks.ablations import to_toml
+from ensemble.networks.weights import read_weights
 from ensemble.recipe import load_recipe
-from galaxy_zoo.errors import RecipeError
+from galaxy_zoo.errors import RecipeError, RunError
 from shard_tool.cli import main as shard_tool
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +30,6 @@ READS_PICKLES = {
     "pickle.loads",
     "loads",
     "pickle.Unpickler",
-    "torch.load",
     "np.load",
     "pd.read_pickle",
 }
@@ -67,6 +67,27 @@ def test_no_module_runs_text_or_reads_the_pickles_of_others() -> None:
     for path in files:
         assert not calls(path) & RUNS_CODE, path
     assert {path.relative_to(ROOT).as_posix() for path in files if calls(path) & READS_PICKLES} == OWN_DATA
+
+
+def test_torch_loads_weights_only() -> None:
+    loads = [
+        (path.name, {each.arg: ast.unparse(each.value) for each in node.keywords})
+        for path in ROOT.rglob("*.py")
+        if ".venv" not in path.parts and "tests" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
+    ]
+    assert loads
+    assert {options.get("weights_only") for _, options in loads} == {"True"}, loads
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_weights_that_are_a_pickle_are_refused(marker: Path, tmp_path: Path, *, as_zip: bool) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"fc.weight": Bomb(marker)}, path, _use_new_zipfile_serialization=as_zip)
+    with pytest.raises(RunError, match="it could run code"):
+        read_weights(path)
+    assert not marker.exists()
 
 
 def test_a_checkpoint_that_is_a_pickle_is_refused(marker: Path, shards: Path, tmp_path: Path) -> None:

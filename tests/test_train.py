@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import timm
 import torch
 from click.testing import CliRunner, Result
 from dying import train_and_die, train_and_die_writing
@@ -21,7 +22,7 @@ import predict
 import train
 from ensemble import model
 from ensemble.recipe import load_recipe
-from galaxy_zoo.files import exclusive
+from galaxy_zoo.files import exclusive, sha256_of
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.submission import read_submission
@@ -672,12 +673,21 @@ def bad_arguments(shards: Path, recipe: Path, finished: Path, tmp_path: Path) ->
         "bad fold": ([shards, "--fold", "5/5"], 2, "neither 'none' nor k/K"),
         "too many folds": ([shards, "--fold", "1/50"], 1, "50 folds of 10 shards"),
         "members": ([shards, "--members", 0], 2, "--members"),
+        "weights for a CNN": ([shards, "--recipe", recipe, "--weights", "a.pth"], 1, "omit --weights"),
+        "no weights": (
+            [shards, "--recipe", "ng_resnet50", "--weights", "a.pth"],
+            1,
+            "a.pth: there is no such file",
+        ),
+        "weights and none": ([shards, "--weights", "a.pth", "--no-pretrained"], 2, "omit --no-pretrained"),
+        "weights and a run": ([shards, "--weights", "a.pth", "--init-from", finished], 2, "omit --init-from"),
     }
 
 
 CASES = (
     "no shards", "unknown recipe", "unknown key", "taken folder", "resume another", "bad fold",
-    "too many folds", "members",
+    "too many folds", "members", "weights for a CNN", "no weights", "weights and none",
+    "weights and a run",
 )  # fmt: skip
 
 
@@ -704,7 +714,39 @@ def test_pretrained_weights_that_cannot_be_had_are_explained(
     result = run(shards, "--recipe", "ng_resnet50", "--out", tmp_path / "run")
     assert result.exit_code == 1
     assert "--no-pretrained" in result.output
+    assert "get model.safetensors of timm/resnet50.a1_in1k (https://huggingface.co/timm/resnet50" in result.output
+    assert "--weights FILE" in result.output
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_run_starts_from_a_file_of_weights_and_needs_it_no_more(
+    shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.toml"
+    head, _, rest = recipe.read_text().partition("[network]")
+    own.write_text(f'{head}[network]\nkind = "timm"\nmodel = "resnet10t"\n[head]{rest.partition("[head]")[2]}')
+    file, other, out = tmp_path / "w.pth", tmp_path / "other.pth", tmp_path / "run"
+    for path in (file, other):
+        torch.save(timm.create_model("resnet10t").state_dict(), path)
+    arguments = (shards, "--recipe", own, "--epochs", 1, "--fold", "1/5", "--weights", file)
+    whole = run(*arguments, "--out", tmp_path / "whole")
+    assert whole.exit_code == 0, whole.output
+    with monkeypatch.context() as patch:
+        run_and_interrupt(patch, 2, *arguments, "--out", out)
+    assert json.loads((out / "run.json").read_text())["weights_sha256"] == sha256_of(file)
+    assert "started with weights_sha256" in run(*arguments[:-1], other, "--out", out, "--resume").output
+    begun = tmp_path / "begun"
+    (begun / "member-00").mkdir(parents=True)
+    shutil.copy(out / "run.json", begun)
+    assert "no checkpoint yet" in run(*arguments[:-2], "--out", begun, "--resume").output
+    file.unlink()
+    resumed = run(*arguments, "--out", out, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert same(weights(out), weights(tmp_path / "whole"))
+    options = ("--out", tmp_path / "s.csv", "--views", 1, "--device", "cpu", "--workers", 1)
+    predicted = CliRunner().invoke(predict.main, [str(each) for each in (out, shards, *options)])
+    assert predicted.exit_code == 0, predicted.output
 
 
 class TestPredict:

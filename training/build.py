@@ -11,6 +11,8 @@ import click
 import torch
 from torch import Tensor
 
+from ensemble.networks.backbones import Timm
+from ensemble.networks.weights import Weights, read_weights
 from ensemble.recipe import Recipe, load_recipe
 from galaxy_zoo.console import INTERRUPTED, counted, shown
 from galaxy_zoo.errors import OutputError, RunError
@@ -77,9 +79,11 @@ def train(request: TrainingRequest) -> None:
         GalaxyZooError: an input or output is bad.
     """
     recipe = load_recipe(request.recipe, request.settings)
+    if request.weights and not isinstance(recipe.network, Timm):
+        raise RunError(f"recipe {recipe.name} has no network with pretrained weights; omit --weights")
     folder = request.out or Path("runs") / recipe.name
     recipe_file = Path(request.recipe) if request.recipe.endswith(".toml") else None
-    inputs = (request.shards, *filter(None, [recipe_file, request.init_from]))
+    inputs = (request.shards, *filter(None, [recipe_file, request.init_from, request.weights]))
     check_outputs((folder, request.cache_folder, *filter(None, [request.stamps_folder])), inputs)
     device = choose_device(request.device)
     stamps = StampPolicy(request.stamps, folder=request.stamps_folder, reused=recipe.training.epochs > 1)
@@ -138,6 +142,8 @@ def _describe(request: TrainingRequest, recipe: Recipe, session: Session, *, fol
         versions=current_versions(),
         shard_groups=session.ranks.world_size if request.stick_to_shard else 0,
         init_from=None if request.init_from is None else InitFrom(run=str(request.init_from), weights_sha256=()),
+        # a run with checkpoints goes on without the file
+        weights_sha256=sha256_of(request.weights) if request.weights and request.weights.exists() else "",
     )
 
 
@@ -152,14 +158,15 @@ def train_run(run: Run, fold: Fold | None, session: Session) -> bool:
         resume = ranks.broadcast_object(session.request.resume and (run.folder / RUN_NAME).exists())
         run = _checked(run, ranks, resume=resume)
         ranks.check_same(run.data.manifest_sha256, f"the manifest of {source.path}")
+        ranks.check_same(run.weights_sha256, "the file of --weights")
         opened = open_samples(run, source, fold, ranks)
         check_votes(opened, source, team, has_fold=fold is not None)
         trainer = _build_trainer(run, opened, session, stack, resume=resume)
         if trainer is None:
             return False
         start, sums = trainer.resume()
-        if run.init_from and start == Position(0, 0):
-            trainer.save(0)  # so that the earlier run is not needed again
+        if (run.init_from or run.weights_sha256) and start == Position(0, 0):
+            trainer.save(0)  # so that the earlier run or the file is not needed again
         if team.is_first:
             for each in trainer.tracked:
                 each.logbook = stack.enter_context(closing(Logbook(each.folder, epochs_done=start.epoch)))
@@ -186,6 +193,7 @@ def _checked(run: Run, ranks: Ranks, *, resume: bool) -> Run:
             run = replace(run, shard_groups=saved.shard_groups)
         if run.init_from is None or (saved.init_from and saved.init_from.run == run.init_from.run):
             run = replace(run, init_from=saved.init_from)
+        run = replace(run, weights_sha256=run.weights_sha256 or saved.weights_sha256)
         run.check_same(saved)
         _check_checkpoints(run)
         _check_length(run)
@@ -249,6 +257,7 @@ def _build_trainer(
         session,
         steps_per_epoch=len(batches),
         is_pretrained=run.pretrained and not goes_on and not run.init_from,
+        weights=None if goes_on else _pretrained_weights(run, session.request.weights),
     )
     members = build(trial=0)
     if ranks.is_first:
@@ -290,6 +299,21 @@ def _build_trainer(
     )
 
 
+def _pretrained_weights(run: Run, path: Path | None) -> Weights | None:
+    """Read the pretrained weights of a run that has no checkpoint; return None if they do not come from a file.
+
+    Raises:
+        RunError: the run was begun with such a file, and none is given; or `read_weights` raises it.
+    """
+    if path is not None:
+        return read_weights(path)
+    if run.weights_sha256:
+        raise RunError(
+            f"{run.folder} has no checkpoint yet and starts from a file of weights; give it with --weights"
+        )
+    return None
+
+
 def _open_held_out(run: Run, opened: Opened, session: Session, stack: ExitStack) -> HeldOut | None:
     """Open the fold held out; return None if the run has none."""
     if run.fold == "none":
@@ -310,6 +334,7 @@ def _build_members(
     trial: int,
     steps_per_epoch: int,
     is_pretrained: bool,
+    weights: Weights | None,
 ) -> list[Member]:
     """Build a member for each seed, with the initial weights of the given trial."""
     return [
@@ -319,6 +344,7 @@ def _build_members(
             seed=seed,
             trial=trial,
             pretrained=is_pretrained,
+            weights=weights,
             steps_per_epoch=steps_per_epoch,
             device=session.device,
             team=session.team,

@@ -89,6 +89,13 @@ def _settings(texts: tuple[str, ...], epochs: int | None) -> Tables:
     "--no-pretrained", is_flag=True, help="Start from random weights even if the recipe asks for pretrained ones."
 )
 @rare_option(
+    "--weights",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="File of pretrained weights for a timm network, safetensors or .pth, where there is no internet.  [default: "
+    "downloaded]",
+)
+@rare_option(
     "--parallel",
     default="members",
     type=click.Choice(["members", "data"]),
@@ -134,6 +141,9 @@ def _check_usage(request: TrainingRequest) -> None:
     """Check options that click does not check; raise click.UsageError if they do not go together."""
     if math.isnan(request.save_minutes):
         raise click.BadParameter("give a number of minutes", param_hint="--save-minutes")
+    if request.weights and (request.no_pretrained or request.init_from):
+        other = "--no-pretrained" if request.no_pretrained else "--init-from"
+        raise click.UsageError(f"--weights says what the members start from; omit {other}")
     if not request.stick_to_shard:
         return
     if request.parallel != "data":

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ensemble.model import Predictor, build_network
+from ensemble.networks.weights import Weights
 from ensemble.recipe import Recipe
 from galaxy_zoo.tree import DecisionTree
 from training.ranks import ALONE, Ranks
@@ -26,6 +27,7 @@ class Member:
     Args:
         seed: seed of the initial weights and of dropout.
         pretrained: use pretrained weights if the recipe asks for them.
+        weights: pretrained weights from a file, for a timm network.
         trial: number of the trial; each has other initial weights.
         team: ranks that train the member together.
     """
@@ -39,12 +41,13 @@ class Member:
         steps_per_epoch: int,
         device: torch.device,
         pretrained: bool = True,
+        weights: Weights | None = None,
         trial: int = 0,
         team: Ranks = ALONE,
     ) -> None:
         torch.manual_seed(_sub_seed(seed, trial) if trial else seed)
         self._recipe, self._seed, self._team = recipe, seed, team
-        self._network = build_network(recipe, tree, pretrained=pretrained).to(device)
+        self._network = build_network(recipe, tree, pretrained=pretrained, weights=weights).to(device)
         self._trained = DistributedDataParallel(self._network) if team.world_size > 1 else self._network
         self._loss = recipe.loss.build(tree)
         self._loss_of: Any = torch.compile(self._forward) if device.type == "cuda" else self._forward

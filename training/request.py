@@ -28,6 +28,7 @@ class TrainingRequest:
     resume: bool
     init_from: Path | None
     no_pretrained: bool
+    weights: Path | None
     parallel: Parallel
     stick_to_shard: bool
     save_steps: int

@@ -65,6 +65,7 @@ class _Facts:
     data: Data
     shard_groups: int = 0  # this and what follows is missing in older runs
     init_from: InitFrom | None = None
+    weights_sha256: str = ""
 
     def __post_init__(self) -> None:
         """Raise ValueError if a value is not allowed."""
@@ -83,7 +84,8 @@ class Run:
 
     fold: "k/K" or "none". versions: versions of the packages, and the commit, at its start. shard_groups: number of
     groups that the shards are dealt into, on which the batches depend; 0: every rank reads all shards. init_from: None
-    if the members start from random or pretrained weights.
+    if the members start from random or pretrained weights. weights_sha256: checksum of the file with the
+    pretrained weights; empty: no such file was given.
     """
 
     folder: Path
@@ -96,6 +98,7 @@ class Run:
     versions: Mapping[str, str]
     shard_groups: int = 0
     init_from: InitFrom | None = None
+    weights_sha256: str = ""
 
     def member_folder(self, member: int) -> Path:
         """Return the folder of a member."""
@@ -199,6 +202,7 @@ class Run:
             "pretrained": self.pretrained,
             "shard_groups": self.shard_groups,
             "init_from": None if self.init_from is None else asdict(self.init_from),
+            **({"weights_sha256": self.weights_sha256} if self.weights_sha256 else {}),
             "data": {**asdict(self.data), "image_px": list(self.data.image_px), "tree": self.data.tree.to_dict()},
             "versions": dict(self.versions),
         }

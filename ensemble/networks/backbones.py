@@ -1,11 +1,15 @@
 """Networks of the timm library, with their pretrained weights if wanted."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 from ensemble.networks.limits import MOST_LAYERS, MOST_UNITS
+from ensemble.networks.weights import Weights
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.strict import check_range
 
@@ -43,16 +47,17 @@ class Timm:
             close = timm.list_models(f"*{self.model.split('.')[0][:6]}*")[:5]
             raise ValueError(f"timm has no model {self.model!r}; close: {', '.join(close) or 'none'}")
 
-    def build(self, *, size_px: int, outputs: int, pretrained: bool) -> nn.Module:
-        """Build the network.
+    def build(self, *, size_px: int, outputs: int, pretrained: bool, weights: Weights | None = None) -> nn.Module:
+        """Build the network. weights: pretrained weights to use whatever the recipe says, instead of downloaded ones.
 
         Raises:
-            RunError: the weights cannot be downloaded, or the network does not take images of `size_px`.
+            RunError: the weights cannot be downloaded or are not those of the model, or the network does not take
+                images of `size_px`.
         """
         from timm.utils.model import freeze  # noqa: PLC0415
 
-        wanted = self.pretrained and pretrained
-        network: Any = self._create(size_px, outputs, pretrained=wanted)
+        wanted = weights is not None or (self.pretrained and pretrained)
+        network: Any = self._create(size_px, outputs, pretrained=wanted, weights=weights)
         if self.hidden:
             inputs = network.get_classifier().in_features
             network.set_submodule(network.pretrained_cfg["classifier"], self._linear(inputs, outputs))
@@ -62,7 +67,7 @@ class Timm:
         module: nn.Module = network
         return module
 
-    def _create(self, size_px: int, outputs: int, *, pretrained: bool) -> Any:
+    def _create(self, size_px: int, outputs: int, *, pretrained: bool, weights: Weights | None) -> Any:
         import timm  # noqa: PLC0415
 
         options: dict[str, Any] = {"num_classes": outputs, "pretrained": pretrained}
@@ -72,18 +77,50 @@ class Timm:
         if getattr(timm.get_pretrained_cfg(self.model), "fixed_input_size", False):
             options["img_size"] = size_px  # vision transformers resample their position embedding
         try:
+            if weights is not None:
+                return self._load(weights, options)
             return timm.create_model(self.model, **options)
         except AssertionError as error:
             raise RunError(f"{self.model} does not take images of {size_px} px: {error}") from error
         except Exception as error:  # the hub's client raises errors of four libraries, depending on its version
-            if not pretrained:
+            if not pretrained or weights is not None:
                 raise
             reason = str(error).partition("\n")[0].rstrip(".")
             raise RunError(
-                f"the pretrained weights of {self.model} cannot be loaded: {type(error).__name__}: {reason}; "
-                "connect to the internet once (they are then kept in the Hugging Face cache), or start from "
+                f"the pretrained weights of {self.model} cannot be downloaded: {type(error).__name__}: {reason}; "
+                f"where there is a network, get {_published(self.model)}; give it with --weights FILE, or start from "
                 "random weights with --no-pretrained"
             ) from error
+
+    def _load(self, weights: Weights, options: dict[str, Any]) -> Any:
+        """Create the network with weights from a file, except for the last layer, which is new.
+
+        Raises:
+            RunError: tensors are missing, unexpected or of another shape; the message names some.
+        """
+        import timm  # noqa: PLC0415
+
+        published: Any = timm.get_pretrained_cfg(self.model)
+        names = published.classifier or ()
+        last = tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
+        kept = {name: each for name, each in weights.tensors.items() if not name.startswith(last)}
+        whole = options | {"num_classes": published.num_classes}
+        with torch.device("meta"):
+            own = timm.create_model(self.model, **whole | {"pretrained": False}).state_dict()
+            shapes = {name: each.to("meta") for name, each in kept.items()}
+            shapes |= {name: each for name, each in own.items() if name.startswith(last)}
+            try:  # timm forgives missing tensors unless it loads the last layer too
+                timm.create_model(self.model, **whole, pretrained_cfg_overlay={"state_dict": shapes})
+            except Exception as error:  # what converts the names of a model's older weights raises anything
+                raise RunError(
+                    f"{weights.path}: not weights of {self.model}: {_misfit(str(error))}; "
+                    f"get {_published(self.model)}"
+                ) from error
+        # with another number of classes than in `options`, timm draws the last layer anew
+        overlay = {"state_dict": kept, "num_classes": 0}
+        network: Any = timm.create_model(self.model, **options, pretrained_cfg_overlay=overlay)
+        del network.pretrained_cfg["state_dict"]
+        return network
 
     def _linear(self, inputs: int, outputs: int) -> nn.Sequential:
         """Build the linear layers that replace timm's last one."""
@@ -92,3 +129,33 @@ class Timm:
             layers += [nn.Linear(inputs, width), nn.ReLU(inplace=True)]
             inputs = width
         return nn.Sequential(*layers, nn.Dropout(self.dropout), nn.Linear(inputs, outputs))
+
+
+def _published(model: str) -> str:
+    """Return the name, model and address of the file with a model's published weights."""
+    import timm  # noqa: PLC0415
+
+    published: Any = timm.get_pretrained_cfg(model)
+    if published.hf_hub_id:
+        name = published.hf_hub_filename or "model.safetensors"
+        return (
+            f"{name} of {published.hf_hub_id} (https://huggingface.co/{published.hf_hub_id}/resolve/main/{name})"
+        )
+    return f"the weights of {model}" + (f" ({published.url})" if published.url else "")
+
+
+def _misfit(text: str) -> str:
+    """Return in a few words what does not fit, of the error of `Module.load_state_dict`, which lists everything."""
+    found = []
+    for word in ("Missing", "Unexpected"):
+        for line in re.findall(rf"{word} key\(s\) in state_dict: (.*)", text):
+            found.append(f"{word.lower()} " + _first_three(re.findall(r'"(.+?)"', line)))
+    if shapes := re.findall(r"size mismatch for (\S+): .*?Size\((.*?)\).*?Size\((.*?)\)", text):
+        found.append(
+            "wrong shapes " + _first_three([f"{name} {has} instead of {wanted}" for name, has, wanted in shapes])
+        )
+    return "; ".join(found) or f"timm cannot convert them ({text.partition(chr(10))[0]})"
+
+
+def _first_three(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")

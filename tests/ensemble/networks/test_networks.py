@@ -1,5 +1,9 @@
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -9,6 +13,7 @@ from ensemble.networks.backbones import Timm
 from ensemble.networks.convolutional import Cbam, Cnn, LinNet
 from ensemble.networks.corners import corner_parts
 from ensemble.networks.dieleman import CornerParts, Dieleman, MaxNormLinear, Maxout, Merge
+from ensemble.networks.weights import Weights
 from galaxy_zoo.errors import RunError
 
 
@@ -127,6 +132,54 @@ def test_a_frozen_network_learns_in_its_last_layer_only() -> None:
 def test_random_weights_are_never_frozen() -> None:
     network = Timm(model="resnet10t", frozen=True).build(size_px=64, outputs=5, pretrained=False)
     assert all(each.requires_grad for each in network.parameters())
+
+
+def weights_of(model: str, **options: Any) -> Weights:
+    return Weights(Path("own.pth"), timm.create_model(model, **options).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("model", "num_classes"),
+    [("resnet10t", 1000), ("resnet10t", 3), ("convnext_atto", 0), ("deit_tiny_distilled_patch16_224", 1000)],
+)
+def test_weights_from_a_file_are_used_in_all_layers_but_the_last(model: str, num_classes: int) -> None:
+    weights = weights_of(model, num_classes=num_classes)
+    torch.manual_seed(1)
+    network = Timm(model=model, pretrained=False).build(size_px=224, outputs=5, pretrained=False, weights=weights)
+    last = tuple(f"{name}." for name in np.atleast_1d(network.pretrained_cfg["classifier"]))
+    kept = {name: each for name, each in network.state_dict().items() if not name.startswith(last)}
+    assert kept.keys() == {name for name in weights.tensors if not name.startswith(last)}
+    assert all(torch.equal(each, weights.tensors[name]) for name, each in kept.items())
+    torch.manual_seed(1)
+    random = timm.create_model(model, num_classes=5).state_dict()
+    new = {name: each for name, each in network.state_dict().items() if name.startswith(last)}
+    assert new
+    assert all(torch.equal(each, random[name]) and len(each) == 5 for name, each in new.items())
+
+
+def test_a_transformer_takes_weights_for_images_of_another_size() -> None:
+    weights = weights_of("vit_tiny_patch16_224")
+    network = Timm(model="vit_tiny_patch16_224").build(size_px=112, outputs=5, pretrained=True, weights=weights)
+    assert network(torch.rand(1, 3, 112, 112)).shape == (1, 5)
+    assert torch.equal(network.get_parameter("norm.bias"), weights.tensors["norm.bias"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda given: given.pop("conv1.0.weight"), "missing conv1.0.weight; get model.safetensors of timm"),
+        (lambda given: given.update(stem=torch.ones(1)), "unexpected stem;"),
+        (lambda given: given.update({"bn1.weight": torch.ones(3)}), r"wrong shapes bn1.weight \[3\] instead of"),
+        (lambda given: given.clear() or given.update(vgg=torch.ones(1)), "missing conv1.0.weight, .* more; un"),
+    ],
+)  # fmt: skip
+def test_weights_of_another_network_are_named_in_one_line(change: Callable[[dict], object], words: str) -> None:
+    weights = weights_of("resnet10t")
+    change(weights.tensors)
+    with pytest.raises(RunError, match=words) as raised:
+        Timm(model="resnet10t").build(size_px=64, outputs=5, pretrained=True, weights=weights)
+    assert str(raised.value).startswith("own.pth: not weights of resnet10t: ")
+    assert len(str(raised.value).splitlines()) == 1
 
 
 def test_hidden_layers_take_the_place_of_the_last() -> None:
