@@ -679,6 +679,11 @@ def bad_arguments(shards: Path, recipe: Path, finished: Path, tmp_path: Path) ->
             1,
             "a.pth: there is no such file",
         ),
+        "frozen random weights": (
+            [shards, "--recipe", "notebook_resnet18", "--no-pretrained"],
+            1,
+            "add --set network.frozen=false",
+        ),
         "weights and none": ([shards, "--weights", "a.pth", "--no-pretrained"], 2, "omit --no-pretrained"),
         "weights and a run": ([shards, "--weights", "a.pth", "--init-from", finished], 2, "omit --init-from"),
     }
@@ -687,7 +692,7 @@ def bad_arguments(shards: Path, recipe: Path, finished: Path, tmp_path: Path) ->
 CASES = (
     "no shards", "unknown recipe", "unknown key", "taken folder", "resume another", "bad fold",
     "too many folds", "members", "weights for a CNN", "no weights", "weights and none",
-    "weights and a run",
+    "weights and a run", "frozen random weights",
 )  # fmt: skip
 
 
@@ -720,12 +725,15 @@ def test_pretrained_weights_that_cannot_be_had_are_explained(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("frozen", ["false", "true"])
 def test_a_run_starts_from_a_file_of_weights_and_needs_it_no_more(
-    shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    frozen: str, shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = tmp_path / "own.toml"
     head, _, rest = recipe.read_text().partition("[network]")
-    own.write_text(f'{head}[network]\nkind = "timm"\nmodel = "resnet10t"\n[head]{rest.partition("[head]")[2]}')
+    own.write_text(
+        f'{head}[network]\nkind = "timm"\nmodel = "resnet10t"\nfrozen = {frozen}\n[head]{rest.partition("[head]")[2]}'
+    )
     file, other, out = tmp_path / "w.pth", tmp_path / "other.pth", tmp_path / "run"
     for path in (file, other):
         torch.save(timm.create_model("resnet10t").state_dict(), path)
@@ -858,6 +866,7 @@ class TestPredict:
             (lambda a: a | {"zooms": "1,x"}, 2, "'1,x': give numbers"),
             (lambda a: a | {"out": "nowhere/s.csv"}, 1, "nowhere is missing; make it first"),
             (lambda a: a | {"out": a["out"].parent}, 1, "is a folder; name a file in it"),
+            (lambda a: a | {"out": a["run"]}, 1, "is read by this command; name another"),
         ],
     )
     def test_bad_input_is_one_message_and_a_bad_exit_code(

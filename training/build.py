@@ -81,6 +81,11 @@ def train(request: TrainingRequest) -> None:
     recipe = load_recipe(request.recipe, request.settings)
     if request.weights and not isinstance(recipe.network, Timm):
         raise RunError(f"recipe {recipe.name} has no network with pretrained weights; omit --weights")
+    if request.no_pretrained and isinstance(recipe.network, Timm) and recipe.network.frozen:
+        raise RunError(
+            f"recipe {recipe.name} trains only what replaces the last layer of pretrained weights; to train all of it "
+            "from random weights, add --set network.frozen=false"
+        )
     folder = request.out or Path("runs") / recipe.name
     recipe_file = Path(request.recipe) if request.recipe.endswith(".toml") else None
     inputs = (request.shards, *filter(None, [recipe_file, request.init_from, request.weights]))

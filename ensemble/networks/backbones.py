@@ -22,7 +22,7 @@ class Timm:
     pretrained: start from timm's weights instead of random ones.
     hidden: widths of linear layers with a ReLU between the features and the last layer.
     dropout: rate before the last layer.
-    frozen: train only what replaces the last layer; batch norm keeps its statistics.
+    frozen: train only what replaces the last layer; batch norm keeps its statistics. Needs pretrained weights.
     """
 
     num_turns: ClassVar[int] = 1
@@ -61,7 +61,7 @@ class Timm:
         if self.hidden:
             inputs = network.get_classifier().in_features
             network.set_submodule(network.pretrained_cfg["classifier"], self._linear(inputs, outputs))
-        if self.frozen and wanted:  # frozen random weights would be useless
+        if self.frozen:
             freeze(network)  # type: ignore[no-untyped-call]
             network.get_classifier().requires_grad_(requires_grad=True)
         module: nn.Module = network

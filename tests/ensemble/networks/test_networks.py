@@ -129,11 +129,6 @@ def test_a_frozen_network_learns_in_its_last_layer_only() -> None:
     assert all(torch.equal(each, before[name]) for name, each in network.named_buffers())
 
 
-def test_random_weights_are_never_frozen() -> None:
-    network = Timm(model="resnet10t", frozen=True).build(size_px=64, outputs=5, pretrained=False)
-    assert all(each.requires_grad for each in network.parameters())
-
-
 def weights_of(model: str, **options: Any) -> Weights:
     return Weights(Path("own.pth"), timm.create_model(model, **options).state_dict())
 
