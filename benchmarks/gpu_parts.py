@@ -150,7 +150,7 @@ def predict(setup: Setup) -> list[Result]:
     views = FixedViews(recipe.view, rotations_and_flips(num_views))
     sampling = Sampling(batch_size=setup.batch_size if setup.quick else PREDICTED_BATCH, shuffle=False)
     with Loader(setup.samples(), views, sampling, Decoding(device=setup.device)) as loader:
-        rates = setup.rates(lambda run: len(predict_part([member], loader.epoch(0))["ids"]))  # noqa: ARG005
+        rates = setup.rates(lambda run: len(predict_part([member], loader.epoch(0)).result()["ids"]))  # noqa: ARG005
     what = f"{recipe.name}, {num_views} views"
     return [
         measured(what, "galaxies/s", rates),
