@@ -1,7 +1,6 @@
 """Read the tables of votes of the images in parts, join them by id, and convert counts to votes."""
 
 import io
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from galaxy_zoo.cells import read_cells
 from galaxy_zoo.errors import ImageError, LabelError
-from galaxy_zoo.labels import check_none_missing, stands_twice, to_votes, votes_of_cells
+from galaxy_zoo.labels import MOST_VOTERS, check_none_missing, stands_twice, to_votes, votes_of_cells
 from galaxy_zoo.plain_votes import plain_votes
 from galaxy_zoo.remote import path_of
 from galaxy_zoo.tree import DecisionTree
@@ -132,7 +131,7 @@ def repeated_row(draft: Draft, column: str) -> tuple[str, int, int, int] | None:
 def _parts(file: StoredFile, rules: TableRules, *, is_alone: bool) -> Iterator[tuple[int, pd.DataFrame]]:
     """Yield the votes of a table, some rows at a time, with the line of the first row."""
     with _open(file) as opened:
-        highest = sys.float_info.max if rules.kind == "counts" else 1.0
+        highest = MOST_VOTERS if rules.kind == "counts" else 1.0
         unread = yield from plain_votes(opened, rules.tree, highest=highest, lines_at_once=LINES_AT_ONCE)
         if unread is None:
             return
