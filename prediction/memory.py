@@ -45,11 +45,14 @@ def choose_batch_size(
     """
     if device.type == "cpu":
         return BATCH_ON_CPU
-    needs = [
-        BATCHES_HELD * _loaded_bytes(recipe, manifest.image_px, num_views)
-        + _network_bytes(recipe, manifest.tree, device)
-        for recipe in recipes
-    ]
+    try:
+        needs = [
+            BATCHES_HELD * _loaded_bytes(recipe, manifest.image_px, num_views)
+            + _network_bytes(recipe, manifest.tree, device)
+            for recipe in recipes
+        ]
+    except torch.OutOfMemoryError:
+        return SMALLEST
     torch.cuda.empty_cache()
     return largest_batch(free_bytes(device), max(needs), num_galaxies)
 

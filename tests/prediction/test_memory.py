@@ -1,5 +1,6 @@
 """How many galaxies are predicted at once."""
 
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -8,9 +9,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from making import RECIPE
 
+from ensemble.recipe import recipe_from_table
+from galaxy_zoo.tree import load_tree
 from pipeline.loader import Batch
-from prediction.memory import LARGEST, MEMORY_SHARE, SMALLEST, Portions, largest_batch
+from prediction.memory import (
+    LARGEST,
+    MEMORY_SHARE,
+    SMALLEST,
+    Portions,
+    _loaded_bytes,
+    _network_bytes,
+    largest_batch,
+)
+
+TREE = load_tree("gz2-kaggle")
 
 
 @given(st.integers(0, 1 << 38), st.integers(1, 1 << 28), st.integers(1, 1 << 20))
@@ -27,6 +41,29 @@ def test_much_memory_is_used() -> None:
     assert largest_batch(140 << 30, 25 << 20, 79_975) == LARGEST
     assert largest_batch(16 << 30, 25 << 20, 79_975) == 256
     assert largest_batch(140 << 30, 25 << 20, 300) == 128
+
+
+@pytest.mark.parametrize(("peak", "expected"), [(64 << 20, 1024), (6 << 30, 256), (400 << 30, 16)])
+def test_on_a_gpu_the_batch_is_what_the_memory_of_a_measured_pass_allows(
+    monkeypatch: pytest.MonkeyPatch, peak: int, expected: int
+) -> None:
+    """With the networks on the CPU and figures as CUDA would give them."""
+    recipe = recipe_from_table(tomllib.loads(RECIPE), "tiny", where="tiny")
+    turned = replace(recipe, view=replace(recipe.view, turns_deg=(0.0, 45.0)))
+    assert _network_bytes(recipe, TREE, on_cpu(monkeypatch, peak)) == (peak - 1000) // 32
+    assert _loaded_bytes(turned, (96, 96), 3) == 3 * 96 * 96 + 2 * 3 * 16 * 16 * 2 * 3
+    assert largest_batch(140 << 30, _network_bytes(recipe, TREE, on_cpu(monkeypatch, peak)), 79_975) == expected
+
+
+def on_cpu(monkeypatch: pytest.MonkeyPatch, peak: int) -> torch.device:
+    """Return the CPU, for which torch.cuda now says that the peak of its memory is so high."""
+    for name, value in {
+        "memory_allocated": 1000,
+        "max_memory_allocated": peak,
+        "reset_peak_memory_stats": None,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    return torch.device("cpu")
 
 
 def batch_of(count: int) -> Batch:
