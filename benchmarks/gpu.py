@@ -1,8 +1,8 @@
-"""Check and measure what needs a GPU, part by part, from a checkout that need not be installed.
+"""Check and measure what needs a GPU, in the order of worth, from a checkout that need not be installed.
 
-python benchmarks/gpu.py                                  all parts, on synthetic galaxies it makes itself
-python benchmarks/gpu.py decode pixels --out /tmp/results
-python benchmarks/gpu.py stages --shards shards
+python benchmarks/gpu.py                                    everything in 10 minutes, on synthetic galaxies
+python benchmarks/gpu.py decode pixels --out /tmp/results   some parts
+python benchmarks/gpu.py --kaggle kaggle                    also accuracy, on the challenge's files
 
 Each part runs in its own process group, which ends with the part. That process exits without Python's clean-up, and
 this one imports neither torch nor DALI: after a part, CUDA or DALI may hang while they shut down.
@@ -11,10 +11,13 @@ this one imports neither torch nor DALI: after a part, CUDA or DALI may hang whi
 import os
 import re
 import signal
+import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,65 +27,72 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # if run as a file, only benchmarks/ is on the path
 
-from benchmarks.measuring import RESULTS, command_line, make_shards, provenance, table, to_json, write_json
+from benchmarks.goals import verdicts
+from benchmarks.measuring import RESULTS, ROOT, command_line, make_shards, provenance, write_json
 from galaxy_zoo.console import Command
 from galaxy_zoo.errors import GalaxyZooError
 
-PARTS = ("decode", "pixels", "stages", "stamps", "train_step", "predict")
-PART_TIMEOUT_S = 480
+PARTS = ("tests", "decode", "stamps", "pixels", "steps", "commands", "predict")
+ENTRIES = ("small_data:4", "ng_cnn", "ng_baseline", "ng_cbam", "dieleman", "serrano_1", "serrano_2", "serrano_3")
+"""Arguments of benchmarks.accuracy."""
+
+Send = Callable[[dict[str, Any]], None]
+"""Takes what is new of the results of a part; "result" is one more of them, "status" ends the part."""
 
 
-def check_device(device: str) -> dict[str, Any]:
-    """Return {} if torch has the device, else a message that says what is missing."""
+def check_device(send: Send, device: str) -> None:
+    """Send whether torch has the device, with a message that says what is missing."""
     from pipeline.device import choose_device  # noqa: PLC0415 - see above
 
     try:
         choose_device(device)
     except click.BadParameter as error:
-        return {"message": f"{error.message}; --device cpu --quick shows that the parts run"}
-    return {}
+        send({"status": "failed", "message": f"{error.message}; --device cpu --quick shows that the parts run"})
+    else:
+        send({"status": "ok"})
 
 
-def run_part(name: str, shards: Path, device: str, quick: bool) -> dict[str, Any]:
-    """Run one part and return its results or its error; also print an unexpected error on stderr."""
+def run_part(send: Send, name: str, shards: Path, device: str, quick: bool) -> None:
+    """Run one part and send its results as they come, then its status; also print an unexpected error on stderr."""
     from benchmarks.gpu_parts import PARTS, CheckFailedError  # noqa: PLC0415 - see above
     from benchmarks.throughput import Setup  # noqa: PLC0415
 
-    found: dict[str, Any] = {"status": "ok", "message": "", "shards": str(shards), "quick": quick}
-    results = []
     try:
-        found |= provenance(device)
-        results = PARTS[name](Setup(shards, device, quick))
-    except CheckFailedError as error:
-        found |= {"status": "failed", "message": str(error)}
-        results = error.results
-    except GalaxyZooError as error:
-        found |= {"status": "failed", "message": str(error)}
+        send(provenance(device))
+        for result in PARTS[name](Setup(shards, device, quick)):
+            send({"result": asdict(result), "line": f"  {result.name}: {result}"})
+    except (CheckFailedError, GalaxyZooError) as error:
+        send({"status": "failed", "message": str(error)})
     except Exception as error:  # a part may fail in any library; the others go on
         traceback.print_exc()
-        found |= {"status": "failed", "message": f"{type(error).__name__}: {error}"}
-    return found | {"results": to_json(results), "table": table(results)}
+        send({"status": "failed", "message": f"{type(error).__name__}: {error}"})
+    else:
+        send({"status": "ok"})
 
 
-def run_isolated(function: Callable[..., dict[str, Any]], *args: Any, timeout_s: float) -> dict[str, Any]:
-    """Call a function in a new process group, and end that group; return its value, or how the process ended.
+def isolated(function: Callable[..., None], *args: Any, timeout_s: float) -> Iterator[dict[str, Any]]:
+    """Call a function with `Send` and arguments in a new process group; yield what it sends, and end that group.
 
-    Function, arguments and value must be picklable. The process is spawned: CUDA does not survive a fork.
+    The last one has a status: the function's, or how the process ended. Function, arguments and what is sent must be
+    picklable. The process is spawned: CUDA does not survive a fork.
     """
+    deadline = time.monotonic() + timeout_s
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_call, args=(sender, function, args))
     process.start()
     sender.close()
     try:
-        if not receiver.poll(timeout_s):
-            return {"status": "failed", "message": f"stopped after {timeout_s:.0f} s"}
-        value: dict[str, Any] = receiver.recv()
+        sent: dict[str, Any] = {}
+        while "status" not in sent:
+            if not receiver.poll(max(0.0, deadline - time.monotonic())):
+                sent = {"status": "failed", "message": f"stopped after {timeout_s:.0f} s"}
+            else:
+                sent = receiver.recv()
+            yield sent
     except EOFError:
         process.join()
-        return {"status": "failed", "message": f"crashed: {describe_exit(process.exitcode or 0)}"}
-    else:
-        return value
+        yield {"status": "failed", "message": f"crashed: {describe_exit(process.exitcode or 0)}"}
     finally:
         if process.pid is not None:
             with suppress(ProcessLookupError):  # the group has ended or does not exist yet
@@ -96,11 +106,44 @@ def describe_exit(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
-def _call(sender: Connection, function: Callable[..., dict[str, Any]], args: tuple[Any, ...]) -> None:
+def _call(sender: Connection, function: Callable[..., None], args: tuple[Any, ...]) -> None:
     os.setpgid(0, 0)
-    sender.send(function(*args))
+    os.environ["KINETO_LOG_LEVEL"] = "5"  # torch's profiler tells of its starts and ends
+    function(sender.send, *args)
     sys.stderr.flush()
     os._exit(0)
+
+
+def measure_part(name: str, shards: Path, out: Path, device: str, quick: bool, timeout_s: float) -> dict[str, Any]:
+    """Run a part; print its results and write them to OUT as they come; return what was written."""
+    found: dict[str, Any] = {"part": name, "status": "unfinished", "message": "", "shards": str(shards)}
+    found |= {"quick": quick, "results": []}
+    click.echo(f"{name}:")
+    path = None
+    for sent in isolated(run_part, name, shards, device, quick, timeout_s=timeout_s):
+        if line := sent.pop("line", None):
+            click.echo(line)
+        if result := sent.pop("result", None):
+            found["results"].append(result)
+        found |= sent | {"command": command_line()}
+        path = out / f"{_file_name(found, device)}-{name}.json"
+        write_json(path, found)
+    message = f": {found['message']}" if found["message"] else ""
+    click.echo(f"  {found['status']}{message} ({path})")
+    return found
+
+
+def measure_accuracy(kaggle: Path, out: Path, device: str, quick: bool, timeout_s: float) -> str:
+    """Train recipes on the challenge's files and score them until the time is over; return the status."""
+    click.echo("accuracy:")
+    entries = ["quick", "--epochs", "1"] if quick else ENTRIES
+    folders = ["--out", str(out / "accuracy"), "--results", str(out)]
+    command = [sys.executable, "-m", "benchmarks.accuracy", str(kaggle), *entries, *folders, "--device", device]
+    try:
+        done = subprocess.run(command, cwd=ROOT, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        return f"stopped after {timeout_s:.0f} s; the same command goes on"
+    return "ok" if done.returncode == 0 else "failed"
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
@@ -111,37 +154,60 @@ def _call(sender: Connection, function: Callable[..., dict[str, Any]], args: tup
     default=None,
     help="Measure on these.  [default: synthetic galaxies, made once in the temporary folder]",
 )
+@click.option(
+    "--kaggle",
+    type=click.Path(exists=True, path_type=Path),
+    help="Folder of the challenge's files, to measure accuracy too.  [default: none]",
+)
 @click.option("--count", default=8192, type=click.IntRange(16), help="Synthetic galaxies to make.")
+@click.option("--minutes", default=10.0, type=click.FloatRange(min=0.1), help="Time for all parts.")
 @click.option("--out", default=RESULTS, type=click.Path(path_type=Path), help="Folder of the JSON files.")
 @click.option("--device", default="cuda", type=click.Choice(["cuda", "cpu"]), help="What to measure.")
 @click.option("--quick", is_flag=True, help="Tiny sizes: shows that the parts run, not how fast.")
-def main(parts: tuple[str, ...], shards: Path | None, count: int, out: Path, device: str, quick: bool) -> None:
-    """Check and measure what needs a GPU: all parts, or those named, in under 8 minutes each.
+def main(
+    *,
+    parts: tuple[str, ...],
+    shards: Path | None,
+    kaggle: Path | None,
+    count: int,
+    minutes: float,
+    out: Path,
+    device: str,
+    quick: bool,
+) -> None:
+    """Check and measure what needs a GPU: all parts, or those named, then say which goals are met.
 
-    Parts: decode, pixels, stages, stamps, train_step, predict.
+    Parts: tests, decode, stamps, pixels, steps, commands, predict. Each may take half of the time that is left, the
+    last all of it.
 
-    Writes OUT/<device>-<part>.json for each part and prints the results. A part that fails is recorded and the
-    others go on. Exit codes: 0 good, 1 a part failed, 2 wrong usage.
+    Writes OUT/<device>-<part>.json for each part and prints the results, both as they come. A part that fails is
+    recorded and the others go on. Exit codes: 0 good, 1 a part failed, 2 wrong usage.
 
     \b
-    Example:
+    Examples:
+      python benchmarks/gpu.py --minutes 20
       python benchmarks/gpu.py decode pixels --out /tmp/results
     """
-    if problem := run_isolated(check_device, device, timeout_s=PART_TIMEOUT_S):
-        raise click.BadParameter(problem["message"], param_hint="--device")
-    folder = shards or make_shards(64 if quick else count)
-    failed = []
-    for name in parts or PARTS:
-        click.echo(f"{name} ...", err=True)
-        found = run_isolated(run_part, name, folder, device, quick, timeout_s=PART_TIMEOUT_S)
-        found |= {"part": name, "command": command_line()}
-        lines = found.pop("table", "")
-        path = out / f"{_file_name(found, device)}-{name}.json"
-        write_json(path, found)
-        message = f": {found['message']}" if found["message"] else ""
-        click.echo(f"{name}: {found['status']}{message} ({path})\n{lines}".rstrip())
+    for sent in isolated(check_device, device, timeout_s=60 * minutes):
+        if sent["status"] != "ok":
+            raise click.BadParameter(sent["message"], param_hint="--device")
+    out = out.absolute()
+    folder = (shards or make_shards(64 if quick else count)).absolute()
+    deadline, names, failed = time.monotonic() + 60 * minutes, parts or PARTS, []
+    values: dict[str, float] = {}
+    for name in names:
+        left = max(1.0, deadline - time.monotonic())
+        is_last = name == names[-1] and kaggle is None
+        found = measure_part(name, folder, out, device, quick, left if is_last else left / 2)
+        values |= {result["name"]: result["value"] for result in found["results"]}
         if found["status"] != "ok":
             failed.append(name)
+    if kaggle is not None:
+        status = measure_accuracy(kaggle.absolute(), out, device, quick, max(1.0, deadline - time.monotonic()))
+        click.echo(f"  {status}")
+        if status != "ok":
+            failed.append("accuracy")
+    click.echo("\n".join(["goals for an H100 or H200 with 16 cores:", *verdicts({} if quick else values)]))
     if failed:
         raise click.ClickException(f"failed: {', '.join(failed)}; the JSON files in {out} say why")
 

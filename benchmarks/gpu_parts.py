@@ -1,10 +1,17 @@
-"""The parts of `benchmarks.gpu`: each takes a setup, and returns its results or raises CheckFailedError."""
+"""The parts of `benchmarks.gpu`: each takes a setup, and yields its results or raises CheckFailedError."""
 
+import json
+import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from typing import Any
 
@@ -13,159 +20,213 @@ import torch
 from numpy.typing import NDArray
 from nvidia.dali import fn
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import throughput
-from benchmarks.measuring import Result, ask_nvidia_smi, measured
+from benchmarks.measuring import ROOT, Result, ask_nvidia_smi, measured
 from benchmarks.throughput import RESIDENT, Setup, count_samples, fixed_batch, new_member, step_rates
 from ensemble.model import Predictor, build_network
 from ensemble.recipe import Recipe
 from galaxy_zoo.view import View
 from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
 from pipeline.graph import decode_window
-from pipeline.loader import Backend, Decoding, Loader, Sampling
+from pipeline.loader import Backend, Batch, Decoding, Loader, Sampling
 from prediction.passes import predict_part
+from training.member import Member
 
 GOAL_LEVELS = 2.0
 """Largest mean difference between two ways to make the same pixels, in grey levels."""
 
-DECODED, PREDICTED = "ng_cnn", "ng_resnet50"
+DECODED, COMMANDED = "ng_cnn", "ng_cnn"
 PIXELS_OF = ("quick", "ng_cnn", "serrano_2")
-TRAINED = ("quick", "ng_cnn", "ng_resnet50")
-LARGE_BATCH = 512
+STEPPED = ("ng_cnn", "ng_resnet50", "quick", "small_data x 4", "fast", "dieleman", "best", "serrano_2")
+"""Recipes, each with the number of its members if it is not one."""
+
+PREDICTED = {"ng_cnn": 1024, "ng_resnet50": 512}
+"""Recipes and their batches."""
+
 STAMPS = {(128, 256), (128, 1024), (224, 512)}
 """View size in pixels and batch size."""
 
-NUM_VIEWS, PREDICTED_BATCH = 16, 128
-KAGGLE_TRAIN, KAGGLE_TEST = 61_578, 79_975
+NUM_VIEWS, EPOCHS, PROFILED_STEPS = 16, 3, 3
+TESTS = {"cuda": ["-m", "gpu", "tests"], "cpu": ["-m", "not slow", "tests/pipeline/test_warp.py"]}
+"""Arguments of pytest."""
 
 
 class CheckFailedError(Exception):
     """A part has run, but its results are wrong."""
 
-    def __init__(self, message: str, results: list[Result]) -> None:
-        super().__init__(message)
-        self.results = results
+
+def tests(setup: Setup) -> Iterator[Result]:
+    """Run the tests that need a GPU; without one, some of those that do not."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS[setup.device]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    for count, what in re.findall(r"(\d+) (passed|failed|errors?)", done.stdout.rpartition("\n\n")[2]):
+        yield measured(f"tests {what}", "tests", [int(count)])
+    if done.returncode:
+        failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+        raise CheckFailedError(" ".join(failed) or (done.stderr or done.stdout).strip().rpartition("\n")[2])
 
 
-def decode(setup: Setup) -> list[Result]:
+def decode(setup: Setup) -> Iterator[Result]:
     """Measure decoding alone: its rate, the use of the JPEG engine, and the difference from the CPU decoder."""
     recipe = setup.recipe(DECODED)
     on_cpu = replace(setup, device="cpu")
-    results = [
-        measured("decoded on the CPU, only the window", "images/s", throughput.decoding_rates(on_cpu, recipe))
-    ]
+    yield measured("decoded on the CPU, only the window", "images/s", throughput.decoding_rates(on_cpu, recipe))
     if not setup.on_gpu:
-        return results
+        return
     with jpeg_engine_use() as use:
-        results.append(measured("decoded on the GPU", "images/s", throughput.decoding_rates(setup, recipe)))
+        yield measured("decoded on the GPU", "images/s", throughput.decoding_rates(setup, recipe))
     if seen := use():
-        results.append(measured("use of the JPEG engine, highest seen", "%", [max(seen)]))
+        yield measured("use of the JPEG engine, highest seen", "%", [max(seen)])
     mean = np.abs(first_windows(setup, recipe) - first_windows(on_cpu, recipe)).mean()
-    results.append(measured("difference to the CPU decoder, mean", "grey levels", [float(mean)]))
-    check_levels(float(mean), results)
-    return results
+    yield measured("difference to the CPU decoder, mean", "grey levels", [float(mean)])
+    check_levels(float(mean))
 
 
-def pixels(setup: Setup) -> list[Result]:
+def stamps(setup: Setup) -> Iterator[Result]:
+    """Measure streamed views, the filling of the stamps, views from them, and the Triton kernel alone."""
+    samples = setup.samples()
+    view = View(crop_px=256, size_px=throughput.QUICK_PX if setup.quick else 128, rotation_deg=180, flip=True)
+    sampling = Sampling(batch_size=setup.batch_size)
+    for seeds, what in ((1, "one view, streamed"), (4, "four views, streamed")):
+        views = RandomViews(view, tuple(range(seeds)))
+        with Loader(samples, views, sampling, Decoding(device=setup.device)) as batches:
+            rates = setup.rates(partial(count_samples, batches))
+        yield measured(what, "views/s", [seeds * rate for rate in rates])
+    for size, batch_size in sorted(STAMPS)[:1] if setup.quick else sorted(STAMPS):
+        view = replace(view, size_px=throughput.QUICK_PX if setup.quick else size)
+        what = f"{size} px, batches of {batch_size}"
+        sampling = Sampling(batch_size=setup.batch_size if setup.quick else batch_size)
+        decoding = Decoding(device=setup.device, stamps=RESIDENT)
+        with Loader(samples, RandomViews(view, (0,)), sampling, decoding) as batches:
+            yield measured(f"{what}: filling", "images/s", [throughput.filling_rate(setup, batches)])
+            yield measured(f"{what}: from the stamps", "images/s", setup.rates(partial(count_samples, batches)))
+        if setup.on_gpu:
+            yield measured(f"{what}: kernel alone", "images/s", kernel_rates(setup, view, batch_size))
+    check_same_views(setup)
+
+
+def pixels(setup: Setup) -> Iterator[Result]:
     """Compare the same views made in every way: mean, 99.9 % and largest absolute difference of each pair."""
     views = {name: setup.recipe(name).view for name in PIXELS_OF}
     views["ng_cnn with changes of colour"] = replace(
         views["ng_cnn"], brightness=0.2, contrast=0.3, saturation=0.4, colour_noise=0.5
     )
-    results, worst = [], 0.0
+    worst = 0.0
     for name, view in views.items():
         images = {way: levels(setup, view, device, backend) for way, device, backend in ways(setup)}
         for one, other in combinations(images, 2):
             found = differences(images[one] - images[other])
             worst = max(worst, found["mean"])
-            results += [
-                measured(f"{name}: {one}, {other}: {which}", "grey levels", [value])
-                for which, value in found.items()
-            ]
-    check_levels(worst, results)
-    return results
+            for which, value in found.items():
+                yield measured(f"{name}: {one}, {other}: {which}", "grey levels", [value])
+    check_levels(worst)
 
 
-def stages(setup: Setup) -> list[Result]:
-    """Measure each stage of a training, recipe by recipe, as `benchmarks.throughput` does."""
-    results = []
-    for name in TRAINED:
+def steps(setup: Setup) -> Iterator[Result]:
+    """Measure steps on a fixed batch: images per second, and the share of the time that the device works."""
+    for label in STEPPED:
+        name, _, members = label.partition(" x ")
+        recipe = setup.recipe(name)
+        torch.compiler.reset()  # or another batch size is compiled for any size, which is slower
+        batch = fixed_batch(recipe, setup, recipe.training.batch_size)
+        team = [new_member(recipe, setup) for _ in range(int(members or 1))]
+        rates = step_rates(setup, team, batch)
+        yield measured(f"{label}: steps", "images/s", rates)
+        working = device_seconds(setup, partial(take_steps, team, batch)) / (
+            PROFILED_STEPS * len(team) * len(batch.votes)
+        )
+        yield measured(f"{label}: device busy", "%", [100 * working * rate for rate in rates])
+
+
+def commands(setup: Setup) -> Iterator[Result]:
+    """Measure train.py, started twice, and predict.py, as users run them."""
+    recipe = "quick" if setup.quick else COMMANDED
+    training = ["train.py", setup.shards, "--recipe", recipe, "--device", setup.device, "--epochs"]
+    with TemporaryDirectory() as folder:
+        runs = [Path(folder) / name for name in ("first", "second")]
+        log = "member-00/metrics.jsonl"
+        yield from run_command([*training, EPOCHS, "--out", runs[0]], "train.py", runs[0] / log)
+        epochs = [json.loads(line) for line in (runs[0] / log).read_text().splitlines()]
+        yield measured("train.py: first epoch", "s", [epochs[0]["seconds"]])
+        yield measured("train.py: last epoch", "images/s", [epochs[-1]["images_per_s"]])
+        yield measured("train.py: last epoch, data wait", "%", [100 * epochs[-1]["data_wait"]])
+        again, _ = run_command([*training, 1, "--out", runs[1]], "train.py, second start", runs[1] / log)
+        yield again
+        others = again.value - epochs[-1]["seconds"]
+        yield measured("train.py, second start: all but steps", "s", [others])
+        out = Path(folder) / "predicted.csv"
+        views = ["--views", NUM_VIEWS, "--split", "train", "--device", setup.device]
+        yield from run_command(["predict.py", runs[0], setup.shards, *views, "--out", out], "predict.py", out)
+        yield measured("predict.py: galaxies", "galaxies", [len(out.read_text().splitlines()) - 1])
+
+
+def predict(setup: Setup) -> Iterator[Result]:
+    """Measure the prediction of the training samples by a member with random weights, and test-time views."""
+    num_views = 4 if setup.quick else NUM_VIEWS
+    for name, batch_size in PREDICTED.items():
+        recipe = setup.recipe(name)
         torch.compiler.reset()
-        found = throughput.measure(setup, setup.recipe(name))
-        results += [replace(each, name=f"{name}: {each.name}") for each in found]
-    return results
+        member = Predictor(build_network(recipe, setup.tree, pretrained=False), torch.device(setup.device))
+        views = FixedViews(recipe.view, rotations_and_flips(num_views))
+        sampling = Sampling(batch_size=setup.batch_size if setup.quick else batch_size, shuffle=False)
+        with Loader(setup.samples(), views, sampling, Decoding(device=setup.device)) as loader:
+            rates = setup.rates(partial(count_predicted, member, loader))
+        yield measured(f"{name}, {num_views} views", "galaxies/s", rates)
 
 
-def stamps(setup: Setup) -> list[Result]:
-    """Measure the seconds to fill the stamps, then views per second from them, and the Triton kernel alone."""
-    samples, results = setup.samples(), list[Result]()
-    for size, batch_size in sorted(STAMPS)[:1] if setup.quick else sorted(STAMPS):
-        view = View(crop_px=256, size_px=throughput.QUICK_PX if setup.quick else size, rotation_deg=180, flip=True)
-        what = f"{size} px, batches of {batch_size}"
-        sampling = Sampling(batch_size=setup.batch_size if setup.quick else batch_size)
-        decoding = Decoding(device=setup.device, stamps=RESIDENT)
-        with Loader(samples, RandomViews(view, (0,)), sampling, decoding) as batches:
-            filling = throughput.filling_rate(setup, batches)
-            rates = setup.rates(partial(count_samples, batches))
-        results += [
-            measured(f"{what}: filling", "images/s", [filling]),
-            measured(f"{what}: filling {KAGGLE_TRAIN:,} at that rate", "s", [KAGGLE_TRAIN / filling]),
-            measured(f"{what}: from the stamps", "images/s", rates),
-        ]
-        if setup.on_gpu:
-            results.append(measured(f"{what}: kernel alone", "images/s", kernel_rates(setup, view, batch_size)))
-    check_same_views(setup, results)
-    return results
-
-
-def train_step(setup: Setup) -> list[Result]:
-    """Measure steps on a fixed batch, of the recipe's size and large, and their share of the card's matrix rate."""
-    peak = measured("bf16 matrix product", "TFLOP/s", matmul_rates(setup))
-    results = [peak]
-    for recipe in map(setup.recipe, TRAINED):
-        gflop = step_gflop(recipe, setup)
-        results.append(measured(f"{recipe.name}: a step", "GFLOP/image", [gflop]))
-        for size in sorted(
-            {recipe.training.batch_size, 2 * throughput.QUICK_BATCH if setup.quick else LARGE_BATCH}
-        ):
-            torch.compiler.reset()  # or another batch size is compiled for any size, which is slower
-            rates = step_rates(setup, new_member(recipe, setup), fixed_batch(recipe, setup, size))
-            what = f"{recipe.name}: batches of {size}"
-            tflops = measured(what, "TFLOP/s", [gflop * rate / 1e3 for rate in rates])
-            share = 100 * tflops.value / peak.value
-            results += [
-                measured(what, "images/s", rates),
-                tflops,
-                measured(f"{what}: of the product", "%", [share]),
-            ]
-    return results
-
-
-def predict(setup: Setup) -> list[Result]:
-    """Measure the prediction of the training samples by one member with random weights and test-time views."""
-    recipe, num_views = setup.recipe(PREDICTED), 4 if setup.quick else NUM_VIEWS
-    network = build_network(recipe, setup.tree, pretrained=False)
-    member = Predictor(network, torch.device(setup.device))
-    views = FixedViews(recipe.view, rotations_and_flips(num_views))
-    sampling = Sampling(batch_size=setup.batch_size if setup.quick else PREDICTED_BATCH, shuffle=False)
-    with Loader(setup.samples(), views, sampling, Decoding(device=setup.device)) as loader:
-        rates = setup.rates(lambda run: len(predict_part([member], loader.epoch(0))["ids"]))  # noqa: ARG005
-    what = f"{recipe.name}, {num_views} views"
-    return [
-        measured(what, "galaxies/s", rates),
-        measured(f"{what}: {KAGGLE_TEST:,} galaxies, extrapolated", "s", [KAGGLE_TEST / rate for rate in rates]),
-    ]
-
-
-PARTS: dict[str, Callable[[Setup], list[Result]]] = {
+PARTS: dict[str, Callable[[Setup], Iterator[Result]]] = {
+    "tests": tests,
     "decode": decode,
-    "pixels": pixels,
-    "stages": stages,
     "stamps": stamps,
-    "train_step": train_step,
+    "pixels": pixels,
+    "steps": steps,
+    "commands": commands,
     "predict": predict,
 }
+
+
+def run_command(command: list[Any], name: str, last: Path) -> tuple[Result, Result]:
+    """Run a command of the project; return its seconds, and those from the change of its last file to its end."""
+    started = time.time()
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    ended = time.time()
+    if done.returncode:
+        raise CheckFailedError(
+            f"{name}: exit code {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}"
+        )
+    return (
+        measured(f"{name}: in all", "s", [ended - started]),
+        measured(f"{name}: from its last result to its end", "s", [ended - last.stat().st_mtime]),
+    )
+
+
+def count_predicted(member: Predictor, loader: Loader, run: int) -> int:  # noqa: ARG001
+    """Predict an epoch of a loader; return the number of galaxies."""
+    return len(predict_part([member], loader.epoch(0)).result()["ids"])
+
+
+def take_steps(members: list[Member], batch: Batch) -> None:
+    """Take PROFILED_STEPS steps of each member."""
+    for _ in range(PROFILED_STEPS):
+        for member in members:
+            member.step(batch.views[0], batch.votes)
+
+
+def device_seconds(setup: Setup, work: Callable[[], object]) -> float:
+    """Return the seconds for which the device works on something, without those in which it waits for the host."""
+    activity = ProfilerActivity.CUDA if setup.on_gpu else ProfilerActivity.CPU
+    with profile(activities=[activity]) as seen:
+        work()
+        setup.synchronise()
+    events = seen.key_averages()
+    return (
+        float(sum(each.self_device_time_total if setup.on_gpu else each.self_cpu_time_total for each in events))
+        / 1e6
+    )
 
 
 def ways(setup: Setup) -> list[tuple[str, str, Backend]]:
@@ -191,15 +252,13 @@ def differences(difference: Tensor) -> dict[str, float]:
     return {"mean": ordered.mean().item(), "99.9 %": ordered[at].item(), "largest": ordered[-1].item()}
 
 
-def check_levels(mean: float, results: list[Result]) -> None:
+def check_levels(mean: float) -> None:
     """Check that pixels differ by no more than the goal allows; raise CheckFailedError if not."""
     if mean > GOAL_LEVELS:
-        raise CheckFailedError(
-            f"pixels differ by {mean:.2f} grey levels; the goal is {GOAL_LEVELS} or less", results
-        )
+        raise CheckFailedError(f"pixels differ by {mean:.2f} grey levels; the goal is {GOAL_LEVELS} or less")
 
 
-def check_same_views(setup: Setup, results: list[Result]) -> None:
+def check_same_views(setup: Setup) -> None:
     """Check that kept and streamed stamps give the same views; raise CheckFailedError if not."""
     views = RandomViews(View(crop_px=256, size_px=throughput.QUICK_PX, rotation_deg=180, flip=True), (0,))
     streamed = Decoding(device=setup.device, backend="triton" if setup.on_gpu else "opencv")
@@ -209,7 +268,7 @@ def check_same_views(setup: Setup, results: list[Result]) -> None:
             count_samples(batches, 0)
             images.append(next(iter(batches.epoch(1))).views[0])
     if not torch.equal(*images):
-        raise CheckFailedError("views of the stamps are not those that are streamed", results)
+        raise CheckFailedError("views of the stamps are not those that are streamed")
 
 
 def first_windows(setup: Setup, recipe: Recipe) -> NDArray[np.float32]:
@@ -261,26 +320,3 @@ def kernel_rates(setup: Setup, view: View, batch_size: int) -> list[float]:
         return launches * batch_size
 
     return setup.rates(work)
-
-
-def step_gflop(recipe: Recipe, setup: Setup) -> float:
-    """Return the floating-point operations of the forward and backward pass of an image, in units of 1e9."""
-    images = 2  # batch norm needs more than one
-    network = build_network(recipe, setup.tree, pretrained=False)[0].to("meta")
-    empty = torch.empty(images, 3, recipe.view.size_px, recipe.view.size_px, device="meta")
-    with FlopCounterMode(display=False) as counter:
-        network(empty).sum().backward()
-    return float(counter.get_total_flops() / images / 1e9)
-
-
-def matmul_rates(setup: Setup) -> list[float]:
-    """Return the TFLOP/s of a large bf16 matrix product of random numbers."""
-    size, products = (128, 1) if setup.quick else (8192, 20)
-    one, other = (torch.randn(size, size, device=setup.device, dtype=torch.bfloat16) for _ in range(2))
-
-    def work(run: int) -> int:  # noqa: ARG001
-        for _ in range(products):
-            torch.mm(one, other)
-        return 2 * products * size**3
-
-    return [rate / 1e12 for rate in setup.rates(work)]

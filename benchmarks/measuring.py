@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -105,11 +105,6 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write a file of results, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(data, indent=1) + "\n")
-
-
-def to_json(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return the results as JSON values."""
-    return [asdict(result) for result in results]
 
 
 def make_shards(count: int) -> Path:

@@ -92,7 +92,12 @@ class Setup:
         changed = {key: dict(value) for key, value in recipe.table.items()}
         changed["view"]["size_px"], changed["training"]["batch_size"] = QUICK_PX, QUICK_BATCH
         network = changed["network"]
-        network |= {"model": "test_resnet"} if "model" in network else {"channels": [4] * len(network["channels"])}
+        if "model" in network:
+            network["model"] = "test_resnet"
+        elif "channels" in network:
+            network["channels"] = [4] * len(network["channels"])
+        else:  # made for one size
+            changed["view"]["size_px"] = recipe.view.size_px
         return recipe_from_table(changed, name, where=name)
 
     def rates(self, work: Callable[[int], int]) -> list[float]:
@@ -129,7 +134,7 @@ def measure(setup: Setup, recipe: Recipe) -> list[Result]:
         rates["fill"] = [filling_rate(setup, batches)]
         rates["resident"] = setup.rates(partial(count_samples, batches))
         from_stamps = epoch_speeds(setup, batches, member)
-    rates["model"] = step_rates(setup, member, fixed_batch(recipe, setup, size))
+    rates["model"] = step_rates(setup, [member], fixed_batch(recipe, setup, size))
     rates["end to end"] = [speed["images_per_s"] for speed in speeds]
     rates["from stamps"] = [speed["images_per_s"] for speed in from_stamps]
     waits = [100 * speed["data_wait"] for speed in speeds]
@@ -225,14 +230,15 @@ def epoch_speeds(setup: Setup, batches: Loader, member: Member) -> list[dict[str
     return speeds[1:]
 
 
-def step_rates(setup: Setup, member: Member, batch: Batch) -> list[float]:
-    """Return images per second of training steps on one batch."""
+def step_rates(setup: Setup, members: list[Member], batch: Batch) -> list[float]:
+    """Return images per second, summed over the members, of training steps on one batch."""
     steps = 1 if setup.quick else 30
 
     def work(run: int) -> int:  # noqa: ARG001
         for _ in range(steps):
-            member.step(batch.views[0], batch.votes)
-        return steps * len(batch.votes)
+            for member in members:
+                member.step(batch.views[0], batch.votes)
+        return steps * len(members) * len(batch.votes)
 
     return setup.rates(work)
 
@@ -246,8 +252,10 @@ def new_member(recipe: Recipe, setup: Setup) -> Member:
 def fixed_batch(recipe: Recipe, setup: Setup, size: int) -> Batch:
     """Return random images and votes on the device, with the shapes and dtypes of the loader."""
     dtype = torch.float16 if setup.on_gpu else torch.float32
-    shape = (size, 3, recipe.view.size_px, recipe.view.size_px)
-    images = torch.randn(shape, device=setup.device).to(dtype).to(memory_format=torch.channels_last)
+    view = recipe.view
+    turns = (len(view.turns_deg),) if len(view.turns_deg) > 1 else ()
+    pixels = torch.randn(size, *turns, view.size_px, view.size_px, 3, device=setup.device).to(dtype)
+    images = pixels.movedim(-1, -3)  # channels last in memory
     votes = torch.rand(size, len(setup.tree.columns), device=setup.device)
     return Batch(views=(images,), votes=votes, ids=np.array([], np.str_))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,6 +33,22 @@ stamps_options = options(
 zooms_option = click.option("--zooms", default="1.0", help="Zooms of the views, such as 0.83,1,1.2.")
 batch_size_option = rare_option(
     "--batch-size", default=128, type=click.IntRange(1, LARGEST_BATCH), help="Number of galaxies in a batch."
+)
+
+
+class AutoRange(click.IntRange):
+    """An integer of a range, or auto, which becomes None."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return an int or None."""
+        return None if value == "auto" else super().convert(value, param, ctx)
+
+
+auto_batch_size_option = rare_option(
+    "--batch-size",
+    default="auto",
+    type=AutoRange(1, LARGEST_BATCH),
+    help="Number of galaxies in a batch; auto: 128 on a CPU, as many as there is memory for on a GPU.",
 )
 
 

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import click
 
 from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, local_path, machine_options, path_or_url
-from pipeline.options import batch_size_option, stamps_options, views_option, zooms_option
+from pipeline.options import auto_batch_size_option, stamps_options, views_option, zooms_option
 from prediction.request import Blend, PredictionRequest
 
 
@@ -45,7 +45,7 @@ from prediction.request import Blend, PredictionRequest
 @click.option(
     "--truth", type=click.Path(path_type=Path), help="CSV of true votes to score against.  [default: none]"
 )
-@batch_size_option
+@auto_batch_size_option
 @machine_options
 @stamps_options
 @cache_options

@@ -33,6 +33,10 @@ class Embedder:
         self._kept = []
         return torch.stack(embeddings).mean(dim=0)
 
+    def forget(self) -> None:
+        """Drop what was kept for a batch that was not finished."""
+        self._kept = []
+
     def remove(self) -> None:
         """Restore the network as it was."""
         self._hook.remove()

@@ -56,7 +56,7 @@ def predict(request: PredictionRequest) -> int:
         if ranks.is_first:
             stack.enter_context(parts.locked())
         source, num_unusable = stack.enter_context(
-            open_source(request, runs, folder=parts.images, device=device, ranks=ranks)
+            open_source(request, runs, parts=parts, device=device, ranks=ranks)
         )
         prediction = Prediction(
             members=members,

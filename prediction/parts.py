@@ -17,6 +17,7 @@ from typing import Any
 from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, exclusive, write_text
 from galaxy_zoo.strict import parse_json
+from pipeline.options import LARGEST_BATCH
 from prediction.request import parts_folder
 from training.checkpoint import load_state, save_state
 
@@ -69,6 +70,13 @@ class Parts:
         write_text(path, text)
         return len(parts)
 
+    @property
+    def batch_size(self) -> int | None:
+        """Batch size of the finished parts, None if there are none."""
+        kept = _read_key(self.folder / KEY) if self._parts() else None
+        size = (kept or {}).get("batch_size")
+        return size if isinstance(size, int) and 0 < size <= LARGEST_BATCH else None
+
     def write(self, name: str, state: Mapping[str, Any]) -> None:
         """Write a part, whole or not at all."""
         save_state(self._path(name), state)
@@ -108,12 +116,18 @@ class Parts:
         return self.folder / f"{name}{PART_SUFFIX}"
 
 
-def _differences(path: Path, asked: Mapping[str, Any]) -> list[str]:
-    """Return the names of the values that differ."""
+def _read_key(path: Path) -> dict[str, Any] | None:
+    """Return a key, None if it is missing or damaged."""
     try:
         kept = parse_json(path.read_bytes())
     except (OSError, ValueError):
-        kept = None
-    if not isinstance(kept, dict):
+        return None
+    return kept if isinstance(kept, dict) else None
+
+
+def _differences(path: Path, asked: Mapping[str, Any]) -> list[str]:
+    """Return the names of the values that differ."""
+    kept = _read_key(path)
+    if kept is None:
         return ["unknown kind"]
     return sorted(name for name in {*kept, *asked} if kept.get(name) != asked.get(name))

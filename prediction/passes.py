@@ -7,6 +7,7 @@ A pass is cut into parts of PART_STEPS batches. A part always has the same batch
 wherever a prediction was interrupted, so on a CPU the output has the same bytes.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -25,13 +26,14 @@ from galaxy_zoo.votes import Floats
 from pipeline.loader import Batch, Loader
 from prediction.embedding import Embedder
 from prediction.members import TrainedMember
+from prediction.memory import Portions
 from prediction.parts import Parts
 from prediction.source import Shards
 from training.meter import PredictionMeter
 from training.ranks import Ranks, share_of
 
 PART_STEPS = 8
-"""Batches of a part: 1,024 galaxies at 128 a batch, some seconds of work, which is the most a kill can cost."""
+"""Batches of a part: 1,024 galaxies at 128 a batch, some seconds of work; a kill costs one part, on a GPU two."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,35 @@ class Block:
     mean: Floats
     view_variance: Floats
     embeddings: tuple[Floats, ...] = ()
+
+
+class PendingPart:
+    """A part whose predictions are on their way from a GPU; on a CPU they are there.
+
+    Args:
+        ids: ids of its galaxies.
+        members: for each member its tensors on the device.
+    """
+
+    def __init__(self, ids: list[str], members: list[dict[str, Tensor]]) -> None:
+        # a copy to the host that is not waited for goes to pinned memory
+        sent = [{key: value.to("cpu", non_blocking=True) for key, value in each.items()} for each in members]
+        self._state = {"ids": ids, "members": sent}
+        self._arrival = None
+        if any(value.is_cuda for each in members for value in each.values()):
+            self._arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrival.record()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether `result` need not wait."""
+        return self._arrival is None or bool(self._arrival.query())  # type: ignore[no-untyped-call]
+
+    def result(self) -> dict[str, Any]:
+        """Wait for the predictions, and return the part."""
+        if self._arrival is not None:
+            self._arrival.synchronize()
+        return self._state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,13 +173,22 @@ class Passes:
         predictors = [self.members[each].load(device, compiled=not embeds) for each in members]
         embedders = [Embedder(each.network, remedy="omit --embeddings") for each in predictors] if embeds else []
         stream: Iterator[Batch] = iter(())
+        portions, made = Portions(), deque[tuple[str, PendingPart]]()
         for before, part in pairwise([-2, *parts]):
             if part != before + 1:
                 stream = loader.epoch(0, start=part * PART_STEPS)
             steps = (
                 PART_STEPS if part + 1 < len(names) else None
             )  # read to the end, so that the loader saves its stamps
-            self.parts.write(names[part], predict_part(predictors, meter.timed(islice(stream, steps)), embedders))
+            batches = meter.timed(islice(stream, steps))
+            made.append((names[part], predict_part(predictors, batches, embedders, portions)))
+            while len(made) > 1 or (made and made[0][1].is_there):  # else a GPU would idle until a part is written
+                self._write(*made.popleft())
+        for each in made:
+            self._write(*each)
+
+    def _write(self, name: str, part: PendingPart) -> None:
+        self.parts.write(name, part.result())
 
     def _members_by_view(self, assignment: Assignment) -> dict[View, tuple[int, ...]]:
         """Return the members of each pass."""
@@ -166,26 +206,41 @@ class Passes:
 
 
 def predict_part(
-    predictors: Sequence[Predictor], batches: Iterable[Batch], embedders: Sequence[Embedder] = ()
-) -> dict[str, Any]:
+    predictors: Sequence[Predictor],
+    batches: Iterable[Batch],
+    embedders: Sequence[Embedder] = (),
+    portions: Portions | None = None,
+) -> PendingPart:
     """Return a part: ids, and for each member mean and variance of its votes over the views, and its embedding.
 
-    It waits for the device only at the end.
+    It does not wait for the device.
 
     Args:
         embedders: one for each predictor, or none.
+        portions: what remembers, from part to part, how many galaxies memory suffices for.
     """
+    portions = portions or Portions()
     ids: list[str] = []
     seen: list[list[dict[str, Tensor]]] = [[] for _ in predictors]
-    for some, votes in predict_batches(predictors, batches):
-        ids += some.tolist()
-        for member, steps in enumerate(seen):
-            variance, mean = torch.var_mean(votes[member], dim=0, correction=0)
-            steps.append({"mean": mean, "variance": variance})
-        for steps, embedder in zip(seen, embedders, strict=False):
-            steps[-1]["embedding"] = embedder.take()
-    members = [{key: torch.cat([step[key] for step in steps]).cpu() for key in steps[0]} for steps in seen]
-    return {"ids": ids, "members": members}
+
+    def predict(batch: Batch) -> list[dict[str, Tensor]]:
+        for embedder in embedders:
+            embedder.forget()
+        [(_, votes)] = predict_batches(predictors, [batch])
+        found = [torch.var_mean(each, dim=0, correction=0) for each in votes]
+        members = [{"mean": mean, "variance": variance} for variance, mean in found]
+        for member, embedder in zip(members, embedders, strict=False):
+            member["embedding"] = embedder.take()
+        return members
+
+    for batch in batches:
+        ids += batch.ids.tolist()
+        for members in portions.each(batch, predict):
+            for steps, member in zip(seen, members, strict=True):
+                steps.append(member)
+    return PendingPart(
+        ids, [{key: torch.cat([step[key] for step in steps]) for key in steps[0]} for steps in seen]
+    )
 
 
 def _block(parts: Sequence[dict[str, Any]], members: tuple[int, ...], order: Sequence[int]) -> Block:

@@ -35,7 +35,7 @@ class PredictionRequest:
     resize: bool
     ids: Path | None
     truth: Path | None
-    batch_size: int
+    batch_size: int | None
     device: str
     workers: int | None
     stamps: Literal["auto", "stream", "resident"]

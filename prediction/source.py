@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import Samples, shards_of
 from pipeline.stamps import STREAM, StampPolicy
+from prediction.memory import BATCH_ON_CPU, choose_batch_size
+from prediction.parts import Parts
 from prediction.request import PredictionRequest
 from shard_tool.staging import for_prediction, stage
 from training.ranks import Ranks, own_device, own_threads
@@ -132,12 +134,12 @@ class Shards:
 
 @contextmanager
 def open_source(
-    request: PredictionRequest, runs: Sequence[Run], *, folder: Path, device: torch.device, ranks: Ranks
+    request: PredictionRequest, runs: Sequence[Run], *, parts: Parts, device: torch.device, ranks: Ranks
 ) -> Iterator[tuple[Shards, int]]:
     """Open the source of a request; also yield the number of images that could not be used.
 
     Args:
-        folder: folder to pack images into for the duration of the prediction.
+        parts: parts of the prediction; images are packed into a folder beside them.
 
     Raises:
         InputError: there are no such shards, or none of the images can be used.
@@ -145,15 +147,15 @@ def open_source(
     """
     reading = Reading(
         views=request.fixed_views,
-        batch_size=request.batch_size,
+        batch_size=request.batch_size or BATCH_ON_CPU,
         device=own_device(device),
         threads=own_threads(request.workers),
         stamps=StampPolicy(request.stamps, folder=request.stamps_folder, reused=False),
     )
     with ExitStack() as stack:
         if request.is_images:
-            num_unusable = ranks.broadcast_object(_stage(request, folder, runs) if ranks.is_first else 0)
-            shard_set = ShardSet(request.source, folder)
+            num_unusable = ranks.broadcast_object(_stage(request, parts.images, runs) if ranks.is_first else 0)
+            shard_set = ShardSet(request.source, parts.images)
         else:
             num_unusable = 0
             shard_set = stack.enter_context(
@@ -164,7 +166,28 @@ def open_source(
         source.check_fits(runs[0])
         ranks.check_same(manifest.set_sha256, f"the manifest of {request.source}")
         shard_set.need(*request.needed_splits)
+        if request.batch_size is None:
+            size = _auto_batch_size(source, runs, parts, ranks.world_size) if ranks.is_first else 0
+            source = replace(source, reading=replace(reading, batch_size=ranks.broadcast_object(size)))
         yield source, num_unusable
+
+
+def _auto_batch_size(source: Shards, runs: Sequence[Run], parts: Parts, world_size: int) -> int:
+    """Return the batch size of the parts to go on from, or else what the device has memory for."""
+    if kept := parts.batch_size:
+        return kept
+    device = source.reading.device
+    networks = {str(run.recipe.table): run.recipe for run in runs}
+    size = choose_batch_size(
+        [*networks.values()],
+        source.manifest,
+        num_views=len(source.reading.views),
+        num_galaxies=sum(shard.samples for shard in source.shards) // world_size,
+        device=device,
+    )
+    if device.type == "cuda":
+        click.echo(f"batches of {size} galaxies fit into the memory of the GPU", err=True)
+    return size
 
 
 def _stage(request: PredictionRequest, folder: Path, runs: Sequence[Run]) -> int:

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import simplejpeg
+import torch
 from click.testing import CliRunner, Result
 from making import NUM_TEST, NUM_TRAIN, edited_run, make_image, make_votes
 from pages import commands as block_of_commands
@@ -24,6 +25,7 @@ from PIL import Image
 
 import predict
 import train
+from ensemble.model import Predictor
 from galaxy_zoo.errors import OutputError
 from galaxy_zoo.files import exclusive
 from galaxy_zoo.fold import Fold
@@ -33,6 +35,7 @@ from galaxy_zoo.walk import describe_walk
 from pipeline.shards import open_shards
 from prediction import job
 from prediction.parts import Parts
+from prediction.passes import PendingPart
 from shard_tool.cli import main as shard_tool
 from training.checkpoint import save_state
 
@@ -340,11 +343,50 @@ class TestResume:
         with monkeypatch.context() as context:
             context.setattr(job, "precision_on", lambda *_: "bf16")  # as on another CPU
             assert "parts of another prediction (of another precision)" in run(*what).output
-        result = run(*what)
+        assert "(of another batch_size)" in run(*what, "--batch-size", 2).output
+        result = run(runs["tree"], shards, "--out", out)  # with the batch size of the parts
         assert result.exit_code == 0, result.output
         assert "going on with 2 finished parts" in result.stderr
         assert "Kaggle takes a submission of its 79,975 test galaxies only" in result.stderr
         assert len(read(out)) == NUM_TEST
+
+    def test_parts_that_arrive_late_are_written_in_order_with_the_same_bytes(
+        self, runs: dict[str, Path], shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on a GPU, which predicts a part while the one before it is copied and written."""
+        what, written = [runs["tree"], shards, "--batch-size", 1], list[str]()
+        predicted(tmp_path / "whole.csv", *what)
+        write = Parts.write
+        monkeypatch.setattr(
+            Parts, "write", lambda self, name, state: (written.append(name), write(self, name, state))
+        )
+        monkeypatch.setattr(PendingPart, "is_there", False)
+        predicted(tmp_path / "late.csv", *what)
+        assert written == sorted(written)
+        assert len(written) == 3
+        assert (tmp_path / "late.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+    def test_a_batch_that_memory_does_not_suffice_for_is_predicted_in_portions(
+        self, runs: dict[str, Path], shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        what = [runs["tree"], shards, "--views", 2, "--embeddings"]
+        whole = predicted(tmp_path / "whole.csv", *what, tmp_path / "whole.parquet")
+        predict_images = Predictor.predict
+
+        def predict_few(self: Predictor, images: torch.Tensor) -> torch.Tensor:
+            votes = predict_images(self, images)
+            if len(images) > 8:  # after the hook of the embeddings has seen them
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return votes
+
+        monkeypatch.setattr(Predictor, "predict", predict_few)
+        result = run(*what, tmp_path / "few.parquet", "--out", tmp_path / "few.csv")
+        assert result.exit_code == 0, result.output
+        assert "no memory for 21 galaxies at once; going on with 10" in result.stderr
+        pd.testing.assert_frame_equal(read(tmp_path / "few.csv"), whole, atol=1e-6)
+        tables = [pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("few", "whole")]
+        assert tables[0]["GalaxyID"].equals(tables[1]["GalaxyID"])
+        np.testing.assert_allclose(*(np.stack(each["embedding_1"]) for each in tables), atol=1e-5)
 
     def test_two_predictions_do_not_write_to_one_file(
         self, runs: dict[str, Path], shards: Path, tmp_path: Path

@@ -233,7 +233,8 @@ def _look_through(draft: Draft, formats: dict[str, Formats], options: PackOption
         line = b"%s/%s %d " % (split.encode(), sample_id, num_bytes)
         images.update(line + fingerprint + b"\n")
         # as packed: unpacked votes have lost the other digits
-        whole.update(line + np.frombuffer(votes or b"").astype("<f4").tobytes() + b"\n")
+        packed = b"" if votes is None else np.frombuffer(votes).astype("<f4").tobytes()
+        whole.update(line + packed + b"\n")
         if votes is not None:
             rows.update(sample_id + b"\n" + votes)
         if place[split] in wanted:

@@ -11,7 +11,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from benchmarks import gpu, gpu_parts
-from benchmarks.gpu import run_isolated
+from benchmarks.goals import GOALS, verdicts
+from benchmarks.gpu import Send, isolated
 from benchmarks.measuring import make_shards
 from galaxy_zoo.cores import num_cores
 
@@ -35,8 +36,9 @@ def read(out: Path, part: str) -> dict[str, Any]:
 def test_every_part_runs_without_a_gpu_and_says_all_that_is_needed_to_repeat_it(
     shards: Path, tmp_path: Path
 ) -> None:
-    result = run(tmp_path, "--shards", str(shards))
+    result = run(tmp_path, "--shards", str(shards), "--minutes", "60")
     assert result.exit_code == 0, result.output
+    assert result.output.count("not measured") == len(GOALS)
     assert {path.name for path in tmp_path.iterdir()} == {f"cpu-{part}.json" for part in gpu.PARTS}
     for part in gpu.PARTS:
         saved = read(tmp_path, part)
@@ -50,19 +52,45 @@ def test_every_part_runs_without_a_gpu_and_says_all_that_is_needed_to_repeat_it(
 
 @pytest.mark.slow
 def test_a_part_that_fails_is_recorded_and_the_others_go_on(tmp_path: Path, shards: Path) -> None:
-    result = run(tmp_path, "decode", "stages", "--shards", str(tmp_path))
+    result = run(tmp_path, "decode", "stamps", "--shards", str(tmp_path))
     assert result.exit_code == 1
-    assert "failed: decode, stages" in result.output
-    assert "manifest.json" in read(tmp_path, "stages")["message"]
+    assert "failed: decode, stamps" in result.output
+    assert "manifest.json" in read(tmp_path, "stamps")["message"]
     assert "Traceback" not in result.output
 
 
 def test_a_check_that_is_not_met_keeps_its_results(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_parts, "GOAL_LEVELS", -1.0)
-    found = gpu.run_part("pixels", shards, "cpu", quick=True)
-    assert found["status"] == "failed"
-    assert "grey levels" in found["message"]
-    assert found["results"]
+    sent: list[dict[str, Any]] = []
+    gpu.run_part(sent.append, "pixels", shards, "cpu", quick=True)
+    assert sent[-1]["status"] == "failed"
+    assert "grey levels" in sent[-1]["message"]
+    assert any("result" in each for each in sent)
+
+
+def one_result(send: Send, name: str, *_: object) -> None:
+    send({"result": {"name": name, "value": 1.0}, "line": f"{name} is one"})
+    os.abort()
+
+
+@pytest.mark.slow
+def test_what_a_part_has_found_before_it_crashes_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "run_part", one_result)
+    gpu.measure_part("steps", tmp_path, tmp_path, "cpu", quick=True, timeout_s=60)
+    saved = read(tmp_path, "steps")
+    assert (saved["status"], saved["message"]) == ("failed", "crashed: SIGABRT")
+    assert saved["results"] == [{"name": "steps", "value": 1.0}]
+
+
+def test_goals_are_met_missed_or_not_measured() -> None:
+    assert [line.split()[0] for line in verdicts({})] == ["not"] * len(GOALS)
+    found = [line.split()[0] for line in verdicts({"quick: steps": 70_000, "ng_resnet50: steps": 3_064})]
+    assert sorted(found) == ["met", "missed"] + ["not"] * (len(GOALS) - 2)
+    assert "  missed        ng_resnet50: steps: 3,064 images/s, at least 5,700 images/s" in list(
+        verdicts({"ng_resnet50: steps": 3_064})
+    )
 
 
 @pytest.mark.slow
@@ -92,30 +120,43 @@ def test_shards_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (made / "manifest.json").stat().st_mtime_ns == before
 
 
+def exit_with(send: Send, code: int) -> None:
+    os._exit(code)
+
+
+def abort(send: Send) -> None:
+    os.abort()
+
+
+def sleep(send: Send, seconds: float) -> None:
+    time.sleep(seconds)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "arguments", "timeout_s", "problem"),
     [
-        (os._exit, (3,), 60, "crashed: exit code 3"),
-        (os.abort, (), 60, "crashed: SIGABRT"),
-        (time.sleep, (60,), 1, "stopped after 1 s"),
+        (exit_with, (3,), 60, "crashed: exit code 3"),
+        (abort, (), 60, "crashed: SIGABRT"),
+        (sleep, (60,), 1, "stopped after 1 s"),
     ],
 )
 def test_a_part_that_crashes_or_hangs_does_the_command_no_harm(
     function: Any, arguments: tuple[int, ...], timeout_s: float, problem: str
 ) -> None:
-    found = run_isolated(function, *arguments, timeout_s=timeout_s)
+    [found] = isolated(function, *arguments, timeout_s=timeout_s)
     assert found == {"status": "failed", "message": problem}
 
 
-def sleeping_child() -> dict[str, Any]:
+def sleeping_child(send: Send) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    return {"pid": child.pid}
+    send({"status": "ok", "pid": child.pid})
 
 
 @pytest.mark.slow
 def test_a_part_ends_with_all_that_it_has_started() -> None:
-    pid = run_isolated(sleeping_child, timeout_s=60)["pid"]
+    [found] = isolated(sleeping_child, timeout_s=60)
+    pid = found["pid"]
     for _ in range(1000):
         if not Path(f"/proc/{pid}").exists() or ") Z " in Path(f"/proc/{pid}/stat").read_text():
             return

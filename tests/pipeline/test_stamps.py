@@ -20,11 +20,13 @@ from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
 from pipeline.loader import Batch, Loader
 from pipeline.memory import free_bytes
 from pipeline.shards import Samples, open_shards
-from pipeline.stamps import Opener, StampPolicy
+from pipeline.stamps import STREAM, Opener, StampPolicy
 
 VIEW = View(crop_px=64, size_px=32, rotation_deg=180, zoom=(0.9, 1.1), shift_px=2, flip=True)
 COLOURS = replace(VIEW, brightness=0.2, contrast=0.3, saturation=0.4, colour_noise=0.5)
 RESIDENT = StampPolicy("resident", share=0.9)
+Way = dict[str, str]
+"""Options of a loader: a backend and its device."""
 CPU = torch.device("cpu")
 
 
@@ -84,15 +86,28 @@ def test_streamed_and_resident_stamps_give_the_same_batches(
         assert_same(kept, epochs_of(samples, stamps=StampPolicy("stream"), **options))
 
 
-def test_after_the_first_epoch_nothing_is_decoded(own_shards: Path) -> None:
+def test_resident_and_streamed_stamps_give_the_views_of_dalis_graph(samples: Samples, kernel: Way) -> None:
+    views = RandomViews(replace(COLOURS, mean=(0, 0, 0), std=(1 / 255,) * 3), (3, 4))
+    options = {"device": kernel["device"], "dtype": torch.float32, "views": views}
+    kept = epochs_of(samples, 2, **options, backend=kernel["backend"])
+    assert_same(kept, epochs_of(samples, 2, **options, backend=kernel["backend"], stamps=STREAM))
+    graph = epochs_of(samples, 2, **options, backend="dali", stamps=STREAM)
+    for one, other in zip(chain(*kept), chain(*graph), strict=True):
+        assert one.ids.tolist() == other.ids.tolist()
+        for images, expected in zip(one.views, other.views, strict=True):
+            assert (images - expected).abs().mean() < 0.5
+            assert (images - expected).abs().max() < 10
+
+
+def test_after_the_first_epoch_nothing_is_decoded(own_shards: Path, place: Way) -> None:
     samples = open_shards(own_shards, "train")
-    expected = epochs_of(samples)
-    with load(samples) as loader:
+    expected = epochs_of(samples, **place)
+    with load(samples, **place) as loader:
         got = [list(loader.epoch(0))]
         spoil(own_shards)
         got += [list(loader.epoch(epoch)) for epoch in (1, 2)]
     assert_same(got, expected)
-    with load(samples) as loader, pytest.raises(ShardError):
+    with load(samples, **place) as loader, pytest.raises(ShardError):
         list(loader.epoch(1))
 
 
@@ -148,17 +163,20 @@ def test_auto_keeps_nothing_that_is_used_once(samples: Samples, capsys: pytest.C
 
 
 def test_stamps_that_were_asked_for_and_do_not_fit_are_a_warning(
-    samples: Samples, capsys: pytest.CaptureFixture[str]
+    samples: Samples, place: Way, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    got = epochs_of(samples, stamps=StampPolicy("resident", share=1e-9))
+    got = epochs_of(samples, **place, stamps=StampPolicy("resident", share=1e-9))
     assert capsys.readouterr().err.startswith("warning: the stamps of 83 galaxies, 0.00 GB, are more than")
-    assert_same(got, epochs_of(samples, stamps=StampPolicy("stream")))
+    assert_same(got, epochs_of(samples, **place, stamps=STREAM))
 
 
-def test_memory_that_cannot_be_had_is_a_warning(samples: Samples, capsys: pytest.CaptureFixture[str]) -> None:
+def test_memory_that_cannot_be_had_is_a_warning(
+    samples: Samples, place: Way, capsys: pytest.CaptureFixture[str]
+) -> None:
     huge = Stamp((1 << 20, 1 << 20), (1 << 20, 1 << 20))
     policy = StampPolicy("resident", share=float("inf"))
-    assert Opener(policy, samples, huge, device=CPU, rank=0, world_size=1).open() is None
+    device = torch.device(place["device"])
+    assert Opener(policy, samples, huge, device=device, rank=0, world_size=1).open() is None
     assert "warning: there is no memory for the stamps of 83 galaxies" in capsys.readouterr().err
 
 
@@ -272,16 +290,16 @@ def test_saved_stamps_are_mapped_at_the_next_start_and_nothing_is_decoded(own_sh
 
 
 @pytest.mark.parametrize(
-    ("place", "said"), [(5000, "1 stamps are damaged"), (-1, "checksums are damaged"), (3, "another version")]
+    ("at", "said"), [(5000, "1 stamps are damaged"), (-1, "checksums are damaged"), (3, "another version")]
 )
 def test_damage_is_found_and_mended(
-    samples: Samples, folder: Path, capsys: pytest.CaptureFixture[str], place: int, said: str
+    samples: Samples, folder: Path, capsys: pytest.CaptureFixture[str], place: Way, at: int, said: str
 ) -> None:
-    expected = epochs_of(samples, stamps=saving(folder))
+    expected = epochs_of(samples, **place, stamps=saving(folder))
     whole = saved_file(folder).read_bytes()
-    change(saved_file(folder), place)
+    change(saved_file(folder), at)
     capsys.readouterr()
-    assert_same(epochs_of(samples, stamps=saving(folder)), expected)
+    assert_same(epochs_of(samples, **place, stamps=saving(folder)), expected)
     warning = capsys.readouterr().err
     assert str(folder) in warning
     assert said in warning

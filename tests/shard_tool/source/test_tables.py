@@ -129,9 +129,9 @@ WRONG_TABLES = [
     (
         lambda rows: [rows[0], ["5", *(["-3"] * 37)]],
         ("--counts",),
-        "line 2, column Class1.1: -3 is outside",
+        "line 2, column Class1.1: -3 is outside [0, 1e+09]",
     ),
-    (lambda rows: [rows[0], ["5", *(["inf"] * 37)]], ("--counts",), "inf is outside"),
+    (lambda rows: [rows[0], ["5", *(["inf"] * 37)]], ("--counts",), "inf is outside [0, 1e+09]"),
     (lambda rows: [rows[0], ["5", *(["12"] * 37)]], (), "12 is outside [0, 1]"),
     (
         lambda rows: [rows[0], ["5", *(["0"] * 37)]],
