@@ -130,7 +130,8 @@ def train_step(setup: Setup) -> list[Result]:
             {recipe.training.batch_size, 2 * throughput.QUICK_BATCH if setup.quick else LARGE_BATCH}
         ):
             torch.compiler.reset()  # or another batch size is compiled for any size, which is slower
-            rates = step_rates(setup, new_member(recipe, setup), fixed_batch(recipe, setup, size))
+            sized = replace(recipe, training=replace(recipe.training, batch_size=size))
+            rates = step_rates(setup, new_member(sized, setup), fixed_batch(sized, setup, size))
             what = f"{recipe.name}: batches of {size}"
             tflops = measured(what, "TFLOP/s", [gflop * rate / 1e3 for rate in rates])
             share = 100 * tflops.value / peak.value

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from operator import itemgetter
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from training.ranks import ALONE, Ranks, members_of, own_device, own_threads, st
 from training.request import TrainingRequest
 from training.run import RUN_NAME, Data, InitFrom, Run, current_versions, load_run
 from training.samples import balanced_shares, baseline_rmse, check_votes, open_samples
+from training.step import recorder_on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,6 +264,7 @@ def _build_trainer(
         steps_per_epoch=len(batches),
         is_pretrained=run.pretrained and not goes_on and not run.init_from,
         weights=None if goes_on else _pretrained_weights(run, session.request.weights),
+        say=cache(meter.write) if ranks.is_first else str,  # once, whatever the number of members
     )
     members = build(trial=0)
     if ranks.is_first:
@@ -340,6 +342,7 @@ def _build_members(
     steps_per_epoch: int,
     is_pretrained: bool,
     weights: Weights | None,
+    say: Callable[[str], object],
 ) -> list[Member]:
     """Build a member for each seed, with the initial weights of the given trial."""
     return [
@@ -353,6 +356,8 @@ def _build_members(
             steps_per_epoch=steps_per_epoch,
             device=session.device,
             team=session.team,
+            recorder=recorder_on(session.device, session.team, say),
+            say=say,
         )
         for seed in seeds
     ]
