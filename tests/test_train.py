@@ -84,6 +84,19 @@ def test_a_run_leaves_logs_and_checkpoints_for_every_member(finished: Path) -> N
     assert not same(weights(finished, 0), weights(finished, 1))
 
 
+def test_the_first_epoch_tells_how_long_the_start_took(shards: Path, recipe: Path, tmp_path: Path) -> None:
+    arguments = (shards, "--recipe", recipe, "--fold", "1/5", "--epochs", 2, "--out", tmp_path / "run")
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert (
+        len(re.findall(r"^first step done \d+\.\d s after the start: imports \d.* s$", result.output, re.M)) == 1
+    )
+    first, second = metrics(tmp_path / "run")
+    parts = {f"start_{part}_s" for part in ("imports", "shards", "members", "first_batch", "first_step")}
+    assert {key for key in first if key.startswith("start_")} == parts
+    assert not any(key.startswith("start_") for key in second)
+
+
 def test_the_loss_falls(finished: Path) -> None:
     losses = [line["loss"] for line in metrics(finished)]
     assert losses[-1] < losses[0]

@@ -14,5 +14,6 @@ run.py         the folder of a run
 ranks.py       the processes that torchrun started, and their collectives
 meter.py       progress bars; watch.py stops training if a loss is not finite
 logbook.py     metrics.jsonl and TensorBoard; figures.py draws in the look of style.py
+start.py       time from the start of the process to the first step
 interrupt.py   Ctrl-C as a request to stop
 """

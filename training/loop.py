@@ -29,6 +29,7 @@ from training.member import Member
 from training.meter import EpochSums, Meter
 from training.ranks import ALONE, Ranks
 from training.run import BEST_NAME, Run
+from training.start import as_metrics, described
 from training.writer import Writer
 
 
@@ -162,13 +163,13 @@ class Trainer:
             RunError: a loss or a prediction is not finite.
             OSError: the checkpoints before these could not be written.
         """
-        losses, speed = self.meter.mean_losses(), self.meter.speed()
+        losses, speed, start = self.meter.mean_losses(), self.meter.speed(), self.meter.start.take()
         scores = self.held_out.score(self.members) if self.held_out else [{} for _ in losses]
         self.writer.finish()  # so the logs are never more than one epoch ahead of the checkpoints
         best = dict[Path, Snapshot]()
         for each, loss, found in zip(self.tracked, losses, scores, strict=True):
             if not each.member.stopped:
-                measured = {"loss": loss, "learning_rate": each.member.learning_rate, **speed}
+                measured = {"loss": loss, "learning_rate": each.member.learning_rate, **speed, **as_metrics(start)}
                 if self._finish_member(each, epoch, measured, found):
                     state = {"weights": each.member.weights(), "epoch": epoch, "run": self.run.identity}
                     best[each.folder / BEST_NAME] = Snapshot.of(state)
@@ -179,6 +180,8 @@ class Trainer:
                 baseline = self.held_out.baseline_rmse
                 score = f", RMSE {_list(each['rmse'] for each in scores)} (mean votes: {baseline:.5f})"
             self.meter.write(f"epoch {epoch + 1}: loss {_list(losses)}{score}, {self.meter}")
+            if start:
+                self.meter.write(described(start))
 
     def _finish_member(
         self, each: TrackedMember, epoch: int, measured: dict[str, float], scores: dict[str, float]

@@ -14,7 +14,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ensemble.losses import LossFunction
+from ensemble.losses import Loss, LossFunction
 from ensemble.model import Predictor, build_network
 from ensemble.networks.weights import Weights
 from ensemble.recipe import Recipe
@@ -57,7 +57,7 @@ class Member:
         self._recipe, self._seed, self._team = recipe, seed, team
         self._network = build_network(recipe, tree, pretrained=pretrained, weights=weights).to(device)
         self._trained = DistributedDataParallel(self._network) if team.world_size > 1 else self._network
-        self._loss = _loss_function(recipe.loss, tree)
+        self._loss = _loss_function(recipe.loss, tree)  # type: ignore[arg-type] # a frozen dataclass
         on_gpu = device.type == "cuda"
         self._optimiser = recipe.optimiser.build(
             self._network[0], fused=on_gpu, capturable=on_gpu and recorder is not None
@@ -192,13 +192,9 @@ def _compiled_loss_of() -> Any:
 
 
 @cache
-def _loss_function(loss: Any, tree: DecisionTree) -> LossFunction:
-    """Return the loss of a recipe, the same for all members: another function would be compiled anew.
-
-    loss: an `ensemble.losses.Loss`.
-    """
-    function: LossFunction = loss.build(tree)
-    return function
+def _loss_function(loss: Loss, tree: DecisionTree) -> LossFunction:
+    """Return the loss of a recipe, the same for all members: another function would be compiled anew."""
+    return loss.build(tree)
 
 
 def _check_structure(found: Any, own: Any, name: str) -> None:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from galaxy_zoo.console import progress, shown
 from pipeline.loader import Batch
 from training.ranks import ALONE, Ranks
+from training.start import StartTimer
 from training.watch import LossWatch
 
 T = TypeVar("T")
@@ -99,13 +100,16 @@ class Meter:
     Args:
         members: numbers of the members trained here.
         team: ranks that train them together.
+        start: told when the first batch has come and when the first step is done.
     """
 
-    def __init__(self, members: Sequence[int], device: torch.device, team: Ranks = ALONE) -> None:
-        self._members, self._device, self._team = members, device, team
+    def __init__(
+        self, members: Sequence[int], device: torch.device, team: Ranks = ALONE, start: StartTimer | None = None
+    ) -> None:
+        self._members, self._device, self._team, self.start = members, device, team, start or StartTimer()
         self._bar: tqdm[Any] = tqdm(disable=True)
         self._forecast: Forecast | None = None
-        self._watch = LossWatch(members, device)
+        self._watch, self._has_stepped = LossWatch(members, device), False
         self.begin_epoch("")
 
     @contextmanager
@@ -130,7 +134,9 @@ class Meter:
 
     def timed(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield the batches; count the time until each one as waiting."""
-        return self._stopwatch.timed(batches)
+        for batch in self._stopwatch.timed(batches):
+            self.start.end("first batch")
+            yield batch
 
     def add(self, ids: NDArray[np.str_], losses: list[Tensor]) -> None:
         """Count a step: the samples of the batch and the loss of each member.
@@ -139,6 +145,10 @@ class Meter:
             RunError: a loss is not finite.
         """
         stacked = torch.stack(losses)
+        if not self._has_stepped:
+            self._has_stepped = True
+            stacked.cpu()  # wait for the device, this once
+            self.start.end("first step")
         self._watch.add(ids, stacked)
         self._losses += stacked.double() * len(ids)
         self._samples += len(ids)
