@@ -12,7 +12,8 @@ step.py        one step of a member, launched kernel by kernel or replayed as a 
 checkpoint.py  that state as a safetensors file; writer.py writes it beside the training
 run.py         the folder of a run
 ranks.py       the processes that torchrun started, and their collectives
-meter.py       progress bars; watch.py stops training if a loss is not finite
+meter.py       progress bars; idle.py measures how long a GPU has nothing to do
+watch.py       stops training if a loss is not finite
 logbook.py     metrics.jsonl and TensorBoard; figures.py draws in the look of style.py
 start.py       time from the start of the process to the first step
 interrupt.py   Ctrl-C as a request to stop

@@ -98,7 +98,9 @@ def train_step(
     """
     weight = weight_of(len(batch.ids), num_samples, team)
     pairs = zip(members, batch.views, strict=True)
-    meter.add(batch.ids, [member.step(images, batch.votes, weight=weight) for member, images in pairs])
+    with meter.step():
+        losses = [member.step(images, batch.votes, weight=weight) for member, images in pairs]
+    meter.add(batch.ids, losses)
 
 
 @dataclass(kw_only=True)

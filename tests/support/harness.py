@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120
-SPEEDS = {"images_per_s", "data_wait", "seconds"}
+SPEEDS = {"images_per_s", "data_wait", "host_wait", "seconds"}
 
 
 @dataclass(frozen=True)
