@@ -34,7 +34,15 @@ from galaxy_zoo.votes import rmse
 from pipeline.shards import open_shards
 from prediction.members import find_members
 from training import loop
-from training.checkpoint import Position, Snapshot, checkpoint_path, load_state, load_weights, positions, save_state
+from training.checkpoint import (
+    Position,
+    Snapshot,
+    checkpoint_path,
+    load_state,
+    load_weights,
+    positions,
+    save_state,
+)
 from training.meter import Meter
 from training.run import load_run
 
