@@ -179,6 +179,7 @@ def train_run(run: Run, fold: Fold | None, session: Session) -> bool:
         start, sums = trainer.resume()
         if (run.init_from or run.weights_sha256) and start == Position(0, 0):
             trainer.save(0)  # so that the earlier run or the file is not needed again
+            trainer.writer.finish()
         if team.is_first:
             for each in trainer.tracked:
                 each.logbook = stack.enter_context(closing(Logbook(each.folder, epochs_done=start.epoch)))
