@@ -33,8 +33,9 @@ COPY . .
 RUN pip install -c constraints.txt '.[report,s3]' \
     && useradd --create-home --uid 1000 galaxy
 
-# With another --user there is no home and no user name; caches go where everybody may write. Modules come from the
-# installation, never from the folder that is mounted (PYTHONSAFEPATH).
+# With another --user there is no home and no user name; caches go where everybody may write, and where a folder may be
+# mounted to keep them (docs/docker.md). Modules come from the installation, never from the folder that is mounted
+# (PYTHONSAFEPATH).
 ENV USER=galaxy \
     XDG_CACHE_HOME=/tmp/cache \
     TRITON_CACHE_DIR=/tmp/cache/triton \

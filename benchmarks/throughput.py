@@ -42,6 +42,8 @@ from pipeline.stamps import StampPolicy
 from training.loop import train_step
 from training.member import Member
 from training.meter import Meter
+from training.ranks import ALONE
+from training.step import recorder_on
 
 QUICK_PX, QUICK_BATCH = 64, 4
 RESIDENT = StampPolicy("resident", share=0.9)
@@ -246,7 +248,10 @@ def step_rates(setup: Setup, members: list[Member], batch: Batch) -> list[float]
 def new_member(recipe: Recipe, setup: Setup) -> Member:
     """Return a member with random weights and a schedule longer than any measurement."""
     device = torch.device(setup.device)
-    return Member(recipe, setup.tree, seed=0, steps_per_epoch=10_000, device=device, pretrained=False)
+    recorder = recorder_on(device, ALONE, print)
+    return Member(
+        recipe, setup.tree, seed=0, steps_per_epoch=10_000, device=device, pretrained=False, recorder=recorder
+    )
 
 
 def fixed_batch(recipe: Recipe, setup: Setup, size: int) -> Batch:

@@ -50,10 +50,17 @@ class Optimiser:
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}")
 
-    def build(self, network: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
-        """Build the optimiser of a network, `fused` if its parameters are on a GPU and the optimiser allows it."""
+    def build(self, network: nn.Module, *, fused: bool, capturable: bool = False) -> torch.optim.Optimizer:
+        """Build the optimiser of a network.
+
+        Args:
+            fused: the parameters are on a GPU; a step is one kernel where the optimiser has one.
+            capturable: CUDA graphs are made of its steps.
+        """
         parameters = self._parameters(network)
         shared: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
+        if self.kind != "sgd":  # whose steps can always be captured
+            shared["capturable"] = capturable
         match self.kind:
             case "adam":
                 return torch.optim.Adam(parameters, fused=fused, **shared)

@@ -1,10 +1,13 @@
+import errno
 import json
 import re
 import shutil
 import signal
+import threading
 import tomllib
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -31,7 +34,16 @@ from galaxy_zoo.votes import rmse
 from pipeline.shards import open_shards
 from prediction.members import find_members
 from training import loop
-from training.checkpoint import Position, load_state, load_weights, positions, save_state
+from training.checkpoint import (
+    Position,
+    Snapshot,
+    checkpoint_path,
+    load_state,
+    load_weights,
+    positions,
+    save_state,
+)
+from training.meter import Meter
 from training.run import load_run
 
 
@@ -78,6 +90,19 @@ def test_a_run_leaves_logs_and_checkpoints_for_every_member(finished: Path) -> N
     assert saved["recipe"] == tomllib.loads(RECIPE)
     assert saved["seed"] == 0
     assert not same(weights(finished, 0), weights(finished, 1))
+
+
+def test_the_first_epoch_tells_how_long_the_start_took(shards: Path, recipe: Path, tmp_path: Path) -> None:
+    arguments = (shards, "--recipe", recipe, "--fold", "1/5", "--epochs", 2, "--out", tmp_path / "run")
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert (
+        len(re.findall(r"^first step done \d+\.\d s after the start: imports \d.* s$", result.output, re.M)) == 1
+    )
+    first, second = metrics(tmp_path / "run")
+    parts = {f"start_{part}_s" for part in ("imports", "shards", "members", "first_batch", "first_step")}
+    assert {key for key in first if key.startswith("start_")} == parts
+    assert not any(key.startswith("start_") for key in second)
 
 
 def test_the_loss_falls(finished: Path) -> None:
@@ -200,6 +225,60 @@ def test_checkpoints_come_also_after_so_many_steps_and_minutes(
     saved.clear()
     assert run(*arguments, "--out", tmp_path / "c").exit_code == 0
     assert saved == [(1, 0), (2, 0)]
+
+
+@pytest.mark.slow
+def test_training_goes_on_while_a_checkpoint_is_written_and_waits_before_the_next(
+    two_epochs: Path, shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first checkpoint takes until the second epoch has begun, and the log of that epoch waits for it."""
+    out, has_gone_on, add, save = tmp_path / "run", threading.Event(), Meter.add, loop.save_checkpoint
+    logged = []
+
+    def adding(self: Meter, *args: Any) -> None:
+        add(self, *args)
+        if (out / "member-00" / "metrics.jsonl").stat().st_size:
+            has_gone_on.set()
+
+    def saving(folder: Path, *args: Any) -> None:
+        assert has_gone_on.wait(60)
+        logged.append(len((folder / "metrics.jsonl").read_text().splitlines()))
+        save(folder, *args)
+
+    monkeypatch.setattr(Meter, "add", adding)
+    monkeypatch.setattr(loop, "save_checkpoint", saving)
+    result = run(shards, "--recipe", recipe, "--epochs", 2, "--fold", "1/5", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert logged == [1, 2]
+    assert same(weights(two_epochs), weights(out))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("position", [(0, 2), (2, 0)], ids=["in an epoch", "the last"])
+def test_a_checkpoint_that_cannot_be_written_ends_the_training_with_one_message(
+    two_epochs: Path,
+    position: Position,
+    shards: Path,
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def write(self: Snapshot, path: Path) -> None:
+        if path == checkpoint_path(tmp_path / "run" / "member-00", Position(*position)):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        whole(self, path)
+
+    whole = Snapshot.write
+    arguments = (shards, "--recipe", recipe, "--epochs", 2, "--fold", "1/5", "--save-steps", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Snapshot, "write", write)
+        result = run(*arguments, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert re.search(r"^Error: .*member-00/last-\d+-\d+\.safetensors.*No space left.*$", result.output, re.M)
+    assert "Traceback" not in result.output
+    resumed = run(*arguments, "--out", tmp_path / "run", "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert same(weights(two_epochs), weights(tmp_path / "run"))
 
 
 @pytest.mark.slow

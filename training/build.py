@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from operator import itemgetter
 from pathlib import Path
 
@@ -40,17 +40,20 @@ from training.ranks import ALONE, Ranks, members_of, own_device, own_threads, st
 from training.request import TrainingRequest
 from training.run import RUN_NAME, Data, InitFrom, Run, current_versions, load_run
 from training.samples import balanced_shares, baseline_rmse, check_votes, open_samples
+from training.start import StartTimer
+from training.step import recorder_on
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What all runs of a command share. device: device of this rank."""
+    """What all runs of a command share. device: device of this rank; start: timer of the start of the process."""
 
     request: TrainingRequest
     source: ShardSet
     ranks: Ranks
     device: torch.device
     decoding: Decoding
+    start: StartTimer
 
     @property
     def team(self) -> Ranks:
@@ -78,6 +81,7 @@ def train(request: TrainingRequest) -> None:
     Raises:
         GalaxyZooError: an input or output is bad.
     """
+    start = StartTimer()
     recipe = load_recipe(request.recipe, request.settings)
     if request.weights and not isinstance(recipe.network, Timm):
         raise RunError(f"recipe {recipe.name} has no network with pretrained weights; omit --weights")
@@ -102,7 +106,9 @@ def train(request: TrainingRequest) -> None:
         source.need_objects(recipe.view)
         device = own_device(device)
         decoding = Decoding(device=device, num_threads=own_threads(request.workers), stamps=stamps)
-        session = Session(request=request, source=source, ranks=ranks, device=device, decoding=decoding)
+        session = Session(
+            request=request, source=source, ranks=ranks, device=device, decoding=decoding, start=start
+        )
         for name, fold in folds.items():
             run = _describe(request, recipe, session, fold_name=name)
             if len(folds) > 1:
@@ -166,12 +172,14 @@ def train_run(run: Run, fold: Fold | None, session: Session) -> bool:
         ranks.check_same(run.weights_sha256, "the file of --weights")
         opened = open_samples(run, source, fold, ranks)
         check_votes(opened, source, team, has_fold=fold is not None)
+        session.start.end("shards")
         trainer = _build_trainer(run, opened, session, stack, resume=resume)
         if trainer is None:
             return False
         start, sums = trainer.resume()
         if (run.init_from or run.weights_sha256) and start == Position(0, 0):
             trainer.save(0)  # so that the earlier run or the file is not needed again
+            trainer.writer.finish()
         if team.is_first:
             for each in trainer.tracked:
                 each.logbook = stack.enter_context(closing(Logbook(each.folder, epochs_done=start.epoch)))
@@ -253,7 +261,7 @@ def _build_trainer(
     sampling = Sampling(batch_size=training.batch_size, seed=run.seed, shares=shares, groups=opened.groups)
     batches = stack.enter_context(session.load(opened.samples, RandomViews(run.recipe.view, seeds), sampling))
     held_out = _open_held_out(run, opened, session, stack)
-    meter = Meter(numbers, session.device, team)
+    meter = Meter(numbers, session.device, team, session.start)
     goes_on = resume and bool(common_positions(folders))
     build = partial(
         _build_members,
@@ -263,8 +271,10 @@ def _build_trainer(
         steps_per_epoch=len(batches),
         is_pretrained=run.pretrained and not goes_on and not run.init_from,
         weights=None if goes_on else _pretrained_weights(run, session.request.weights),
+        say=cache(meter.write) if ranks.is_first else str,  # once, whatever the number of members
     )
     members = build(trial=0)
+    session.start.end("members")
     if ranks.is_first:
         lines = describe_start(
             run,
@@ -340,6 +350,7 @@ def _build_members(
     steps_per_epoch: int,
     is_pretrained: bool,
     weights: Weights | None,
+    say: Callable[[str], object],
 ) -> list[Member]:
     """Build a member for each seed, with the initial weights of the given trial."""
     return [
@@ -353,6 +364,8 @@ def _build_members(
             steps_per_epoch=steps_per_epoch,
             device=session.device,
             team=session.team,
+            recorder=recorder_on(session.device, session.team, say),
+            say=say,
         )
         for seed in seeds
     ]

@@ -13,8 +13,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,6 +32,52 @@ _TENSOR = "tensor:"
 KEPT = 2
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A state as it was at one moment: tensors in host memory by name, everything else as JSON.
+
+    copied: when a GPU has filled the tensors; None if they are filled.
+    """
+
+    tensors: Mapping[str, Tensor]
+    rest: str
+    copied: torch.cuda.Event | None = None
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Self:
+        """Copy nested dicts and lists of tensors and JSON values, without waiting for a GPU.
+
+        Raises:
+            TypeError: something is neither a tensor nor JSON.
+        """
+        tensors: dict[str, Tensor] = {}
+        rest = json.dumps(_take_tensors(state, "", tensors))
+        copies = {name: _host_copy(tensor) for name, tensor in tensors.items()}
+        if not any(tensor.is_cuda for tensor in tensors.values()):
+            return cls(copies, rest)
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record()
+        return cls(copies, rest, copied)
+
+    def write(self, path: Path) -> None:
+        """Write the state, once a GPU has copied it.
+
+        Raises:
+            OSError: `path` cannot be written.
+        """
+        if self.copied is not None:
+            self.copied.synchronize()
+        whole = json.dumps({_STATE: self.rest, _SHA256: _sha256(self.tensors, self.rest)})
+        with atomic_write(path) as file:
+            file.write(save(dict(self.tensors), metadata={_WHOLE: whole}))
+
+
+def _host_copy(tensor: Tensor) -> Tensor:
+    """Return a contiguous copy in host memory, which a GPU fills while this process goes on."""
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+    return copy.copy_(tensor, non_blocking=True)
+
+
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write nested dicts and lists of tensors and JSON values.
 
@@ -38,11 +85,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
         TypeError: something is neither a tensor nor JSON.
         OSError: `path` cannot be written.
     """
-    tensors: dict[str, Tensor] = {}
-    rest = json.dumps(_take_tensors(state, "", tensors))
-    whole = json.dumps({_STATE: rest, _SHA256: _sha256(tensors, rest)})
-    with atomic_write(path) as file:
-        file.write(save(tensors, metadata={_WHOLE: whole}))
+    Snapshot.of(state).write(path)
 
 
 def load_state(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -123,9 +166,9 @@ def positions(folder: Path) -> list[Position]:
     return sorted(Position(int(name[1]), int(name[2])) for name in names if name)
 
 
-def save_checkpoint(folder: Path, position: Position, state: Mapping[str, Any]) -> None:
+def save_checkpoint(folder: Path, position: Position, state: Snapshot) -> None:
     """Save a member's state, and remove all but the newest `KEPT` checkpoints."""
-    save_state(checkpoint_path(folder, position), state)
+    state.write(checkpoint_path(folder, position))
     for old in positions(folder)[:-KEPT]:
         checkpoint_path(folder, old).unlink()
 
@@ -155,7 +198,7 @@ def _sha256(tensors: Mapping[str, Tensor], rest: str) -> str:
 def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """Return a copy of `value` with each tensor moved to `tensors` and replaced by its name."""
     if isinstance(value, Tensor):
-        tensors[name] = value.detach().contiguous()
+        tensors[name] = value.detach()
         return _TENSOR + name
     if isinstance(value, Mapping):
         # pairs, not an object: JSON would turn the optimiser's integer keys into text

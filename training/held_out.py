@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ensemble.model import predict_batches
 from galaxy_zoo.errors import RunError
@@ -44,12 +46,15 @@ class HeldOut:
         """Return predicted votes, shape (members, samples, answers), and the true ones, shape (samples, answers)."""
         for member in members:
             member.broadcast_buffers()
-        predictors, mine = [member.predictor for member in members], []
+        predictors, predicted, votes = [member.predictor for member in members], list[Tensor](), list[Tensor]()
         for batch in self.loader.epoch(0) if self.loader is not None else ():
             if len(batch.ids):  # other ranks may have the whole batch
-                [(_, predicted)] = predict_batches(predictors, [batch])
-                mine.append((predicted[:, 0].cpu().numpy(), batch.votes.cpu().numpy()))
-        parts = [part for rank in self.team.all_gather_object(mine) for part in rank]
+                [(_, of_views)] = predict_batches(predictors, [batch])
+                predicted.append(of_views[:, 0])
+                votes.append(batch.votes)
+        # a GPU is waited for once, at the end
+        mine = (torch.cat(predicted, dim=1).cpu().numpy(), torch.cat(votes).cpu().numpy()) if votes else ()
+        parts = [part for part in self.team.all_gather_object(mine) if part]
         return np.concatenate([p for p, _ in parts], axis=1), np.concatenate([v for _, v in parts])
 
 

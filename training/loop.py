@@ -5,7 +5,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from galaxy_zoo.strict import parse
 from pipeline.loader import Batch, Loader
 from training.checkpoint import (
     Position,
+    Snapshot,
     checkpoint_path,
     common_positions,
     forget_after,
     load_state,
     positions,
     save_checkpoint,
-    save_state,
 )
 from training.held_out import HeldOut, ScoreHistory
 from training.interrupt import Interrupt
@@ -29,6 +29,8 @@ from training.member import Member
 from training.meter import EpochSums, Meter
 from training.ranks import ALONE, Ranks
 from training.run import BEST_NAME, Run
+from training.start import as_metrics, described
+from training.writer import Writer
 
 
 @dataclass
@@ -96,7 +98,9 @@ def train_step(
     """
     weight = weight_of(len(batch.ids), num_samples, team)
     pairs = zip(members, batch.views, strict=True)
-    meter.add(batch.ids, [member.step(images, batch.votes, weight=weight) for member, images in pairs])
+    with meter.step():
+        losses = [member.step(images, batch.votes, weight=weight) for member, images in pairs]
+    meter.add(batch.ids, losses)
 
 
 @dataclass(kw_only=True)
@@ -114,6 +118,7 @@ class Trainer:
     interrupt: Interrupt
     schedule: SaveSchedule
     team: Ranks = ALONE
+    writer: Writer = field(default_factory=Writer)
 
     @property
     def members(self) -> list[Member]:
@@ -127,19 +132,21 @@ class Trainer:
             sums: sums over the epoch of `start` up to that step.
         """
         epochs = self.run.recipe.training.epochs
-        for epoch in range(start.epoch, epochs):
-            if all(member.stopped for member in self.members):
-                break
-            step, before = (start.step, sums) if epoch == start.epoch else (0, EpochSums())
-            self.meter.begin_epoch(f"epoch {epoch + 1}/{epochs}", step=step, sums=before)
-            if not self._train_epoch(epoch, self.batches.epoch(epoch, seen=before.samples)):
-                return False
-            self.finish_epoch(epoch)
+        with self.writer:
+            for epoch in range(start.epoch, epochs):
+                if all(member.stopped for member in self.members):
+                    break
+                step, before = (start.step, sums) if epoch == start.epoch else (0, EpochSums())
+                self.meter.begin_epoch(f"epoch {epoch + 1}/{epochs}", step=step, sums=before)
+                if not self._train_epoch(epoch, self.batches.epoch(epoch, seen=before.samples)):
+                    return False
+                self.finish_epoch(epoch)
         return True
 
     def _train_epoch(self, epoch: int, batches: Iterable[Batch]) -> bool:
         """Train on the batches, saving when it is due; save and return False if a rank is asked to stop."""
         for batch in self.meter.timed(batches):
+            self.writer.check()
             num_samples, stop, save = self.team.sum_numbers(
                 len(batch.ids), self.interrupt.requested, self.schedule.is_due()
             )
@@ -152,54 +159,62 @@ class Trainer:
         return True
 
     def finish_epoch(self, epoch: int) -> None:
-        """Score the members on the fold, and write logs and checkpoints.
+        """Score the members on the fold, write logs, and begin to write checkpoints.
 
         Raises:
             RunError: a loss or a prediction is not finite.
+            OSError: the checkpoints before these could not be written.
         """
-        losses, speed = self.meter.mean_losses(), self.meter.speed()
+        losses, speed, start = self.meter.mean_losses(), self.meter.speed(), self.meter.start.take()
         scores = self.held_out.score(self.members) if self.held_out else [{} for _ in losses]
+        self.writer.finish()  # so the logs are never more than one epoch ahead of the checkpoints
+        best = dict[Path, Snapshot]()
         for each, loss, found in zip(self.tracked, losses, scores, strict=True):
             if not each.member.stopped:
-                measured = {"loss": loss, "learning_rate": each.member.learning_rate, **speed}
-                self._finish_member(each, epoch, measured, found)
-        self._save(Position(epoch + 1, 0), EpochSums(0, (0.0,) * len(losses)))
+                measured = {"loss": loss, "learning_rate": each.member.learning_rate, **speed, **as_metrics(start)}
+                if self._finish_member(each, epoch, measured, found):
+                    state = {"weights": each.member.weights(), "epoch": epoch, "run": self.run.identity}
+                    best[each.folder / BEST_NAME] = Snapshot.of(state)
+        self._save(Position(epoch + 1, 0), EpochSums(0, (0.0,) * len(losses)), best)
         if self.team.is_first:
             score = ""
             if self.held_out:
                 baseline = self.held_out.baseline_rmse
                 score = f", RMSE {_list(each['rmse'] for each in scores)} (mean votes: {baseline:.5f})"
             self.meter.write(f"epoch {epoch + 1}: loss {_list(losses)}{score}, {self.meter}")
+            if start:
+                self.meter.write(described(start))
 
     def _finish_member(
         self, each: TrackedMember, epoch: int, measured: dict[str, float], scores: dict[str, float]
-    ) -> None:
-        """Write a member's log, and its weights if they are its best; stop it if its score has risen too often."""
+    ) -> bool:
+        """Write a member's log, and stop it if its score has risen too often; return whether to save it as its best."""
         training = self.run.recipe.training
         score = scores.get(training.select, math.nan)
         is_best = each.history.add(-score if training.select == "accuracy" else score)
         each.member.stopped = bool(training.patience) and each.history.rises >= training.patience
         if each.logbook is None:
-            return
+            return False
         baseline = {"baseline_rmse": self.held_out.baseline_rmse} if self.held_out else {}
         each.logbook.add(epoch, measured | scores | baseline)
-        if is_best:
-            state = {"weights": each.member.weights(), "epoch": epoch, "run": self.run.identity}
-            save_state(each.folder / BEST_NAME, state)
+        return is_best
 
     def save(self, epoch: int) -> None:
-        """Write a checkpoint of every member at the next step of `epoch`.
+        """Begin to write a checkpoint of every member at the next step of `epoch`.
 
         Raises:
             RunError: a loss is not finite, so the weights are useless.
+            OSError: the checkpoints before these could not be written.
         """
         steps = max(member.steps for member in self.members)  # members that stopped early made fewer
-        self._save(Position(epoch, steps - epoch * len(self.batches)), self.meter.sums())
+        self._save(Position(epoch, steps - epoch * len(self.batches)), self.meter.sums(), {})
 
-    def _save(self, position: Position, sums: EpochSums) -> None:
+    def _save(self, position: Position, sums: EpochSums, best: Mapping[Path, Snapshot]) -> None:
+        """Copy the state of every member; write the best weights and then the checkpoints while training goes on."""
         self.schedule.restart()
         if not self.team.is_first:
             return
+        states = dict[Path, Snapshot]()
         for each, loss_sum in zip(self.tracked, sums.loss_sums, strict=True):
             state = {
                 "member": each.member.state(),
@@ -208,7 +223,15 @@ class Trainer:
                 "samples": sums.samples,
                 "loss_sum": loss_sum,
             }
-            save_checkpoint(each.folder, position, state)
+            states[each.folder] = Snapshot.of(state)
+
+        def write() -> None:
+            for path, weights in best.items():
+                weights.write(path)
+            for folder, whole in states.items():
+                save_checkpoint(folder, position, whole)
+
+        self.writer.start(write)
 
     def resume(self) -> tuple[Position, EpochSums]:
         """Load the newest whole checkpoints that all members have.

@@ -3,7 +3,9 @@
 A member depends only on its own seed and on its batches, not on the members trained beside it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,13 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ensemble.losses import Loss, LossFunction
 from ensemble.model import Predictor, build_network
 from ensemble.networks.weights import Weights
 from ensemble.recipe import Recipe
 from galaxy_zoo.tree import DecisionTree
 from training.ranks import ALONE, Ranks
+from training.step import CapturedStep, EagerStep, Learner, Recorder, Step, compiling_pays
 
 
 class Member:
@@ -30,6 +34,8 @@ class Member:
         weights: pretrained weights from a file, for a timm network.
         trial: number of the trial; each has other initial weights.
         team: ranks that train the member together.
+        recorder: what records steps to replay them; None: every step is an ordinary one.
+        say: takes a line that the user should read.
     """
 
     def __init__(
@@ -44,20 +50,28 @@ class Member:
         weights: Weights | None = None,
         trial: int = 0,
         team: Ranks = ALONE,
+        recorder: Recorder | None = None,
+        say: Callable[[str], object] = print,
     ) -> None:
         torch.manual_seed(_sub_seed(seed, trial) if trial else seed)
         self._recipe, self._seed, self._team = recipe, seed, team
         self._network = build_network(recipe, tree, pretrained=pretrained, weights=weights).to(device)
         self._trained = DistributedDataParallel(self._network) if team.world_size > 1 else self._network
-        self._loss = recipe.loss.build(tree)
-        self._loss_of: Any = torch.compile(self._forward) if device.type == "cuda" else self._forward
-        self._optimiser = recipe.optimiser.build(self._network[0], fused=device.type == "cuda")
+        self._loss = _loss_function(recipe.loss, tree)  # type: ignore[arg-type] # a frozen dataclass
+        on_gpu = device.type == "cuda"
+        self._optimiser = recipe.optimiser.build(
+            self._network[0], fused=on_gpu, capturable=on_gpu and recorder is not None
+        )
         self._schedule = recipe.schedule.build(
             self._optimiser, epochs=recipe.training.epochs, steps_per_epoch=steps_per_epoch
         )
         decay = recipe.training.ema_decay
         self._ema = ModelEmaV3(self._network, decay=decay, use_warmup=True) if decay else None
-        self.predictor = Predictor(self._network if self._ema is None else self._ema.module, device)
+        pays = recorder is None or compiling_pays(recipe.training.epochs * steps_per_epoch)
+        averaged = self._network if self._ema is None else self._ema.module
+        self.predictor = Predictor(averaged, device, compiled=pays)
+        self._build_step = partial(self._new_step, device, recorder, say, compiles=pays)
+        self._step = self._build_step()
         self.steps, self.stopped = 0, False
 
     @property
@@ -87,23 +101,36 @@ class Member:
         ):  # a rank without samples in a short last step takes part with an image that has no votes
             images = images.new_zeros(1, *images.shape[1:])
             votes = votes.new_full((1, votes.shape[1]), torch.nan)
-        torch.manual_seed(_sub_seed(self._seed, self.steps))  # for dropout
-        self._network.train()
-        loss: Tensor = self._loss_of(images, votes)
-        self._optimiser.zero_grad()
-        (loss * weight if weight != 1 else loss).backward()  # type: ignore[no-untyped-call]
-        if self._recipe.training.gradient_clip:
-            nn.utils.clip_grad_norm_(self._network.parameters(), self._recipe.training.gradient_clip)
-        self._optimiser.step()
-        self._schedule.step()
+        seed = _sub_seed(self._seed, self.steps)
         self.steps += 1
-        if self._ema is not None:
-            self._ema.update(self._network, step=self.steps)
-        return loss.detach()
+        loss = self._step(images, votes, seed=seed, number=self.steps, weight=weight)
+        self._schedule.step()
+        return loss
 
-    def _forward(self, images: Tensor, votes: Tensor) -> Tensor:
-        """Return the loss of a batch; torch compiles this and its gradients as one graph."""
-        return self._loss(self._trained(images), votes)
+    def _new_step(
+        self, device: torch.device, recorder: Recorder | None, say: Callable[[str], object], *, compiles: bool
+    ) -> Step:
+        """Return a step that has recorded nothing yet."""
+        plain = Learner(
+            network=self._network,
+            loss_of=partial(_loss_of, self._trained, self._loss),
+            optimiser=self._optimiser,
+            average=self._ema,
+            gradient_clip=self._recipe.training.gradient_clip,
+        )
+        compiled = plain
+        if device.type == "cuda":
+            compiled = replace(plain, loss_of=partial(_compiled_loss_of(), self._trained, self._loss))
+        if recorder is None:
+            return EagerStep(compiled)
+        return CapturedStep(
+            compiled if compiles else plain,
+            smaller=EagerStep(plain),
+            ordinary=EagerStep(compiled),
+            batch_size=self._recipe.training.batch_size,
+            recorder=recorder,
+            say=say,
+        )
 
     def broadcast_buffers(self) -> None:
         """Give all ranks the batch-norm statistics of the first; they differ, as each rank sees other samples."""
@@ -148,8 +175,26 @@ class Member:
         if self._ema is not None:
             self._ema.module.load_state_dict(state["ema"])
         _load_optimiser(self._optimiser, state["optimiser"])
+        self._step = self._build_step()  # what was recorded writes to the old state of the optimiser
         self._schedule.load_state_dict(state["schedule"])
         self.steps, self.stopped = state["steps"], state["stopped"]
+
+
+def _loss_of(network: nn.Module, loss: LossFunction, images: Tensor, votes: Tensor) -> Tensor:
+    """Return the loss of a batch; torch compiles this and its gradients as one graph."""
+    return loss(network(images), votes)
+
+
+@cache
+def _compiled_loss_of() -> Any:
+    """Return `_loss_of` compiled, the same for all members, so that only the first of equal networks compiles."""
+    return torch.compile(_loss_of)
+
+
+@cache
+def _loss_function(loss: Loss, tree: DecisionTree) -> LossFunction:
+    """Return the loss of a recipe, the same for all members: another function would be compiled anew."""
+    return loss.build(tree)
 
 
 def _check_structure(found: Any, own: Any, name: str) -> None:
@@ -179,13 +224,13 @@ def _load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> 
     """Load an optimiser's state for use on this device.
 
     A checkpoint does not keep memory formats, and fused optimisers need those of the parameters. The device, not the
-    checkpoint, decides whether the optimiser is fused.
+    checkpoint, decides whether the optimiser is fused and can be captured.
     """
-    fused = [group.get("fused") for group in optimiser.param_groups]
-    optimiser.load_state_dict(state)
-    for group, here in zip(optimiser.param_groups, fused, strict=True):
-        if "fused" in group:
-            group["fused"] = here
+    own = [
+        {key: group[key] for key in ("fused", "capturable") if key in group} for group in optimiser.param_groups
+    ]
+    groups = [group | here for group, here in zip(state["param_groups"], own, strict=True)]
+    optimiser.load_state_dict({**state, "param_groups": groups})
     for parameter, values in optimiser.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,7 +16,9 @@ from tqdm import tqdm
 
 from galaxy_zoo.console import progress, shown
 from pipeline.loader import Batch
+from training.idle import CudaClock, IdleTime
 from training.ranks import ALONE, Ranks
+from training.start import StartTimer
 from training.watch import LossWatch
 
 T = TypeVar("T")
@@ -34,6 +36,11 @@ class Stopwatch:
     def seconds(self) -> float:
         """Seconds since the start, above 0."""
         return max(time.perf_counter() - self._started, 1e-9)
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds spent waiting."""
+        return self._waited_s
 
     @property
     def waited(self) -> float:
@@ -96,16 +103,24 @@ class EpochSums:
 class Meter:
     """Counts the steps, images and waiting time of an epoch; the sums of losses stay on the device until it ends.
 
+    "Data wait" is the share of the time that the one who computes has no batch: a CPU while it waits for the loader, a
+    GPU while it has nothing to do and this process waits for the loader. On a GPU "host wait" is the rest of the share
+    in which it has nothing to do between steps.
+
     Args:
         members: numbers of the members trained here.
         team: ranks that train them together.
+        start: told when the first batch has come and when the first step is done.
     """
 
-    def __init__(self, members: Sequence[int], device: torch.device, team: Ranks = ALONE) -> None:
-        self._members, self._device, self._team = members, device, team
+    def __init__(
+        self, members: Sequence[int], device: torch.device, team: Ranks = ALONE, start: StartTimer | None = None
+    ) -> None:
+        self._members, self._device, self._team, self.start = members, device, team, start or StartTimer()
         self._bar: tqdm[Any] = tqdm(disable=True)
         self._forecast: Forecast | None = None
-        self._watch = LossWatch(members, device)
+        self._watch, self._has_stepped = LossWatch(members, device), False
+        self._idle = IdleTime(CudaClock()) if device.type == "cuda" else None
         self.begin_epoch("")
 
     @contextmanager
@@ -127,10 +142,18 @@ class Meter:
         loss_sums = before.loss_sums or (0.0,) * len(self._members)
         self._losses = torch.tensor(loss_sums, dtype=torch.float64, device=self._device)
         self._stopwatch, self._shown = Stopwatch(), time.perf_counter()
+        if self._idle is not None:
+            self._idle.begin_epoch()
+
+    def step(self) -> AbstractContextManager[None]:
+        """Return a block in which a step is launched."""
+        return nullcontext() if self._idle is None else self._idle.step(self._stopwatch.waited_s)
 
     def timed(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield the batches; count the time until each one as waiting."""
-        return self._stopwatch.timed(batches)
+        for batch in self._stopwatch.timed(batches):
+            self.start.end("first batch")
+            yield batch
 
     def add(self, ids: NDArray[np.str_], losses: list[Tensor]) -> None:
         """Count a step: the samples of the batch and the loss of each member.
@@ -139,6 +162,10 @@ class Meter:
             RunError: a loss is not finite.
         """
         stacked = torch.stack(losses)
+        if not self._has_stepped:
+            self._has_stepped = True
+            stacked.cpu()  # wait for the device, this once
+            self.start.end("first step")
         self._watch.add(ids, stacked)
         self._losses += stacked.double() * len(ids)
         self._samples += len(ids)
@@ -156,6 +183,8 @@ class Meter:
             RunError: a loss is not finite.
         """
         self._watch.finish()
+        if self._idle is not None:
+            self._idle.finish()
         [samples] = self._team.sum_numbers(self._samples)
         return EpochSums(samples, tuple(self._team.all_reduce(self._losses.clone()).tolist()))
 
@@ -169,14 +198,22 @@ class Meter:
         return [total / max(1, sums.samples) for total in sums.loss_sums]
 
     def speed(self) -> dict[str, float]:
-        """Return images per second (summed over the members here), share of waiting, and seconds of this epoch."""
-        seconds, waited = self._stopwatch.seconds, self._stopwatch.waited
+        """Return images per second (summed over the members here), shares of waiting, and seconds of this epoch."""
+        seconds, waits = self._stopwatch.seconds, {"data_wait": self._stopwatch.waited}
+        if self._idle is not None:
+            waits = {
+                "data_wait": self._idle.seconds("loader") / seconds,
+                "host_wait": self._idle.seconds("host") / seconds,
+            }
         images = len(self._members) * (self._samples - self._seen_before) * self._team.world_size
-        return {"images_per_s": images / seconds, "data_wait": waited, "seconds": seconds}
+        return {"images_per_s": images / seconds, **waits, "seconds": seconds}
 
     def __str__(self) -> str:
         speed = self.speed()
-        return f"{speed['images_per_s']:.0f} img/s, data wait {speed['data_wait']:.1%}, {speed['seconds']:.0f} s"
+        waits = "".join(
+            f"{name.replace('_', ' ')} {speed[name]:.1%}, " for name in speed if name.endswith("_wait")
+        )
+        return f"{speed['images_per_s']:.0f} img/s, {waits}{speed['seconds']:.0f} s"
 
     def write(self, line: str) -> None:
         """Print a line above the bar."""

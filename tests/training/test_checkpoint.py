@@ -11,6 +11,7 @@ from training import checkpoint
 from training.checkpoint import (
     KEPT,
     Position,
+    Snapshot,
     load_header,
     load_state,
     load_weights,
@@ -52,6 +53,15 @@ def test_tensors_in_other_memory_formats_come_back(tmp_path: Path) -> None:
     assert torch.equal(load_state(tmp_path / "c.safetensors")["images"], images)
 
 
+def test_a_snapshot_is_of_its_moment_whatever_changes_before_it_is_written(tmp_path: Path) -> None:
+    state: dict[str, Any] = {"weights": torch.zeros(3, 2).t(), "groups": [{"lr": 0.5}]}
+    snapshot = Snapshot.of(state)
+    state["weights"] += 1
+    state["groups"][0]["lr"] = 0.25
+    snapshot.write(tmp_path / "c.safetensors")
+    assert same(load_state(tmp_path / "c.safetensors"), {"weights": torch.zeros(2, 3), "groups": [{"lr": 0.5}]})
+
+
 def test_a_truncated_checkpoint_is_named(tmp_path: Path, subtests: pytest.Subtests) -> None:
     for size in [0, 5, 100, 400]:
         with subtests.test(size=size):
@@ -80,7 +90,7 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
 def test_the_newest_checkpoints_are_kept_and_found_in_order(tmp_path: Path) -> None:
     saved = [Position(0, 3), Position(1, 0), Position(1, 20), Position(11, 0)]
     for position in saved:
-        save_checkpoint(tmp_path, position, {"x": torch.zeros(1)})
+        save_checkpoint(tmp_path, position, Snapshot.of({"x": torch.zeros(1)}))
     assert positions(tmp_path) == saved[-KEPT:]
     assert len(list(tmp_path.iterdir())) == KEPT
 
