@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from ensemble import listing
 from ensemble.listing import measured_scores, num_parameters, table_of_recipes
 from ensemble.model import build_network
+from ensemble.networks.backbones import Timm
 from ensemble.recipe import load_recipe
 from ensemble.recipe_files import known_recipes
 from galaxy_zoo.tree import load_tree
@@ -27,8 +29,10 @@ PUBLISHED = {
 
 
 def count_parameters(name: str) -> int:
-    """Build the network without its memory and count."""
+    """Build the network without its memory and count; of a frozen one all parameters, whatever timm makes of them."""
     recipe = load_recipe(name)
+    if isinstance(recipe.network, Timm):
+        recipe = replace(recipe, network=replace(recipe.network, frozen=False))
     with torch.device("meta"):
         network = build_network(recipe, load_tree(recipe.about.tree), pretrained=False)
     return sum(each.numel() for each in network.parameters())
