@@ -32,7 +32,7 @@ from shard_tool.commands.options import (
 )
 from shard_tool.images.jpeg import jpeg_size
 from shard_tool.shards.parallel import Tick, run_tasks
-from shard_tool.shards.proof import Failure, SampleRules, describe_npy, prove_samples
+from shard_tool.shards.proof import Failure, SampleRules, describe_npy, prove_samples, take_npy_as_votes
 from shard_tool.shards.reader import decode_votes, image_of, read_component, votes_of
 from shard_tool.shards.repeated_ids import SeenIds
 from shard_tool.shards.statistics import add_all, add_up_votes, channel_moments, no_statistics, vote_means
@@ -104,9 +104,9 @@ def index(*, folder: Path, tree: str, split_by_name: bool, overwrite: bool, work
     """Make the WebDataset tars in FOLDER readable for training.
 
     Tars may come from anywhere. Images must be colour JPEGs (.jpg or .jpeg) of one size, and every one must decode;
-    votes are .votes.npy (float32, one value for each answer of the tree). Other components may be present and are
-    counted. If all is good, an .idx for each tar and a manifest.json are written beside the tars, which stay unchanged;
-    otherwise nothing is written.
+    votes are .votes.npy or .npy (float32, one value for each answer of the tree). Other components may be present and
+    are counted. If all is good, an .idx for each tar and a manifest.json are written beside the tars, which stay
+    unchanged; otherwise nothing is written.
 
     A fold is a set of shards, so folds are fair only if the samples were shuffled before the tars were written.
 
@@ -127,9 +127,9 @@ def index(*, folder: Path, tree: str, split_by_name: bool, overwrite: bool, work
     if indexed.manifest and (unused := list(_unused_votes(folder, indexed))):
         num_answers, name = len(indexed.manifest.tree.columns), indexed.manifest.tree.name
         echo(
-            f"no votes: they are taken from KEY.votes.npy (float32, shape ({num_answers},) for tree {name}), and these "
-            f"tars hold {' and '.join(unused)}; write the tars anew with that (a class as one-hot votes), or pack "
-            "images and a table: shard_tool pack",
+            f"no votes: they are taken from KEY.votes.npy or KEY.npy (float32, shape ({num_answers},) for tree {name})"
+            f", and these tars hold {' and '.join(unused)}; write the tars anew with that (a class as one-hot votes), "
+            "or pack images and a table: shard_tool pack",
             err=True,
         )
     others = (f"not of a sample: {tar}: {member}" for tar, member in indexed.others)
@@ -195,21 +195,22 @@ def index_tar(task: IndexTask, tick: Tick) -> IndexedShard:
     failures = [Failure(task.tar.name, "", walk.why)] if walk.why else []
     if not walk.samples and not walk.why:
         failures.append(Failure(task.tar.name, "", NO_SAMPLE))
+    samples = take_npy_as_votes(task.tar, walk.samples, len(task.rules.tree.columns))
     sums = ChannelSums(task.rules.image_px)
     measure = sums.add if task.is_measured else None
-    failures += prove_samples(task.tar, walk.samples, task.rules, tick, measure=measure)
-    index = format_index(walk.samples)
+    failures += prove_samples(task.tar, samples, task.rules, tick, measure=measure)
+    index = format_index(samples)
     shard = Shard(
         name=task.tar.name,
-        samples=len(walk.samples),
+        samples=len(samples),
         bytes=task.tar.stat().st_size,
         sha256=sha256_of(task.tar),
         index_sha256=sha256(index.encode()).hexdigest(),
     )
-    statistics = no_statistics(len(task.rules.tree.columns)) if failures else _statistics(task, walk.samples, sums)
-    known = {c for sample in walk.samples for c in (image_of(sample), votes_of(sample))}
-    besides = Counter(c.extension for sample in walk.samples for c in sample if c not in known)
-    ids = tuple(key_of(sample) for sample in walk.samples)
+    statistics = no_statistics(len(task.rules.tree.columns)) if failures else _statistics(task, samples, sums)
+    known = {c for sample in samples for c in (image_of(sample), votes_of(sample))}
+    besides = Counter(c.extension for sample in samples for c in sample if c not in known)
+    ids = tuple(key_of(sample) for sample in samples)
     return IndexedShard(
         split=task.split,
         shard=shard,

@@ -26,7 +26,7 @@ from shard_tool.commands.options import (
 )
 from shard_tool.shards.journal import JOURNAL_NAME, REJECTED_NAME
 from shard_tool.shards.parallel import Executor, Tick, run_tasks
-from shard_tool.shards.proof import Failure, SampleRules, prove_samples
+from shard_tool.shards.proof import Failure, SampleRules, prove_samples, take_npy_as_votes
 from shard_tool.shards.reader import image_of
 from shard_tool.shards.repeated_ids import SeenIds
 from shard_tool.shards.tar_walk import walk_tar
@@ -205,13 +205,15 @@ def _lint_deeply(
 ) -> tuple[Sequence[Sample], list[Failure]]:
     """Return the samples that the tar really holds, and their failures."""
     walk = walk_tar(tar)
-    failures = [Failure(tar.name, "", walk.why)] if walk.why else []
-    if not task.rules.is_foreign:
+    samples, failures = walk.samples, [Failure(tar.name, "", walk.why)] if walk.why else []
+    if task.rules.is_foreign:
+        samples = take_npy_as_votes(tar, samples, len(task.rules.tree.columns))
+    else:
         failures += [Failure(tar.name, "", f"member {other!r} is not a file of a sample") for other in walk.others]
     if indexed is not None:
-        failures += _compare(index_path(tar).name, indexed, walk.samples)
-    failures += prove_samples(tar, walk.samples, task.rules, tick)
-    return walk.samples, failures + _check_count(task, tar.name, len(walk.samples))
+        failures += _compare(index_path(tar).name, indexed, samples)
+    failures += prove_samples(tar, samples, task.rules, tick)
+    return samples, failures + _check_count(task, tar.name, len(samples))
 
 
 def _check_count(task: LintTask, file: str, num_samples: int) -> list[Failure]:

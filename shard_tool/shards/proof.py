@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from tokenize import TokenError
 from typing import Any
 
@@ -13,7 +13,7 @@ from galaxy_zoo.errors import ImageError
 from galaxy_zoo.index import Sample, key_of
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
-from galaxy_zoo.votes import NPY_HEADER_BYTES, check_votes
+from galaxy_zoo.votes import NPY_HEADER_BYTES, check_votes, npy_header
 from shard_tool.images.jpeg import check_strictly, decode_strictly
 from shard_tool.shards.parallel import Tick
 from shard_tool.shards.reader import image_of, read_component, votes_of
@@ -55,6 +55,26 @@ def prove_samples(
             failures += [Failure(tar.name, key_of(sample), reason) for reason in reasons]
             tick()
     return failures
+
+
+def take_npy_as_votes(tar: AnyPath, samples: Sequence[Sample], num_answers: int) -> tuple[Sample, ...]:
+    """Return the samples of a foreign tar, with `KEY.npy` as votes where it holds them and there is no `KEY.votes.npy`.
+
+    Such a file has the bytes of votes as they are packed; in the index it gets the name they have.
+    """
+    header = npy_header(num_answers)
+    named = []
+    with tar.open("rb") as file:
+        for sample in samples:
+            npy = next((c for c in sample if c.extension == "npy"), None)
+            if npy and votes_of(sample) is None and npy.size == len(header) + 4 * num_answers:
+                file.seek(npy.offset)
+                if file.read(len(header)) == header:
+                    name = npy.name.removesuffix(npy.extension) + VOTES_EXTENSION
+                    votes = replace(npy, extension=VOTES_EXTENSION, name=name)
+                    sample = tuple(votes if c is npy else c for c in sample)  # noqa: PLW2901
+            named.append(sample)
+    return tuple(named)
 
 
 def check_votes_file(data: bytes, tree: DecisionTree) -> Iterator[str]:

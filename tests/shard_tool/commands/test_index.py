@@ -12,6 +12,7 @@ import pytest
 import torch
 import webdataset
 from kaggle_download import Download, contents, jpeg, run
+from making import make_votes
 
 from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.view import View
@@ -154,7 +155,7 @@ def test_several_images_a_key_are_not_taken_for_several_galaxies(tmp_path: Path)
 @pytest.mark.parametrize(
     ("members", "says"),
     [
-        ({"1.npy": VOTES}, "KEY.npy (float32, shape (37,));"),
+        ({"1.npy": VOTES.replace(b"'<f4'", b"'>f4'")}, "KEY.npy (>f4, shape (37,));"),
         ({"1.npy": b"x", "1.cls": b"7"}, "KEY.cls ('7') and KEY.npy (not an array of numpy);"),
     ],
 )
@@ -164,9 +165,23 @@ def test_votes_of_another_name_are_told_of(tmp_path: Path, members: Members, say
     result = run("index", tmp_path, "--workers", 1)
     assert result.exit_code == 0, result.stderr
     assert (
-        "no votes: they are taken from KEY.votes.npy (float32, shape (37,) for tree gz2-kaggle), and these tars hold "
-        f"{says}" in result.stderr
+        "no votes: they are taken from KEY.votes.npy or KEY.npy (float32, shape (37,) for tree gz2-kaggle), and these "
+        f"tars hold {says}" in result.stderr
     )
+
+
+def test_an_npy_file_with_votes_is_taken_as_votes_where_none_are_called_so(tmp_path: Path) -> None:
+    votes = encode_votes(make_votes(np.random.default_rng(0), 1)[0].astype(np.float32))
+    members = {"1.npy": votes, "2.npy": b"features", "3.votes.npy": votes, "3.npy": votes}
+    write_tar(tmp_path / "a.tar", dict(sorted((jpegs("1.jpg", "2.jpg", "3.jpg") | members).items())))
+    assert run("index", tmp_path, "--workers", 1).exit_code == 0
+    assert run("lint", tmp_path, "--deep", "--workers", 1).exit_code == 0
+    samples = open_shards(tmp_path)
+    assert dict(zip(samples.keys, ~np.isnan(samples.votes[:, 0]), strict=True)) == {
+        "1": True,
+        "2": False,
+        "3": True,
+    }
 
 
 def test_names_tell_the_splits_where_asked_for(tmp_path: Path) -> None:
