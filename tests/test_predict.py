@@ -19,7 +19,7 @@ import pytest
 import simplejpeg
 import torch
 from click.testing import CliRunner, Result
-from making import NUM_TEST, NUM_TRAIN, edited_run, make_image, make_votes
+from making import NUM_TEST, NUM_TRAIN, RECIPE, edited_run, make_image, make_votes
 from pages import commands as block_of_commands
 from PIL import Image
 
@@ -43,42 +43,18 @@ ROOT = Path(__file__).parents[1]
 TREE = load_tree("gz2-kaggle")
 COLUMNS = list(TREE.columns)
 
-RECIPE = """
-[about]
-source = "the tests"
-[view]
-crop_px = {crop}
-size_px = {size}
-rotation_deg = 180
-flip = true
-[network]
-kind = "cnn"
-channels = [{channels}]
-kernels = [3]
-features = "mean"
-hidden = [12]
-[head]
-kind = "{head}"
-[loss]
-kind = "mse"
-[optimiser]
-kind = "adamw"
-lr = 0.01
-[schedule]
-kind = "one_cycle"
-[training]
-epochs = 1
-batch_size = 16
-"""
+HIDDEN = RECIPE.replace('"mean"', '"mean"\nhidden = [12]').replace("epochs = 2", "epochs = 1")
+RECIPES = {
+    "tree": HIDDEN,
+    "sigmoid": HIDDEN.replace("crop_px = 64", "crop_px = 80").replace('"tree"', '"sigmoid"'),
+}
 
 
 @pytest.fixture(scope="module")
 def runs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Runs by name: `tree` of 2 members and `sigmoid` of another view on one fold, `half-0` and `half-1` on halves."""
     folder = tmp_path_factory.mktemp("runs")
-    recipes = {"tree": (64, 16, 6, "tree"), "sigmoid": (80, 20, 4, "sigmoid")}
-    for name, (crop, size, channels, head) in recipes.items():
-        text = RECIPE.format(crop=crop, size=size, channels=channels, head=head)
+    for name, text in RECIPES.items():
         (folder / f"{name}.toml").write_text(text)
     for name, recipe, fold, members in (
         ("tree", "tree", "1/5", 2),

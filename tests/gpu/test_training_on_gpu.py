@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from making import RECIPE
 
 from ensemble.networks.equivariant import GroupCnn, turn
 from ensemble.recipe import Recipe, recipe_from_table
@@ -16,34 +17,11 @@ from training.checkpoint import load_state, save_state
 from training.member import Member
 
 TREE = load_tree("gz2-kaggle")
-TOML = """
-[about]
-source = "tests"
-[view]
-crop_px = 80
-size_px = 32
-rotation_deg = 180
-flip = true
-[network]
-kind = "cnn"
-channels = [8, 16]
-kernels = [3, 3]
-batch_norm = true
-features = "mean"
-[head]
-kind = "tree"
-[loss]
-kind = "mse"
-[optimiser]
-kind = "adamw"
-lr = 4e-3
-[schedule]
-kind = "one_cycle"
-[training]
-epochs = 2
-batch_size = 32
-ema_decay = 0.9
-"""
+TOML = (
+    RECIPE.replace("crop_px = 64", "crop_px = 80")
+    .replace("size_px = 16", "size_px = 32")
+    .replace("batch_size = 16", "batch_size = 32\nema_decay = 0.9")
+)
 
 
 @pytest.fixture
