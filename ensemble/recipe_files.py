@@ -4,9 +4,6 @@ A file may begin with `base = "NAME"`, a recipe that comes with the project; it 
 
     base = "dieleman"
 
-    [about]
-    source = "this project"
-
     [network]
     top_filters = 192
 
@@ -39,7 +36,7 @@ def read_recipe_file(name_or_path: str) -> dict[str, Any]:
     """Return the tables of a recipe, merged with its base; `name` is a path if it ends in .toml.
 
     Raises:
-        RecipeError: there is no such recipe, its base is unknown or has a base itself, or the file is not TOML.
+        RecipeError: there is no such recipe, its base is unknown, or the file is not TOML.
     """
     where = f"recipe {name_or_path}"
     own = _read(name_or_path)
@@ -49,13 +46,8 @@ def read_recipe_file(name_or_path: str) -> dict[str, Any]:
     if base_name not in known_recipes():
         hint = guess(str(base_name), known_recipes())
         raise RecipeError(f"{where}: no recipe {base_name!r} to be its base{hint}; {LIST_THEM}")
-    base = _read(base_name)
-    if "base" in base:
-        raise RecipeError(
-            f"{where}: its base {base_name!r} is based on {base['base']!r} itself; "
-            f'write base = "{base["base"]}" and repeat what {base_name!r} changes'
-        )
-    del base["about"]  # it describes another recipe
+    base = read_recipe_file(base_name)
+    base["about"] = {"source": f"based on {base_name}"}  # its own describes another recipe
     return merged(base, own)
 
 

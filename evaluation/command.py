@@ -49,7 +49,12 @@ from pipeline.options import batch_size_option, stamps_options, views_option, zo
     multiple=True,
     help="Layer to show maps of; repeat for several.  [default: first two and last convolution]",
 )
-@click.option("--points", default=1200, type=click.IntRange(0, 5000), help="Number of galaxies in the embedding.")
+@click.option(
+    "--points",
+    default=1200,
+    type=click.IntRange(0, 5000),
+    help="Number of galaxies in the embedding; 0: no embedding.",
+)
 @click.option("--embedding", default="all", help="Methods, some of pca,tsne,umap; all: those installed.")
 @batch_size_option
 @machine_options

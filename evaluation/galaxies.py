@@ -83,8 +83,9 @@ def _unseen(source: Shards, runs: Sequence[Run]) -> tuple[Shard, ...]:
     if not shards:
         folds = ", ".join(f"{run.folder}: --fold {run.fold}" for run in runs)
         raise RunError(
-            f"every galaxy of {source.shard_set.path} was seen by one of the runs ({folds}); evaluate runs of "
-            "other folds one by one, or on other galaxies with --split test --truth VOTES.csv"
+            f"every galaxy of {source.shard_set.path} was seen by one of the runs ({folds}); score the runs "
+            "of a cross-validation with --out-of-fold, others one by one, or all on other galaxies with --split test "
+            "--truth VOTES.csv"
         )
     return shards
 

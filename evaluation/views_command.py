@@ -20,7 +20,10 @@ def _check_png(ctx: click.Context, parameter: click.Parameter, out: Path) -> Pat
 @click.option("--recipe", default="quick", help="Recipe: a known name or a TOML file.")
 @click.option("--count", type=click.IntRange(1, 100), default=6, help="Number of galaxies.")
 @click.option(
-    "--random-views", type=click.IntRange(1, 16), default=4, help="Number of random views of each galaxy."
+    "--random-views",
+    type=click.IntRange(1, 16),
+    default=4,
+    help="Number of random views of each galaxy; not with --gallery.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the galaxies and the views.")
 @click.option("--split", default="train", help="Split to draw from.")

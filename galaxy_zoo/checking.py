@@ -41,6 +41,8 @@ class Reference:
         """
         if self.truth is None:
             return []
+        order = sorted(range(len(ids)), key=ids.__getitem__)  # intervals depend on it
+        ids, votes = [ids[each] for each in order], votes[order]
         true = votes_of_ids(self.truth, ids, self.where)
         others = len(self.truth) - len(ids)
         lines = [f"{others:,} galaxies of {self.where} are not predicted"] if others else []

@@ -424,7 +424,5 @@ def progress(
     }
     if sys.stderr.isatty():
         return tqdm(**what, dynamic_ncols=True)
-    line = (
-        "{desc}{percentage:.0f} %, {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left, {rate_fmt}{postfix}"
-    )
+    line = "{desc}{percentage:.0f} %, {n_fmt} of {total_fmt}, {elapsed} elapsed, {remaining} left, {rate_fmt}{postfix}"
     return _Lines(**what, file=io.StringIO(), mininterval=10.0, bar_format=line)

@@ -159,7 +159,7 @@ def check_outputs(outputs: Iterable[AnyPath], inputs: Iterable[AnyPath]) -> None
     for path in inputs:
         if (output := written.get(_identity(path))) is not None:
             same = f"{output}" if str(output) == str(path) else f"{output}, the same file as {path},"
-            raise OutputError(f"{same} is read by this command; name another one")
+            raise OutputError(f"{same} is read by this command; name another output")
 
 
 def _identity(path: AnyPath) -> object:

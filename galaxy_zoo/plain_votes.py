@@ -25,7 +25,10 @@ def plain_votes(
         The number of the first line that was not read, None if all were.
     """
     next_line = 2
-    columns = file.readline().decode(errors="replace").strip().split(",")
+    header = file.readline()
+    if b'"' in header or b"#" in header or b"\r" in header.removesuffix(b"\n").removesuffix(b"\r"):
+        return next_line
+    columns = header.decode(errors="replace").strip().split(",")
     if len(set(columns)) < len(columns) or not {tree.id_column, *tree.columns} <= set(columns):
         return next_line
     id_at = columns.index(tree.id_column)

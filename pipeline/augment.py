@@ -164,8 +164,9 @@ def rotations_and_flips(count: int, zooms: Sequence[float] = (1.0,)) -> tuple[Fi
         return tuple(FixedView(zoom=zoom) for zoom in zooms)
     rotations, rest = divmod(count, 2 * len(zooms))
     if count < 1 or rest:
+        at = f" at {len(zooms)} zooms" if len(zooms) > 1 else ""
         raise ValueError(
-            f"{count} views: give {len(zooms)} or a multiple of {2 * len(zooms)}, "
+            f"{count} views{at}: give {len(zooms)} or a multiple of {2 * len(zooms)}, "
             "since each rotation is seen at each zoom, plain and mirrored"
         )
     alike = math.gcd(rotations, 4)  # number of angles that differ by multiples of 90 degrees

@@ -55,7 +55,10 @@ auto_batch_size_option = rare_option(
 def views_option(default: int) -> Callable[[F], F]:
     """Return the option --views of a command that predicts."""
     return click.option(
-        "--views", default=default, type=int, help="Number of test-time views: 1, or rotations x zooms x flip."
+        "--views",
+        default=default,
+        type=int,
+        help="Number of test-time views: as many as zooms, or a multiple of twice that (rotations x zooms x flip).",
     )
 
 

@@ -43,7 +43,9 @@ from prediction.request import Blend, PredictionRequest
     "--ids", type=click.Path(path_type=Path), help="Expected ids: a benchmark CSV, or a list.  [default: any]"
 )
 @click.option(
-    "--truth", type=click.Path(path_type=Path), help="CSV of true votes to score against.  [default: none]"
+    "--truth",
+    type=click.Path(path_type=Path),
+    help="CSV of true votes to score against, or a zip that holds one.  [default: none]",
 )
 @auto_batch_size_option
 @machine_options

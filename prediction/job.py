@@ -69,6 +69,10 @@ def predict(request: PredictionRequest) -> int:
         if predicted is not None:
             parts.end()
             click.echo("\n".join([*lines, *_describe(request, prediction, predicted)]))
+            if request.truth and request.predicted_split == "train" and not request.out_of_fold:
+                _warn(
+                    ["members were trained on some of these galaxies, so the score says little; see --out-of-fold"]
+                )
             if reference.is_empty and request.predicted_split == "test" and not request.is_images:
                 _warn(warnings_about_rows(len(predicted.ids), runs[0].data.tree))
             _compare(predicted, runs[0], reference)
@@ -173,6 +177,8 @@ def _describe(request: PredictionRequest, prediction: Prediction, predicted: Pre
         first = sorted(zip(predicted.ids, predicted.votes, strict=True), key=itemgetter(0))[:LINES_SHOWN]
         lines.append("main answers, each with its share of the volunteers who would be asked the question:")
         lines += [f"{shown(sample_id)}: {describe_walk(votes, tree)}" for sample_id, votes in first]
+        if (num_others := len(predicted.ids) - len(first)) > 0:
+            lines.append(f"... and {num_others:,} more in {shown(request.out)}")
     return lines
 
 

@@ -75,6 +75,10 @@ class PredictionRequest:
             click.UsageError: two options exclude each other, or there are no such views.
             OutputError: an output is an input, or two outputs are the same file.
         """
+        if self.is_images and (self.source / "run.json").exists():
+            raise click.UsageError(
+                f"{self.source} is a run; the last path names what to predict: SHARDS or IMAGES"
+            )
         if self.is_images and (self.out_of_fold or self.blend != "uniform"):
             raise click.UsageError(
                 f"{self.source}: --out-of-fold and --blend need the shards trained on, not images"

@@ -1,5 +1,7 @@
 import errno
 import json
+import math
+import os
 import re
 import shutil
 import signal
@@ -544,13 +546,46 @@ def test_outputs_onto_inputs_or_onto_each_other_are_refused_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
+def test_a_checkpoint_of_another_step_or_without_a_loss_gives_way_to_the_one_before(
+    two_epochs: Path, shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (shards, "--recipe", recipe, "--epochs", 2, "--fold", "1/5", "--save-steps", 1)
+    run_and_interrupt(monkeypatch, 3, *arguments, "--out", tmp_path / "stopped")
+    monkeypatch.undo()
+    for number, forged in enumerate(({"samples": 0}, {"samples": 10**9}, {"samples": -1}, {"loss_sum": math.nan})):
+        out = Path(shutil.copytree(tmp_path / "stopped", tmp_path / str(number)))
+        newest = sorted((out / "member-00").glob("last-*"))[-1]
+        save_state(newest, load_state(newest) | forged)
+        resumed = run(*arguments, "--out", out, "--resume")
+        assert resumed.exit_code == 0, resumed.output
+        assert "trying the checkpoints before" in resumed.output
+        assert same(weights(out), weights(two_epochs))
+
+
+def test_a_path_that_no_log_can_have_is_refused(shards: Path, recipe: Path, tmp_path: Path) -> None:
+    result = run(shards, "--recipe", recipe, "--out", os.fsdecode(os.fsencode(tmp_path) + b"/n\xff"))
+    assert (result.exit_code, "not UTF-8" in result.output) == (1, True), result.output
+
+
+def test_nothing_waits_for_a_pipe_in_a_run(finished: Path, shards: Path, recipe: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(
+        ("run.json", "member-00/metrics.jsonl", "member-00/last-00009-0000000.safetensors")
+    ):
+        out = Path(shutil.copytree(finished, tmp_path / str(number)))
+        (out / name).unlink(missing_ok=True)
+        os.mkfifo(out / name)
+        result = resume(shards, recipe, out)
+        assert "not a file" in result.output or result.exit_code == 0, result.output
+
+
 def test_a_damaged_log_is_one_message_before_any_step(
     finished: Path, shards: Path, recipe: Path, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
     out = copy_of(finished, tmp_path)
     path = out / "member-01" / "metrics.jsonl"
     lines = path.read_bytes().splitlines()
-    for line in (b"{", b"null", b'{"loss": Infinity}', b"\xff", b'{"loss": "x"}', b"[" * 5000):
+    for line in (b"{", b"null", b'{"loss": Infinity}', b"\xff", b'{"loss": "x"}', b"{}", b"[" * 5000):
         with subtests.test(line=line):
             path.write_bytes(b"\n".join([lines[0], line, *lines[2:]]))
             result = resume(shards, recipe, out)

@@ -91,6 +91,10 @@ def train(request: TrainingRequest) -> None:
             "from random weights, add --set network.frozen=false"
         )
     folder = request.out or Path("runs") / recipe.name
+    if not _is_utf8(folder):
+        raise OutputError(
+            f"{folder}: a path that is not UTF-8, which TensorBoard cannot write to; give another --out"
+        )
     recipe_file = Path(request.recipe) if request.recipe.endswith(".toml") else None
     inputs = (request.shards, *filter(None, [recipe_file, request.init_from, request.weights]))
     check_outputs((folder, request.cache_folder, *filter(None, [request.stamps_folder])), inputs)
@@ -119,6 +123,18 @@ def train(request: TrainingRequest) -> None:
                 raise SystemExit(INTERRUPTED)
             if ranks.is_first:
                 click.echo(shown(f"trained {run.members} x {recipe.name}: {run.folder}"))
+        if ranks.is_first:
+            command = "predict.py" if set(folds) == {"none"} else "evaluate.py"
+            runs, how = (f"{folder}/fold-*", " --out-of-fold") if len(folds) > 1 else (folder, "")
+            click.echo(shown(f"next: {command} {runs} {request.shards}{how}"))
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _own_fold(recipe: Recipe, manifest: Manifest, *, quiet: bool) -> str:
@@ -154,7 +170,7 @@ def _describe(request: TrainingRequest, recipe: Recipe, session: Session, *, fol
         shard_groups=session.ranks.world_size if request.stick_to_shard else 0,
         init_from=None if request.init_from is None else InitFrom(run=str(request.init_from), weights_sha256=()),
         # a run with checkpoints goes on without the file
-        weights_sha256=sha256_of(request.weights) if request.weights and request.weights.exists() else "",
+        weights_sha256=sha256_of(request.weights) if request.weights and request.weights.is_file() else "",
     )
 
 

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from galaxy_zoo.errors import RunError
-from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write
+from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write, is_special
 
 _WHOLE = "whole"
 """The only entry of the header, since safetensors writes several entries in no fixed order."""
@@ -132,6 +132,8 @@ def _opened(path: Path, device: torch.device | str) -> Iterator[Any]:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise RunError(f"{path}: a path that is not UTF-8, which safetensors cannot open; rename it") from error
+    if is_special(path) or path.is_dir():
+        raise RunError(f"{path}: not a file; remove it")
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             yield file
@@ -162,7 +164,7 @@ def checkpoint_path(folder: Path, position: Position) -> Path:
 
 def positions(folder: Path) -> list[Position]:
     """Return the positions of a member's checkpoints, oldest first."""
-    names = (re.fullmatch(r"last-(\d+)-(\d+)\.safetensors", path.name) for path in folder.iterdir())
+    names = (re.fullmatch(r"last-([0-9]{5})-([0-9]{7})\.safetensors", path.name) for path in folder.iterdir())
     return sorted(Position(int(name[1]), int(name[2])) for name in names if name)
 
 

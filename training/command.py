@@ -82,7 +82,7 @@ def _settings(texts: tuple[str, ...], epochs: int | None) -> Tables:
     metavar="RUN",
     type=click.Path(path_type=Path),
     default=None,
-    help="Run whose weights the members start from, on these shards, also if they have another tree.",
+    help="Earlier run whose weights the members start from; its shards and its tree may be others.",
 )
 @click.option("--resume", is_flag=True, help="Resume the run in --out if there is one, else begin it.")
 @rare_option(

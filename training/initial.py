@@ -4,7 +4,7 @@ Member i starts from the best weights of member i modulo their number, batch-nor
 or with another head, the last layer stays as it was drawn.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -16,7 +16,7 @@ from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import sha256_of
 from training.checkpoint import load_header, load_weights
 from training.member import Member
-from training.run import BEST_NAME, InitFrom, Run, load_run
+from training.run import BEST_NAME, RUN_NAME, InitFrom, Run, load_run
 
 
 def initial_weights(folder: Path) -> InitFrom:
@@ -36,7 +36,7 @@ def check_start(run: Run) -> None:
     """Check that a new run may start from the weights of the earlier one.
 
     Raises:
-        RunError: both have the same shards and the new run holds out galaxies that the earlier one was trained on, or
+        RunError: the new run holds out galaxies that the earlier one, or one that this started from, was trained on, or
             its recipe freezes timm's own weights.
     """
     assert run.init_from
@@ -45,13 +45,29 @@ def check_start(run: Run) -> None:
             f"recipe {run.recipe.name} trains only what replaces the last layer of timm's own weights; to start from "
             "a run and train all of it, add --set network.frozen=false"
         )
-    earlier = load_run(Path(run.init_from.run))
-    if earlier.data.manifest_sha256 == run.data.manifest_sha256 and run.fold not in {"none", earlier.fold}:
-        fitting = "none" if earlier.fold == "none" else f"{earlier.fold} or none"
-        raise RunError(
-            f"{earlier.folder} was trained on these shards with fold {earlier.fold}, so also on galaxies that fold "
-            f"{run.fold} holds out; give --fold {fitting}"
-        )
+    for earlier in _ancestors(run):
+        if earlier.data.manifest_sha256 == run.data.manifest_sha256 and run.fold not in {"none", earlier.fold}:
+            fitting = "none" if earlier.fold == "none" else f"{earlier.fold} or none"
+            raise RunError(
+                f"{earlier.folder} was trained on these shards with fold {earlier.fold}, so also on galaxies that fold "
+                f"{run.fold} holds out; give --fold {fitting}"
+            )
+
+
+def _ancestors(run: Run) -> Iterator[Run]:
+    """Yield the run that a run starts from, the one that this started from, and so on while they exist.
+
+    Raises:
+        RunError: the first one does not exist, or a run.json is damaged.
+    """
+    met = set[Path]()
+    while run.init_from:
+        folder = Path(run.init_from.run)
+        if folder.resolve() in met or (met and not (folder / RUN_NAME).exists()):
+            return
+        met.add(folder.resolve())
+        run = load_run(folder)
+        yield run
 
 
 def start_from_earlier(run: Run, members: Mapping[int, Member]) -> str:

@@ -37,6 +37,13 @@ def describe_start(
         f"{name}.{key} = {json.dumps(each)}" for name, table in settings.items() for key, each in table.items()
     ]:
         yield f"set in place of the recipe's: {', '.join(changed)}"
+    view, image_px = run.recipe.view, run.data.image_px
+    if view.framing == "image" and view.crop_px > min(image_px):
+        sides = " x ".join(map(str, image_px))
+        yield (
+            f"warning: the crop of {view.crop_px:g} px is larger than the images ({sides} px), so the edges of views "
+            "are black; --set view.crop_px=N changes it"
+        )
     shards = manifest.splits["train"]
     kept, held_out = (shards, ()) if (fold := Fold.named(run.fold)) is None else fold.split(shards)
     scored = f"{_samples(held_out)} held out to score on (fold {fold})" if fold else "none held out to score on"

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from galaxy_zoo.errors import RunError
-from galaxy_zoo.files import atomic_write
+from galaxy_zoo.files import atomic_write, is_special
 from galaxy_zoo.strict import parse_json
 
 METRICS_NAME = "metrics.jsonl"
@@ -34,6 +34,8 @@ def read_log(folder: Path, *, first: int | None = None) -> list[dict[str, float]
                 isinstance(each, int | float) for each in metrics.values()
             ):
                 raise ValueError("not a mapping to numbers")
+            if "epoch" not in metrics:
+                raise ValueError("without an epoch")
         except ValueError as error:
             raise RunError(
                 f"{folder / METRICS_NAME}: line {number} is damaged ({error}); restore the file, or remove it to go "
@@ -45,6 +47,8 @@ def read_log(folder: Path, *, first: int | None = None) -> list[dict[str, float]
 
 def _lines(folder: Path) -> list[bytes]:
     path = folder / METRICS_NAME
+    if is_special(path):
+        raise RunError(f"{path}: a pipe or a device, not a file; remove it")
     return path.read_bytes().splitlines(keepends=True) if path.exists() else []
 
 

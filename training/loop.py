@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from galaxy_zoo.errors import RunError
-from galaxy_zoo.strict import parse
+from galaxy_zoo.strict import check_range, parse
 from pipeline.loader import Batch, Loader
 from training.checkpoint import (
     Position,
@@ -73,6 +73,11 @@ class _SavedSums:
 
     samples: int
     loss_sum: float
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if a number is none that a training saves."""
+        check_range("samples", self.samples, 0, 10**15)
+        check_range("loss_sum", self.loss_sum, -1e30, 1e30)
 
 
 def weight_of(num_here: int, num_samples: int, team: Ranks) -> float:
@@ -277,6 +282,13 @@ class Trainer:
             except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
                 reason = str(error).partition("\n")[0]
                 raise RunError(f"{path}: not a checkpoint of this member ({reason})") from error
+            samples = sums[-1].samples
+            if (
+                samples != sums[0].samples
+                or bool(samples) != bool(position.step)
+                or samples >= self.batches.num_samples
+            ):
+                raise RunError(f"{path}: not a checkpoint of this step (after {samples} samples of its epoch)")
         return EpochSums(sums[0].samples, tuple(each.loss_sum for each in sums))
 
 

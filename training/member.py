@@ -22,6 +22,9 @@ from galaxy_zoo.tree import DecisionTree
 from training.ranks import ALONE, Ranks
 from training.step import CapturedStep, EagerStep, Learner, Recorder, Step, compiling_pays
 
+OF_ALL_WEIGHTS = {"step", "mu_product"}
+"""Names in an optimiser's state of numbers that hold for all weights of a tensor."""
+
 
 class Member:
     """A network with its optimiser, schedule and running average of weights.
@@ -169,8 +172,10 @@ class Member:
             "param_groups": own["optimiser"]["param_groups"]
         }  # the optimiser makes the rest at the first step
         _check_structure(state, own, "the state")
-        if state["steps"] < 0:
+        if not isinstance(state["steps"], int) or state["steps"] < 0:
             raise ValueError(f"{state['steps']} steps")
+        if state["schedule"].keys() != own["schedule"].keys():
+            raise ValueError("the state of another schedule")
         self._network.load_state_dict(state["network"])
         if self._ema is not None:
             self._ema.module.load_state_dict(state["ema"])
@@ -210,7 +215,8 @@ def _check_structure(found: Any, own: Any, name: str) -> None:
         fits = isinstance(found, list | tuple) and len(own) == len(found)
         parts = [(*pair, name) for pair in zip(found, own, strict=True)] if fits else []
     elif isinstance(own, Tensor):
-        fits, parts = isinstance(found, Tensor) and found.shape == own.shape, []
+        fits = isinstance(found, Tensor) and (found.shape, found.dtype) == (own.shape, own.dtype)
+        parts = []
     else:
         kinds = (int, float) if isinstance(own, int | float) and not isinstance(own, bool) else type(own)
         fits, parts = isinstance(found, kinds), []
@@ -230,10 +236,17 @@ def _load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> 
         {key: group[key] for key in ("fused", "capturable") if key in group} for group in optimiser.param_groups
     ]
     groups = [group | here for group, here in zip(state["param_groups"], own, strict=True)]
+    for group, mine in zip(groups, optimiser.param_groups, strict=True):
+        if any(group[key] is not value for key, value in mine.items() if isinstance(value, bool)):
+            raise ValueError("the state of another optimiser")
     optimiser.load_state_dict({**state, "param_groups": groups})
     for parameter, values in optimiser.state.items():
         for name, value in values.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
+            if not isinstance(value, Tensor):
+                continue
+            if value.shape != (torch.Size() if name in OF_ALL_WEIGHTS else parameter.shape):
+                raise ValueError("the optimiser's state has another shape")
+            if value.shape == parameter.shape:
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 

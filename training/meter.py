@@ -80,7 +80,7 @@ class Forecast:
         if self._is_told or now - began < FORECAST_AFTER_S or self._done == first:
             return ""
         self._is_told, left = True, self._total - self._done
-        return f"about {_duration((now - began) / (self._done - first) * left)} for the other {left:,} steps"
+        return f"about {_duration((now - began) / (self._done - first) * left)} for the remaining {left:,} steps"
 
 
 def _duration(seconds: float) -> str:

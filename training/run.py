@@ -20,7 +20,7 @@ from typing import Any
 
 from ensemble.recipe import Recipe, recipe_from_table
 from galaxy_zoo.errors import OutputError, RunError
-from galaxy_zoo.files import TEMPORARY_SUFFIX, exclusive, write_text
+from galaxy_zoo.files import TEMPORARY_SUFFIX, exclusive, is_special, write_text
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.image_size import LARGEST_SIDE_PX
 from galaxy_zoo.manifest import LARGEST_COUNT
@@ -222,6 +222,8 @@ def load_run(folder: Path) -> Run:
         RunError: there is no run, or its run.json is damaged.
     """
     path = folder / RUN_NAME
+    if is_special(path):
+        raise RunError(f"{path}: a pipe or a device, not a file; restore it, or train again")
     try:
         saved = parse_json(path.read_bytes())
         named = {key: saved.pop(key) for key in ("recipe_name", "recipe", "versions")}
@@ -229,7 +231,9 @@ def load_run(folder: Path) -> Run:
         recipe = recipe_from_table(named["recipe"], str(named["recipe_name"]), where=str(path))
         return Run(folder=folder, recipe=recipe, versions=dict(named["versions"]), **vars(facts))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise RunError(f"{folder}: no {RUN_NAME}, so not a run; make one with: python train.py SHARDS") from error
+        folds = "; give the runs of its folds: fold-*" if any(folder.glob(f"fold-*/{RUN_NAME}")) else ""
+        make = folds or "; make one with: python train.py SHARDS"
+        raise RunError(f"{folder}: no {RUN_NAME}, so not a run{make}") from error
     except KeyError as error:
         raise RunError(f"{path}: damaged: key {error} is missing; restore it, or train again") from error
     except (TypeError, ValueError, AttributeError) as error:

@@ -85,11 +85,13 @@ def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
         raise RunError(
             f"{path}: not the weights of a network, which are tensors by name; save its state_dict() alone"
         )
+    if not all(each.isfinite().all() for each in found.values()):
+        raise RunError(f"{path}: holds values that are not finite; bring other weights")
     tensors: dict[str, Tensor] = clean_state_dict(found)
-    return tensors
+    return {name: each.detach() for name, each in tensors.items()}
 
 
 def _is_weight(item: tuple[Any, Any]) -> bool:
     name, value = item
     is_tensor = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
-    return isinstance(name, str) and is_tensor
+    return isinstance(name, str) and is_tensor and not (value.is_meta or value.is_complex())

@@ -82,7 +82,13 @@ def test_it_stops_before_lines_that_are_not_plain(shapes: DecisionTree, line: st
     assert (len(found), unread) == (1, 4)
 
 
-@pytest.mark.parametrize("header", ["", "id,smooth", "id,id,smooth,disk,two,more", '"id",smooth,disk,two,more'])
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("", "id,smooth", "id,id,smooth,disk,two,more", '"id",smooth,disk,two,more'),
+        *('id,smooth,disk,two,more,"x', "#h,id,smooth,disk,two,more", "id,smooth,disk,two,more\r\r"),
+    ],
+)
 def test_it_reads_nothing_of_a_table_with_another_header(shapes: DecisionTree, header: str) -> None:
     assert read(f"{header}\n1,1,1,1,1\n", shapes) == ([], 2)
 

@@ -154,5 +154,5 @@ def test_a_folder_that_is_read_is_never_written_to(inputs: dict[str, Path], subt
                 before = sorted(Path("shards").rglob("*")), sorted(Path("run").rglob("*"))
                 result = run(command, *arguments, option, named(Path(folder), how))
                 refused(result, inputs)
-                assert "is read by this command; name another one" in result.stderr
+                assert "is read by this command; name another output" in result.stderr
                 assert (sorted(Path("shards").rglob("*")), sorted(Path("run").rglob("*"))) == before

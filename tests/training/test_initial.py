@@ -222,6 +222,19 @@ def test_a_run_is_not_written_over_by_one_that_starts_from_it(earlier: Path, sha
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_what_an_earlier_run_started_from_counts_too(
+    shards: Path, kaggle_folder: Path, recipe: Path, tmp_path: Path
+) -> None:
+    between = pack(kaggle_folder, tmp_path / "between", "--shards", "10", "--seed", "1")
+    options = ("--recipe", recipe, "--epochs", 1)
+    assert run(shards, *options, "--fold", "none", "--out", tmp_path / "a").exit_code == 0
+    second = run(between, *options, "--init-from", tmp_path / "a", "--out", tmp_path / "b")
+    assert second.exit_code == 0, second.output
+    third = run(shards, *options, "--init-from", tmp_path / "b", "--fold", "0/5", "--out", tmp_path / "c")
+    assert (third.exit_code, f"{tmp_path / 'a'} was trained on these shards" in third.output) == (1, True)
+
+
 def test_no_fold_may_start_from_any_fold(earlier: Path, shards: Path, recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     options = ("--recipe", recipe, "--fold", "none", "--epochs", 1, "--init-from", earlier, "--out", out)

@@ -1,6 +1,7 @@
 """Ctrl-C while members train."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,6 +17,14 @@ def test_the_first_signal_is_answered_at_once(number: signal.Signals, capfd: pyt
         assert interrupt.requested
         assert capfd.readouterr().err == "\nfinishing this step\n"
         assert signal.getsignal(number) == before
+
+
+@pytest.fixture(autouse=True)
+def usual_effect() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt, whatever libraries that other tests import have set."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_the_second_ctrl_c_has_its_usual_effect() -> None:

@@ -1,6 +1,9 @@
+import copy
 import tomllib
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,7 +120,34 @@ WRONG = [
     {"schedule": {"last_epoch": "x"}},
     {"optimiser": {}},
     {"optimiser": {"param_groups": [], "state": {}}},
+    {"steps": 2.5},
 ]
+
+
+def other_schedule(state: dict[str, Any]) -> None:
+    state["schedule"]["more"] = 1
+
+
+def other_type(state: dict[str, Any]) -> None:
+    state["network"] = {name: each.double() for name, each in state["network"].items()}
+
+
+def other_moments(state: dict[str, Any]) -> None:
+    state["optimiser"]["state"][0]["exp_avg"] = torch.zeros(3)
+
+
+def other_optimiser(state: dict[str, Any]) -> None:
+    state["optimiser"]["param_groups"][0]["amsgrad"] = True
+
+
+@pytest.mark.parametrize("forge", [other_schedule, other_type, other_moments, other_optimiser])
+def test_a_state_with_one_part_of_another_kind_is_refused(forge: Callable[[dict[str, Any]], None]) -> None:
+    member = make()
+    member.step(*batches(1)[0])
+    state = copy.deepcopy(member.state())
+    forge(state)
+    with pytest.raises(ValueError, match=r"schedule|network|optimiser"):
+        make().load_state(state)
 
 
 def test_the_state_of_something_else_is_refused(subtests: pytest.Subtests) -> None:

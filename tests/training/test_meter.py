@@ -14,7 +14,7 @@ def test_the_forecast_comes_once_and_leaves_the_first_step_out(monkeypatch: pyte
     said = [forecast.after_step() for _ in range(500)]
     at = int(-(-FORECAST_AFTER_S // 4))
     left = 500 - at - 1
-    assert said[at] == f"about {4 * left / 60:.0f} min for the other {left} steps"
+    assert said[at] == f"about {4 * left / 60:.0f} min for the remaining {left} steps"
     assert not any(said[:at] + said[at + 1 :])
 
 

@@ -1,3 +1,4 @@
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "numbers.pth": (lambda path: torch.save({"lr": 0.1}, path), "tensors by name"),
     "nothing.pth": (lambda path: torch.save({}, path), "tensors by name"),
     "sparse.pth": (lambda path: torch.save({"a": torch.eye(2).to_sparse()}, path), "tensors by name"),
+    "complex.pth": (lambda path: torch.save({"a": torch.ones(2, dtype=torch.complex64)}, path), "tensors by name"),
+    "meta.pth": (lambda path: torch.save({"a": torch.ones(2, device="meta")}, path), "tensors by name"),
+    "nan.pth": (lambda path: torch.save({"a": torch.tensor([0, torch.nan])}, path), "not finite"),
+    "pipe.pth": (os.mkfifo, "no such file"),
     "network.pth": (lambda path: torch.save(torch.nn.Linear(2, 2), path), "could run code"),
 }  # fmt: skip
 
