@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ensemble.recipe import load_recipe
+from ensemble.recipe_files import Tables
 from galaxy_zoo.console import counted, progress, shown
 from galaxy_zoo.files import atomic_write, check_can_write, check_outputs
 from galaxy_zoo.manifest import read_manifest
@@ -39,6 +40,7 @@ class SheetRequest:
     shards: AnyPath
     out: Path
     recipe: str
+    settings: Tables
     count: int
     random_views: int
     seed: int
@@ -59,7 +61,7 @@ def draw(request: SheetRequest) -> None:
     inputs = [Path(request.recipe), request.shards, *files_of_set(request.shards)]
     check_outputs([request.out, request.cache_folder], inputs)
     check_can_write(request.out)
-    view = load_recipe(request.recipe).view
+    view = load_recipe(request.recipe, request.settings).view
     with open_set(request.shards, Cache(request.cache_folder, request.cache_gb)) as source:
         manifest = read_manifest(source.folder)
         view = view.with_statistics(manifest.channel_mean, manifest.channel_std)

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, path_or_url
+from training.command import parse_set, set_option
 
 
 def _check_png(ctx: click.Context, parameter: click.Parameter, out: Path) -> Path:  # noqa: ARG001
@@ -18,6 +19,7 @@ def _check_png(ctx: click.Context, parameter: click.Parameter, out: Path) -> Pat
 @click.argument("shards", type=path_or_url)
 @click.argument("out", type=click.Path(path_type=Path), callback=_check_png)
 @click.option("--recipe", default="quick", help="Recipe: a known name or a TOML file.")
+@set_option
 @click.option("--count", type=click.IntRange(1, 100), default=6, help="Number of galaxies.")
 @click.option(
     "--random-views",
@@ -32,7 +34,7 @@ def _check_png(ctx: click.Context, parameter: click.Parameter, out: Path) -> Pat
 )
 @click.option("--gallery", is_flag=True, help="Instead show each image in grey, cropped and at smaller sizes.")
 @cache_options
-def views(**options: Any) -> None:
+def views(*, settings: tuple[str, ...], **options: Any) -> None:
     """Draw what the network of a recipe sees of galaxies in SHARDS, into the image OUT, a PNG.
 
     Each row is a galaxy: the image, the stamp that views are made from, the plain view, the same in grey, and random
@@ -41,8 +43,9 @@ def views(**options: Any) -> None:
     \b
     Examples:
       galaxy_zoo views shards sheet.png --recipe ng_cnn --count 8
+      galaxy_zoo views shards sheet.png --recipe plain --set view.crop_px=128
       galaxy_zoo views shards gallery.png --recipe ng_cnn --gallery
     """
     with ends_at_ctrl_c():
         from evaluation.views import SheetRequest, draw  # noqa: PLC0415 - takes seconds
-    draw(SheetRequest(**options))
+    draw(SheetRequest(settings=parse_set(settings), **options))

@@ -31,12 +31,21 @@ def _check_fold(context: click.Context, option: click.Parameter, name: str | Non
     return name
 
 
-def _settings(texts: tuple[str, ...], epochs: int | None) -> Tables:
+def parse_set(texts: tuple[str, ...], epochs: int | None = None) -> Tables:
     """Return what --set and --epochs say; raise click.BadParameter if it cannot be read."""
     try:
         return parse_settings([*texts, *([] if epochs is None else [f"training.epochs={epochs}"])])
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--set") from error
+
+
+set_option = click.option(
+    "--set",
+    "settings",
+    metavar="TABLE.KEY=VALUE",
+    multiple=True,
+    help="Value of a key of the recipe, as in training.batch_size=64; may be repeated.",
+)
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
@@ -62,13 +71,7 @@ def _settings(texts: tuple[str, ...], epochs: int | None) -> Tables:
     default=None,
     help="Number of epochs; short for --set training.epochs=N.  [default: the recipe's]",
 )
-@click.option(
-    "--set",
-    "settings",
-    metavar="TABLE.KEY=VALUE",
-    multiple=True,
-    help="Value of a key of the recipe, as in training.batch_size=64; may be repeated.",
-)
+@set_option
 @click.option(
     "--fold",
     default=None,
@@ -130,7 +133,7 @@ def train(*, settings: tuple[str, ...], epochs: int | None, **options: Any) -> N
       galaxy_zoo train shards --recipe quick --members 2 --out runs/quick
       torchrun --nproc-per-node 4 --no-python galaxy_zoo train shards --recipe ng_cnn --members 8
     """
-    request = TrainingRequest(settings=_settings(settings, epochs), **options)
+    request = TrainingRequest(settings=parse_set(settings, epochs), **options)
     _check_usage(request)
     with ends_at_ctrl_c():
         from training import build  # noqa: PLC0415 - torch and DALI take seconds

@@ -64,6 +64,14 @@ def test_the_same_seed_gives_the_same_sheet(shards: Path, tmp_path: Path) -> Non
     assert sheets[0] == sheets[1] != sheets[2]
 
 
+def test_keys_of_the_recipe_can_be_set(shards: Path, tmp_path: Path) -> None:
+    one, other = tmp_path / "one.png", tmp_path / "other.png"
+    assert draw(shards, one, "--count", 1).exit_code == 0
+    assert draw(shards, other, "--count", 1, "--set", "view.crop_px=40").exit_code == 0
+    assert one.read_bytes() != other.read_bytes()
+    assert "did you mean 'crop_px'" in draw(shards, other, "--set", "view.crop_pix=40").output
+
+
 def test_a_sheet_of_several_batches_begins_with_the_galaxies_of_a_smaller_one(
     shards: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
