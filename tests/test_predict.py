@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -553,10 +554,13 @@ def test_the_commands_of_the_page_on_predicting_run_as_they_stand_there(
     runs: dict[str, Path], shards: Path, kaggle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    links = {"runs/a": runs["tree"], "runs/b": runs["sigmoid"], "shards": shards, "kaggle": kaggle_folder}
+    links = {"runs/a": runs["tree"], "runs/b": runs["sigmoid"], "shards": shards}
     for name, target in {**links, "images": kaggle_folder / "images_test_rev1"}.items():
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).symlink_to(target)
+    Path("kaggle").mkdir()
+    with zipfile.ZipFile("kaggle/training_solutions_rev1.zip", "w") as file:
+        file.write(kaggle_folder / "training_solutions_rev1.csv", "training_solutions_rev1.csv")
     ids = [path.stem for path in Path("images").iterdir()]
     votes = pd.DataFrame(make_votes(np.random.default_rng(0), NUM_TEST), index=ids, columns=COLUMNS)
     for name in ("central_pixel_benchmark.csv", "truth.csv"):
