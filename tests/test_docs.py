@@ -3,6 +3,7 @@
 import re
 import shutil
 from importlib import import_module
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,7 @@ def test_the_page_about_object_stores(
     server: S3Server, bucket: Path, kaggle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this process, which has loaded what they need."""
+    forkserver._forkserver._stop()  # workers forked from that of an earlier test would lack the credentials
     commands = {f"{name}.py": import_module(name).main for name in ("train", "predict")}
     shutil.copytree(kaggle_folder, tmp_path / "kaggle")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
