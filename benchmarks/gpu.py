@@ -37,7 +37,7 @@ ENTRIES = ("small_data:4", "ng_cnn", "ng_baseline", "ng_cbam", "dieleman", "serr
 """Arguments of benchmarks.accuracy."""
 
 Send = Callable[[dict[str, Any]], None]
-"""Takes what is new of the results of a part; "result" is one more of them, "status" ends the part."""
+"""Receives the results of a part as they come: "result" is one of them, "status" ends the part."""
 
 
 def check_device(send: Send, device: str) -> None:

@@ -18,7 +18,7 @@ from galaxy_zoo.errors import RunError
 from galaxy_zoo.tree import DecisionTree
 
 NETWORK = "0."
-"""How the names of the tensors of a `Model` begin that belong to its network."""
+"""Prefix of the names of the tensors of a `Model` that belong to its network."""
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 

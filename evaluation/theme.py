@@ -18,7 +18,6 @@ from training.style import style
 
 INK, MUTED, RULE = "#010101", "#020202", "#030303"
 SERIES = ("#040404", "#050505", "#060606", "#070707", "#080808", "#090909")
-TRUTH = SERIES[1]
 VARIABLES = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",

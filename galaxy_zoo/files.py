@@ -179,6 +179,15 @@ def write_text(path: AnyPath, text: str, *, is_contested: bool = False) -> None:
         file.write(text.encode())
 
 
+def is_utf8(path: AnyPath) -> bool:
+    """Return whether a path is UTF-8, as libraries that are not Python's need it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_special(path: AnyPath) -> bool:
     """Return whether a path is a pipe, a socket or a device, which could be read for ever."""
     return isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir())

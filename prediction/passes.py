@@ -98,7 +98,7 @@ class PendingPart:
 
     @property
     def is_there(self) -> bool:
-        """Whether `result` need not wait."""
+        """Whether `result` returns without waiting."""
         return self._arrival is None or bool(self._arrival.query())  # type: ignore[no-untyped-call]
 
     def result(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ensemble.networks.weights import Weights, read_weights
 from ensemble.recipe import Recipe, load_recipe
 from galaxy_zoo.console import INTERRUPTED, counted, shown
 from galaxy_zoo.errors import OutputError, RunError
-from galaxy_zoo.files import check_outputs, sha256_of
+from galaxy_zoo.files import check_outputs, is_utf8, sha256_of
 from galaxy_zoo.fold import Fold, folds_named
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pipeline.augment import FixedViews, RandomViews, Views, member_seeds
@@ -91,7 +91,7 @@ def train(request: TrainingRequest) -> None:
             "from random weights, add --set network.frozen=false"
         )
     folder = request.out or Path("runs") / recipe.name
-    if not _is_utf8(folder):
+    if not is_utf8(folder):
         raise OutputError(
             f"{folder}: a path that is not UTF-8, which TensorBoard cannot write to; give another --out"
         )
@@ -127,14 +127,6 @@ def train(request: TrainingRequest) -> None:
             command = "predict.py" if set(folds) == {"none"} else "evaluate.py"
             runs, how = (f"{folder}/fold-*", " --out-of-fold") if len(folds) > 1 else (folder, "")
             click.echo(shown(f"next: {command} {runs} {request.shards}{how}"))
-
-
-def _is_utf8(path: Path) -> bool:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _own_fold(recipe: Recipe, manifest: Manifest, *, quiet: bool) -> str:
@@ -292,16 +284,7 @@ def _build_trainer(
     members = build(trial=0)
     session.start.end("members")
     if ranks.is_first:
-        lines = describe_start(
-            run,
-            read_manifest(session.source.folder),
-            settings=session.request.settings,
-            num_parameters=members[0].num_parameters,
-            steps_per_epoch=len(batches),
-            device=session.device,
-            ranks=ranks,
-        )
-        click.echo("\n".join(map(shown, lines)), err=True)
+        _say_what_starts(run, session, num_parameters=members[0].num_parameters, steps_per_epoch=len(batches))
     best: list[dict[str, Tensor]] | None = []
     if run.init_from and not goes_on:
         line = start_from_earlier(run, dict(zip(numbers, members, strict=True)))
@@ -328,6 +311,20 @@ def _build_trainer(
         schedule=SaveSchedule(session.request.save_steps, 60 * session.request.save_minutes),
         team=team,
     )
+
+
+def _say_what_starts(run: Run, session: Session, *, num_parameters: int, steps_per_epoch: int) -> None:
+    """Print on stderr what a run will do, and on what."""
+    lines = describe_start(
+        run,
+        read_manifest(session.source.folder),
+        settings=session.request.settings,
+        num_parameters=num_parameters,
+        steps_per_epoch=steps_per_epoch,
+        device=session.device,
+        ranks=session.ranks,
+    )
+    click.echo("\n".join(map(shown, lines)), err=True)
 
 
 def _pretrained_weights(run: Run, path: Path | None) -> Weights | None:

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from galaxy_zoo.errors import RunError
-from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write, is_special
+from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write, is_special, is_utf8
 
 _WHOLE = "whole"
 """The only entry of the header, since safetensors writes several entries in no fixed order."""
@@ -128,10 +128,8 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 @contextmanager
 def _opened(path: Path, device: torch.device | str) -> Iterator[Any]:
     """Open a checkpoint; within the block, raise any error about its content as a RunError of one line."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise RunError(f"{path}: a path that is not UTF-8, which safetensors cannot open; rename it") from error
+    if not is_utf8(path):
+        raise RunError(f"{path}: a path that is not UTF-8, which safetensors cannot open; rename it")
     if is_special(path) or path.is_dir():
         raise RunError(f"{path}: not a file; remove it")
     try:

@@ -71,7 +71,7 @@ def _ancestors(run: Run) -> Iterator[Run]:
 
 
 def start_from_earlier(run: Run, members: Mapping[int, Member]) -> str:
-    """Give members, by their numbers, the weights of the run that theirs starts from; return in words what was done.
+    """Give members, by their numbers, the weights of the run that theirs starts from; return a line that says so.
 
     Raises:
         RunError: these are not the weights that run.json names, or a tensor does not fit.

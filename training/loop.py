@@ -75,7 +75,7 @@ class _SavedSums:
     loss_sum: float
 
     def __post_init__(self) -> None:
-        """Raise ValueError if a number is none that a training saves."""
+        """Raise ValueError if a number is out of range."""
         check_range("samples", self.samples, 0, 10**15)
         check_range("loss_sum", self.loss_sum, -1e30, 1e30)
 

@@ -23,7 +23,7 @@ from training.ranks import ALONE, Ranks
 from training.step import CapturedStep, EagerStep, Learner, Recorder, Step, compiling_pays
 
 OF_ALL_WEIGHTS = {"step", "mu_product"}
-"""Names in an optimiser's state of numbers that hold for all weights of a tensor."""
+"""Names of the scalars in an optimiser's state; its other tensors have the shape of the parameter."""
 
 
 class Member:

@@ -145,7 +145,7 @@ def _published(model: str) -> str:
 
 
 def _misfit(text: str) -> str:
-    """Return in a few words what does not fit, of the error of `Module.load_state_dict`, which lists everything."""
+    """Summarise an error of `Module.load_state_dict`, which lists every tensor that does not fit."""
     found = []
     for word in ("Missing", "Unexpected"):
         for line in re.findall(rf"{word} key\(s\) in state_dict: (.*)", text):

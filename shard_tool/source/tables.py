@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from galaxy_zoo.cells import read_cells
 from galaxy_zoo.errors import ImageError, LabelError
-from galaxy_zoo.labels import MOST_VOTERS, check_none_missing, stands_twice, to_votes, votes_of_cells
-from galaxy_zoo.plain_votes import plain_votes
+from galaxy_zoo.labels import check_none_missing, stands_twice, to_votes, votes_of_cells
 from galaxy_zoo.remote import path_of
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import TOLERANCE, Violation, VoteKind, check_votes
@@ -131,11 +130,6 @@ def repeated_row(draft: Draft, column: str) -> tuple[str, int, int, int] | None:
 def _parts(file: StoredFile, rules: TableRules, *, is_alone: bool) -> Iterator[tuple[int, pd.DataFrame]]:
     """Yield the votes of a table, some rows at a time, with the line of the first row."""
     with _open(file) as opened:
-        highest = MOST_VOTERS if rules.kind == "counts" else 1.0
-        unread = yield from plain_votes(opened, rules.tree, highest=highest, lines_at_once=LINES_AT_ONCE)
-        if unread is None:
-            return
-        opened.seek(0)
         for line, cells in read_cells(opened, file.shown, lines_at_once=LINES_AT_ONCE):
             votes = votes_of_cells(
                 cells,
@@ -145,7 +139,7 @@ def _parts(file: StoredFile, rules: TableRules, *, is_alone: bool) -> Iterator[t
                 allow_missing=rules.allow_missing or not is_alone,
                 kind=rules.kind,
             )
-            yield max(line, unread), votes.iloc[max(0, unread - line) :]
+            yield line, votes
 
 
 def _merge(draft: Draft, files: Sequence[StoredFile], rules: TableRules) -> None:

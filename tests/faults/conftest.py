@@ -4,17 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from harness import TRAIN, Bench, Inputs, Starter
-from making import RECIPE, pack, write_kaggle_folder
-
-TREE = """
-name = "three answers"
-id_column = "GalaxyID"
-[[question]]
-name = "smooth or disk"
-columns = ["Class1.1", "Class1.2", "Class1.3"]
-answers = ["smooth", "disk", "star"]
-"""
-"""Of few answers, so that a report has few figures."""
+from making import RECIPE, TREE, pack, write_kaggle_folder
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,16 @@ batch_size = 16
 """
 """Of a network that trains in a second."""
 
+TREE = """
+name = "three answers"
+id_column = "GalaxyID"
+[[question]]
+name = "smooth or disk"
+columns = ["Class1.1", "Class1.2", "Class1.3"]
+answers = ["smooth", "disk", "star"]
+"""
+"""Of few answers, so that a report has few figures."""
+
 
 def make_image(rng: np.random.Generator, size: int = IMAGE_PX) -> np.ndarray:
     """A smooth tilted blob with a neighbour: asymmetric, so that every flip and rotation shows."""

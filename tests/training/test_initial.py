@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from making import pack
+from making import TREE, pack
 from trained import RECIPE, metrics, run, run_and_interrupt, same, weights
 
 from ensemble.model import build_network, last_layer
@@ -16,16 +16,6 @@ from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.tree import load_tree
 from training.checkpoint import load_state, load_weights
 from training.run import load_run
-
-TREE = """
-name = "three answers"
-id_column = "GalaxyID"
-[[question]]
-name = "smooth or disk"
-columns = ["Class1.1", "Class1.2", "Class1.3"]
-answers = ["smooth", "disk", "star"]
-"""
-
 
 TIMM = ("--set", "network.kind=timm", "--set", "network.model=resnet10t")
 
