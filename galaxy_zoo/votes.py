@@ -172,6 +172,28 @@ def mean_votes(votes: Floats) -> Floats:
     return means
 
 
+CLASS_EXTENSION = "votes.cls"
+"""Extension, in an index, of the component that holds a sample's class; in the tar it is `.cls`."""
+
+
+def one_hot(text: bytes, num_answers: int) -> NDArray[np.float32]:
+    """Return the votes of a class, given as WebDataset writes it: digits, counted from 0.
+
+    Returns:
+        float32, shape (answers,): 1 for the answer that is the class, 0 for the others.
+
+    Raises:
+        ValueError: it is not a class of a question of so many answers.
+    """
+    number = text.strip()
+    if not (number.isdigit() and len(number) <= len(str(num_answers)) and int(number) < num_answers):
+        shown = text[:20].decode("ascii", "backslashreplace")
+        raise ValueError(f"the class is {shown!r}, and the tree has the answers 0 to {num_answers - 1}")
+    votes = np.zeros(num_answers, np.float32)
+    votes[int(number)] = 1
+    return votes
+
+
 NPY_HEADER_BYTES = 128
 """Length of the .npy header of a one-dimensional array of usual length."""
 

@@ -19,7 +19,7 @@ from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
 from galaxy_zoo.objects import Objects, read_objects
 from galaxy_zoo.remote import AnyPath, is_url
-from galaxy_zoo.votes import npy_header
+from galaxy_zoo.votes import CLASS_EXTENSION, npy_header, one_hot
 
 Bytes = NDArray[np.uint8]
 JPEGS, VOTES = ("jpg", "jpeg"), "votes.npy"
@@ -133,12 +133,13 @@ class _MappedShard:
         images = [self._image(sample) for sample in samples]
         self.offsets = np.array([image.offset for image in images], dtype=np.int64)
         self.sizes = np.array([image.size for image in images], dtype=np.int64)
-        votes = [next((c.offset for c in sample if c.extension == VOTES), None) for sample in samples]
-        labelled = np.array([offset is not None for offset in votes], dtype=bool)
-        at = np.array([offset for offset in votes if offset is not None], dtype=np.int64)
         self.votes = np.full((len(samples), num_answers), np.nan, dtype=np.float32)
-        if len(at):
-            self.votes[labelled] = self._read_votes(at, num_answers)
+        labelled = [(n, c.offset) for n, sample in enumerate(samples) for c in sample if c.extension == VOTES]
+        if labelled:
+            rows, at = np.array(labelled, dtype=np.int64).T
+            self.votes[rows] = self._read_votes(at, num_answers)
+        for row, component in ((n, c) for n, s in enumerate(samples) for c in s if c.extension == CLASS_EXTENSION):
+            self.votes[row] = self._read_class(component, num_answers)
 
     def _map(self, shard: Shard) -> Bytes:
         try:
@@ -175,6 +176,14 @@ class _MappedShard:
         raise ShardError(
             f"{self.path}: the sample of {shown(sample[0].name)} has no .{JPEGS[0]}; see: shard_tool lint"
         )
+
+    def _read_class(self, component: Component, num_answers: int) -> NDArray[np.float32]:
+        try:
+            return one_hot(self.data[component.offset : component.offset + component.size].tobytes(), num_answers)
+        except ValueError as error:
+            raise ShardError(
+                f"{self.path}: {shown(component.name)}: {error}; find it with: shard_tool lint --deep"
+            ) from error
 
     def _read_votes(self, at: NDArray[np.int64], num_answers: int) -> NDArray[np.float32]:
         """Read the votes of the .npy files at the offsets `at`, all at once: they have one shape, so one header."""

@@ -32,7 +32,7 @@ from shard_tool.commands.options import (
 )
 from shard_tool.images.jpeg import jpeg_size
 from shard_tool.shards.parallel import Tick, run_tasks
-from shard_tool.shards.proof import Failure, SampleRules, describe_npy, prove_samples, take_npy_as_votes
+from shard_tool.shards.proof import Failure, SampleRules, describe_npy, find_votes, prove_samples
 from shard_tool.shards.reader import decode_votes, image_of, read_component, votes_of
 from shard_tool.shards.repeated_ids import SeenIds
 from shard_tool.shards.statistics import add_all, add_up_votes, channel_moments, no_statistics, vote_means
@@ -104,9 +104,9 @@ def index(*, folder: Path, tree: str, split_by_name: bool, overwrite: bool, work
     """Make the WebDataset tars in FOLDER readable for training.
 
     Tars may come from anywhere. Images must be colour JPEGs (.jpg or .jpeg) of one size, and every one must decode;
-    votes are .votes.npy or .npy (float32, one value for each answer of the tree). Other components may be present and
-    are counted. If all is good, an .idx for each tar and a manifest.json are written beside the tars, which stay
-    unchanged; otherwise nothing is written.
+    votes are .votes.npy or .npy (float32, one value for each answer of the tree), or the class in .cls (counted from
+    0) if the tree has one question. Other components may be present and are counted. If all is good, an .idx for each
+    tar and a manifest.json are written beside the tars, which stay unchanged; otherwise nothing is written.
 
     A fold is a set of shards, so folds are fair only if the samples were shuffled before the tars were written.
 
@@ -128,8 +128,9 @@ def index(*, folder: Path, tree: str, split_by_name: bool, overwrite: bool, work
         num_answers, name = len(indexed.manifest.tree.columns), indexed.manifest.tree.name
         echo(
             f"no votes: they are taken from KEY.votes.npy or KEY.npy (float32, shape ({num_answers},) for tree {name})"
-            f", and these tars hold {' and '.join(unused)}; write the tars anew with that (a class as one-hot votes), "
-            "or pack images and a table: shard_tool pack",
+            ", or from KEY.cls for a tree of one question, and these tars hold "
+            f"{' and '.join(unused)}; pass the --tree of these classes, write the tars anew, or pack images and a "
+            "table: shard_tool pack",
             err=True,
         )
     others = (f"not of a sample: {tar}: {member}" for tar, member in indexed.others)
@@ -195,7 +196,7 @@ def index_tar(task: IndexTask, tick: Tick) -> IndexedShard:
     failures = [Failure(task.tar.name, "", walk.why)] if walk.why else []
     if not walk.samples and not walk.why:
         failures.append(Failure(task.tar.name, "", NO_SAMPLE))
-    samples = take_npy_as_votes(task.tar, walk.samples, len(task.rules.tree.columns))
+    samples = find_votes(task.tar, walk.samples, task.rules.tree)
     sums = ChannelSums(task.rules.image_px)
     measure = sums.add if task.is_measured else None
     failures += prove_samples(task.tar, samples, task.rules, tick, measure=measure)
@@ -311,7 +312,7 @@ def _statistics(task: IndexTask, samples: Sequence[Sample], sums: "ChannelSums")
     sizes = [image.size for sample in samples if (image := image_of(sample))]
     with task.tar.open("rb") as file:
         votes = [
-            decode_votes(read_component(file, component), num_answers, task.tar, component.name)[None]
+            decode_votes(read_component(file, component), num_answers, task.tar, component)[None]
             for sample in samples
             if (component := votes_of(sample))
         ]

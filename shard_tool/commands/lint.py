@@ -26,7 +26,7 @@ from shard_tool.commands.options import (
 )
 from shard_tool.shards.journal import JOURNAL_NAME, REJECTED_NAME
 from shard_tool.shards.parallel import Executor, Tick, run_tasks
-from shard_tool.shards.proof import Failure, SampleRules, prove_samples, take_npy_as_votes
+from shard_tool.shards.proof import Failure, SampleRules, find_votes, prove_samples
 from shard_tool.shards.reader import image_of
 from shard_tool.shards.repeated_ids import SeenIds
 from shard_tool.shards.tar_walk import walk_tar
@@ -207,7 +207,7 @@ def _lint_deeply(
     walk = walk_tar(tar)
     samples, failures = walk.samples, [Failure(tar.name, "", walk.why)] if walk.why else []
     if task.rules.is_foreign:
-        samples = take_npy_as_votes(tar, samples, len(task.rules.tree.columns))
+        samples = find_votes(tar, samples, task.rules.tree)
     else:
         failures += [Failure(tar.name, "", f"member {other!r} is not a file of a sample") for other in walk.others]
     if indexed is not None:

@@ -98,7 +98,7 @@ def _read(tar: AnyPath, sample: Sample, *, manifest: Manifest, side_px: int) -> 
         lines = [key_of(sample)]
         if votes is not None:
             data = read_component(file, votes)
-            given = decode_votes(data, len(manifest.tree.columns), tar, votes.name)
+            given = decode_votes(data, len(manifest.tree.columns), tar, votes)
             lines += main_votes(given, manifest.tree)[:VOTE_LINES]
         try:
             pixels = decode_strictly(read_component(file, image), manifest.image_px)

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxy_zoo.errors import ImageError
-from galaxy_zoo.index import Sample, key_of
+from galaxy_zoo.index import Component, Sample, key_of
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
-from galaxy_zoo.votes import NPY_HEADER_BYTES, check_votes, npy_header
+from galaxy_zoo.votes import CLASS_EXTENSION, NPY_HEADER_BYTES, check_votes, npy_header, one_hot
 from shard_tool.images.jpeg import check_strictly, decode_strictly
 from shard_tool.shards.parallel import Tick
 from shard_tool.shards.reader import image_of, read_component, votes_of
@@ -57,24 +57,38 @@ def prove_samples(
     return failures
 
 
-def take_npy_as_votes(tar: AnyPath, samples: Sequence[Sample], num_answers: int) -> tuple[Sample, ...]:
-    """Return the samples of a foreign tar, with `KEY.npy` as votes where it holds them and there is no `KEY.votes.npy`.
+def find_votes(tar: AnyPath, samples: Sequence[Sample], tree: DecisionTree) -> tuple[Sample, ...]:
+    """Return the samples of a foreign tar, with the component that holds votes renamed as an index names it.
 
-    Such a file has the bytes of votes as they are packed; in the index it gets the name they have.
+    Where there is no `KEY.votes.npy`, votes are `KEY.npy`, if it holds float32 votes of the tree, else the class in
+    `KEY.cls`, if the tree has one question.
     """
-    header = npy_header(num_answers)
+    header, num_answers = npy_header(len(tree.columns)), len(tree.columns)
     named = []
     with tar.open("rb") as file:
         for sample in samples:
-            npy = next((c for c in sample if c.extension == "npy"), None)
-            if npy and votes_of(sample) is None and npy.size == len(header) + 4 * num_answers:
-                file.seek(npy.offset)
-                if file.read(len(header)) == header:
-                    name = npy.name.removesuffix(npy.extension) + VOTES_EXTENSION
-                    votes = replace(npy, extension=VOTES_EXTENSION, name=name)
-                    sample = tuple(votes if c is npy else c for c in sample)  # noqa: PLW2901
-            named.append(sample)
+            by_extension = {c.extension: c for c in sample}
+            npy, number = by_extension.get("npy"), by_extension.get("cls")
+            if votes_of(sample) is not None:
+                named.append(sample)
+            elif npy and npy.size == len(header) + 4 * num_answers and _begins_with(file, npy, header):
+                named.append(_renamed(sample, npy, VOTES_EXTENSION))
+            elif number and len(tree.questions) == 1:
+                named.append(_renamed(sample, number, CLASS_EXTENSION))
+            else:
+                named.append(sample)
     return tuple(named)
+
+
+def _begins_with(file: io.BufferedReader, component: Component, data: bytes) -> bool:
+    file.seek(component.offset)
+    return file.read(len(data)) == data
+
+
+def _renamed(sample: Sample, component: Component, extension: str) -> Sample:
+    name = component.name.removesuffix(component.extension) + extension
+    votes = replace(component, extension=extension, name=name)
+    return tuple(votes if c is component else c for c in sample)
 
 
 def check_votes_file(data: bytes, tree: DecisionTree) -> Iterator[str]:
@@ -141,7 +155,17 @@ def _check_sample(
         except ImageError as error:
             yield f"its votes have {error}"
         else:
-            yield from check_votes_file(data, rules.tree)
+            check = _check_class if votes.extension == CLASS_EXTENSION else check_votes_file
+            yield from check(data, rules.tree)
+
+
+def _check_class(data: bytes, tree: DecisionTree) -> Iterator[str]:
+    if len(tree.questions) != 1:
+        yield f"it has a class, and tree {tree.name!r} has {len(tree.questions)} questions"
+    try:
+        one_hot(data, len(tree.columns))
+    except ValueError as error:
+        yield str(error)
 
 
 def _check_components(sample: Sample, rules: SampleRules) -> Iterator[str]:

@@ -15,7 +15,7 @@ from galaxy_zoo.image_size import check_bytes
 from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Shard
 from galaxy_zoo.remote import AnyPath
-from galaxy_zoo.votes import NPY_HEADER_BYTES
+from galaxy_zoo.votes import CLASS_EXTENSION, NPY_HEADER_BYTES, one_hot
 from shard_tool.shards.writer import VOTES_EXTENSION
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg")
@@ -38,8 +38,8 @@ def image_of(sample: Sample) -> Component | None:
 
 
 def votes_of(sample: Sample) -> Component | None:
-    """Return the component that holds the votes, if any."""
-    return next((c for c in sample if c.extension == VOTES_EXTENSION), None)
+    """Return the component that holds the votes, or the class, if any."""
+    return next((c for c in sample if c.extension in (VOTES_EXTENSION, CLASS_EXTENSION)), None)
 
 
 def proven_index(folder: AnyPath, shard: Shard) -> list[Sample]:
@@ -81,12 +81,9 @@ def read_shard(folder: Path, shard: Shard, num_answers: int) -> Iterator[StoredS
                 raise ShardError(
                     f"{tar}: sample {key_of(sample)} does not hold one JPEG; see: shard_tool lint --deep"
                 )
-            votes = votes_of(sample)
-            yield StoredSample(
-                key_of(sample),
-                read_component(file, image),
-                None if votes is None else decode_votes(read_component(file, votes), num_answers, tar, votes.name),
-            )
+            found = votes_of(sample)
+            votes = None if found is None else decode_votes(read_component(file, found), num_answers, tar, found)
+            yield StoredSample(key_of(sample), read_component(file, image), votes)
 
 
 @contextmanager
@@ -104,14 +101,19 @@ def read_component(file: io.BufferedReader, component: Component) -> bytes:
     return file.read(component.size)
 
 
-def decode_votes(data: bytes, num_answers: int, tar: AnyPath, name: str) -> NDArray[np.float32]:
-    """Return the votes in the bytes of a `.npy` file, float32, shape (answers,).
+def decode_votes(data: bytes, num_answers: int, tar: AnyPath, component: Component) -> NDArray[np.float32]:
+    """Return the votes in the bytes of a `.npy` or `.cls` file, float32, shape (answers,).
 
     Raises:
         ShardError: there are not `num_answers` votes; the error names the tar and the file in it.
     """
+    if component.extension == CLASS_EXTENSION:
+        try:
+            return one_hot(data, num_answers)
+        except ValueError as error:
+            raise ShardError(f"{tar}: {component.name}: {error}; see: shard_tool lint --deep") from error
     if len(data) != NPY_HEADER_BYTES + 4 * num_answers:
         raise ShardError(
-            f"{tar}: {name} does not hold the {num_answers} votes of the tree; see: shard_tool lint --deep"
+            f"{tar}: {component.name} does not hold the {num_answers} votes of the tree; see: shard_tool lint --deep"
         )
     return np.frombuffer(data, "<f4", offset=NPY_HEADER_BYTES)

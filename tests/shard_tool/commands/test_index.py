@@ -3,6 +3,7 @@
 import gc
 import gzip
 import io
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,9 @@ import webdataset
 from kaggle_download import Download, contents, jpeg, run
 from making import make_votes
 
+from galaxy_zoo.labels import read_votes
 from galaxy_zoo.manifest import read_manifest
+from galaxy_zoo.tree import load_tree
 from galaxy_zoo.view import View
 from pipeline.augment import FixedViews
 from pipeline.loader import Loader, Sampling
@@ -165,9 +168,40 @@ def test_votes_of_another_name_are_told_of(tmp_path: Path, members: Members, say
     result = run("index", tmp_path, "--workers", 1)
     assert result.exit_code == 0, result.stderr
     assert (
-        "no votes: they are taken from KEY.votes.npy or KEY.npy (float32, shape (37,) for tree gz2-kaggle), and these "
-        f"tars hold {says}" in result.stderr
+        "no votes: they are taken from KEY.votes.npy or KEY.npy (float32, shape (37,) for tree gz2-kaggle), or from "
+        f"KEY.cls for a tree of one question, and these tars hold {says}" in result.stderr
     )
+
+
+def test_classes_are_the_votes_of_a_tree_of_one_question(tmp_path: Path) -> None:
+    tree = load_tree("galaxy10")
+    votes = encode_votes(np.eye(10, dtype=np.float32)[9])
+    members = {"1.cls": b"0", "2.cls": b"7\n", "3.cls": b"3", "3.votes.npy": votes, "4.txt": b"5"}
+    write_tar(tmp_path / "a.tar", dict(sorted((jpegs(*(f"{n}.jpg" for n in range(1, 5))) | members).items())))
+    result = run("index", tmp_path, "--tree", "galaxy10", "--workers", 1)
+    assert result.exit_code == 0, result.stderr
+    assert run("lint", tmp_path, "--deep", "--workers", 1).exit_code == 0
+    expected = np.full((4, 10), np.nan, np.float32)
+    expected[[0, 1, 2]] = np.eye(10)[[0, 7, 9]]
+    np.testing.assert_array_equal(open_shards(tmp_path).votes, expected)
+    assert run("unpack", tmp_path, tmp_path / "out", "--workers", 1).exit_code == 0
+    [table] = (tmp_path / "out").glob("*.csv")
+    np.testing.assert_array_equal(read_votes(table, tree, allow_missing=True).to_numpy(), expected[:3])
+    assert run("preview", tmp_path, tmp_path / "sheet.png").exit_code == 0
+
+
+def test_a_class_that_the_tree_has_not_is_named(tmp_path: Path) -> None:
+    classes = [b"10", b"-1", b"spiral", b"", b"9" * 5000, "\u0663".encode()]
+    members = {
+        f"{n}.{extension}": data
+        for n, c in enumerate(classes)
+        for extension, data in (("jpg", jpeg(n)), ("cls", c))
+    }
+    write_tar(tmp_path / "a.tar", members)
+    result = run("index", tmp_path, "--tree", "galaxy10", "--workers", 1)
+    assert result.exit_code == 1
+    named = re.findall(r"a\.tar (\d) the class is .*, and the tree has the answers 0 to 9\n", result.stdout)
+    assert named == [str(n) for n in range(len(classes))]
 
 
 def test_an_npy_file_with_votes_is_taken_as_votes_where_none_are_called_so(tmp_path: Path) -> None:
