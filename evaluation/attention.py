@@ -134,7 +134,7 @@ def heat_maps(
     targets = [ClassifierOutputTarget(column) for column in columns]
     modules = dict(frozen.named_modules())
     convolutions = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)]
-    with progress(total=len(METHODS) * len(layers), unit="layer", desc="what the network looks at") as bar:
+    with progress(total=len(METHODS) * len(layers), unit="layers", desc="what the network looks at") as bar:
         for layer in layers:
             channels, _, width = _maps_of(frozen, modules[layer], images[:1], layer)
             for method, kind in METHODS.items():

@@ -124,7 +124,7 @@ def project(features: Floats, methods: Sequence[str]) -> dict[str, Floats]:
         features: shape (galaxies, width).
     """
     points = {}
-    with progress(total=len(methods), unit="method") as bar:
+    with progress(total=len(methods), unit="methods") as bar:
         for name in methods:
             bar.set_description(f"embedding: {TITLES[name]}")
             points[name] = COMPUTE[name](features)

@@ -93,7 +93,7 @@ def make_sections(evidence: Evidence, more: Sequence[Make]) -> list[Section]:
         *more,
     ]
     sections = []
-    with styled(), progress(total=len(makers), unit="section", desc="report") as bar:
+    with styled(), progress(total=len(makers), unit="sections", desc="report") as bar:
         for make in makers:
             sections.append(make())
             bar.update()

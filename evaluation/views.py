@@ -161,7 +161,7 @@ def _draw(samples: Samples, views: Views, choice: Choice, what: str) -> tuple[li
     batches: list[Batch] = []
     with (
         Loader(samples, views, sampling) as loader,
-        progress(total=choice.count, unit="galaxy", desc=what) as bar,
+        progress(total=choice.count, unit="galaxies", desc=what) as bar,
     ):
         for batch in islice(loader.epoch(0), -(-choice.count // AT_ONCE)):
             batches.append(batch)

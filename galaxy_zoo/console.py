@@ -406,18 +406,19 @@ class _Lines(tqdm):  # type: ignore[type-arg]  # it is generic in its stubs only
 
 
 def progress(
-    *, total: int, unit: str, desc: str = "", done: int = 0, shown: bool = True, unit_scale: bool = False
+    *, total: int | None, unit: str, desc: str = "", done: int = 0, shown: bool = True
 ) -> "tqdm[Any]":
     """Return a progress bar on stderr; where that is a file or a pipe, it writes a line every ten seconds instead.
 
+    total: None where it is not known.
+    unit: what is counted, in the plural; "B" for bytes.
     shown: whether to show it; one of several processes that do the same is enough.
-    unit_scale: write 1.20G for 1,200,000,000.
     """
     what: dict[str, Any] = {
         "total": total,
         "initial": done,
-        "unit": unit,
-        "unit_scale": unit_scale,
+        "unit": unit if unit == "B" else f" {unit}",
+        "unit_scale": unit == "B",
         "desc": f"{desc}: " if desc else "",
         "disable": not shown,
         "smoothing": 0.05,
@@ -425,4 +426,6 @@ def progress(
     if sys.stderr.isatty():
         return tqdm(**what, dynamic_ncols=True)
     line = "{desc}{percentage:.0f} %, {n_fmt} of {total_fmt}, {elapsed} elapsed, {remaining} left, {rate_fmt}{postfix}"
+    if total is None:
+        line = "{desc}{n_fmt}, {elapsed} elapsed, {rate_fmt}{postfix}"
     return _Lines(**what, file=io.StringIO(), mininterval=10.0, bar_format=line)

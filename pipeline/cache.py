@@ -178,7 +178,7 @@ class CachedSet(ShardSet):
         total, is_over, guard = sum(shard.bytes for shard in shards), Event(), Lock()
         click.echo(f"{self.path}: fetching {len(shards):,} shards into {self.folder}", err=True)
         with (
-            progress(total=total, unit="B", desc="shards", unit_scale=True) as bar,
+            progress(total=total, unit="B", desc="shards") as bar,
             until(is_over.is_set),
             ThreadPoolExecutor(FETCHERS if self.source.takes_many_at_once else 1) as pool,
         ):

@@ -100,7 +100,7 @@ class SavedStamps:
             return stop - start
 
         with (
-            progress(total=len(mapped), unit="galaxy", desc="saved stamps", shown=self._speaks) as bar,
+            progress(total=len(mapped), unit="galaxies", desc="saved stamps", shown=self._speaks) as bar,
             ThreadPoolExecutor(num_cores()) as threads,
         ):
             for count in threads.map(check, range(0, len(mapped), STAMPS_AT_ONCE)):
@@ -126,7 +126,7 @@ class SavedStamps:
         checksums = np.empty(len(pixels), "<u4")
         with (
             atomic_write(self.path) as file,
-            progress(total=len(pixels), unit="galaxy", desc="saving stamps") as bar,
+            progress(total=len(pixels), unit="galaxies", desc="saving stamps") as bar,
         ):
             file.write(self._header)
             for start in range(0, len(pixels), STAMPS_AT_ONCE):

@@ -120,7 +120,7 @@ class ResidentStamps:
             return
         if self._bar is None:
             shown = self._shows_progress
-            self._bar = progress(total=len(self._has), unit="galaxy", desc="stamps kept", shown=shown)
+            self._bar = progress(total=len(self._has), unit="galaxies", desc="stamps kept", shown=shown)
         self._bar.update(int(self._has.sum()) - self._bar.n)
         if self.is_full:
             self._end()

@@ -129,7 +129,7 @@ class Meter:
         if not is_shown:
             yield
             return
-        with progress(total=steps, done=done, unit="step") as self._bar:
+        with progress(total=steps, done=done, unit="steps") as self._bar:
             self._forecast = Forecast(steps, done)
             yield
 
@@ -224,7 +224,7 @@ class PredictionMeter:
     """The progress bar of a prediction of `total` galaxies, shown if `is_shown`."""
 
     def __init__(self, label: str, total: int, *, is_shown: bool) -> None:
-        self._bar: tqdm[Any] = progress(total=total, unit="galaxy", desc=label) if is_shown else tqdm(disable=True)
+        self._bar: tqdm[Any] = progress(total=total, unit="galaxies", desc=label) if is_shown else tqdm(disable=True)
         self._stopwatch = Stopwatch()
 
     def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:

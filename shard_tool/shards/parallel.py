@@ -61,7 +61,7 @@ def run_tasks(
     Tasks are drawn from the iterable when needed, so at most two a worker are in memory. If one fails, the others end
     at their next image and its error is raised. An `executor` replaces the `workers` processes of this machine.
     """
-    with progress(total=total, desc=description, unit="image", unit_scale=True) as bar:
+    with progress(total=total or None, desc=description, unit="images") as bar:
         if executor is not None:
             yield from executor.run(function, tasks, lambda num_images: _update(bar, num_images))
             return

@@ -403,8 +403,8 @@ def test_results_go_to_stdout_and_progress_to_stderr(kaggle: Path, tmp_path: Pat
     result = pack(kaggle, tmp_path / "out")
     assert re.search(r"^train +30 +30 +10 ", result.stdout, re.M)
     assert re.search(r"^test +12 +0 +10 ", result.stdout, re.M)
-    assert "image/s" in result.stderr
-    assert "image/s" not in result.stdout
+    assert "images/s" in result.stderr
+    assert "images/s" not in result.stdout
 
 
 def test_the_split_folders_may_hold_only_test_images(download: Download, tmp_path: Path) -> None:

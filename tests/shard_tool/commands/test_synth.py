@@ -106,7 +106,7 @@ def test_the_command_reports_on_stdout_and_shows_its_progress_on_stderr(tmp_path
     result = run(tmp_path / "out", "--count", 2, "--test", 1, "--seed", 3, "--workers", 1)
     assert result.exit_code == 0, result.output
     assert "2 galaxies" in result.stdout
-    assert "synth: " in result.stderr and "image/s" in result.stderr
+    assert "synth: " in result.stderr and "images/s" in result.stderr
 
 
 def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path) -> None:
