@@ -45,7 +45,7 @@ def read_recipe_file(name_or_path: str) -> dict[str, Any]:
     base_name = own.pop("base")
     if base_name not in known_recipes():
         hint = guess(str(base_name), known_recipes())
-        raise RecipeError(f"{where}: no recipe {base_name!r} to be its base{hint}; {LIST_THEM}")
+        raise RecipeError(f"{where}: no recipe {base_name!r} to be its base{hint or ';'} {LIST_THEM}")
     base = read_recipe_file(base_name)
     base["about"] = {"source": f"based on {base_name}"}  # its own describes another recipe
     return merged(base, own)
@@ -85,7 +85,7 @@ def _read(name_or_path: str) -> dict[str, Any]:
     own = resources.files("ensemble.recipes").joinpath(f"{name_or_path}.toml")
     if not is_path and name_or_path not in known_recipes():
         hint = guess(name_or_path, known_recipes())
-        raise RecipeError(f"no recipe {name_or_path!r}{hint}; {LIST_THEM}, or give a .toml file")
+        raise RecipeError(f"no recipe {name_or_path!r}{hint or ';'} {LIST_THEM}, or give a .toml file")
     try:
         return parse_toml(Path(name_or_path).read_text() if is_path else own.read_text())
     except (OSError, UnicodeDecodeError) as error:

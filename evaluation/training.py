@@ -42,7 +42,8 @@ def section(evidence: Evidence) -> Section:
         "augmented; validation scores are of the end of the epoch, of the plain view. Of recipes whose loss is the "
         "mean squared error, the training RMSE is its root and the validation loss the square of the RMSE."
     )
-    log = Table(name="training", title="All epochs", frame=metrics, folded=True, form=".4g")
+    epochs = metrics.assign(epoch=metrics["epoch"] + 1).rename(columns=lambda name: name.replace("_", " "))
+    log = Table(name="training", title="All epochs", frame=epochs, folded=True, form=".4g")
     return Section(key="training", title="Training", lead=lead, blocks=(Figures(tuple(drawn)), log))
 
 

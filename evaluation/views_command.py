@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, path_or_url
 from training.command import parse_set, set_option
@@ -25,7 +26,7 @@ def _check_png(ctx: click.Context, parameter: click.Parameter, out: Path) -> Pat
     "--random-views",
     type=click.IntRange(1, 16),
     default=4,
-    help="Number of random views of each galaxy; not with --gallery.",
+    help="Number of random views of each galaxy.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the galaxies and the views.")
 @click.option("--split", default="train", help="Split to draw from.")
@@ -46,6 +47,9 @@ def views(*, settings: tuple[str, ...], **options: Any) -> None:
       galaxy_zoo views shards sheet.png --recipe plain --set view.crop_px=128
       galaxy_zoo views shards gallery.png --recipe ng_cnn --gallery
     """
+    is_given = click.get_current_context().get_parameter_source("random_views") is ParameterSource.COMMANDLINE
+    if options["gallery"] and is_given:
+        raise click.UsageError("--gallery shows no random views; omit --random-views")
     with ends_at_ctrl_c():
         from evaluation.views import SheetRequest, draw  # noqa: PLC0415 - takes seconds
     draw(SheetRequest(settings=parse_set(settings), **options))

@@ -405,9 +405,7 @@ class _Lines(tqdm):  # type: ignore[type-arg]  # it is generic in its stubs only
             print(*str(self).split(), file=sys.stderr, flush=True)
 
 
-def progress(
-    *, total: int | None, unit: str, desc: str = "", done: int = 0, shown: bool = True
-) -> "tqdm[Any]":
+def progress(*, total: int | None, unit: str, desc: str = "", done: int = 0, shown: bool = True) -> "tqdm[Any]":
     """Return a progress bar on stderr; where that is a file or a pipe, it writes a line every ten seconds instead.
 
     total: None where it is not known.

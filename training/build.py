@@ -38,7 +38,7 @@ from training.member import Member
 from training.meter import Meter
 from training.ranks import ALONE, Ranks, members_of, own_device, own_threads, started_by_torchrun
 from training.request import TrainingRequest
-from training.run import RUN_NAME, Data, InitFrom, Run, current_versions, load_run
+from training.run import BEST_NAME, RUN_NAME, Data, InitFrom, Run, current_versions, load_run
 from training.samples import balanced_shares, baseline_rmse, check_votes, open_samples
 from training.start import StartTimer
 from training.step import recorder_on
@@ -121,8 +121,6 @@ def train(request: TrainingRequest) -> None:
                 resuming = "go on with the same command and --resume"
                 click.echo(f"{shown(run.folder)}: stopped and saved; {resuming}", err=True)
                 raise SystemExit(INTERRUPTED)
-            if ranks.is_first:
-                click.echo(shown(f"trained {run.members} x {recipe.name}: {run.folder}"))
         if ranks.is_first:
             command = "predict.py" if set(folds) == {"none"} else "evaluate.py"
             runs, how = (f"{folder}/fold-*", " --out-of-fold") if len(folds) > 1 else (folder, "")
@@ -197,6 +195,9 @@ def train_run(run: Run, fold: Fold | None, session: Session) -> bool:
         finished = trainer.train(start, sums)
         if finished and team.is_first:
             draw(trainer.tracked, trainer.held_out, run)
+        if finished and ranks.is_first:
+            trained = "trained" if done < total else "trained already:"
+            click.echo(shown(f"{trained} {run.members} x {run.recipe.name}: {run.folder}"))
         return finished
 
 
@@ -271,6 +272,7 @@ def _build_trainer(
     held_out = _open_held_out(run, opened, session, stack)
     meter = Meter(numbers, session.device, team, session.start)
     goes_on = resume and bool(common_positions(folders))
+    weights = None if goes_on else _pretrained_weights(run, session.request.weights)
     build = partial(
         _build_members,
         run,
@@ -278,13 +280,19 @@ def _build_trainer(
         session,
         steps_per_epoch=len(batches),
         is_pretrained=run.pretrained and not goes_on and not run.init_from,
-        weights=None if goes_on else _pretrained_weights(run, session.request.weights),
+        weights=weights,
         say=cache(meter.write) if ranks.is_first else str,  # once, whatever the number of members
     )
     members = build(trial=0)
     session.start.end("members")
     if ranks.is_first:
-        _say_what_starts(run, session, num_parameters=members[0].num_parameters, steps_per_epoch=len(batches))
+        _say_what_starts(
+            run,
+            session,
+            weights=weights,
+            num_parameters=members[0].num_parameters,
+            steps_per_epoch=len(batches),
+        )
     best: list[dict[str, Tensor]] | None = []
     if run.init_from and not goes_on:
         line = start_from_earlier(run, dict(zip(numbers, members, strict=True)))
@@ -296,8 +304,8 @@ def _build_trainer(
         )
     if best is None:
         return None
-    for member, weights in zip(members, best, strict=False):
-        member.start_from(weights)
+    for member, found in zip(members, best, strict=False):
+        member.start_from(found)
     if ranks.is_first and not (resume and run == load_run(run.folder)):  # it may have been given more epochs
         run.create()
     ranks.barrier()
@@ -313,12 +321,15 @@ def _build_trainer(
     )
 
 
-def _say_what_starts(run: Run, session: Session, *, num_parameters: int, steps_per_epoch: int) -> None:
+def _say_what_starts(
+    run: Run, session: Session, *, weights: Weights | None, num_parameters: int, steps_per_epoch: int
+) -> None:
     """Print on stderr what a run will do, and on what."""
     lines = describe_start(
         run,
         read_manifest(session.source.folder),
         settings=session.request.settings,
+        weights=weights.path if weights else None,
         num_parameters=num_parameters,
         steps_per_epoch=steps_per_epoch,
         device=session.device,
@@ -334,6 +345,8 @@ def _pretrained_weights(run: Run, path: Path | None) -> Weights | None:
         RunError: the run was begun with such a file, and none is given; or `read_weights` raises it.
     """
     if path is not None:
+        if path.name == BEST_NAME and (path.parent.parent / RUN_NAME).is_file():
+            raise RunError(f"{path}: the weights of a run; give the run: --init-from {path.parent.parent}")
         return read_weights(path)
     if run.weights_sha256:
         raise RunError(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 
@@ -19,6 +20,7 @@ def describe_start(
     manifest: Manifest,
     *,
     settings: Tables,
+    weights: Path | None,
     num_parameters: int,
     steps_per_epoch: int,
     device: torch.device,
@@ -26,7 +28,8 @@ def describe_start(
 ) -> Iterator[str]:
     """Yield lines that say what a run will do, and on what.
 
-    settings: what replaced values of the recipe. num_parameters: of one member. device: that of this rank.
+    settings: what replaced values of the recipe. weights: file of pretrained weights. num_parameters: of one member.
+    device: that of this rank.
     """
     training = run.recipe.training
     yield f"{_device(device)}{f', {ranks.world_size} ranks' if ranks.world_size > 1 else ''}"
@@ -37,6 +40,8 @@ def describe_start(
         f"{name}.{key} = {json.dumps(each)}" for name, table in settings.items() for key, each in table.items()
     ]:
         yield f"set in place of the recipe's: {', '.join(changed)}"
+    if weights is not None:
+        yield f"starting from the weights in {weights}"
     view, image_px = run.recipe.view, run.data.image_px
     if view.framing == "image" and view.crop_px > min(image_px):
         sides = " x ".join(map(str, image_px))

@@ -224,7 +224,9 @@ class PredictionMeter:
     """The progress bar of a prediction of `total` galaxies, shown if `is_shown`."""
 
     def __init__(self, label: str, total: int, *, is_shown: bool) -> None:
-        self._bar: tqdm[Any] = progress(total=total, unit="galaxies", desc=label) if is_shown else tqdm(disable=True)
+        self._bar: tqdm[Any] = (
+            progress(total=total, unit="galaxies", desc=label) if is_shown else tqdm(disable=True)
+        )
         self._stopwatch = Stopwatch()
 
     def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
