@@ -41,6 +41,12 @@ GOALS = (
     Goal("ng_resnet50: steps", 5_700, "images/s", lambda values: values["ng_resnet50: steps"]),
     Goal("quick: steps", 60_000, "images/s", lambda values: values["quick: steps"]),
     Goal(
+        "small_data: four members beside one, images/s",
+        2,
+        "times",
+        lambda values: values["small_data x 4: steps"] / values["small_data: steps"],
+    ),
+    Goal(
         "ng_cnn: train.py beside a fixed batch",
         98,
         "%",

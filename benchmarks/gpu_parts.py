@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
@@ -24,22 +25,31 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import throughput
 from benchmarks.measuring import ROOT, Result, ask_nvidia_smi, measured
-from benchmarks.throughput import RESIDENT, Setup, count_samples, fixed_batch, new_member, step_rates
+from benchmarks.throughput import RESIDENT, Setup, count_samples, fixed_batch, new_member, step_rates, take_steps
 from ensemble.model import Predictor, build_network
 from ensemble.recipe import Recipe
 from galaxy_zoo.view import View
 from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
 from pipeline.graph import decode_window
-from pipeline.loader import Backend, Batch, Decoding, Loader, Sampling
+from pipeline.loader import Backend, Decoding, Loader, Sampling
 from prediction.passes import predict_part
-from training.member import Member
 
 GOAL_LEVELS = 2.0
 """Largest mean difference between two ways to make the same pixels, in grey levels."""
 
 DECODED, COMMANDED = "ng_cnn", "ng_cnn"
 PIXELS_OF = ("quick", "ng_cnn", "serrano_2")
-STEPPED = ("ng_cnn", "ng_resnet50", "quick", "small_data x 4", "fast", "dieleman", "best", "serrano_2")
+STEPPED = (
+    "ng_cnn",
+    "ng_resnet50",
+    "quick",
+    "small_data",
+    "small_data x 4",
+    "fast",
+    "dieleman",
+    "best",
+    "serrano_2",
+)
 """Recipes, each with the number of its members if it is not one."""
 
 PREDICTED = {"ng_cnn": 1024, "ng_resnet50": 512}
@@ -134,7 +144,7 @@ def steps(setup: Setup) -> Iterator[Result]:
         team = [new_member(recipe, setup) for _ in range(int(members or 1))]
         rates = step_rates(setup, team, batch)
         yield measured(f"{label}: steps", "images/s", rates)
-        working = device_seconds(setup, partial(take_steps, team, batch)) / (
+        working = device_seconds(setup, partial(take_steps, team, batch, PROFILED_STEPS)) / (
             PROFILED_STEPS * len(team) * len(batch.votes)
         )
         yield measured(f"{label}: device busy", "%", [100 * working * rate for rate in rates])
@@ -209,24 +219,23 @@ def count_predicted(member: Predictor, loader: Loader, run: int) -> int:  # noqa
     return len(predict_part([member], loader.epoch(0)).result()["ids"])
 
 
-def take_steps(members: list[Member], batch: Batch) -> None:
-    """Take PROFILED_STEPS steps of each member."""
-    for _ in range(PROFILED_STEPS):
-        for member in members:
-            member.step(batch.views[0], batch.votes)
-
-
 def device_seconds(setup: Setup, work: Callable[[], object]) -> float:
     """Return the seconds for which the device works on something, without those in which it waits for the host."""
     activity = ProfilerActivity.CUDA if setup.on_gpu else ProfilerActivity.CPU
     with profile(activities=[activity]) as seen:
         work()
         setup.synchronise()
-    events = seen.key_averages()
-    return (
-        float(sum(each.self_device_time_total if setup.on_gpu else each.self_cpu_time_total for each in events))
-        / 1e6
-    )
+    wanted = "CUDA" if setup.on_gpu else "CPU"
+    ranges = [
+        each.time_range
+        for each in seen.events()
+        if each.device_type.name == wanted and not each.is_user_annotation
+    ]
+    busy_us, until = 0.0, 0.0
+    for each in sorted(ranges, key=attrgetter("start")):  # those of several streams overlap
+        busy_us += max(0.0, each.end - max(each.start, until))
+        until = max(until, each.end)
+    return busy_us / 1e6
 
 
 def ways(setup: Setup) -> list[tuple[str, str, Backend]]:

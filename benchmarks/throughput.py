@@ -44,6 +44,7 @@ from training.member import Member
 from training.meter import Meter
 from training.ranks import ALONE
 from training.step import recorder_on
+from training.streams import side_by_side
 
 QUICK_PX, QUICK_BATCH = 64, 4
 RESIDENT = StampPolicy("resident", share=0.9)
@@ -237,12 +238,17 @@ def step_rates(setup: Setup, members: list[Member], batch: Batch) -> list[float]
     steps = 1 if setup.quick else 30
 
     def work(run: int) -> int:  # noqa: ARG001
-        for _ in range(steps):
-            for member in members:
-                member.step(batch.views[0], batch.votes)
+        take_steps(members, batch, steps)
         return steps * len(members) * len(batch.votes)
 
     return setup.rates(work)
+
+
+def take_steps(members: list[Member], batch: Batch, count: int) -> None:
+    """Take `count` steps of each member as train.py does, all on the first view of a batch."""
+    jobs = [partial(member.step, batch.views[0], batch.votes) for member in members]
+    for _ in range(count):
+        side_by_side(jobs, batch.votes.device)
 
 
 def new_member(recipe: Recipe, setup: Setup) -> Member:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from galaxy_zoo.errors import RunError
@@ -30,6 +31,7 @@ from training.meter import EpochSums, Meter
 from training.ranks import ALONE, Ranks
 from training.run import BEST_NAME, Run
 from training.start import as_metrics, described
+from training.streams import side_by_side
 from training.writer import Writer
 
 
@@ -102,9 +104,13 @@ def train_step(
         RunError: a loss is not finite.
     """
     weight = weight_of(len(batch.ids), num_samples, team)
-    pairs = zip(members, batch.views, strict=True)
+    steps = [
+        partial(member.step, images, batch.votes, weight=weight)
+        for member, images in zip(members, batch.views, strict=True)
+    ]
     with meter.step():
-        losses = [member.step(images, batch.votes, weight=weight) for member, images in pairs]
+        # ranks that share batches exchange gradients within a step, all in the same order
+        losses = side_by_side(steps, batch.votes.device) if team.world_size == 1 else [step() for step in steps]
     meter.add(batch.ids, losses)
 
 

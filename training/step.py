@@ -20,6 +20,8 @@ from training.ranks import Ranks
 
 LossOf = Callable[[Tensor, Tensor], Tensor]
 """Takes images and votes, returns the loss of a network, a scalar."""
+Replay = Callable[[int], Tensor]
+"""Takes the seed of random numbers, does what was recorded, and returns its result."""
 
 TOLERANCE = 0.2
 """Largest difference between a replayed step and an ordinary one, as a share of what the step changes.
@@ -117,7 +119,7 @@ class EagerStep:
 class Recorder(Protocol):
     """Records work on a device."""
 
-    def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def record(self, work: Callable[[], Tensor]) -> Replay:
         """Return a function that does the same to the same tensors; `work` is also done some times meanwhile.
 
         The result is overwritten by the next call.
@@ -125,33 +127,49 @@ class Recorder(Protocol):
 
 
 class CudaGraphs:
-    """Records kernels as a CUDA graph of torch."""
+    """Records kernels as a CUDA graph of torch.
 
-    def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    Each graph has a random generator of its own, and those recorded on one stream are replayed on it, so that graphs
+    may be replayed on several streams at the same time.
+    """
+
+    def record(self, work: Callable[[], Tensor]) -> Replay:
         """Record work; see `Recorder`."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
-                work()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        try:
+        here = torch.cuda.current_stream()
+        is_default = here == torch.cuda.default_stream()
+        stream = torch.cuda.Stream() if is_default else here  # type: ignore[no-untyped-call]
+        generator, graph = torch.Generator(here.device), torch.cuda.CUDAGraph()
+        with _random_numbers_from(generator):
+            stream.wait_stream(here)
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UPS):
+                    work()
+            here.wait_stream(stream)
             # other threads load images meanwhile, so only what this one does may spoil the capture
             with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 result = work()
-        except BaseException:
-            # the generator is left as it is within a capture; random numbers of ordinary steps need another
-            device = torch.cuda.current_device()
-            fresh = torch.Generator(f"cuda:{device}")
-            torch.cuda.default_generators[device].graphsafe_set_state(fresh.graphsafe_get_state())
-            raise
 
-        def replay() -> Tensor:
+        def replay(seed: int) -> Tensor:
+            generator.manual_seed(seed)
             graph.replay()
             return result
 
         return replay
+
+
+@contextmanager
+def _random_numbers_from(generator: torch.Generator) -> Iterator[None]:
+    """Let kernels take random numbers from a generator of a GPU within the block.
+
+    A failed capture leaves a generator unusable; then it is this one, and the default generator is as before.
+    """
+    default = torch.cuda.default_generators[generator.device.index]
+    before = default.graphsafe_get_state()
+    default.graphsafe_set_state(generator.graphsafe_get_state())
+    try:
+        yield
+    finally:
+        default.graphsafe_set_state(before)
 
 
 def recorder_on(device: torch.device, team: Ranks, say: Callable[[str], object]) -> Recorder | None:
@@ -191,7 +209,7 @@ class CapturedStep:
     ) -> None:
         self._learner, self._recorder, self._say = learner, recorder, say
         self._smaller, self._ordinary, self._batch_size = smaller, ordinary, batch_size
-        self._replay: Callable[[], Tensor] | None = None
+        self._replay: Replay | None = None
         self._has_failed = False
 
     def __call__(self, images: Tensor, votes: Tensor, *, seed: int, number: int, weight: float = 1.0) -> Tensor:
@@ -230,12 +248,9 @@ class CapturedStep:
         _restore(self._learner.tensors(), after)
         return loss
 
-    def _replayed(
-        self, replay: Callable[[], Tensor], images: Tensor, votes: Tensor, *, seed: int, number: int
-    ) -> Tensor:
+    def _replayed(self, replay: Replay, images: Tensor, votes: Tensor, *, seed: int, number: int) -> Tensor:
         self._inputs.fill(images, votes, number)
-        torch.manual_seed(seed)
-        return replay().clone()
+        return replay(seed).clone()
 
     def _work(self) -> Tensor:
         """Learn from the inputs: what is recorded."""

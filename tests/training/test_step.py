@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from ensemble.recipe import Recipe, recipe_from_table
 from galaxy_zoo.tree import load_tree
 from training.checkpoint import load_state, save_state
 from training.member import Member, _loss_function, _loss_of
-from training.step import COMPILED_GAIN_S, COMPILING_S, WARM_UPS, CudaGraphs, Recorder, compiling_pays
+from training.step import COMPILED_GAIN_S, COMPILING_S, WARM_UPS, CudaGraphs, Recorder, Replay, compiling_pays
+from training.streams import side_by_side
 
 TREE = load_tree("gz2-kaggle")
 SIZE = 8
@@ -35,12 +37,13 @@ class Again:
     def __init__(self, spoilt: Callable[[], None] = lambda: None) -> None:
         self._spoilt, self.replays = spoilt, 0
 
-    def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def record(self, work: Callable[[], Tensor]) -> Replay:
         for _ in range(WARM_UPS):
             work()
 
-        def replay() -> Tensor:
+        def replay(seed: int) -> Tensor:
             self.replays += 1
+            torch.manual_seed(seed)
             result = work()
             self._spoilt()
             return result
@@ -176,7 +179,7 @@ def test_where_a_replay_differs_from_an_ordinary_step_training_goes_on_with_ordi
 class Refusing:
     """Records nothing, after having changed everything."""
 
-    def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def record(self, work: Callable[[], Tensor]) -> Replay:
         work()
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
@@ -199,8 +202,9 @@ def test_values_that_change_from_step_to_step_are_not_those_of_the_recording() -
     """A recording that keeps the learning rate it was made with, 0, is found out."""
 
     class Frozen(Again):
-        def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-            def replay() -> Tensor:
+        def record(self, work: Callable[[], Tensor]) -> Replay:
+            def replay(seed: int) -> Tensor:
+                torch.manual_seed(seed)
                 for rate in member._step._inputs._rates:  # type: ignore[attr-defined]
                     rate.zero_()
                 return work()
@@ -231,3 +235,16 @@ def test_equal_networks_are_compiled_once() -> None:
 def test_a_short_training_does_not_compile() -> None:
     enough = round(COMPILING_S / COMPILED_GAIN_S)
     assert [compiling_pays(steps) for steps in (1, enough - 1, enough, 10 * enough)] == [False, False, True, True]
+
+
+@devices
+def test_members_side_by_side_learn_what_each_learns_alone(device: str) -> None:
+    kinds = 2 * OPTIMISERS  # more members than streams
+    alone, beside = ([make(device, kind, recorder=recorder_for(device)) for kind in kinds] for _ in range(2))
+    for number, size in enumerate([SIZE, SIZE, 3, SIZE, SIZE]):
+        images, votes = batch(number, device, size)
+        expected = [float(member.step(images, votes)) for member in alone]
+        losses = side_by_side([partial(member.step, images, votes) for member in beside], torch.device(device))
+        assert torch.stack(losses).tolist() == pytest.approx(expected, rel=1e-6 if device == "cpu" else 0.05)
+    for one, other in zip(alone, beside, strict=True):
+        check_alike(one, other, device)
