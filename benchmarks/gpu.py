@@ -32,7 +32,7 @@ from benchmarks.measuring import RESULTS, ROOT, command_line, make_shards, prove
 from galaxy_zoo.console import Command
 from galaxy_zoo.errors import GalaxyZooError
 
-PARTS = ("tests", "decode", "stamps", "pixels", "steps", "commands", "predict")
+PARTS = ("tests", "decode", "stamps", "pixels", "steps", "convolutions", "commands", "predict")
 ENTRIES = ("small_data:4", "ng_cnn", "ng_baseline", "ng_cbam", "dieleman", "serrano_1", "serrano_2", "serrano_3")
 """Arguments of benchmarks.accuracy."""
 
@@ -177,8 +177,8 @@ def main(
 ) -> None:
     """Check and measure what needs a GPU: all parts, or those named, then say which goals are met.
 
-    Parts: tests, decode, stamps, pixels, steps, commands, predict. Each may take half of the time that is left, the
-    last all of it.
+    Parts: tests, decode, stamps, pixels, steps, convolutions, commands, predict. Each may take half of the time that
+    is left, the last all of it.
 
     Writes OUT/<device>-<part>.json for each part and prints the results, both as they come. A part that fails is
     recorded and the others go on. Exit codes: 0 good, 1 a part failed, 2 wrong usage.

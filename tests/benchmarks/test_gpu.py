@@ -162,3 +162,11 @@ def test_a_part_ends_with_all_that_it_has_started() -> None:
             return
         time.sleep(0.01)
     pytest.fail(f"process {pid} is still there")
+
+
+def test_other_ways_to_convolve_give_the_same_images() -> None:
+    layer, images = torch.nn.Conv2d(3, 4, 5, padding=2), torch.randn(2, 3, 12, 12)
+    with torch.no_grad():
+        expected = layer(images)
+        for name, (way, inputs) in gpu_parts.other_ways(layer, images).items():
+            assert torch.allclose(way(inputs).float(), expected, atol=0.02 if name == "float16" else 1e-5), name
