@@ -293,7 +293,7 @@ def convolution_rates(setup: Setup, layer: nn.Module, images: Tensor, *, is_firs
 
 def count_predicted(member: Predictor, loader: Loader, run: int) -> int:  # noqa: ARG001
     """Predict an epoch of a loader; return the number of galaxies."""
-    return len(predict_part([member], loader.epoch(0)).result()["ids"])
+    return len(predict_part([member], loader.epoch(0))["ids"])
 
 
 def device_seconds(setup: Setup, work: Callable[[], object]) -> float:

@@ -1,13 +1,11 @@
 """A model, which is a network with its head, and predictions with it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ensemble.networks.backbones import Timm
@@ -118,23 +116,10 @@ class Predictor:
         return votes
 
 
-class ViewedGalaxies(Protocol):
-    """A batch of galaxies: ids, shape (batch,), and views, each of shape (batch, 3, size, size)."""
+def predict_views(members: Sequence[Predictor], views: Sequence[Tensor]) -> Tensor:
+    """Return the votes of all members for all views: float32, shape (members, views, batch, answers), on the device.
 
-    @property
-    def ids(self) -> NDArray[np.str_]: ...  # noqa: D102
-
-    @property
-    def views(self) -> tuple[Tensor, ...]: ...  # noqa: D102
-
-
-def predict_batches(
-    members: Sequence[Predictor], batches: Iterable[ViewedGalaxies]
-) -> Iterator[tuple[NDArray[np.str_], Tensor]]:
-    """Yield for each batch the ids, and the votes of all members for all views.
-
-    Votes are float32, shape (members, views, batch, answers), and stay on the device.
+    Args:
+        views: each of shape (batch, 3, size, size), channels-last, on the device.
     """
-    for batch in batches:
-        votes = [torch.stack([member.predict(images) for images in batch.views]) for member in members]
-        yield batch.ids, torch.stack(votes)
+    return torch.stack([torch.stack([member.predict(images) for images in views]) for member in members])

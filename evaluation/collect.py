@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 import numpy as np
 
-from ensemble.model import Predictor, predict_batches
+from ensemble.model import Predictor, predict_views
 from evaluation.evidence import Evidence, RunVotes, Scored
 from evaluation.galaxies import Sets, group_folds, open_folds, open_sets, true_votes
 from evaluation.network import network_sections
@@ -72,7 +72,7 @@ def evaluate(request: ReportRequest) -> None:
 def _predict(members: Sequence[Predictor], loader: Loader, label: str) -> Floats:
     """Return the votes of every member and view, float32, shape (members, views, galaxies, answers); show progress."""
     with PredictionMeter(label, loader.num_samples, is_shown=True) as meter:
-        votes = [each.cpu().numpy() for _, each in predict_batches(members, meter.timed(loader.epoch(0)))]
+        votes = [predict_views(members, batch.views).cpu().numpy() for batch in meter.timed(loader.epoch(0))]
     return np.concatenate(votes, axis=2)
 
 

@@ -54,8 +54,8 @@ class Fold:
                 f"{self.count} folds of {len(shards)} shards: a fold is a set of shards; {fewer}, "
                 f"or pack with --shards {self.count} or more"
             )
-        held_out = shards[self.index :: self.count]
-        return [shard for shard in shards if shard not in held_out], list(held_out)
+        kept = [shard for number, shard in enumerate(shards) if number % self.count != self.index]
+        return kept, list(shards[self.index :: self.count])
 
 
 def _is_count(text: str) -> bool:

@@ -126,7 +126,7 @@ class SavedStamps:
         checksums = np.empty(len(pixels), "<u4")
         with (
             atomic_write(self.path) as file,
-            progress(total=len(pixels), unit="galaxies", desc="saving stamps") as bar,
+            progress(total=len(pixels), unit="galaxies", desc="saving stamps", shown=self._speaks) as bar,
         ):
             file.write(self._header)
             for start in range(0, len(pixels), STAMPS_AT_ONCE):

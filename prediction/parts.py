@@ -1,4 +1,4 @@
-"""The finished parts of a prediction, in a folder beside its output; a killed prediction goes on from them.
+"""The finished parts of a prediction, in a folder beside its output; a killed prediction resumes from them.
 
 OUT.parts/lock           held by the prediction that is running
 OUT.parts/key.json       everything the result depends on: checksums of weights and shards, views, batch size
@@ -19,7 +19,7 @@ from galaxy_zoo.files import TEMPORARY_SUFFIX, exclusive, write_text
 from galaxy_zoo.strict import parse_json
 from pipeline.options import LARGEST_BATCH
 from prediction.request import parts_folder
-from training.checkpoint import load_state, save_state
+from training.checkpoint import Snapshot, load_state
 
 LOCK, KEY, PART_SUFFIX = "lock", "key.json", ".safetensors"
 
@@ -77,9 +77,9 @@ class Parts:
         size = (kept or {}).get("batch_size")
         return size if isinstance(size, int) and 0 < size <= LARGEST_BATCH else None
 
-    def write(self, name: str, state: Mapping[str, Any]) -> None:
+    def write(self, name: str, part: Snapshot) -> None:
         """Write a part, whole or not at all."""
-        save_state(self._path(name), state)
+        part.write(self._path(name))
 
     def read(self, name: str) -> dict[str, Any]:
         """Read a part.

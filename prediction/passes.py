@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ensemble.model import Predictor, predict_batches
+from ensemble.model import Predictor, predict_views
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.manifest import Shard
 from galaxy_zoo.view import View
@@ -29,6 +29,7 @@ from prediction.members import TrainedMember
 from prediction.memory import Portions
 from prediction.parts import Parts
 from prediction.source import Shards
+from training.checkpoint import Snapshot
 from training.meter import PredictionMeter
 from training.ranks import Ranks, share_of
 
@@ -77,35 +78,6 @@ class Block:
     mean: Floats
     view_variance: Floats
     embeddings: tuple[Floats, ...] = ()
-
-
-class PendingPart:
-    """A part whose predictions are on their way from a GPU; on a CPU they are there.
-
-    Args:
-        ids: ids of its galaxies.
-        members: for each member its tensors on the device.
-    """
-
-    def __init__(self, ids: list[str], members: list[dict[str, Tensor]]) -> None:
-        # a copy to the host that is not waited for goes to pinned memory
-        sent = [{key: value.to("cpu", non_blocking=True) for key, value in each.items()} for each in members]
-        self._state = {"ids": ids, "members": sent}
-        self._arrival = None
-        if any(value.is_cuda for each in members for value in each.values()):
-            self._arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._arrival.record()
-
-    @property
-    def is_there(self) -> bool:
-        """Whether `result` returns without waiting."""
-        return self._arrival is None or bool(self._arrival.query())  # type: ignore[no-untyped-call]
-
-    def result(self) -> dict[str, Any]:
-        """Wait for the predictions, and return the part."""
-        if self._arrival is not None:
-            self._arrival.synchronize()
-        return self._state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,22 +145,20 @@ class Passes:
         predictors = [self.members[each].load(device, compiled=not embeds) for each in members]
         embedders = [Embedder(each.network, remedy="omit --embeddings") for each in predictors] if embeds else []
         stream: Iterator[Batch] = iter(())
-        portions, made = Portions(), deque[tuple[str, PendingPart]]()
+        portions, made = Portions(), deque[tuple[str, Snapshot]]()
         for before, part in pairwise([-2, *parts]):
             if part != before + 1:
                 stream = loader.epoch(0, start=part * PART_STEPS)
-            steps = (
-                PART_STEPS if part + 1 < len(names) else None
-            )  # read to the end, so that the loader saves its stamps
+            # read to the end, so that the loader saves its stamps
+            steps = PART_STEPS if part + 1 < len(names) else None
             batches = meter.timed(islice(stream, steps))
-            made.append((names[part], predict_part(predictors, batches, embedders, portions)))
-            while len(made) > 1 or (made and made[0][1].is_there):  # else a GPU would idle until a part is written
-                self._write(*made.popleft())
+            made.append((names[part], Snapshot.of(predict_part(predictors, batches, embedders, portions))))
+            while len(made) > 1 or (
+                made and made[0][1].is_copied
+            ):  # else a GPU would idle until a part is written
+                self.parts.write(*made.popleft())
         for each in made:
-            self._write(*each)
-
-    def _write(self, name: str, part: PendingPart) -> None:
-        self.parts.write(name, part.result())
+            self.parts.write(*each)
 
     def _members_by_view(self, assignment: Assignment) -> dict[View, tuple[int, ...]]:
         """Return the members of each pass."""
@@ -210,10 +180,10 @@ def predict_part(
     batches: Iterable[Batch],
     embedders: Sequence[Embedder] = (),
     portions: Portions | None = None,
-) -> PendingPart:
+) -> dict[str, Any]:
     """Return a part: ids, and for each member mean and variance of its votes over the views, and its embedding.
 
-    It does not wait for the device.
+    Tensors are on the device, which is not waited for.
 
     Args:
         embedders: one for each predictor, or none.
@@ -226,8 +196,7 @@ def predict_part(
     def predict(batch: Batch) -> list[dict[str, Tensor]]:
         for embedder in embedders:
             embedder.forget()
-        [(_, votes)] = predict_batches(predictors, [batch])
-        found = [torch.var_mean(each, dim=0, correction=0) for each in votes]
+        found = [torch.var_mean(votes, dim=0, correction=0) for votes in predict_views(predictors, batch.views)]
         members = [{"mean": mean, "variance": variance} for variance, mean in found]
         for member, embedder in zip(members, embedders, strict=False):
             member["embedding"] = embedder.take()
@@ -238,9 +207,8 @@ def predict_part(
         for members in portions.each(batch, predict):
             for steps, member in zip(seen, members, strict=True):
                 steps.append(member)
-    return PendingPart(
-        ids, [{key: torch.cat([step[key] for step in steps]) for key in steps[0]} for steps in seen]
-    )
+    members = [{key: torch.cat([step[key] for step in steps]) for key in steps[0]} for steps in seen]
+    return {"ids": ids, "members": members}
 
 
 def _block(parts: Sequence[dict[str, Any]], members: tuple[int, ...], order: Sequence[int]) -> Block:

@@ -118,7 +118,7 @@ def train(request: TrainingRequest) -> None:
             if len(folds) > 1:
                 run = replace(run, folder=folder / f"fold-{name.replace('/', '-of-')}")
             if not train_run(run, fold, session):
-                resuming = "go on with the same command and --resume"
+                resuming = "to continue, run the same command with --resume"
                 click.echo(f"{shown(run.folder)}: stopped and saved; {resuming}", err=True)
                 raise SystemExit(INTERRUPTED)
         if ranks.is_first:
@@ -293,7 +293,6 @@ def _build_trainer(
             num_parameters=members[0].num_parameters,
             steps_per_epoch=len(batches),
         )
-    best: list[dict[str, Tensor]] | None = []
     if run.init_from and not goes_on:
         line = start_from_earlier(run, dict(zip(numbers, members, strict=True)))
         if ranks.is_first:
@@ -302,10 +301,10 @@ def _build_trainer(
         best = _best_trials(
             build, training.trials, batches=batches, held_out=held_out, meter=meter, is_first=ranks.is_first
         )
-    if best is None:
-        return None
-    for member, found in zip(members, best, strict=False):
-        member.start_from(found)
+        if best is None:
+            return None
+        for member, weights_of_best in zip(members, best, strict=True):
+            member.start_from(weights_of_best)
     if ranks.is_first and not (resume and run == load_run(run.folder)):  # it may have been given more epochs
         run.create()
     ranks.barrier()

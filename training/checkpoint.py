@@ -59,6 +59,11 @@ class Snapshot:
         copied.record()
         return cls(copies, rest, copied)
 
+    @property
+    def is_copied(self) -> bool:
+        """Whether `write` begins without waiting for a GPU."""
+        return self.copied is None or bool(self.copied.query())  # type: ignore[no-untyped-call]
+
     def write(self, path: Path) -> None:
         """Write the state, once a GPU has copied it.
 

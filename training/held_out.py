@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensemble.model import predict_batches
+from ensemble.model import predict_views
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.scores import scores_by_name
 from galaxy_zoo.tree import DecisionTree
@@ -49,8 +49,7 @@ class HeldOut:
         predictors, predicted, votes = [member.predictor for member in members], list[Tensor](), list[Tensor]()
         for batch in self.loader.epoch(0) if self.loader is not None else ():
             if len(batch.ids):  # other ranks may have the whole batch
-                [(_, of_views)] = predict_batches(predictors, [batch])
-                predicted.append(of_views[:, 0])
+                predicted.append(predict_views(predictors, batch.views)[:, 0])
                 votes.append(batch.votes)
         # a GPU is waited for once, at the end
         mine = (torch.cat(predicted, dim=1).cpu().numpy(), torch.cat(votes).cpu().numpy()) if votes else ()

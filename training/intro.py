@@ -8,6 +8,7 @@ import torch
 
 from ensemble.model import precision_on
 from ensemble.recipe_files import Tables
+from galaxy_zoo.console import counted
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.manifest import Manifest, Shard
 from pipeline.device import why_no_cuda
@@ -55,8 +56,8 @@ def describe_start(
     epochs, steps = training.epochs, training.epochs * steps_per_epoch
     yield f"{_samples(kept)} samples to train on, {scored}"
     yield (
-        f"{_count(steps, 'step')}: {_count(epochs, 'epoch')} of {_count(steps_per_epoch, 'batch', 'es')} of "
-        f"{_count(training.batch_size, 'sample')}"
+        f"{counted(steps, 'step')}: {counted(epochs, 'epoch')} of {counted(steps_per_epoch, 'batch', 'batches')} of "
+        f"{counted(training.batch_size, 'sample')}"
     )
 
 
@@ -65,10 +66,6 @@ def _device(device: torch.device) -> str:
         return f"training on {torch.cuda.get_device_name(device)}"
     why = "" if torch.cuda.is_available() else f": {why_no_cuda()}"
     return f"training on the CPU{why}"
-
-
-def _count(number: int, word: str, plural: str = "s") -> str:
-    return f"{number:,} {word}{'' if number == 1 else plural}"
 
 
 def _samples(shards: Sequence[Shard]) -> str:

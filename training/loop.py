@@ -148,7 +148,9 @@ class Trainer:
                 if all(member.stopped for member in self.members):
                     break
                 step, before = (start.step, sums) if epoch == start.epoch else (0, EpochSums())
-                self.meter.begin_epoch(f"epoch {epoch + 1}/{epochs}", step=step, sums=before)
+                num_training = sum(not member.stopped for member in self.members)
+                label = f"epoch {epoch + 1}/{epochs}"
+                self.meter.begin_epoch(label, step=step, sums=before, num_training=num_training)
                 if not self._train_epoch(epoch, self.batches.epoch(epoch, seen=before.samples)):
                     return False
                 self.finish_epoch(epoch)
@@ -176,6 +178,7 @@ class Trainer:
             RunError: a loss or a prediction is not finite.
             OSError: the checkpoints before these could not be written.
         """
+        stopped = [member.stopped for member in self.members]
         losses, speed, start = self.meter.mean_losses(), self.meter.speed(), self.meter.start.take()
         scores = self.held_out.score(self.members) if self.held_out else [{} for _ in losses]
         self.writer.finish()  # so the logs are never more than one epoch ahead of the checkpoints
@@ -192,7 +195,10 @@ class Trainer:
             if self.held_out:
                 baseline = self.held_out.baseline_rmse
                 score = f", RMSE {_list(each['rmse'] for each in scores)} (mean votes: {baseline:.5f})"
-            self.meter.write(f"epoch {epoch + 1}: loss {_list(losses)}{score}, {self.meter}")
+            told = " ".join(
+                "stopped" if done else f"{loss:.5f}" for done, loss in zip(stopped, losses, strict=True)
+            )
+            self.meter.write(f"epoch {epoch + 1}: loss {told}{score}, {self.meter}")
             if start:
                 self.meter.write(described(start))
 

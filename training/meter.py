@@ -60,7 +60,7 @@ class Stopwatch:
 
 
 class Forecast:
-    """Foretells once how long a training takes, from some seconds of steps after the first, which also compiles.
+    """Estimates once how long a training will take, from the steps after the first, which includes compilation.
 
     Args:
         total: number of steps of the training, `done` of them before now.
@@ -103,9 +103,9 @@ class EpochSums:
 class Meter:
     """Counts the steps, images and waiting time of an epoch; the sums of losses stay on the device until it ends.
 
-    "Data wait" is the share of the time that the one who computes has no batch: a CPU while it waits for the loader, a
-    GPU while it has nothing to do and this process waits for the loader. On a GPU "host wait" is the rest of the share
-    in which it has nothing to do between steps.
+    "Data wait" is the share of time lost to the loader: on a CPU, while this process waits for a batch; on a GPU, while
+    the device is idle because it does. "Host wait" is the rest of the share of time in which a GPU is idle between
+    steps.
 
     Args:
         members: numbers of the members trained here.
@@ -133,8 +133,16 @@ class Meter:
             self._forecast = Forecast(steps, done)
             yield
 
-    def begin_epoch(self, label: str, *, step: int = 0, sums: EpochSums | None = None) -> None:
-        """Start to count an epoch at `step`; `sums` are the sums over the steps before."""
+    def begin_epoch(
+        self, label: str, *, step: int = 0, sums: EpochSums | None = None, num_training: int | None = None
+    ) -> None:
+        """Start to count an epoch at `step`.
+
+        Args:
+            sums: sums over the steps before.
+            num_training: number of members that have not stopped; default: all.
+        """
+        self._num_training = len(self._members) if num_training is None else num_training
         self._bar.set_description(label, refresh=False)
         self._watch.begin(label, step)
         before = sums if sums is not None and self._team.is_first else EpochSums()  # only one rank counts them
@@ -174,7 +182,8 @@ class Meter:
             self.write(words)
         if time.perf_counter() - self._shown > REFRESH_S:
             self._shown = time.perf_counter()
-            self._bar.set_postfix_str(f"loss {self._watch.mean:.5f}, {self}", refresh=False)
+            loss = self._watch.mean * len(self._members) / max(1, self._num_training)  # that of the stopped is 0
+            self._bar.set_postfix_str(f"loss {loss:.5f}, {self}", refresh=False)
 
     def sums(self) -> EpochSums:
         """Return the sums over this epoch so far. This waits for the device.
@@ -205,7 +214,7 @@ class Meter:
                 "data_wait": self._idle.seconds("loader") / seconds,
                 "host_wait": self._idle.seconds("host") / seconds,
             }
-        images = len(self._members) * (self._samples - self._seen_before) * self._team.world_size
+        images = self._num_training * (self._samples - self._seen_before) * self._team.world_size
         return {"images_per_s": images / seconds, **waits, "seconds": seconds}
 
     def __str__(self) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -76,9 +76,9 @@ class Ranks:
         """Return the value of each rank, in the order of the ranks."""
         if self.world_size == 1:
             return [mine]
-        everything: list[T | None] = [None] * self.world_size
+        everything: list[Any] = [None] * self.world_size
         distributed.all_gather_object(everything, mine)
-        return [each for each in everything if each is not None]
+        return everything
 
     def check_same(self, value: T, what: str) -> None:
         """Check that this rank has the same value as the first.
@@ -107,7 +107,7 @@ def members_of(num_members: int, ranks: Ranks, parallel: Parallel) -> list[int]:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """Return the device of this process; on a machine with several GPUs each rank has its own."""
+    """Return the device of this process; on a machine with several GPUs, make its own GPU the current one."""
     if device.type == "cuda" and distributed.is_initialized():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         torch.cuda.set_device(device)
@@ -147,7 +147,7 @@ def started_by_torchrun(device: torch.device, parallel: Parallel = "members") ->
             raise
         raise RunError(
             f"rank {os.environ['RANK']} lost contact with another rank ({str(error).partition(chr(10))[0]}); with "
-            "--max-restarts torchrun starts all of them again, and train.py --resume goes on from the last checkpoint"
+            "--max-restarts torchrun starts all of them again; train.py then needs --resume, predict.py resumes itself"
         ) from error
     finally:
         if distributed.is_initialized():
