@@ -48,6 +48,11 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def gigabytes(num_bytes: float) -> str:
+    """Return a number of bytes as text, as in "1.52 GB"."""
+    return f"{num_bytes / 1e9:.2f} GB"
+
+
 def _open_closed_streams() -> None:
     """Open closed standard streams (`2>&-`) on /dev/null, or the next file opened would become the stream."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:

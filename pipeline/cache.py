@@ -25,7 +25,7 @@ from typing import BinaryIO
 
 import click
 
-from galaxy_zoo.console import progress
+from galaxy_zoo.console import gigabytes, progress
 from galaxy_zoo.errors import OutputError, ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write, exclusive, in_turn, in_use
 from galaxy_zoo.index import index_path
@@ -57,9 +57,12 @@ class Cache:
     def room(self) -> tuple[float, str]:
         """Return the number of bytes that may be added, and the reason for the limit."""
         free = shutil.disk_usage(self.folder).free
-        has_free = f"the disk has {_gigabytes(free)} free"
+        has_free = f"the disk has {gigabytes(free)} free"
         if self.max_gb is None:
-            return free - RESERVE_BYTES, f"{has_free}, {_gigabytes(RESERVE_BYTES)} stay so without --cache-gb"
+            return (
+                free - RESERVE_BYTES,
+                f"{has_free}, {gigabytes(RESERVE_BYTES)} of it kept free without --cache-gb",
+            )
         taken = sum(map(_num_bytes, self.entries()))
         return min((free, has_free), (self.max_gb * 1e9 - taken, f"--cache-gb {self.max_gb:g}"))
 
@@ -164,8 +167,8 @@ class CachedSet(ShardSet):
             room, reason = self.cache.room()
             if needed > (most := room + sum(map(_num_bytes, idle))):
                 raise OutputError(
-                    f"{self.path}: {_gigabytes(needed)} of it have to be fetched, and the cache {self.cache.folder} "
-                    f"has room for {_gigabytes(max(0, most))} ({reason}); name a folder on a larger disk with "
+                    f"{self.path}: {gigabytes(needed)} must be fetched, and the cache {self.cache.folder} "
+                    f"has room for {gigabytes(max(0, most))} ({reason}); name a folder on a larger disk with "
                     "--cache, or allow more with --cache-gb"
                 )
             for entry in idle:
@@ -281,7 +284,3 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:
         return None
-
-
-def _gigabytes(num_bytes: float) -> str:
-    return f"{num_bytes / 1e9:.2f} GB"

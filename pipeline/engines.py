@@ -70,11 +70,41 @@ class Engine(Protocol):
         """End the threads of the engine, and release DALI's memory."""
 
 
+class Held:
+    """Outputs of DALI that a GPU is still reading; once they are released, DALI may overwrite them."""
+
+    def __init__(self) -> None:
+        self._held: deque[tuple[torch.cuda.Event, list[Tensor]]] = deque()
+
+    def until_read(self, outputs: list[Tensor]) -> None:
+        """Hold outputs until the work queued so far is done: a few batches of them, then wait for the oldest.
+
+        Outputs in host memory are not held: nothing reads them later.
+        """
+        if not outputs[0].is_cuda:
+            return
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        self._held.append((event, outputs))
+        if len(self._held) > PREFETCHED_BATCHES:
+            self._release()
+
+    def close(self) -> None:
+        """Wait until the GPU has read everything, and release it."""
+        while self._held:
+            self._release()
+
+    def _release(self) -> None:
+        event, _ = self._held[0]
+        event.synchronize()
+        self._held.popleft()
+
+
 class GraphEngine:
     """Engine in which DALI does everything in one graph."""
 
     def __init__(self, work: Work) -> None:
-        self._work = work
+        self._work, self._held = work, Held()
 
     def build(self, feed: Feed) -> Any:
         """Build the DALI pipeline."""
@@ -97,11 +127,14 @@ class GraphEngine:
 
     def start(self, plan: BatchPlan, outputs: Any) -> PendingViews:  # noqa: ARG002
         """Begin to make the views of a batch."""
-        images = (_tensor(output).permute(0, 3, 1, 2) for output in outputs)
-        return PendingViews([], tuple(image.to(self._work.dtype) for image in images))
+        images = [_tensor(output).permute(0, 3, 1, 2) for output in outputs]
+        views = tuple(image.to(self._work.dtype, copy=image.is_cuda) for image in images)
+        self._held.until_read(images)
+        return PendingViews([], views)
 
     def close(self) -> None:
-        """End the threads of the engine, and release DALI's memory."""
+        """Release DALI's memory."""
+        self._held.close()
 
 
 class OpenCvEngine:
@@ -137,7 +170,7 @@ class OpenCvEngine:
         return self._kernel.start(len(samples), stamp_of, plan.views)
 
     def close(self) -> None:
-        """End the threads of the engine, and release DALI's memory."""
+        """End the threads of the warp kernel."""
         self._kernel.close()
 
 
@@ -149,7 +182,7 @@ class TritonEngine:
 
         self._work, self._resident = work, resident
         self._kernel = TritonKernel(work.views.view, device=work.device, dtype=work.dtype)
-        self._in_use: deque[tuple[torch.cuda.Event, Tensor]] = deque()
+        self._held = Held()
 
     def build(self, feed: Feed) -> Any:
         """Build the DALI pipeline."""
@@ -177,23 +210,9 @@ class TritonEngine:
             self._kernel(stamps, rows, packed, has_colours=view.colours is not None)
             for packed, view in zip(parameters, plan.views, strict=True)
         )
-        if decoded is not None and decoded.is_cuda:
-            self._keep(decoded)
+        if decoded is not None:
+            self._held.until_read([decoded])
         return PendingViews([], views)
-
-    def _keep(self, decoded: Tensor) -> None:
-        """Keep DALI from reusing its memory before the GPU has read it: hold a few batches, and wait for the oldest."""
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
-        self._in_use.append((event, decoded))
-        if len(self._in_use) > PREFETCHED_BATCHES:
-            self._release()
-
-    def _release(self) -> None:
-        """Wait until the GPU has read the oldest batch, then release it."""
-        event, _ = self._in_use[0]
-        event.synchronize()
-        self._in_use.popleft()
 
     def _places(self, rows: Tensor, plan: BatchPlan) -> Tensor:
         """Return an index of the decoded samples in the batch."""
@@ -202,9 +221,8 @@ class TritonEngine:
         return rows[torch.from_numpy(plan.decode).to(rows.device)].long()
 
     def close(self) -> None:
-        """End the threads of the engine, and release DALI's memory."""
-        while self._in_use:
-            self._release()
+        """Release DALI's memory."""
+        self._held.close()
 
 
 def _tensor(output: Any) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from galaxy_zoo.console import progress
+from galaxy_zoo.console import gigabytes, progress
 from galaxy_zoo.view import Stamp
 from pipeline.memory import free_bytes
 from pipeline.saved_stamps import SavedStamps
@@ -172,7 +172,7 @@ class Opener:
             self._file = SavedStamps(
                 policy.folder, samples, stamp, on_gpu=device.type == "cuda", speaks=self._is_first
             )
-        self._what = f"the stamps of {len(samples):,} galaxies, {_gigabytes(self.num_bytes)}"
+        self._what = f"the stamps of {len(samples):,} galaxies, {gigabytes(self.num_bytes)}"
 
     @property
     def num_bytes(self) -> int:
@@ -210,7 +210,7 @@ class Opener:
         if self._device.type == "cpu":
             free = (free - ResidentStamps.promised_bytes()) // self._ranks
         where = "on the GPU" if self._device.type == "cuda" else "in memory"
-        allowed = f"{self._policy.share:.0%} of {_gigabytes(free)} free"
+        allowed = f"{self._policy.share:.0%} of {gigabytes(free)} free"
         if self.num_bytes > self._policy.share * free:
             self._fall_back(f"{self._what}, are more than {allowed} {where}")
             return None
@@ -230,7 +230,3 @@ class Opener:
     def _say(self, message: str) -> None:
         if self._is_first:
             click.echo(message, err=True)
-
-
-def _gigabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.2f} GB"

@@ -86,7 +86,7 @@ def _network_bytes(recipe: Recipe, tree: DecisionTree, device: torch.device) -> 
 
 
 class Portions:
-    """Cuts batches into portions that memory suffices for. It begins with whole batches."""
+    """Splits batches into portions that fit in memory, starting with whole batches."""
 
     def __init__(self) -> None:
         self._most = LARGEST_BATCH
@@ -119,7 +119,7 @@ class Portions:
 
 
 def _cut(batch: Batch, at: int, most: int) -> Batch:
-    """Return at most so many galaxies of a batch, from place `at` on, in the same memory."""
+    """Return at most `most` galaxies of a batch, from index `at` on, without copying."""
     if len(batch.ids) <= most:
         return batch
     some = slice(at, at + most)

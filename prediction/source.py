@@ -117,10 +117,7 @@ class Shards:
                 f"{run.folder} was not trained on {self.shard_set.path} as it is now, so which galaxies it has not "
                 "seen is not known; give the shards it was trained on"
             )
-        try:
-            fold = Fold.named(run.fold)
-        except ValueError as error:
-            raise RunError(f"{run.folder}/run.json: damaged: fold {run.fold!r}; train again") from error
+        fold = Fold.named(run.fold)
         if fold is None:
             return frozenset()
         _, held_out = fold.split(self.training_shards)

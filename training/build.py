@@ -50,6 +50,7 @@ class Session:
 
     request: TrainingRequest
     source: ShardSet
+    manifest: Manifest
     ranks: Ranks
     device: torch.device
     decoding: Decoding
@@ -111,12 +112,17 @@ def train(request: TrainingRequest) -> None:
         device = own_device(device)
         decoding = Decoding(device=device, num_threads=own_threads(request.workers), stamps=stamps)
         session = Session(
-            request=request, source=source, ranks=ranks, device=device, decoding=decoding, start=start
+            request=request,
+            source=source,
+            manifest=manifest,
+            ranks=ranks,
+            device=device,
+            decoding=decoding,
+            start=start,
         )
         for name, fold in folds.items():
-            run = _describe(request, recipe, session, fold_name=name)
-            if len(folds) > 1:
-                run = replace(run, folder=folder / f"fold-{name.replace('/', '-of-')}")
+            of_fold = folder / f"fold-{name.replace('/', '-of-')}" if len(folds) > 1 else folder
+            run = _describe(recipe, session, folder=of_fold, fold_name=name)
             if not train_run(run, fold, session):
                 resuming = "to continue, run the same command with --resume"
                 click.echo(f"{shown(run.folder)}: stopped and saved; {resuming}", err=True)
@@ -139,12 +145,11 @@ def _own_fold(recipe: Recipe, manifest: Manifest, *, quiet: bool) -> str:
     return str(fitting)
 
 
-def _describe(request: TrainingRequest, recipe: Recipe, session: Session, *, fold_name: str) -> Run:
+def _describe(recipe: Recipe, session: Session, *, folder: Path, fold_name: str) -> Run:
     """Describe the run that is asked for."""
-    folder = session.source.folder
-    manifest = read_manifest(folder)
+    request, manifest = session.request, session.manifest
     return Run(
-        folder=request.out or Path("runs") / recipe.name,
+        folder=folder,
         recipe=recipe,
         members=request.members,
         seed=request.seed,
@@ -153,7 +158,7 @@ def _describe(request: TrainingRequest, recipe: Recipe, session: Session, *, fol
         data=Data(
             tree=manifest.tree,
             image_px=manifest.image_px,
-            manifest_sha256=sha256_of(folder / MANIFEST_NAME),
+            manifest_sha256=sha256_of(session.source.folder / MANIFEST_NAME),
             vote_mean=manifest.vote_mean,
         ),
         versions=current_versions(),
@@ -326,7 +331,7 @@ def _say_what_starts(
     """Print on stderr what a run will do, and on what."""
     lines = describe_start(
         run,
-        read_manifest(session.source.folder),
+        session.manifest,
         settings=session.request.settings,
         weights=weights.path if weights else None,
         num_parameters=num_parameters,

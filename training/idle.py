@@ -9,8 +9,8 @@ import torch
 
 Cause = Literal["loader", "host"]
 
-FOLDED = 50
-"""Gaps are measured so many at once, as many steps late, so that the device has long passed them."""
+GAPS_AT_ONCE = 50
+"""Gaps are measured this many at a time, and at least this many steps late, when the device is long past them."""
 
 
 class Clock(Protocol):
@@ -75,8 +75,8 @@ class IdleTime:
         self._gaps.append((cause, self._ended, self._clock.mark()))
         yield
         self._ended, self._ended_here, self._waited_s = self._clock.mark(), self._clock.now(), waited_s
-        if len(self._gaps) == 2 * FOLDED:
-            self._fold(FOLDED)
+        if len(self._gaps) == 2 * GAPS_AT_ONCE:
+            self._fold(GAPS_AT_ONCE)
 
     def finish(self) -> None:
         """Measure all gaps so far. This waits for the device."""

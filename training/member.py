@@ -99,9 +99,8 @@ class Member:
         """
         if self.stopped:
             return votes.new_zeros(())
-        if not len(
-            images
-        ):  # a rank without samples in a short last step takes part with an image that has no votes
+        # a rank without samples in a short last step takes part with an image that has no votes
+        if not len(images):
             images = images.new_zeros(1, *images.shape[1:])
             votes = votes.new_full((1, votes.shape[1]), torch.nan)
         seed = _sub_seed(self._seed, self.steps)
@@ -168,9 +167,8 @@ class Member:
             KeyError, TypeError, ValueError, RuntimeError: the state is not that of such a member.
         """
         own = self.state()
-        own["optimiser"] = {
-            "param_groups": own["optimiser"]["param_groups"]
-        }  # the optimiser makes the rest at the first step
+        # the optimiser makes the rest at the first step
+        own["optimiser"] = {"param_groups": own["optimiser"]["param_groups"]}
         _check_structure(state, own, "the state")
         if not isinstance(state["steps"], int) or state["steps"] < 0:
             raise ValueError(f"{state['steps']} steps")

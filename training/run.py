@@ -79,7 +79,7 @@ class _Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(_Facts):
     """A run and its folder.
 
     fold: "k/K" or "none". versions: versions of the packages, and the commit, at its start. shard_groups: number of
@@ -90,15 +90,7 @@ class Run:
 
     folder: Path
     recipe: Recipe
-    members: int
-    seed: int
-    fold: str
-    pretrained: bool
-    data: Data
     versions: Mapping[str, str]
-    shard_groups: int = 0
-    init_from: InitFrom | None = None
-    weights_sha256: str = ""
 
     def member_folder(self, member: int) -> Path:
         """Return the folder of a member."""

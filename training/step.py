@@ -46,7 +46,7 @@ NOT_REPLAYED = "steps are not replayed as CUDA graphs, which is slower"
 
 
 def compiling_pays(num_steps: int) -> bool:
-    """Return whether a training of so many captured steps is shorter with a compiled network."""
+    """Return whether compiling saves more time than it costs over so many captured steps."""
     return num_steps * COMPILED_GAIN_S >= COMPILING_S
 
 
@@ -330,12 +330,12 @@ def _restore(state: dict[str, list[Tensor]], saved: dict[str, list[Tensor]]) -> 
 def _difference(
     before: dict[str, list[Tensor]], after: dict[str, list[Tensor]], replayed: dict[str, list[Tensor]]
 ) -> str:
-    """Return what a replayed step changed otherwise than an ordinary one did, "" if nothing beyond `TOLERANCE`."""
+    """Name the first kind of tensor that a replayed step changed differently; "" if all agree within `TOLERANCE`."""
     for kind, tensors in after.items():
         origin = before.get(kind, [torch.zeros_like(each) for each in tensors])
         change, other = _distance(tensors, origin), _distance(tensors, replayed[kind])
         if not other <= TOLERANCE * change:
-            return f"it changes {kind} otherwise than an ordinary step, by {other:.3g} where that changes {change:.3g}"
+            return f"its change of {kind} differs by {other:.3g} from that of an ordinary step, {change:.3g}"
     return ""
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from training.idle import FOLDED, IdleTime
+from training.idle import GAPS_AT_ONCE, IdleTime
 
 
 class Device:
@@ -38,7 +38,7 @@ def idle_times(loader_s: float, host_s: float, work_s: float, steps: int) -> tup
     return idle.seconds("loader"), idle.seconds("host")
 
 
-@pytest.mark.parametrize("steps", [1, 10, 5 * FOLDED])
+@pytest.mark.parametrize("steps", [1, 10, 5 * GAPS_AT_ONCE])
 def test_a_device_without_work_waits_for_who_is_slowest(steps: int) -> None:
     later = steps - 1  # the device has nothing to do before the first step either
     assert idle_times(3, 1, 2, steps) == (4 + 2 * later, 0)
