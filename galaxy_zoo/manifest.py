@@ -16,6 +16,9 @@ MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
 OWN_SHA256 = "own_sha256"
 LARGEST_IMAGE_PX, LARGEST_COUNT = 65_535, 10**15
+LARGEST_SUM = 10**30
+ROUNDING = 1e-6
+"""Largest distance of a mean from [0, 1] that counts as a rounding error."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ def parse_manifest(data: bytes, folder: AnyPath) -> Manifest:
 
 def _from_dict(data: dict[str, Any], *, where: str) -> Manifest:
     version = data.pop("format_version")
-    if version != FORMAT_VERSION:
+    if version != FORMAT_VERSION or type(version) is not int:
         raise ShardError(f"{where}: format version {version}, this program reads {FORMAT_VERSION}; update it")
     height, width = data["image_px"]
     check_range("image_px", (height, width), 1, LARGEST_IMAGE_PX)
@@ -173,21 +176,25 @@ def _from_dict(data: dict[str, Any], *, where: str) -> Manifest:
     tree = tree_from_dict(data["tree"], where=f"{where}: tree")
     if votes is not None and len(votes) != len(tree.columns):
         raise ValueError(f"{len(votes)} vote means for {len(tree.columns)} answers")
+    if not len(mean) == len(std) == 3:
+        raise ValueError("channel_mean and channel_std must have three values each")
+    for name, shares in (("channel_mean", mean), ("channel_std", std), ("vote_mean", votes or ())):
+        check_range(name, tuple(_number(each) for each in shares if each is not None), -ROUNDING, 1 + ROUNDING)
     manifest = Manifest(
         tree=tree,
-        seed=int(data["seed"]),
-        tool_version=str(data["tool_version"]),
-        image_px=(int(height), int(width)),
+        seed=_integer(data["seed"], lowest=-LARGEST_COUNT),
+        tool_version=_text(data["tool_version"]),
+        image_px=(_integer(height), _integer(width)),
         channel_mean=(float(mean[0]), float(mean[1]), float(mean[2])),
         channel_std=(float(std[0]), float(std[1]), float(std[2])),
         vote_mean=None if votes is None else tuple(None if v is None else float(v) for v in votes),
-        rejected=int(data["rejected"]),
+        rejected=_integer(data["rejected"]),
         splits=splits,
         statistics=_statistics(data.get("statistics"), splits, len(tree.columns)),
-        is_foreign=bool(data.get("is_foreign", False)),
+        is_foreign=_truth(data.get("is_foreign", False)),
         encoding=_encoding(data.get("encoding")),
-        is_decoded=bool(data.get("is_decoded", True)),
-        source_sha256=_text_or_none(data.get("source_sha256")),
+        is_decoded=_truth(data.get("is_decoded", True)),
+        source_sha256=None if data.get("source_sha256") is None else _text(data["source_sha256"]),
     )
     if data.get("set_sha256", manifest.set_sha256) != manifest.set_sha256:
         raise ValueError("set_sha256 is not that of the shards it lists")
@@ -213,9 +220,27 @@ def repeated_shard(shards: Iterable[Shard]) -> tuple[Shard, Shard] | None:
     return None
 
 
-def _text_or_none(data: Any) -> str | None:
-    if data is not None and not isinstance(data, str):
-        raise ValueError(f"a sha256 is {data!r}")
+def _text(data: Any) -> str:
+    if not isinstance(data, str):
+        raise ValueError(f"{data!r} in place of text")
+    return data
+
+
+def _truth(data: Any) -> bool:
+    if not isinstance(data, bool):
+        raise ValueError(f"{data!r} is neither true nor false")
+    return data
+
+
+def _number(data: Any) -> float:
+    if isinstance(data, bool) or not isinstance(data, int | float):
+        raise ValueError(f"{data!r} is not a number")
+    return float(data)
+
+
+def _integer(data: Any, *, lowest: int = 0, highest: int = LARGEST_COUNT) -> int:
+    if type(data) is not int or not lowest <= data <= highest:
+        raise ValueError(f"{data!r} is not a whole number from {lowest:,} to {highest:,}")
     return data
 
 
@@ -233,12 +258,12 @@ def _statistics(
     all_measured = sum(shard.samples for shard in next(iter(splits.values()), ()))
     statistics = Statistics(
         image_bytes=_three_integers(data["image_bytes"]),
-        labelled=int(data["labelled"]),
-        vote_counts=tuple(int(count) for count in data["vote_counts"]),
-        vote_sums=tuple(float(total) for total in data["vote_sums"]),
+        labelled=_integer(data["labelled"]),
+        vote_counts=tuple(map(_integer, data["vote_counts"])),
+        vote_sums=tuple(map(_number, data["vote_sums"])),
         channel_sums=_three_integers(data["channel_sums"]),
         channel_squares=_three_integers(data["channel_squares"]),
-        measured=int(data.get("measured", all_measured)),  # older versions measured all images
+        measured=_integer(data.get("measured", all_measured)),  # older versions measured all images
     )
     if not len(statistics.vote_counts) == len(statistics.vote_sums) == num_answers:
         raise ValueError(f"statistics of {len(statistics.vote_counts)} answers, the tree has {num_answers}")
@@ -246,8 +271,8 @@ def _statistics(
 
 
 def _three_integers(values: Any) -> tuple[int, int, int]:
-    first, second, third = values
-    return int(first), int(second), int(third)
+    first, second, third = (_integer(each, highest=LARGEST_SUM) for each in values)
+    return first, second, third
 
 
 def _split(name: str) -> str:
@@ -272,4 +297,4 @@ def _is_file_name(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and 0 <= value <= LARGEST_COUNT
+    return type(value) is int and 0 <= value <= LARGEST_COUNT

@@ -208,3 +208,44 @@ def test_shards_without_samples_may_be_alike(manifest: Manifest, tmp_path: Path)
     changed = replace(manifest, splits={**manifest.splits, "test": empty})
     changed.write(tmp_path)
     assert read_manifest(tmp_path) == changed
+
+
+ODD = [
+    "",
+    None,
+    -1,
+    1.5,
+    10**29,
+    True,
+    [],
+    {},
+    [[[]]],
+    {"a": {"b": [1]}},
+    "x" * 10_000,
+    "7",
+    [1, 2, 3],
+    ["a", None, -1],
+]
+
+
+def test_an_odd_value_of_any_key_is_refused_in_one_line_or_read_as_it_is(
+    manifest: Manifest, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    manifest.write(tmp_path)
+    kept = json.loads((tmp_path / MANIFEST_NAME).read_text())
+    places = [(kept, key) for key in kept if key not in {"tree", "own_sha256", "set_sha256", "encoding"}]
+    places += [(kept["statistics"], key) for key in kept["statistics"]]
+    for table, key in places:
+        for odd in ODD:
+            with subtests.test(key=key, odd=odd):
+                before, table[key] = table[key], odd
+                (tmp_path / MANIFEST_NAME).write_text(json.dumps(kept))
+                table[key] = before
+                try:
+                    found = read_manifest(tmp_path)
+                except ShardError as error:
+                    assert "\n" not in str(error)
+                else:
+                    holder = found.statistics if table is kept["statistics"] else found
+                    value = getattr(holder, key) if key != "format_version" else 1
+                    assert value == (tuple(odd) if isinstance(odd, list) else odd) or (key, odd) == ("splits", {})
