@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from galaxy_zoo.errors import RecipeError
+from galaxy_zoo.files import may_wait
 from galaxy_zoo.strict import guess, parse_toml
 
 LIST_THEM = "list all recipes with: train.py --list"
@@ -86,6 +87,8 @@ def _read(name_or_path: str) -> dict[str, Any]:
     if not is_path and name_or_path not in known_recipes():
         hint = guess(name_or_path, known_recipes())
         raise RecipeError(f"no recipe {name_or_path!r}{hint or ';'} {LIST_THEM}, or give a .toml file")
+    if is_path and may_wait(Path(name_or_path)):
+        raise RecipeError(f"recipe {name_or_path}: a pipe or a device, not a file; write it to a file first")
     try:
         return parse_toml(Path(name_or_path).read_text() if is_path else own.read_text())
     except (OSError, UnicodeDecodeError) as error:

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from galaxy_zoo.errors import LabelError
+from galaxy_zoo.files import is_special
 
 HEAD_BYTES = 2**16
 LONGEST_LINE_BYTES = 2**20
@@ -91,8 +92,10 @@ def _opened(file: Path | IO[bytes], where: str) -> Iterator[IO[bytes]]:
     """Open a table, decompressed if need be.
 
     Raises:
-        LabelError: the file is missing, damaged, or compressed in another way.
+        LabelError: the file is missing, damaged, a pipe, or compressed in another way.
     """
+    if isinstance(file, Path) and is_special(file):  # the first bytes are read twice, so no pipe will do
+        raise LabelError(f"{where}: a pipe or a device, not a file; write the table to a file first")
     try:
         with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stored:
             magic = stored.read(6)

@@ -14,6 +14,8 @@ from galaxy_zoo.errors import OutputError
 from galaxy_zoo.remote import AnyPath, RemotePath
 
 TEMPORARY_SUFFIX = ".part"
+STREAMS = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
+"""Beginnings of the paths of streams that this process was started with."""
 
 
 @contextmanager
@@ -191,6 +193,23 @@ def is_utf8(path: AnyPath) -> bool:
 def is_special(path: AnyPath) -> bool:
     """Return whether a path is a pipe, a socket or a device, which could be read for ever."""
     return isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir())
+
+
+def may_wait(path: AnyPath) -> bool:
+    """Return whether reading a path could wait for ever: it is special, and not a stream that a shell opened.
+
+    `<(command)` in a shell is such a stream, /dev/fd/N, whose other end is open already.
+    """
+    return is_special(path) and not str(path).startswith(STREAMS)
+
+
+def kind_of(path: AnyPath) -> str:
+    """Return in words what lies at a path where a file should be."""
+    if path.is_dir():
+        return "a folder, not a file"
+    if is_special(path):
+        return "a pipe, a socket or a device, not a file"
+    return "a link to nothing" if isinstance(path, Path) and path.is_symlink() else "missing"
 
 
 def sha256_of(path: AnyPath) -> str:

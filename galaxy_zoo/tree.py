@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from galaxy_zoo.errors import TreeError
+from galaxy_zoo.files import may_wait
 from galaxy_zoo.strict import nearest, parse, parse_toml
 
 
@@ -141,6 +142,8 @@ def load_tree(name_or_path: str | Path) -> DecisionTree:
         TreeError: there is no such tree, the file is not TOML, or it does not describe a tree.
     """
     own = resources.files("galaxy_zoo.trees").joinpath(f"{name_or_path}.toml")
+    if not own.is_file() and may_wait(Path(name_or_path)):
+        raise TreeError(f"{name_or_path}: a pipe or a device, not a file; write the tree to a file first")
     try:
         text = own.read_text() if own.is_file() else Path(name_or_path).read_text()
     except (OSError, UnicodeDecodeError) as error:

@@ -11,7 +11,7 @@ import click
 from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url, shown
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import ShardError
-from galaxy_zoo.files import TEMPORARY_SUFFIX, is_special, sha256_of
+from galaxy_zoo.files import TEMPORARY_SUFFIX, is_special, kind_of, sha256_of
 from galaxy_zoo.index import Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, is_as_written, read_manifest
 from galaxy_zoo.remote import AnyPath
@@ -180,7 +180,7 @@ def _lint_files(folder: AnyPath, manifest: Manifest) -> Iterator[Failure]:
 def _check_sums(task: LintTask, tar: AnyPath, index: AnyPath) -> Iterator[Failure]:
     for path, expected in ((tar, task.shard.sha256), (index, task.shard.index_sha256)):
         if not path.is_file():
-            yield Failure(path.name, "", "missing")
+            yield Failure(path.name, "", kind_of(path))
         elif path == tar and path.stat().st_size != task.shard.bytes:
             yield Failure(path.name, "", f"{path.stat().st_size:,} bytes, the manifest says {task.shard.bytes:,}")
         elif sha256_of(path) != expected:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from galaxy_zoo.cells import read_cells
 from galaxy_zoo.errors import ImageError, LabelError
+from galaxy_zoo.files import is_special
 from galaxy_zoo.labels import check_none_missing, stands_twice, to_votes, votes_of_cells
 from galaxy_zoo.remote import path_of
 from galaxy_zoo.tree import DecisionTree
@@ -221,6 +222,8 @@ def _open(file: StoredFile) -> IO[bytes]:
     """Open a table; read a table in an archive into memory as a whole."""
     if file.member is None:
         path = path_of(file.path)
+        if is_special(path):
+            raise LabelError(f"{path}: a pipe or a device, not a file; write the table to a file first")
         try:
             return path.open("rb")
         except OSError as error:

@@ -1,5 +1,6 @@
 """Files of recipes, and what they leave to their base."""
 
+import os
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -124,3 +125,9 @@ def test_a_recipe_with_a_base_repeats_nothing_of_it(subtests: pytest.Subtests) -
                 ):
                     continue
                 assert [key for key, value in values.items() if base[table].get(key) == value] == []
+
+
+def test_a_pipe_is_refused_before_anyone_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "recipe.toml")
+    with pytest.raises(RecipeError, match="a pipe or a device, not a file"):
+        read_recipe_file(str(tmp_path / "recipe.toml"))

@@ -4,7 +4,9 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import zipfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -116,3 +118,9 @@ def test_the_one_csv_of_a_zip_is_read_and_several_are_refused(shapes: DecisionTr
     packed.seek(0)
     with pytest.raises(LabelError, match="a zip with 2 CSV files"):
         read_votes(packed, shapes)
+
+
+def test_a_pipe_is_refused_before_anyone_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "votes.csv")
+    with pytest.raises(LabelError, match="a pipe or a device, not a file"):
+        list(read_cells(tmp_path / "votes.csv", "votes.csv"))

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import os
 import threading
 from pathlib import Path
 from queue import Queue
@@ -18,6 +19,8 @@ from galaxy_zoo.files import (
     exclusive,
     in_turn,
     in_use,
+    kind_of,
+    may_wait,
     sha256_of,
     write_text,
 )
@@ -171,3 +174,27 @@ def test_two_outputs_of_one_file_are_refused_also_where_it_is_not_there_yet(tmp_
     (tmp_path / "link").symlink_to("out")
     with pytest.raises(OutputError, match="both would be written"):
         check_outputs([tmp_path / "out", tmp_path / "link"], [])
+
+
+def test_only_what_a_shell_opened_may_be_read_where_a_pipe_would_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    reader, writer = os.pipe()
+    try:
+        assert may_wait(tmp_path / "pipe")
+        assert may_wait(Path("/dev/zero"))
+        assert not may_wait(tmp_path / "file")
+        assert not may_wait(tmp_path / "nothing")
+        assert not may_wait(Path(f"/dev/fd/{reader}"))
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_what_lies_in_the_place_of_a_file_is_said(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("nowhere")
+    assert kind_of(tmp_path) == "a folder, not a file"
+    assert kind_of(tmp_path / "pipe") == "a pipe, a socket or a device, not a file"
+    assert kind_of(tmp_path / "link") == "a link to nothing"
+    assert kind_of(tmp_path / "none") == "missing"

@@ -1,5 +1,6 @@
 """The decision tree: the challenge's own, and what a user's file may and may not say."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,16 @@ def test_a_binary_file_is_no_tree(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(TreeError, match=r"galaxy\.jpg"):
         load_tree(path)
+
+
+def test_a_pipe_is_refused_unless_a_shell_opened_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "tree.toml")
+    with pytest.raises(TreeError, match="a pipe or a device, not a file"):
+        load_tree(tmp_path / "tree.toml")
+    reader, writer = os.pipe()
+    os.write(writer, b'name = "t"\nid_column = "id"\n[[question]]\nname = "q"\ncolumns = ["a", "b"]\n')
+    os.close(writer)
+    try:
+        assert load_tree(f"/dev/fd/{reader}").columns == ("a", "b")
+    finally:
+        os.close(reader)

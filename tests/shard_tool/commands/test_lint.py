@@ -292,3 +292,12 @@ def test_a_votes_file_of_numpy_itself_is_understood() -> None:
     file = io.BytesIO()
     np.save(file, np.zeros(37, np.float32))
     assert file.getvalue() == VOTES
+
+
+def test_what_lies_in_the_place_of_a_shard_is_said(shards: Path) -> None:
+    tar = next(shards.glob("*.tar"))
+    tar.unlink()
+    tar.mkdir()
+    result = run("lint", shards)
+    assert result.exit_code == 1
+    assert f"{tar.name}: a folder, not a file" in result.output
