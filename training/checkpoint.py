@@ -122,11 +122,13 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """Read the weights of a member.
 
     Raises:
-        RunError: the file is missing, damaged, or holds no weights.
+        RunError: the file is missing or damaged, or holds no weights or some that are not finite.
     """
     weights = load_state(path).get("weights")
     if not isinstance(weights, dict) or not all(isinstance(each, Tensor) for each in weights.values()):
         raise RunError(f"{path}: the checkpoint holds no weights; delete it, or train again")
+    if bad := next((name for name, each in weights.items() if not each.isfinite().all()), None):
+        raise RunError(f"{path}: tensor {bad} holds values that are not finite; restore the file, or train again")
     return {str(name): each for name, each in weights.items()}
 
 

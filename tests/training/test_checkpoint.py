@@ -173,3 +173,13 @@ def test_a_checkpoint_whose_path_is_not_utf_8_is_not_called_damaged(tmp_path: Pa
     save_state(path, {"weights": torch.ones(2)})
     with pytest.raises(RunError, match=r"a path that is not UTF-8, .*; rename it"):
         load_state(path)
+
+
+def test_weights_that_are_not_finite_are_named_with_their_file(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for value in (float("nan"), float("inf")):
+        with subtests.test(value=value):
+            save_state(
+                tmp_path / "best.safetensors", {"weights": {"a": torch.ones(2), "b": torch.tensor([1, value])}}
+            )
+            with pytest.raises(RunError, match=r"best\.safetensors: tensor b holds values that are not finite"):
+                load_weights(tmp_path / "best.safetensors")
