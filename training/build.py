@@ -99,6 +99,8 @@ def train(request: TrainingRequest) -> None:
     recipe_file = Path(request.recipe) if request.recipe.endswith(".toml") else None
     inputs = (request.shards, *filter(None, [recipe_file, request.init_from, request.weights]))
     check_outputs((folder, request.cache_folder, *filter(None, [request.stamps_folder])), inputs)
+    if request.init_from and request.init_from.resolve() in folder.resolve().parents:
+        raise OutputError(f"{folder}: inside {request.init_from}, which --init-from reads; give another --out")
     device = choose_device(request.device)
     stamps = StampPolicy(request.stamps, folder=request.stamps_folder, reused=recipe.training.epochs > 1)
     with (

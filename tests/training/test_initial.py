@@ -244,3 +244,9 @@ def test_the_last_layer_is_a_matrix_and_a_bias(name: str) -> None:
     layer = last_layer(recipe, len(tree.columns))
     assert sorted(len(shapes[key]) for key in layer) == [1, 2]
     assert {shapes[key][0] for key in layer} == {len(tree.columns)}
+
+
+def test_a_run_is_not_made_inside_the_one_it_starts_from(earlier: Path, shards: Path, recipe: Path) -> None:
+    result = run(shards, "--recipe", recipe, "--init-from", earlier, "--out", earlier / "member-00" / "new")
+    assert result.exit_code == 1
+    assert "which --init-from reads; give another --out" in result.output
