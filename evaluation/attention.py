@@ -52,6 +52,18 @@ class Picture:
     caption: str
 
 
+def positions_of(ids: Sequence[str], keys: Sequence[str]) -> list[int]:
+    """Return the positions of ids among the keys of the galaxies evaluated.
+
+    Raises:
+        InputError: an id is not among them.
+    """
+    at = {key: position for position, key in enumerate(keys)}
+    if unknown := [each for each in ids if each not in at]:
+        raise InputError(f"--galaxy {unknown[0]}: not among the {len(at):,} galaxies evaluated; give one of those")
+    return [at[each] for each in ids]
+
+
 def choose(evidence: Evidence, count: int, ids: Sequence[str] = ()) -> list[Looked]:
     """Return the galaxies to explain: those of `ids`, or `count` galaxies, each typical of an answer.
 
@@ -64,11 +76,9 @@ def choose(evidence: Evidence, count: int, ids: Sequence[str] = ()) -> list[Look
     if not ids:
         columns = _telling_columns(evidence.tree)[:count]
         return [Looked(int(np.nan_to_num(evidence.validation.votes[:, c], nan=-1).argmax()), c) for c in columns]
-    at = {key: position for position, key in enumerate(evidence.validation.galaxies.keys.tolist())}
-    if unknown := [each for each in ids if each not in at]:
-        raise InputError(f"--galaxy {unknown[0]}: not among the {len(at):,} galaxies evaluated; give one of those")
+    positions = positions_of(ids, evidence.validation.galaxies.keys.tolist())
     above = predicted - np.nan_to_num(evidence.mean_votes)
-    return [Looked(at[each], int(above[at[each]].argmax())) for each in ids]
+    return [Looked(each, int(above[each].argmax())) for each in positions]
 
 
 def choose_layers(network: nn.Module, names: Sequence[str] = ()) -> list[str]:

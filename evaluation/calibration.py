@@ -1,5 +1,7 @@
 """Calibration: predicted against true votes, residuals, and errors by how certain votes are."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -27,7 +29,8 @@ def section(evidence: Evidence) -> Section:
         "Residuals: predicted minus true votes, mean ± standard deviation",
         small=True,
     )
-    certain = Figures((_draw_certainty(evidence, certainty), _draw_spread(evidence)), "Where votes are certain")
+    drawn = (*_draw_certainty(evidence, certainty), _draw_spread(evidence))
+    certain = Figures(drawn, "Where votes are certain")
     lead = (
         "Of the galaxies predicted to get a share of the votes, the line shows the mean share that they did get: on "
         "the diagonal, votes can be taken at their word. Shades count galaxies on a logarithmic scale."
@@ -150,9 +153,12 @@ def _draw_residuals(evidence: Evidence) -> list[Figure]:
     return figures
 
 
-def _draw_certainty(evidence: Evidence, table: pd.DataFrame) -> Figure:
+def _draw_certainty(evidence: Evidence, table: pd.DataFrame) -> Iterator[Figure]:
+    """Yield the figure of RMSE by agreement; none if every bin has too few galaxies."""
     names = [question.name for question in evidence.tree.questions]
     kept = table[table["galaxies"] >= FEWEST]
+    if kept.empty:
+        return
     grid = kept.pivot_table(index="question", columns="agreement from", values="rmse").reindex(names)
     figure, axes = new_axes(height_in=1.0 + 0.27 * len(names))
     axes.imshow(grid.to_numpy(), cmap=SHADE, aspect="auto", vmin=0, rasterized=True)
@@ -164,7 +170,7 @@ def _draw_certainty(evidence: Evidence, table: pd.DataFrame) -> Figure:
     axes.set_xlabel("share of the most popular answer, from")
     without_frame(axes)
     caption = "RMSE of each question where volunteers agreed (right) and where they did not (left)."
-    return Figure(to_svg(figure, "certainty"), caption, caption)
+    yield Figure(to_svg(figure, "certainty"), caption, caption)
 
 
 def _draw_spread(evidence: Evidence) -> Figure:

@@ -8,7 +8,7 @@ import numpy as np
 from ensemble.model import Predictor, predict_views
 from evaluation.evidence import Evidence, RunVotes, Scored
 from evaluation.galaxies import Sets, group_folds, open_folds, open_sets, true_votes
-from evaluation.network import network_sections
+from evaluation.network import check_wanted, network_sections
 from evaluation.report import check_folder, write_report
 from evaluation.request import ReportRequest
 from galaxy_zoo.console import counted, shown
@@ -49,6 +49,8 @@ def evaluate(request: ReportRequest) -> None:
         folds = group_folds(runs) if request.out_of_fold else []
         sets = open_folds(source, folds) if request.out_of_fold else open_sets(source, runs)
         validation = Scored(sets.validation.samples, true_votes(sets.validation, request.truth, tree))
+        if not request.out_of_fold:
+            check_wanted(members[0], sets.validation, request)
         check_folder(request.out)
         busy = f"{request.out}: another evaluation writes to it; wait until it ends, or give another --out"
         with exclusive(request.out / "lock", busy=busy):

@@ -45,6 +45,18 @@ def images_of(subset: Subset, positions: Sequence[int], view: View) -> Tensor:
     return torch.stack([found[key] for key in keys]).float()
 
 
+def check_wanted(first: TrainedMember, validation: Subset, wanted: ReportRequest) -> None:
+    """Check, before anything is predicted, that the galaxies and layers to show maps of exist.
+
+    Raises:
+        InputError: one does not.
+    """
+    attention.positions_of(wanted.galaxies, validation.samples.keys.tolist())
+    if wanted.layers:
+        network = first.load(validation.source.reading.device, compiled=False, in_float32=True).network
+        attention.choose_layers(network, wanted.layers)
+
+
 def network_sections(
     evidence: Evidence, first: TrainedMember, sets: Sets, wanted: ReportRequest
 ) -> list[Callable[[], Section]]:

@@ -72,6 +72,8 @@ class ReportRequest:
         """
         if self.out_of_fold and self.split != "train":
             raise click.UsageError("--out-of-fold evaluates training galaxies; omit --split test")
+        if self.out_of_fold and (self.galaxies or self.layers):
+            raise click.UsageError("--out-of-fold shows no maps; omit --galaxy and --layer")
         _ = self.fixed_views, self.methods
         folders = [path for path in (self.out, self.cache_folder, self.stamps_folder) if path]
         outputs = [*folders, self.out / PAGE_NAME, self.out / JSON_NAME, *(self.out / TABLES_NAME).glob("*.csv")]

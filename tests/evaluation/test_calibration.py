@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.calibration import _draw_spread, certainty_table, reliability_table, split_votes
+from evaluation.calibration import _draw_certainty, _draw_spread, certainty_table, reliability_table, split_votes
 from evaluation.evidence import Evidence, Scored
 from evaluation.theme import styled
 
@@ -41,3 +41,13 @@ def test_fewer_galaxies_than_groups_and_one_without_votes_are_no_trouble(evidenc
 
 def test_votes_are_most_split_in_halves() -> None:
     assert split_votes(np.array([[0, 1.0], [0.5, 0.5], [0.1, 0.9]])).tolist() == pytest.approx([0, 0.5, 0.3])
+
+
+@pytest.mark.filterwarnings("error")
+def test_certainty_is_drawn_only_where_a_bin_has_enough_galaxies(evidence: Evidence) -> None:
+    scored = Scored(evidence.validation.galaxies, np.array(evidence.validation.votes[:4]))
+    few = [replace(each, validation=each.validation[:, :, :4]) for each in evidence.predictions]
+    fewer = replace(evidence, validation=scored, predictions=tuple(few))
+    with styled():
+        assert len(list(_draw_certainty(evidence, certainty_table(evidence)))) == 1
+        assert not list(_draw_certainty(fewer, certainty_table(fewer)))

@@ -16,7 +16,7 @@ from making import edited_run, make_votes, pack
 
 import evaluate
 import train
-from evaluation import extra
+from evaluation import collect, extra
 from galaxy_zoo.tree import load_tree
 from pipeline.shards import open_shards
 
@@ -224,3 +224,17 @@ def test_the_folds_of_a_cross_validation_are_evaluated_as_one(shards: Path, trai
     two = run(*folds, trained, shards, "--out-of-fold", *out, *QUICK)  # another recipe: more epochs
     assert two.exit_code == 0, two.output
     assert {"tiny (1)", "tiny (2)", "all runs"} <= set(scores(tmp_path / "all").index)
+
+
+def test_maps_that_cannot_be_shown_are_refused_before_anything_is_predicted(
+    trained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect, "predict_runs", lambda *_: pytest.fail("predicted"))
+    for option, value in (("--galaxy", "1"), ("--layer", "none")):
+        result = run(trained, shards, "--out", tmp_path / "report", *QUICK, option, value)
+        assert result.exit_code == 1, result.output
+        assert value in result.output
+        assert not (tmp_path / "report").exists()
+    result = run(trained, shards, "--out", tmp_path / "report", "--out-of-fold", "--galaxy", "1")
+    assert result.exit_code == 2
+    assert "--out-of-fold shows no maps" in result.output
