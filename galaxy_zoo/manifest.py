@@ -16,7 +16,7 @@ MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
 OWN_SHA256 = "own_sha256"
 LARGEST_IMAGE_PX, LARGEST_COUNT = 65_535, 10**15
-LARGEST_SUM = 10**30
+LARGEST_SUM, LARGEST_SEED = 10**30, 2**63 - 1
 ROUNDING = 1e-6
 """Largest distance of a mean from [0, 1] that counts as a rounding error."""
 
@@ -182,7 +182,7 @@ def _from_dict(data: dict[str, Any], *, where: str) -> Manifest:
         check_range(name, tuple(_number(each) for each in shares if each is not None), -ROUNDING, 1 + ROUNDING)
     manifest = Manifest(
         tree=tree,
-        seed=_integer(data["seed"], lowest=-LARGEST_COUNT),
+        seed=_integer(data["seed"], highest=LARGEST_SEED),
         tool_version=_text(data["tool_version"]),
         image_px=(_integer(height), _integer(width)),
         channel_mean=(float(mean[0]), float(mean[1]), float(mean[2])),

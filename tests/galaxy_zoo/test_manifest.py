@@ -19,7 +19,7 @@ def manifest(shapes: DecisionTree) -> Manifest:
     train = tuple(Shard(f"train-00000{i}.tar", 500 + i, 2**23, f"{i}" * 64, f"b{i}" * 32) for i in range(2))
     return Manifest(
         tree=shapes,
-        seed=42,
+        seed=2**63 - 1,
         tool_version="0.1.0",
         image_px=(424, 424),
         channel_mean=(0.04, 0.05, 0.06),
