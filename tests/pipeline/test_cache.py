@@ -229,24 +229,22 @@ def test_the_set_that_was_used_longest_ago_makes_room_and_one_in_use_stays(store
     assert sorted(path for path in tmp_path.iterdir() if path.is_dir()) == [folders[2], tmp_path / "notes"]
 
 
-@pytest.mark.parametrize(("max_gb", "limit"), [(1e-5, "--cache-gb 1e-05"), (None, "the disk has")])
 def test_where_there_is_no_room_nothing_is_fetched_and_nothing_removed(
-    max_gb: float | None,
-    limit: str,
     stored: Path,
     requests: Counter[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    subtests: pytest.Subtests,
 ) -> None:
     kept = fetch(another_set(stored, 0), tmp_path, "test")
-    requests.clear()
     monkeypatch.setattr(cache, "RESERVE_BYTES", 10**18)
-    with pytest.raises(
-        OutputError, match=rf"have to be fetched, and the cache .* has room for 0\.00 GB \({limit}"
-    ):
-        fetch(stored, tmp_path, "train", max_gb=max_gb)
-    assert requests["GET"] == 1
-    assert contents(kept, "*.tar") == contents(stored, "test-*.tar")
+    for max_gb, limit in [(1e-5, "--cache-gb 1e-05"), (None, "the disk has")]:
+        with subtests.test(max_gb=max_gb):
+            requests.clear()
+            with pytest.raises(OutputError, match=rf"the cache .* has room for 0\.00 GB \({limit}"):
+                fetch(stored, tmp_path, "train", max_gb=max_gb)
+            assert requests["GET"] == 1
+            assert contents(kept, "*.tar") == contents(stored, "test-*.tar")
     fetch(stored, tmp_path, "train", max_gb=1)
 
 
