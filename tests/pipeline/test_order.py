@@ -155,7 +155,7 @@ def test_a_batch_holds_of_each_group_its_share(ranks: list[Groups], batch: int) 
         assert (np.abs(counts - len(step) * shares) <= 1 + len(sizes) * shares).all()
 
 
-@given(groups_of_ranks(), st.integers(1, 70))
+@given(groups_of_ranks(), st.integers(1, 30))
 def test_no_rank_takes_more_of_any_batch_than_it_is_ready_for(ranks: list[Groups], batch: int) -> None:
     for groups in ranks:
         most = GroupedOrder(groups, seed=0).most(batch)
