@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import fetching
 import numpy as np
 import pytest
+from damaging import flip_bits
 from late_proxy import LateProxy
 from s3_server import LISTED_AGAIN_S, S3Server, url
 from starting import start
@@ -68,12 +69,6 @@ def another_set(stored: Path, number: int) -> Path:
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "seed": 1000 + number}))
     return folder
-
-
-def flip_a_byte(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def test_a_set_on_the_disk_is_itself(shards: Path, tmp_path: Path) -> None:
@@ -133,7 +128,7 @@ def test_wrong_bytes_are_an_error_that_names_the_shard_and_are_never_kept(
     name: str, stored: Path, requests: Counter[str], tmp_path: Path
 ) -> None:
     right = (stored / name).read_bytes()
-    flip_a_byte(stored / name)
+    flip_bits(stored / name)
     with pytest.raises(ShardError, match=rf"{name}: its bytes are not those that the manifest was written for"):
         fetch(stored, tmp_path, "train")
     [folder] = (path for path in tmp_path.iterdir() if path.is_dir())
@@ -153,7 +148,7 @@ def test_bytes_that_were_wrong_once_are_fetched_again(
 ) -> None:
     path, copy, read = stored / "test-000000.tar", cache._copy, []
     right = path.read_bytes()
-    flip_a_byte(path)
+    flip_bits(path)
 
     def mend_after(source: Any, file: BinaryIO, note: Callable[[int], None]) -> str:
         digest = copy(source, file, note)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from damaging import flip_bits
 from loading import make_loader
 from making import NUM_TRAIN
 
@@ -252,13 +253,6 @@ def saving(folder: Path) -> StampPolicy:
     return replace(RESIDENT, folder=folder)
 
 
-def change(path: Path, at: int) -> None:
-    """Flip all bits of a byte; `at` may count from the end."""
-    data = bytearray(path.read_bytes())
-    data[at] ^= 255
-    path.write_bytes(data)
-
-
 def test_saved_stamps_are_mapped_at_the_next_start_and_nothing_is_decoded(own_shards: Path, folder: Path) -> None:
     samples = open_shards(own_shards, "train")
     expected = epochs_of(samples, stamps=saving(folder))
@@ -272,9 +266,9 @@ def test_saved_stamps_are_mapped_at_the_next_start_and_nothing_is_decoded(own_sh
 
 
 DAMAGES: list[tuple[Callable[[Path], None], str]] = [
-    (lambda path: change(path, 5000), "1 stamps are damaged"),
-    (lambda path: change(path, -1), "checksums are damaged"),
-    (lambda path: change(path, 3), "another version"),
+    (partial(flip_bits, at=5000, bits=255), "1 stamps are damaged"),
+    (partial(flip_bits, at=-1, bits=255), "checksums are damaged"),
+    (partial(flip_bits, at=3, bits=255), "another version"),
     *((partial(os.truncate, length=size), "are decoded again") for size in (0, 100, 4096, 100_000)),
 ]
 
@@ -297,7 +291,7 @@ def test_damage_is_found_and_mended(
 
 def test_a_mapped_file_is_not_written_to(samples: Samples, folder: Path) -> None:
     epochs_of(samples, 1, stamps=saving(folder))
-    change(saved_file(folder), 5000)
+    flip_bits(saved_file(folder), 5000, bits=255)
     damaged = saved_file(folder).read_bytes()
     with load(samples, stamps=saving(folder)) as loader:
         next(iter(loader.epoch(0)))
