@@ -137,13 +137,14 @@ def test_a_turn_rotates_the_drawn_view_about_its_middle_and_changes_nothing_else
         assert np.allclose(apply(before, there[None]), apply(after, np.array([[x, y]])), atol=1e-3)
 
 
-@given(st.integers(0, 2**32), st.sampled_from([WILD, replace(WILD, turns_deg=(45.0,))]))
-def test_every_drawn_view_stays_within_the_stamp_also_if_it_is_turned(seed: int, view: View) -> None:
-    stamp = view.stamp((424, 424))
+@given(st.integers(0, 2**32))
+def test_every_drawn_view_stays_within_the_stamp_also_if_it_is_turned(seed: int) -> None:
     corners = np.array([[0, 0], [0, 32], [32, 0], [32, 32]])
-    for warp in RandomViews(view, (seed,)).parameters(stamp, 0, range(64))[0].warps:
-        points = apply(warp, corners)
-        assert 0 <= points.min() <= points.max() <= stamp.size_px[0]
+    for view in (WILD, replace(WILD, turns_deg=(45.0,))):
+        stamp = view.stamp((424, 424))
+        for warp in RandomViews(view, (seed,)).parameters(stamp, 0, range(64))[0].warps:
+            points = apply(warp, corners)
+            assert 0 <= points.min() <= points.max() <= stamp.size_px[0]
 
 
 def test_views_of_an_unmeasured_normalisation_are_refused() -> None:

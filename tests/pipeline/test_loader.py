@@ -52,9 +52,8 @@ def test_each_sample_is_seen_once_an_epoch_in_the_order_of_the_seed_and_the_last
     with load(samples, **by, seed=5) as loader:
         for epoch in range(3):
             ids = [batch.ids.tolist() for batch in loader.epoch(epoch)]
-            assert [key for some in ids for key in some] == samples.keys[
-                epoch_order(NUM_TRAIN, seed=5, epoch=epoch)
-            ].tolist()
+            order = epoch_order(NUM_TRAIN, seed=5, epoch=epoch)
+            assert [key for some in ids for key in some] == samples.keys[order].tolist()
             assert list(map(len, ids)) == [16, 16, 16, 16, 16, 3]
             assert len(loader) == 6
 
