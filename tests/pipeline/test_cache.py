@@ -155,6 +155,7 @@ def test_bytes_that_were_wrong_once_are_fetched_again(
         if source.name == path.name:
             read.append(digest)
             path.write_bytes(right)
+            time.sleep(2 * LISTED_AGAIN_S)
         return digest
 
     monkeypatch.setattr(cache, "_copy", mend_after)
