@@ -132,20 +132,19 @@ def sleep(send: Send, seconds: float) -> None:
     time.sleep(seconds)
 
 
+BREAKING: list[tuple[Any, tuple[int, ...], float, str]] = [
+    (exit_with, (3,), 60, "crashed: exit code 3"),
+    (abort, (), 60, "crashed: SIGABRT"),
+    (sleep, (60,), 1, "stopped after 1 s"),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("function", "arguments", "timeout_s", "problem"),
-    [
-        (exit_with, (3,), 60, "crashed: exit code 3"),
-        (abort, (), 60, "crashed: SIGABRT"),
-        (sleep, (60,), 1, "stopped after 1 s"),
-    ],
-)
-def test_a_part_that_crashes_or_hangs_does_the_command_no_harm(
-    function: Any, arguments: tuple[int, ...], timeout_s: float, problem: str
-) -> None:
-    [found] = isolated(function, *arguments, timeout_s=timeout_s)
-    assert found == {"status": "failed", "message": problem}
+def test_a_part_that_crashes_or_hangs_does_the_command_no_harm(subtests: pytest.Subtests) -> None:
+    for function, arguments, timeout_s, problem in BREAKING:
+        with subtests.test(problem):
+            [found] = isolated(function, *arguments, timeout_s=timeout_s)
+            assert found == {"status": "failed", "message": problem}
 
 
 def sleeping_child(send: Send) -> None:

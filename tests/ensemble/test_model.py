@@ -11,16 +11,15 @@ from ensemble.recipe import Precision
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
-@pytest.mark.parametrize("has_bf16", [True, False])
-def test_a_cpu_computes_in_bf16_only_if_asked_to_and_able_to(
-    *, has_bf16: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(model, "cpu_has_bf16", lambda: has_bf16)
-    on_cpu, on_gpu = (
-        {asked for asked in get_args(Precision) if precision_on(device, asked) == "bf16"} for device in (CPU, GPU)
-    )
-    assert on_cpu == ({"bf16"} if has_bf16 else set())
-    assert on_gpu == {"auto", "bf16"}
+def test_a_cpu_computes_in_bf16_only_if_asked_to_and_able_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_bf16, expected in [(True, {"bf16"}), (False, set())]:
+        monkeypatch.setattr(model, "cpu_has_bf16", lambda has_bf16=has_bf16: has_bf16)
+        on_cpu, on_gpu = (
+            {asked for asked in get_args(Precision) if precision_on(device, asked) == "bf16"}
+            for device in (CPU, GPU)
+        )
+        assert on_cpu == expected
+        assert on_gpu == {"auto", "bf16"}
 
 
 FLAGS = [

@@ -15,6 +15,7 @@ from pipeline.augment import (
     FixedView,
     FixedViews,
     RandomViews,
+    Views,
     draw_uniforms,
     member_seeds,
     random_colours,
@@ -91,18 +92,23 @@ def test_test_time_views_are_every_rotation_at_every_zoom_plain_and_mirrored() -
             rotations_and_flips(12, wrong)
 
 
-@pytest.mark.parametrize(
-    ("law", "drawn"), [("log_uniform", np.log), ("uniform_side", lambda zooms: 1 / zooms)], ids=str
-)
-def test_zooms_follow_the_law_of_the_view(law: Any, drawn: Callable[[np.ndarray], np.ndarray]) -> None:
-    view = replace(VIEW, zoom=(0.5, 2.0), zoom_law=law)
-    [parameters] = RandomViews(view, (0,)).parameters(view.stamp((424, 424)), 0, range(4096))
-    unzoomed = fixed_warp(VIEW, FixedView(), view.stamp((424, 424)))[0, 0]
-    zooms = unzoomed / parameters.warps[:, 0, 0]
-    deciles = np.quantile(drawn(zooms), np.linspace(0, 1, 11))
-    ends = sorted((drawn(np.float64(0.5)), drawn(np.float64(2.0))))
-    assert np.allclose(deciles, np.linspace(*ends, 11), atol=0.05 * (ends[1] - ends[0]))
-    assert 0.5 - 1e-6 <= zooms.min() < zooms.max() <= 2 + 1e-6
+LAWS: dict[Any, Callable[[np.ndarray], np.ndarray]] = {
+    "log_uniform": np.log,
+    "uniform_side": lambda zooms: 1 / zooms,
+}
+
+
+def test_zooms_follow_the_law_of_the_view(subtests: pytest.Subtests) -> None:
+    for law, drawn in LAWS.items():
+        with subtests.test(law=law):
+            view = replace(VIEW, zoom=(0.5, 2.0), zoom_law=law)
+            [parameters] = RandomViews(view, (0,)).parameters(view.stamp((424, 424)), 0, range(4096))
+            unzoomed = fixed_warp(VIEW, FixedView(), view.stamp((424, 424)))[0, 0]
+            zooms = unzoomed / parameters.warps[:, 0, 0]
+            deciles = np.quantile(drawn(zooms), np.linspace(0, 1, 11))
+            ends = sorted((drawn(np.float64(0.5)), drawn(np.float64(2.0))))
+            assert np.allclose(deciles, np.linspace(*ends, 11), atol=0.05 * (ends[1] - ends[0]))
+            assert 0.5 - 1e-6 <= zooms.min() < zooms.max() <= 2 + 1e-6
 
 
 def test_zooms_outside_of_the_recipes_range_get_a_stamp_that_covers_them() -> None:
@@ -132,13 +138,13 @@ def test_a_turn_rotates_the_drawn_view_about_its_middle_and_changes_nothing_else
 
 
 @given(st.integers(0, 2**32))
-def test_turned_views_stay_within_the_stamp_too(seed: int) -> None:
-    view = replace(WILD, turns_deg=(45.0,))
-    stamp = view.stamp((424, 424))
+def test_every_drawn_view_stays_within_the_stamp_also_if_it_is_turned(seed: int) -> None:
     corners = np.array([[0, 0], [0, 32], [32, 0], [32, 32]])
-    for warp in RandomViews(view, (seed,)).parameters(stamp, 0, range(64))[0].warps:
-        points = apply(warp, corners)
-        assert 0 <= points.min() <= points.max() <= stamp.size_px[0]
+    for view in (WILD, replace(WILD, turns_deg=(45.0,))):
+        stamp = view.stamp((424, 424))
+        for warp in RandomViews(view, (seed,)).parameters(stamp, 0, range(64))[0].warps:
+            points = apply(warp, corners)
+            assert 0 <= points.min() <= points.max() <= stamp.size_px[0]
 
 
 def test_views_of_an_unmeasured_normalisation_are_refused() -> None:
@@ -167,17 +173,6 @@ def test_drawn_parameters_stay_in_their_ranges_and_fill_them() -> None:
     assert 0.45 < np.mean(np.linalg.det(warps[:, :, :2]) < 0) < 0.55
 
 
-@given(st.integers(0, 2**32))
-def test_every_drawn_view_stays_within_the_stamp(seed: int) -> None:
-    stamp = WILD.stamp((424, 424))
-    warps = random_warps(WILD, stamp, draw_uniforms(seed, 0, range(64)))
-    corners = np.array([[0, 0], [0, 32], [32, 0], [32, 32]])
-    for warp in warps:
-        points = apply(warp, corners)
-        assert points.min() >= 0
-        assert points.max() <= stamp.size_px[0]
-
-
 def test_a_member_gets_the_same_views_alone_and_in_company() -> None:
     first, second = member_seeds(7, range(2))
     together = RandomViews(WILD, (first, second)).parameters(STAMP, 3, range(5, 9))
@@ -195,27 +190,26 @@ def test_grey_is_luma_in_every_channel_for_random_and_fixed_views() -> None:
     view = replace(VIEW, grey=True)
     pixel = np.array([0.2, 0.5, 0.7, 1.0])
     for views in (RandomViews(view, (0,)), FixedViews(view)):
-        colours = views.parameters(STAMP, 0, range(1))[0].colours
-        assert colours is not None
-        assert np.allclose(colours[0] @ pixel, 0.299 * 0.2 + 0.587 * 0.5 + 0.114 * 0.7)
+        assert np.allclose(colours_of(views)[0] @ pixel, 0.299 * 0.2 + 0.587 * 0.5 + 0.114 * 0.7)
 
 
-@pytest.mark.parametrize("jitter", [{}, {"brightness": 0.3, "saturation": 0.4, "colour_noise": 0.5}])
-def test_one_channel_is_shown_in_all_three(jitter: dict) -> None:
-    for index, channel in enumerate(("red", "green", "blue")):
-        view = replace(VIEW, channel=channel, **jitter)
-        full = (
-            RandomViews(replace(VIEW, **{"brightness": 1e-9, **jitter}), (0,))
-            .parameters(STAMP, 0, range(5))[0]
-            .colours
-        )
-        for views in (RandomViews(view, (0,)), FixedViews(view)):
-            colours = views.parameters(STAMP, 0, range(5))[0].colours
-            assert colours is not None
-            assert (colours == colours[:, :1]).all()
-        chosen = RandomViews(view, (0,)).parameters(STAMP, 0, range(5))[0].colours
-        assert full is not None
-        assert np.allclose(chosen[:, 0], full[:, index], atol=1e-6)
+def colours_of(views: Views) -> np.ndarray:
+    colours = views.parameters(STAMP, 0, range(5))[0].colours
+    assert colours is not None
+    return colours
+
+
+def test_one_channel_is_shown_in_all_three(subtests: pytest.Subtests) -> None:
+    for jitter in ({}, {"brightness": 0.3, "saturation": 0.4, "colour_noise": 0.5}):
+        full = colours_of(RandomViews(replace(VIEW, **{"brightness": 1e-9, **jitter}), (0,)))
+        for index, channel in enumerate(("red", "green", "blue")):
+            with subtests.test(jitter=jitter, channel=channel):
+                view = replace(VIEW, channel=channel, **jitter)
+                for views in (RandomViews(view, (0,)), FixedViews(view)):
+                    colours = colours_of(views)
+                    assert (colours == colours[:, :1]).all()
+                chosen = colours_of(RandomViews(view, (0,)))
+                assert np.allclose(chosen[:, 0], full[:, index], atol=1e-6)
 
 
 def test_grey_stays_grey_with_colour_noise() -> None:
@@ -235,21 +229,21 @@ def test_colour_noise_moves_along_one_component_with_its_spread() -> None:
     assert np.allclose(colours[:, :, :3], np.eye(3))
 
 
-@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
-def test_jitter_is_what_dali_calls_by_the_same_name(name: str) -> None:
+@pipeline_def(batch_size=1, num_threads=1, device_id=None)
+def dali_jitter(pixels: np.ndarray, name: str, factor: float) -> object:
+    image = types.Constant(pixels, device="cpu")
+    if name == "saturation":
+        return fn.saturation(image, saturation=factor, dtype=types.FLOAT)
+    return fn.brightness_contrast(image, **{name: factor}, contrast_center=127.5, dtype=types.FLOAT)
+
+
+def test_jitter_is_what_dali_calls_by_the_same_name(subtests: pytest.Subtests) -> None:
     uniforms = draw_uniforms(0, 0, range(1))
-    colours = random_colours(replace(VIEW, **{name: 0.4}), uniforms)
-    assert colours is not None
-    factor = 1 + 0.4 * (2 * uniforms[0, ["brightness", "contrast", "saturation"].index(name) + 6] - 1)
     pixels = np.random.default_rng(0).integers(100, 156, (8, 8, 3)).astype(np.uint8)
-
-    @pipeline_def(batch_size=1, num_threads=1, device_id=None)
-    def dali() -> object:
-        image = types.Constant(pixels, device="cpu")
-        if name == "saturation":
-            return fn.saturation(image, saturation=factor, dtype=types.FLOAT)
-        return fn.brightness_contrast(image, **{name: factor}, contrast_center=127.5, dtype=types.FLOAT)
-
-    (expected,) = dali().run()
-    got = (pixels / 255) @ colours[0, :, :3].T.astype(float) + colours[0, :, 3]
-    assert np.abs(255 * got - np.array(expected.at(0))).max() < 0.2
+    for index, name in enumerate(("brightness", "contrast", "saturation")):
+        with subtests.test(name=name):
+            colours = random_colours(replace(VIEW, **{name: 0.4}), uniforms)
+            assert colours is not None
+            (expected,) = dali_jitter(pixels, name, 1 + 0.4 * (2 * uniforms[0, index + 6] - 1)).run()
+            got = (pixels / 255) @ colours[0, :, :3].T.astype(float) + colours[0, :, 3]
+            assert np.abs(255 * got - np.array(expected.at(0))).max() < 0.2

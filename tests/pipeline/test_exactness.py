@@ -18,7 +18,6 @@ from making import NUM_TEST
 from galaxy_zoo.view import View
 from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
 from pipeline.loader import Batch, Loader
-from pipeline.order import epoch_order
 from pipeline.shards import Samples, open_shards
 from pipeline.stamps import StampPolicy
 
@@ -99,13 +98,6 @@ def test_the_rest_of_an_epoch_is_entered_at_any_step_too(
     assert [b.ids.tolist() for b in entered] == [b.ids.tolist() for b in rest[start:]]
     for one, other in zip(entered, rest[start:], strict=True):
         assert torch.equal(one.views[0], other.views[0])
-
-
-def test_a_loader_follows_the_order_of_its_seed_and_epoch(samples: Samples) -> None:
-    for source in SOURCES:
-        with load(samples, seed=4, stamps=source) as loader:
-            ids = [i for batch in loader.epoch(3) for i in batch.ids]
-        assert ids == samples.keys[epoch_order(NUM_TEST, seed=4, epoch=3)].tolist()
 
 
 def test_plain_views_are_the_same_for_scoring_in_training_and_for_prediction(samples: Samples) -> None:

@@ -22,14 +22,17 @@ def ids(loader: Loader) -> list[str]:
     return [key for batch in loader for key in batch.ids.tolist()]
 
 
-@pytest.mark.parametrize("name", pipeline.__all__)
-def test_the_examples_of_every_public_name_hold(name: str, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_every_public_name_hold(
+    shards: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
+) -> None:
     monkeypatch.chdir(shards.parent)
     names = {each: getattr(pipeline, each) for each in pipeline.__all__}
-    [example] = doctest.DocTestFinder(recurse=False).find(names[name], name, module=False, globs=names)
-    ended = doctest.DocTestRunner().run(example)
-    assert ended.attempted
-    assert not ended.failed
+    for name, public in names.items():
+        with subtests.test(name=name):
+            [example] = doctest.DocTestFinder(recurse=False).find(public, name, module=False, globs=names)
+            ended = doctest.DocTestRunner().run(example)
+            assert ended.attempted
+            assert not ended.failed
 
 
 @pytest.mark.slow

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from galaxy_zoo.index import index_path, read_index
+from damaging import damage_an_image
 
 ROOT = Path(__file__).parents[2]
 EPOCH = """
@@ -36,10 +35,7 @@ print("came to the end")
 def test_an_image_that_breaks_on_one_rank_is_named_and_ends_the_whole_job(shards: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(shards, tmp_path / "broken")
     shard = broken / "train-000003.tar"
-    image = read_index(index_path(shard))[2][0]
-    data = bytearray(shard.read_bytes())
-    data[image.offset : image.offset + 200] = bytes(200)
-    shard.write_bytes(data)
+    image = damage_an_image(shard)
     (tmp_path / "epoch.py").write_text(EPOCH)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     job = subprocess.run(

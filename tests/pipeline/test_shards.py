@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,6 @@ from making import NUM_TRAIN
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.fold import Fold
 from pipeline.shards import open_shards
-
-
-@pytest.fixture
-def copy(shards: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(shards, tmp_path / "shards")
 
 
 def test_samples_are_those_of_the_source_in_another_order(shards: Path, labels: pd.DataFrame) -> None:
@@ -42,53 +39,42 @@ def test_folds_are_disjoint_and_each_sample_is_held_out_once(shards: Path) -> No
     assert len(held) == len(set(held)) == NUM_TRAIN
 
 
-def test_more_folds_than_shards_are_refused(shards: Path) -> None:
+def test_folds_and_splits_that_are_not_there_are_refused(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="11 folds of 10 shards"):
         open_shards(shards, "train", fold=Fold(0, 11))
-
-
-def test_an_unknown_split_is_refused(shards: Path) -> None:
     with pytest.raises(ShardError, match="no validation shards; its splits are: t"):
         open_shards(shards, "validation")
+    with pytest.raises(ShardError, match=r"no manifest\.json"):
+        open_shards(tmp_path, "train")
 
 
-def test_a_missing_shard_is_named(copy: Path) -> None:
-    (copy / "train-000004.tar").unlink()
-    with pytest.raises(ShardError, match=r"train-000004\.tar: the shard is missing"):
-        open_shards(copy, "train")
+def use_the_index_of_another_shard(folder: Path) -> None:
+    shutil.copy(folder / "train-000005.idx", folder / "train-000004.idx")
 
 
-def test_a_truncated_shard_is_named(copy: Path, subtests: pytest.Subtests) -> None:
-    for size in [5000, 512, 0]:
-        with subtests.test(size=size):
-            path = copy / "train-000004.tar"
-            path.write_bytes(path.read_bytes()[:size])
-            with pytest.raises(ShardError, match=r"train-000004\.tar"):
-                open_shards(copy, "train")
-
-
-def test_a_missing_index_is_named(copy: Path) -> None:
-    (copy / "train-000004.idx").unlink()
-    with pytest.raises(ShardError, match=r"train-000004\.idx: the index is missing"):
-        open_shards(copy, "train")
-
-
-def test_an_index_of_another_shard_is_refused(copy: Path) -> None:
-    shutil.copy(copy / "train-000005.idx", copy / "train-000004.idx")
-    with pytest.raises(ShardError, match=r"train-000004\.idx: not the index"):
-        open_shards(copy, "train")
-
-
-def test_a_manifest_of_another_tree_is_refused(copy: Path) -> None:
-    manifest = json.loads((copy / "manifest.json").read_text())
+def use_the_manifest_of_another_tree(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
     manifest["tree"]["question"].pop()
     manifest["vote_mean"] = manifest["vote_mean"][:31]
     del manifest["statistics"]
-    (copy / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ShardError, match="not float32 arrays of 31 answers"):
-        open_shards(copy, "train")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ShardError, match=r"no manifest\.json"):
-        open_shards(tmp_path, "train")
+BROKEN: list[tuple[Callable[[Path], object], str]] = [
+    (lambda folder: (folder / "train-000004.tar").unlink(), r"train-000004\.tar: the shard is missing"),
+    *((lambda f, n=n: os.truncate(f / "train-000004.tar", n), r"train-000004\.tar") for n in (5000, 512, 0)),
+    (lambda folder: (folder / "train-000004.idx").unlink(), r"train-000004\.idx: the index is missing"),
+    (use_the_index_of_another_shard, r"train-000004\.idx: not the index"),
+    (use_the_manifest_of_another_tree, "not float32 arrays of 31 answers"),
+]
+
+
+def test_shards_that_are_not_whole_are_refused_by_name(
+    shards: Path, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    for number, (break_them, message) in enumerate(BROKEN):
+        with subtests.test(message, number=number):
+            copy = shutil.copytree(shards, tmp_path / str(number))
+            break_them(copy)
+            with pytest.raises(ShardError, match=message):
+                open_shards(copy, "train")

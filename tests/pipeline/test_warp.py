@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -77,40 +78,40 @@ def by_definition(stamp: np.ndarray, view: View, parameters: Parameters, sample:
     return (pixels - np.array(view.mean)) / np.array(view.std)
 
 
-@pytest.mark.parametrize("view", [VIEW, COLOURS])
-def test_views_are_what_they_are_defined_as_also_beyond_the_stamp(view: View) -> None:
+def test_views_are_what_they_are_defined_as_also_beyond_the_stamp(subtests: pytest.Subtests) -> None:
     stamps = make_stamps()
-    for images, parameters in zip(opencv_views(view), parameters_of(view), strict=True):
-        for sample, row in enumerate(ROWS):
-            expected = by_definition(stamps[row], view, parameters, sample)
-            difference = levels(images[sample] - torch.from_numpy(expected).permute(2, 0, 1), view)
-            # a point halfway between two levels may be rounded to either
-            assert difference.mean() < (0.05 if IS_EXACT else 0.3)
-            assert difference.max() < (1.5 if IS_EXACT else 4)
+    for view in (VIEW, COLOURS):
+        for images, parameters in zip(opencv_views(view), parameters_of(view), strict=True):
+            for sample, row in enumerate(ROWS):
+                with subtests.test(view=view, sample=sample):
+                    expected = by_definition(stamps[row], view, parameters, sample)
+                    difference = levels(images[sample] - torch.from_numpy(expected).permute(2, 0, 1), view)
+                    # a point halfway between two levels may be rounded to either
+                    assert difference.mean() < (0.05 if IS_EXACT else 0.3)
+                    assert difference.max() < (1.5 if IS_EXACT else 4)
 
 
-@pytest.mark.parametrize("view", [VIEW, COLOURS])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_views_of_every_dtype_are_channels_last_and_those_of_float32_rounded(
-    view: View, dtype: torch.dtype
-) -> None:
-    for images, exact in zip(opencv_views(view, dtype), opencv_views(view), strict=True):
-        assert images.dtype == dtype
-        assert images.shape == (len(ROWS), 3, 19, 19)
-        assert images.is_contiguous(memory_format=torch.channels_last)
-        assert torch.equal(images, exact.to(dtype))
+def test_views_of_every_dtype_are_channels_last_and_those_of_float32_rounded(subtests: pytest.Subtests) -> None:
+    for view, dtype in product((VIEW, COLOURS), DTYPES):
+        with subtests.test(view=view, dtype=dtype):
+            for images, exact in zip(opencv_views(view, dtype), opencv_views(view), strict=True):
+                assert images.dtype == dtype
+                assert images.shape == (len(ROWS), 3, 19, 19)
+                assert images.is_contiguous(memory_format=torch.channels_last)
+                assert torch.equal(images, exact.to(dtype))
 
 
-@pytest.mark.parametrize(
-    "stamp", [Stamp((96, 96), (96, 96)), Stamp((96, 96), (48, 48)), Stamp((90, 80), (33, 29))]
-)
-def test_a_window_is_reduced_to_the_size_of_the_stamp_and_keeps_its_mean(stamp: Stamp) -> None:
-    window = cv2.GaussianBlur(
-        np.random.default_rng(0).integers(0, 256, (*stamp.window_px, 3), np.uint8), (0, 0), 2
-    )
-    reduced = reduce_window(window, stamp)
-    assert reduced.shape == (*stamp.size_px, 3)
-    assert np.abs(reduced.mean((0, 1)) - window.mean((0, 1))).max() < 1.5
+STAMPS = [Stamp((96, 96), (96, 96)), Stamp((96, 96), (48, 48)), Stamp((90, 80), (33, 29))]
+
+
+def test_a_window_is_reduced_to_the_size_of_the_stamp_and_keeps_its_mean(subtests: pytest.Subtests) -> None:
+    for stamp in STAMPS:
+        with subtests.test(stamp=stamp):
+            noise = np.random.default_rng(0).integers(0, 256, (*stamp.window_px, 3), np.uint8)
+            window = cv2.GaussianBlur(noise, (0, 0), 2)
+            reduced = reduce_window(window, stamp)
+            assert reduced.shape == (*stamp.size_px, 3)
+            assert np.abs(reduced.mean((0, 1)) - window.mean((0, 1))).max() < 1.5
 
 
 def test_stamp_and_warp_are_within_half_a_grey_level_of_a_supersampled_view() -> None:
@@ -131,13 +132,14 @@ def test_an_exception_in_a_thread_reaches_the_caller() -> None:
     kernel.close()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_normalised_images_are_drawn_in_their_own_pixels(dtype: torch.dtype) -> None:
+def test_normalised_images_are_drawn_in_their_own_pixels(subtests: pytest.Subtests) -> None:
     pixels = torch.arange(256, dtype=torch.float32).reshape(2, 1, 8, 16).repeat(1, 3, 1, 1)
     mean, std = (torch.tensor(each)[:, None, None] for each in (VIEW.mean, VIEW.std))
-    drawn = rgb_pixels(((pixels / 255 - mean) / std).to(dtype), VIEW)
-    assert drawn.dtype == np.uint8
-    assert np.array_equal(drawn, pixels.permute(0, 2, 3, 1).numpy())
+    for dtype in (torch.float32, torch.float16):
+        with subtests.test(dtype=dtype):
+            drawn = rgb_pixels(((pixels / 255 - mean) / std).to(dtype), VIEW)
+            assert drawn.dtype == np.uint8
+            assert np.array_equal(drawn, pixels.permute(0, 2, 3, 1).numpy())
 
 
 SMALL = View(crop_px=64, size_px=16, rotation_deg=180, flip=True, contrast=0.2)
@@ -151,46 +153,46 @@ def test_the_kernel_passes_the_tests_of_this_folder_in_tritons_interpreter() -> 
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("view", [VIEW, COLOURS])
 def test_the_triton_kernel_gives_the_pixels_of_opencv_also_beyond_the_stamp(
-    triton: torch.device, view: View, dtype: torch.dtype
+    triton: torch.device, subtests: pytest.Subtests
 ) -> None:
     """Within a unit in the last place of the dtype; bfloat16 is cut off by the interpreter, rounded by a GPU."""
     from pipeline.warp_triton import TritonKernel
 
-    kernel, stamps = TritonKernel(view, device=triton, dtype=dtype), torch.from_numpy(make_stamps()).to(triton)
-    rows, packed = kernel.upload(ROWS, parameters_of(view))
-    assert kernel(stamps, rows[:0], packed[0][:0], has_colours=view.changes_colour).shape == (0, 3, 19, 19)
-    unit = {torch.float32: 1e-5, torch.float16: 2**-9, torch.bfloat16: 2**-6}[dtype]
-    for each, expected in zip(packed, opencv_views(view, dtype), strict=True):
-        got = kernel(stamps, rows, each, has_colours=view.changes_colour)
-        assert got.dtype == dtype
-        assert got.is_contiguous(memory_format=torch.channels_last)
-        difference = (got.cpu().float() - expected.float()).abs()
-        within = difference <= unit * expected.float().abs().clamp(min=1)
-        # halfway between two grey levels either may come out
-        assert within.float().mean() > (0.99 if IS_EXACT else 0.8)
-        assert levels(difference, view).max() < (2 if IS_EXACT else 4)
+    units = {torch.float32: 1e-5, torch.float16: 2**-9, torch.bfloat16: 2**-6}
+    stamps = torch.from_numpy(make_stamps()).to(triton)
+    for view, dtype in product((VIEW, COLOURS), DTYPES):
+        with subtests.test(view=view, dtype=dtype):
+            kernel, has_colours = TritonKernel(view, device=triton, dtype=dtype), view.changes_colour
+            rows, packed = kernel.upload(ROWS, parameters_of(view))
+            assert kernel(stamps, rows[:0], packed[0][:0], has_colours=has_colours).shape == (0, 3, 19, 19)
+            for each, expected in zip(packed, opencv_views(view, dtype), strict=True):
+                got = kernel(stamps, rows, each, has_colours=has_colours)
+                assert got.dtype == dtype
+                assert got.is_contiguous(memory_format=torch.channels_last)
+                difference = (got.cpu().float() - expected.float()).abs()
+                within = difference <= units[dtype] * expected.float().abs().clamp(min=1)
+                # halfway between two grey levels either may come out
+                assert within.float().mean() > (0.99 if IS_EXACT else 0.8)
+                assert levels(difference, view).max() < (2 if IS_EXACT else 4)
 
 
-@pytest.mark.parametrize(
-    ("num_views", "turns_deg", "dtype", "has_resident", "expected"),
-    [
-        (1, (0.0,), torch.float16, False, "dali"),
-        (2, (0.0,), torch.float16, False, "triton"),
-        (1, (0.0, 45.0), torch.float16, False, "triton"),
-        (1, (0.0,), torch.bfloat16, False, "triton"),
-        (1, (0.0,), torch.float16, True, "triton"),
-    ],
-)
-def test_on_a_gpu_dalis_graph_makes_one_view_and_the_kernel_makes_several(
-    num_views: int, turns_deg: tuple[float, ...], dtype: torch.dtype, has_resident: bool, expected: Backend
-) -> None:
-    views = RandomViews(replace(SMALL, turns_deg=turns_deg), tuple(range(num_views)))
-    for device, backend in (("cuda", expected), ("cpu", "opencv")):
-        work = Decoding(device=device, dtype=dtype).work(views, (96, 96), 8)
-        assert choose_backend(work, has_resident=has_resident) == backend
+CHOICES: list[tuple[int, tuple[float, ...], torch.dtype, bool, Backend]] = [
+    (1, (0.0,), torch.float16, False, "dali"),
+    (2, (0.0,), torch.float16, False, "triton"),
+    (1, (0.0, 45.0), torch.float16, False, "triton"),
+    (1, (0.0,), torch.bfloat16, False, "triton"),
+    (1, (0.0,), torch.float16, True, "triton"),
+]
+
+
+def test_on_a_gpu_dalis_graph_makes_one_view_and_the_kernel_makes_several(subtests: pytest.Subtests) -> None:
+    for num_views, turns_deg, dtype, has_resident, on_gpu in CHOICES:
+        views = RandomViews(replace(SMALL, turns_deg=turns_deg), tuple(range(num_views)))
+        for device, backend in (("cuda", on_gpu), ("cpu", "opencv")):
+            with subtests.test(views=num_views, turns=turns_deg, dtype=dtype, has_resident=has_resident):
+                work = Decoding(device=device, dtype=dtype).work(views, (96, 96), 8)
+                assert choose_backend(work, has_resident=has_resident) == backend
 
 
 @pytest.mark.slow

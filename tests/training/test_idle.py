@@ -38,11 +38,12 @@ def idle_times(loader_s: float, host_s: float, work_s: float, steps: int) -> tup
     return idle.seconds("loader"), idle.seconds("host")
 
 
-@pytest.mark.parametrize("steps", [1, 10, 5 * GAPS_AT_ONCE])
-def test_a_device_without_work_waits_for_who_is_slowest(steps: int) -> None:
-    later = steps - 1  # the device has nothing to do before the first step either
-    assert idle_times(3, 1, 2, steps) == (4 + 2 * later, 0)
-    assert idle_times(1, 3, 2, steps) == (0, 4 + 2 * later)
+def test_a_device_without_work_waits_for_who_is_slowest(subtests: pytest.Subtests) -> None:
+    for steps in (1, 10, 5 * GAPS_AT_ONCE):
+        with subtests.test(steps=steps):
+            later = steps - 1  # the device has nothing to do before the first step either
+            assert idle_times(3, 1, 2, steps) == (4 + 2 * later, 0)
+            assert idle_times(1, 3, 2, steps) == (0, 4 + 2 * later)
 
 
 def test_a_device_that_is_behind_is_never_idle_however_long_the_process_waits() -> None:

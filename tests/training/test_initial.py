@@ -148,26 +148,23 @@ def test_a_run_killed_before_its_first_checkpoint_starts_from_the_same_weights_o
     assert (result.exit_code, f"{source} has changed since" in result.output) == (1, True), result.output
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (
-            ["network.channels=[8, 12]"],
-            r"tensor 0.4.weight is of shape (16, 8, 3, 3), and of shape (12, 8, 3, 3) in",
-        ),
-        (["network.batch_norm=false"], "tensor 0.3.weight is missing, and of shape (16, 8, 3, 3) in"),
-        (["network.features=flatten"], "tensor 0.10.weight is missing, and of shape (37, 256) in"),
-    ],
-)
+DIFFERENT = {
+    "network.channels=[8, 12]": "tensor 0.4.weight is of shape (16, 8, 3, 3), and of shape (12, 8, 3, 3) in",
+    "network.batch_norm=false": "tensor 0.3.weight is missing, and of shape (16, 8, 3, 3) in",
+    "network.features=flatten": "tensor 0.10.weight is missing, and of shape (37, 256) in",
+}
+
+
 def test_a_network_that_differs_is_refused_with_its_first_tensor(
-    earlier: Path, shards: Path, recipe: Path, tmp_path: Path, settings: list[str], message: str
+    earlier: Path, shards: Path, recipe: Path, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    options = [part for each in settings for part in ("--set", each)]
-    out = tmp_path / "run"
-    result = run(shards, "--recipe", recipe, *options, "--init-from", earlier, "--fold", "1/5", "--out", out)
-    last = result.output.splitlines()[-1]
-    assert (result.exit_code, message in last) == (1, True), result.output
-    assert not out.exists()
+    options = ("--recipe", recipe, "--init-from", earlier, "--fold", "1/5", "--out", tmp_path / "run")
+    for setting, message in DIFFERENT.items():
+        with subtests.test(setting):
+            result = run(shards, *options, "--set", setting)
+            last = result.output.splitlines()[-1]
+            assert (result.exit_code, message in last) == (1, True), result.output
+            assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
@@ -184,25 +181,24 @@ def test_a_view_of_another_size_is_refused_only_by_a_network_that_needs_it(
     assert "with a view of 12 px; give the network and view of" in result.output
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            ("--fold", "0/5"),
-            "was trained on these shards with fold 1/5, so also on galaxies that fold 0/5 holds out",
-        ),
-        (("--init-from", "nowhere"), "nowhere: no run.json"),
-        ((*TIMM, "--set", "network.frozen=true"), "add --set network.frozen=false"),
-        (("--resume", "--init-from", "nowhere"), "nowhere: no run.json"),
-    ],
-)
+IMPOSSIBLE = [
+    (("--fold", "0/5"), "was trained on these shards with fold 1/5, so also on galaxies that fold 0/5 holds out"),
+    (("--init-from", "nowhere"), "nowhere: no run.json"),
+    ((*TIMM, "--set", "network.frozen=true"), "add --set network.frozen=false"),
+    (("--resume", "--init-from", "nowhere"), "nowhere: no run.json"),
+]
+
+
 def test_a_run_that_cannot_be_started_from_is_refused_before_any_work(
-    earlier: Path, shards: Path, recipe: Path, tmp_path: Path, options: tuple[str, ...], message: str
+    earlier: Path, shards: Path, recipe: Path, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    start = ("--fold", "1/5", "--init-from", earlier)
-    result = run(shards, "--recipe", recipe, *start, *options, "--out", tmp_path / "run")
-    assert (result.exit_code, result.output.count("\n"), message in result.output) == (1, 1, True), result.output
-    assert not (tmp_path / "run").exists()
+    start = ("--recipe", recipe, "--fold", "1/5", "--init-from", earlier, "--out", tmp_path / "run")
+    for options, message in IMPOSSIBLE:
+        with subtests.test(options=options):
+            result = run(shards, *start, *options)
+            assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
+            assert message in result.output
+            assert not (tmp_path / "run").exists()
 
 
 def test_a_run_is_not_written_over_by_one_that_starts_from_it(earlier: Path, shards: Path, recipe: Path) -> None:
@@ -211,7 +207,6 @@ def test_a_run_is_not_written_over_by_one_that_starts_from_it(earlier: Path, sha
         assert (result.exit_code, "is read by this command" in result.output) == (1, True), result.output
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_what_an_earlier_run_started_from_counts_too(
     shards: Path, kaggle_folder: Path, recipe: Path, tmp_path: Path
@@ -233,17 +228,16 @@ def test_no_fold_may_start_from_any_fold(earlier: Path, shards: Path, recipe: Pa
     assert (saved["run"], len(set(saved["weights_sha256"]))) == (str(earlier), 2)
 
 
-@pytest.mark.parametrize("name", ["quick", "small_data", "dieleman", "notebook_linnet", "fast", "ng_dinov2"])
-def test_the_last_layer_is_a_matrix_and_a_bias(name: str) -> None:
-    recipe = load_recipe(name)
-    tree = load_tree(recipe.about.tree)
-    with torch.device("meta"):
-        shapes = {
-            key: each.shape for key, each in build_network(recipe, tree, pretrained=False).state_dict().items()
-        }
-    layer = last_layer(recipe, len(tree.columns))
-    assert sorted(len(shapes[key]) for key in layer) == [1, 2]
-    assert {shapes[key][0] for key in layer} == {len(tree.columns)}
+def test_the_last_layer_is_a_matrix_and_a_bias(subtests: pytest.Subtests) -> None:
+    for name in ("quick", "small_data", "dieleman", "notebook_linnet", "fast", "ng_dinov2"):
+        with subtests.test(name=name):
+            recipe = load_recipe(name)
+            tree = load_tree(recipe.about.tree)
+            with torch.device("meta"):
+                tensors = build_network(recipe, tree, pretrained=False).state_dict()
+            layer = last_layer(recipe, len(tree.columns))
+            assert sorted(tensors[key].ndim for key in layer) == [1, 2]
+            assert {len(tensors[key]) for key in layer} == {len(tree.columns)}
 
 
 def test_a_run_is_not_made_inside_the_one_it_starts_from(earlier: Path, shards: Path, recipe: Path) -> None:

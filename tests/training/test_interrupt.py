@@ -8,15 +8,15 @@ import pytest
 from training.interrupt import Interrupt
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_answered_at_once(number: signal.Signals, capfd: pytest.CaptureFixture[str]) -> None:
-    before = signal.getsignal(number)
-    with Interrupt("finishing this step") as interrupt:
-        assert not interrupt.requested
-        signal.raise_signal(number)
-        assert interrupt.requested
-        assert capfd.readouterr().err == "\nfinishing this step\n"
-        assert signal.getsignal(number) == before
+def test_the_first_signal_is_answered_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = signal.getsignal(number)
+        with Interrupt("finishing this step") as interrupt:
+            assert not interrupt.requested
+            signal.raise_signal(number)
+            assert interrupt.requested
+            assert capfd.readouterr().err == "\nfinishing this step\n"
+            assert signal.getsignal(number) == before
 
 
 @pytest.fixture(autouse=True)

@@ -74,32 +74,18 @@ def test_a_run_that_says_something_impossible_is_one_message(tmp_path: Path, sub
 
 
 NO_RUNS = [
-    "",
-    "null",
-    "[]",
-    "3",
-    "{",
-    "{}",
-    "\0",
-    "[" * 5000,
-    '{"members": ' + "9" * 5000 + "}",
-    '{"seed": Infinity}',
+    *(b"", b"null", b"[]", b"3", b"{", b"{}", b"\0", b"\xff\xfe\xfd{}"),
+    *(b"[" * 5000, b'{"members": ' + b"9" * 5000 + b"}", b'{"seed": Infinity}'),
 ]
 
 
 def test_a_run_json_of_something_else_is_one_message(tmp_path: Path, subtests: pytest.Subtests) -> None:
-    for text in NO_RUNS:
-        with subtests.test(text=text):
-            (tmp_path / "run.json").write_text(text)
+    for number, data in enumerate(NO_RUNS):
+        with subtests.test(data=data[:20], number=number):
+            (tmp_path / "run.json").write_bytes(data)
             with pytest.raises(RunError, match=r"run\.json: damaged") as caught:
                 load_run(tmp_path)
             assert "\n" not in str(caught.value)
-
-
-def test_bytes_that_are_no_text_are_one_message(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_bytes(b"\xff\xfe\xfd{}")
-    with pytest.raises(RunError, match=r"run\.json: damaged"):
-        load_run(tmp_path)
 
 
 def test_a_lock_that_is_a_link_is_refused_and_its_target_kept(tmp_path: Path) -> None:

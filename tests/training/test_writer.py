@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -25,17 +26,26 @@ def fail() -> None:
     raise OSError("disk full")
 
 
-@pytest.mark.parametrize("ask", ["start", "check", "finish", "leave"])
-def test_an_error_comes_to_the_thread_that_asks_next_and_once(ask: str) -> None:
-    with pytest.raises(OSError, match="disk full"), Writer() as writer:
-        writer.start(fail)
-        while ask == "check":
+def check_again_and_again(writer: Writer) -> None:
+    while True:
+        writer.check()
+
+
+ASKING: dict[str, Callable[[Writer], None]] = {
+    "start": lambda writer: writer.start(lambda: None),
+    "check": check_again_and_again,
+    "finish": Writer.finish,
+    "leave": lambda _: None,
+}
+
+
+def test_an_error_comes_to_the_thread_that_asks_next_and_once(subtests: pytest.Subtests) -> None:
+    for name, ask in ASKING.items():
+        with subtests.test(name):
+            with pytest.raises(OSError, match="disk full"), Writer() as writer:
+                writer.start(fail)
+                ask(writer)
             writer.check()
-        if ask == "start":
-            writer.start(lambda: None)
-        if ask == "finish":
-            writer.finish()
-    writer.check()
 
 
 def test_work_under_way_is_finished_after_an_error_which_is_the_one_that_is_told() -> None:

@@ -49,11 +49,11 @@ def test_running_statistics_are_those_of_the_maps_together() -> None:
     assert normalised.mean(dim=(0, 2, 3)).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("batch", [4, 1])
-def test_every_weight_is_trained_also_by_a_last_batch_of_one_image(batch: int) -> None:
-    made = network("p4m").train()
-    made(torch.rand(batch, 3, SIZE, SIZE).double()).square().sum().backward()
-    assert all(each.grad is not None and each.grad.abs().sum() > 0 for each in made.parameters())
+def test_every_weight_is_trained_also_by_a_last_batch_of_one_image() -> None:
+    for batch in (4, 1):
+        made = network("p4m").train()
+        made(torch.rand(batch, 3, SIZE, SIZE).double()).square().sum().backward()
+        assert all(each.grad is not None and each.grad.abs().sum() > 0 for each in made.parameters())
 
 
 def test_a_view_that_pools_would_cut_at_one_side_is_refused() -> None:

@@ -22,13 +22,14 @@ WAYS: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", WAYS)
-def test_weights_are_read_as_they_were_saved(name: str, tmp_path: Path) -> None:
-    WAYS[name](tmp_path / name)
-    found = read_weights(tmp_path / name)
-    assert found.path == tmp_path / name
-    assert found.tensors.keys() == TENSORS.keys()
-    assert all(torch.equal(each, TENSORS[key]) for key, each in found.tensors.items())
+def test_weights_are_read_as_they_were_saved(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for name, save in WAYS.items():
+        with subtests.test(name):
+            save(tmp_path / name)
+            found = read_weights(tmp_path / name)
+            assert found.path == tmp_path / name
+            assert found.tensors.keys() == TENSORS.keys()
+            assert all(torch.equal(each, TENSORS[key]) for key, each in found.tensors.items())
 
 
 def truncated(path: Path) -> None:
@@ -58,27 +59,23 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.filterwarnings("ignore:Validating sparse tensor")
-@pytest.mark.parametrize("name", BAD)
-def test_what_is_not_weights_is_one_line_that_names_the_file(name: str, tmp_path: Path) -> None:
-    make, words = BAD[name]
-    make(tmp_path / name)
-    with pytest.raises(RunError, match=words) as raised:
-        read_weights(tmp_path / name)
-    assert str(raised.value).startswith(f"{tmp_path / name}: ")
-    assert len(str(raised.value).splitlines()) == 1
+def test_what_is_not_weights_is_one_line_that_names_the_file(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for name, (make, words) in BAD.items():
+        with subtests.test(name):
+            make(tmp_path / name)
+            with pytest.raises(RunError, match=words) as raised:
+                read_weights(tmp_path / name)
+            assert str(raised.value).startswith(f"{tmp_path / name}: ")
+            assert len(str(raised.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("kind", ["large.safetensors", "inflates.pth"])
-def test_files_too_large_for_a_network_are_not_read(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_too_large_for_a_network_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "MOST_BYTES", 10_000)
-    path = tmp_path / kind
-    if path.suffix == ".pth":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-            file.writestr("archive/data/0", bytes(10_001))
-        assert path.stat().st_size < 10_000
-    else:
-        path.write_bytes(bytes(10_001))
-    with pytest.raises(RunError, match="too many"):
-        read_weights(path)
+    large, inflates = tmp_path / "large.safetensors", tmp_path / "inflates.pth"
+    large.write_bytes(bytes(10_001))
+    with zipfile.ZipFile(inflates, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("archive/data/0", bytes(10_001))
+    assert inflates.stat().st_size < 10_000
+    for path in (large, inflates):
+        with pytest.raises(RunError, match="too many"):
+            read_weights(path)
