@@ -430,6 +430,7 @@ def test_a_table_that_is_not_named_like_one_of_votes_is_the_last_thing_said(
     folder = Path(shutil.copytree(kaggle / TRAIN_FOLDER, tmp_path / "my galaxies"))
     table = Path(shutil.copy(kaggle / f"{TABLE}.csv", folder / "votes.csv"))
     archive = Path(shutil.make_archive(str(tmp_path / "galaxies"), "zip", folder))
+    num_images = len(whole_download.train)
     help_of = {
         folder: f"their votes, run the same command with\n  --labels '{table}' --overwrite\n",
         archive: "take it out of the archive and run the same command with\n  --labels votes.csv --overwrite\n",
@@ -439,7 +440,7 @@ def test_a_table_that_is_not_named_like_one_of_votes_is_the_last_thing_said(
             out = tmp_path / f"packed {source.name}"
             result = pack(source, out)
             assert (result.exit_code, result.stderr.endswith(says)) == (0, True), result.stderr
-            assert f"NO VOTES. All {len(whole_download.train)} images were packed as test images." in result.stderr
+            assert f"WARNING: NO VOTES. All {num_images} images were packed as test images." in result.stderr
             result = pack(source, out, "--labels", table, "--overwrite")
             assert (result.exit_code, "NO VOTES" in result.stderr) == (0, False), result.stderr
             assert list(read_manifest(out).splits) == ["train"]

@@ -200,7 +200,9 @@ def test_a_tar_compressed_in_another_way_is_named_with_the_command_that_helps(
             for source in (folder, folder / name):
                 with subtests.test(program=program, source=source.name):
                     result = pack(source, tmp_path / "out")
-                    says = f"{name}: compressed by {program}; decompress it first: {program} -d < '{name}' > new"
+                    says = (
+                        f"{name}: compressed by {program}; decompress it first: {program} -d < '{name}' > new.tar"
+                    )
                     assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
 
 
