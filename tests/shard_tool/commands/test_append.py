@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +44,11 @@ def names(manifest: Manifest, split: str) -> list[str]:
     return [shard.name for shard in manifest.splits[split]]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 def test_the_new_galaxies_follow_and_the_old_shards_stay(
-    parts: tuple[Path, Path], old: Path, packed: Path, workers: int
+    parts: tuple[Path, Path], old: Path, packed: Path, tmp_path: Path
 ) -> None:
-    before = contents(old)
-    result = append(parts[1], old, "--shards", 3, "--workers", workers)
+    before, other = contents(old), Path(shutil.copytree(old, tmp_path / "other"))
+    result = append(parts[1], old, "--shards", 3)
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("19 galaxies appended\n")
     after = contents(old)
@@ -63,6 +61,8 @@ def test_the_new_galaxies_follow_and_the_old_shards_stay(
     for split in ("train", "test"):
         assert packed_samples(old, split) == packed_samples(packed, split)
     assert run("lint", old, "--deep", "--workers", 1).exit_code == 0
+    assert append(parts[1], other, "--shards", 3, "--workers", 2).exit_code == 0
+    assert contents(other) == after
 
 
 def test_the_numbers_are_those_of_packing_all_at_once(parts: tuple[Path, Path], old: Path, packed: Path) -> None:
@@ -141,23 +141,29 @@ def _no_table(download: Download) -> None:
     download.rows = []
 
 
-@pytest.mark.parametrize(
-    ("spoil", "says"),
-    [
-        (_smaller, "images of 32 x 32 pixels, those in"),
-        (_no_table, "training_solutions_rev1.csv: not a CSV file"),
-        (lambda d: d.train.clear(), "no image among its 1 files"),
-    ],
-)
+def _all_cut(download: Download) -> None:
+    download.train = {each: data[:-30] for each, data in download.train.items()}
+
+
+UNFIT = [
+    (_smaller, "images of 32 x 32 pixels, those in"),
+    (_no_table, "training_solutions_rev1.csv: not a CSV file"),
+    (lambda download: download.train.clear(), "no image among its 1 files"),
+    (_all_cut, "every image was rejected"),
+]
+
+
 def test_what_does_not_fit_is_refused_and_nothing_changes(
-    spoil: Callable[[Download], None], says: str, old: Path, whole_download: Download, tmp_path: Path
+    old: Path, whole_download: Download, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    download = part_of(whole_download, slice(18, 30), slice(0))
-    spoil(download)
     before = contents(old)
-    result = append(download.write_folder(tmp_path / "bad"), old)
-    assert (result.exit_code, says in result.stderr) == (1, True)
-    assert contents(old) == before
+    for spoil, says in UNFIT:
+        with subtests.test(says):
+            download = part_of(whole_download, slice(18, 30), slice(0))
+            spoil(download)
+            result = append(download.write_folder(tmp_path_factory.mktemp("bad")), old)
+            assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
+            assert contents(old) == before
 
 
 def test_rejects_are_listed_after_the_old_ones_and_exit_1(
@@ -181,15 +187,6 @@ def test_rejects_are_listed_after_the_old_ones_and_exit_1(
     assert run("lint", old, "--deep", "--workers", 1).exit_code == 0
 
 
-def test_when_everything_is_rejected_the_folder_stays(old: Path, tmp_path: Path) -> None:
-    before = contents(old)
-    images = {"1": jpeg(1)[:-30], "2": jpeg(2)[:-30]}
-    source = Download({}, images).write_folder(tmp_path / "bad") / "images_test_rev1"
-    result = append(source, old)
-    assert (result.exit_code, "every image was rejected" in result.stderr) == (1, True)
-    assert contents(old) == before
-
-
 def test_new_images_get_the_encoding_that_the_manifest_states(
     parts: tuple[Path, Path], whole_download: Download, tmp_path: Path
 ) -> None:
@@ -211,14 +208,8 @@ class Killed(BaseException):
     """As if the process had been killed: nothing after it runs."""
 
 
-@pytest.mark.parametrize("step", ["_merge", "_commit", "idx", "write_rejects", "manifest", "clear"])
-def test_killed_at_any_step_the_old_set_stays_valid_and_resuming_ends_with_the_same_bytes(
-    step: str, parts: tuple[Path, Path], old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unbroken = Path(shutil.copytree(old, tmp_path / "unbroken"))
-    assert append(parts[1], unbroken, "--shards", 3).exit_code == 0
-    samples = {split: packed_samples(old, split) for split in ("train", "test")}
-    before = (old / "manifest.json").read_bytes()
+def append_and_die(step: str, source: Path, out: Path) -> None:
+    """Append, and be killed in a function of `appending`, at the last rename of a kind, or while clearing up."""
     rename = Path.replace
 
     def replace(self: Path, target: Path) -> Path:
@@ -230,39 +221,42 @@ def test_killed_at_any_step_the_old_set_stays_valid_and_resuming_ends_with_the_s
     def die(*arguments: object, **options: object) -> None:
         raise Killed
 
-    with monkeypatch.context() as context:
+    with pytest.MonkeyPatch.context() as patch:
         if step in ("idx", "manifest"):
-            context.setattr(Path, "replace", replace)
+            patch.setattr(Path, "replace", replace)
         elif step == "clear":
-            context.setattr(shutil, "rmtree", die)
+            patch.setattr(shutil, "rmtree", die)
         else:
-            context.setattr(appending, step, die)
+            patch.setattr(appending, step, die)
         with pytest.raises(Killed):
-            appending.append(appending.NewGalaxies(source=parts[1], shards=3), appending.OutOptions(folder=old))
-    if step != "clear":
-        assert (old / "manifest.json").read_bytes() == before
-        assert run("unpack", old, tmp_path / "unpacked", "--workers", 1).exit_code == 0
-        assert len(list((tmp_path / "unpacked" / "images_training_rev1").iterdir())) == len(samples["train"])
-        refused = append(parts[1], old, "--shards", 3)
-        assert (refused.exit_code, "pass --resume to finish it" in refused.stderr) == (1, True)
-        assert "an unfinished append" in run("lint", old, "--workers", 1).stdout
-    result = append(parts[1], old, "--shards", 3, "--resume")
-    assert result.exit_code == 0, result.stderr
-    assert contents(old) == contents(unbroken)
+            appending.append(appending.NewGalaxies(source=source, shards=3), appending.OutOptions(folder=out))
 
 
-def test_an_interrupted_append_can_be_thrown_away(
-    parts: tuple[Path, Path], old: Path, monkeypatch: pytest.MonkeyPatch
+def test_killed_at_any_step_the_old_set_stays_valid_and_resuming_ends_with_the_same_bytes(
+    parts: tuple[Path, Path], old: Path, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
+    unbroken = Path(shutil.copytree(old, tmp_path / "unbroken"))
+    assert append(parts[1], unbroken, "--shards", 3).exit_code == 0
+    before = (old / "manifest.json").read_bytes()
+    for step in ("_merge", "_commit", "idx", "write_rejects", "manifest", "clear"):
+        with subtests.test(step):
+            out, unpacked = Path(shutil.copytree(old, tmp_path / step)), tmp_path / f"unpacked{step}"
+            append_and_die(step, parts[1], out)
+            if step != "clear":
+                assert (out / "manifest.json").read_bytes() == before
+                assert run("unpack", out, unpacked, "--workers", 1).exit_code == 0
+                assert len(list((unpacked / "images_training_rev1").iterdir())) == 18
+                refused = append(parts[1], out, "--shards", 3)
+                assert (refused.exit_code, "pass --resume to finish it" in refused.stderr) == (1, True)
+                assert "an unfinished append" in run("lint", out, "--workers", 1).stdout
+            result = append(parts[1], out, "--shards", 3, "--resume")
+            assert result.exit_code == 0, result.stderr
+            assert contents(out) == contents(unbroken)
+
+
+def test_an_interrupted_append_can_be_thrown_away(parts: tuple[Path, Path], old: Path) -> None:
     before = contents(old)
-
-    def die(*arguments: object, **options: object) -> None:
-        raise Killed
-
-    with monkeypatch.context() as context:
-        context.setattr(appending, "write_rejects", die)
-        with pytest.raises(Killed):
-            appending.append(appending.NewGalaxies(source=parts[1], shards=3), appending.OutOptions(folder=old))
+    append_and_die("write_rejects", parts[1], old)
     changed = append(parts[1], old, "--shards", 5, "--resume")
     assert (changed.exit_code, "cannot resume" in changed.stderr) == (1, True)
     assert append(parts[1], old, "--shards", 5, "--overwrite").exit_code == 0

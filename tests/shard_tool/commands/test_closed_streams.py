@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 from kaggle_download import contents, run
 
-COMMANDS = {
-    "pack": ("pack", "{kaggle}", "out", "--workers", "2"),
-    "append": ("append", "more", "shards", "--workers", "2"),
-    "lint": ("lint", "{packed}", "--deep", "--workers", "2"),
-    "info": ("info", "{packed}"),
-    "duplicates": ("duplicates", "{packed}", "--workers", "2"),
-    "preview": ("preview", "{packed}", "sheet.png"),
-    "unpack": ("unpack", "{packed}", "out", "--workers", "2"),
-    "index": ("index", "tars", "--workers", "2"),
-    "synth": ("synth", "out", "--count", "70", "--workers", "2"),
-    "check": ("check", "submission.csv"),
-}
+COMMANDS = [
+    ("pack", "{kaggle}", "out", "--workers", "2"),
+    ("append", "more", "shards", "--workers", "2"),
+    ("lint", "{packed}", "--deep", "--workers", "2"),
+    ("info", "{packed}"),
+    ("duplicates", "{packed}", "--workers", "2"),
+    ("preview", "{packed}", "sheet.png"),
+    ("unpack", "{packed}", "out", "--workers", "2"),
+    ("index", "tars", "--workers", "2"),
+    ("synth", "out", "--count", "70", "--workers", "2"),
+    ("check", "submission.csv"),
+]
 
 
 def prepare(folder: Path, kaggle: Path, packed: Path) -> None:
@@ -35,16 +35,18 @@ def prepare(folder: Path, kaggle: Path, packed: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", COMMANDS)
 def test_closed_streams_change_nothing(
-    name: str, kaggle: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kaggle: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
-    arguments = [each.format(kaggle=kaggle, packed=packed) for each in COMMANDS[name]]
     script = 'exec "$0" -m shard_tool "$@" 0<&- 1>&- 2>&-'
-    for folder in ("open", "closed"):
-        prepare(tmp_path / folder, kaggle, packed)
-    monkeypatch.chdir(tmp_path / "open")
-    assert run(*arguments).exit_code == 0
-    closed = subprocess.run(["sh", "-c", script, sys.executable, *arguments], cwd=tmp_path / "closed", check=False)
-    assert closed.returncode == 0
-    assert contents(tmp_path / "closed") == contents(tmp_path / "open")
+    for command, *options in COMMANDS:
+        with subtests.test(command):
+            arguments = [command, *(each.format(kaggle=kaggle, packed=packed) for each in options)]
+            left_open, closed = tmp_path / command / "open", tmp_path / command / "closed"
+            for folder in (left_open, closed):
+                prepare(folder, kaggle, packed)
+            monkeypatch.chdir(left_open)
+            assert run(*arguments).exit_code == 0
+            done = subprocess.run(["sh", "-c", script, sys.executable, *arguments], cwd=closed, check=False)
+            assert done.returncode == 0
+            assert contents(closed) == contents(left_open)

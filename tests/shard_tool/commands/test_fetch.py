@@ -199,20 +199,21 @@ def test_a_file_that_comes_damaged_is_not_kept(server: Kaggle, tmp_path: Path) -
     assert fetch(tmp_path).exit_code == 0
 
 
-@pytest.mark.parametrize(
-    ("status", "message"),
-    [
-        (401, "Kaggle does not accept the token: create one at https://www.kaggle.com/settings"),
-        (403, f"Kaggle refuses (403): accept the rules at {RULES}"),
-        (500, "Kaggle answers with status 500: try again later"),
-    ],
-)
-def test_a_refusal_says_what_to_do(status: int, message: str, server: Kaggle, tmp_path: Path) -> None:
-    server.refuses = status
-    result = fetch(tmp_path)
-    assert_says_how_to_do_it_by_hand(result, tmp_path)
-    assert message in result.stderr
-    assert not list(tmp_path.glob("*.zip"))
+REFUSALS = {
+    401: "Kaggle does not accept the token: create one at https://www.kaggle.com/settings",
+    403: f"Kaggle refuses (403): accept the rules at {RULES}",
+    500: "Kaggle answers with status 500: try again later",
+}
+
+
+def test_a_refusal_says_what_to_do(server: Kaggle, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for status, message in REFUSALS.items():
+        with subtests.test(status=status):
+            server.refuses = status
+            result = fetch(tmp_path)
+            assert_says_how_to_do_it_by_hand(result, tmp_path)
+            assert message in result.stderr
+            assert not list(tmp_path.glob("*.zip"))
 
 
 def test_no_token(server: Kaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from kaggle_download import (
     Download,
     contents,
     jpeg,
+    make_download,
     pack,
     packed_samples,
     rejected,
@@ -48,24 +49,16 @@ def test_every_sample_is_packed_untouched_with_its_votes(packed: Path, whole_dow
     assert all(set(sample) == {"jpg"} for sample in test.values())
 
 
-def test_every_layout_packs_to_the_same_bytes(
+def test_every_layout_packs_to_the_same_bytes_for_one_and_three_workers(
     packed: Path, whole_download: Download, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    for layout, lay_out in LAYOUTS.items():
-        with subtests.test(layout):
+    cases = [*((layout, 1) for layout in LAYOUTS), ("zips", 3), ("zip of deflated zips", 3)]
+    for layout, workers in cases:
+        with subtests.test(layout, workers=workers):
             folder = tmp_path_factory.mktemp("case")
-            result = pack(lay_out(whole_download, folder), folder / "out")
+            result = pack(LAYOUTS[layout](whole_download, folder), folder / "out", "--workers", workers)
             assert result.exit_code == 0, result.stderr
             assert contents(folder / "out") == contents(packed)
-
-
-@pytest.mark.parametrize("layout", ["zips", "zip of deflated zips"])
-def test_shards_are_byte_identical_for_one_and_three_workers(
-    layout: str, packed: Path, whole_download: Download, tmp_path: Path
-) -> None:
-    result = pack(LAYOUTS[layout](whole_download, tmp_path), tmp_path / "out", "--workers", 3)
-    assert result.exit_code == 0, result.stderr
-    assert contents(tmp_path / "out") == contents(packed)
 
 
 def test_another_seed_gives_another_order_of_the_same_samples(kaggle: Path, packed: Path, tmp_path: Path) -> None:
@@ -154,15 +147,17 @@ def test_a_plain_folder_with_labels_is_all_training(download: Download, tmp_path
     assert len(packed_samples(tmp_path / "out", "train")) == 30
 
 
-def test_images_without_labels_are_the_test_split(download: Download, tmp_path: Path) -> None:
+def test_images_without_labels_are_the_test_split(whole_download: Download, tmp_path: Path) -> None:
     folder = tmp_path / "cutouts"
     folder.mkdir()
-    for name, data in download.test.items():
+    for name, data in whole_download.test.items():
         (folder / f"{name}.jpg").write_bytes(data)
-    assert pack(folder, tmp_path / "out").exit_code == 0
-    manifest = read_manifest(tmp_path / "out")
-    assert list(manifest.splits) == ["test"]
-    assert manifest.vote_mean is None
+    whole_download.write_zips(tmp_path)
+    for source in (folder, tmp_path / f"{TEST_FOLDER}.zip"):
+        assert pack(source, tmp_path / "out", "--overwrite").exit_code == 0
+        manifest = read_manifest(tmp_path / "out")
+        assert list(manifest.splits) == ["test"]
+        assert manifest.vote_mean is None
 
 
 def test_what_is_not_understood_is_listed(download: Download, tmp_path: Path) -> None:
@@ -200,11 +195,11 @@ BAD_IMAGES: dict[str, tuple[bytes, str]] = {
 
 
 def test_a_bad_image_is_rejected_and_the_rest_is_whole(
-    whole_download: Download, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
     for kind, (data, reason) in BAD_IMAGES.items():
         with subtests.test(kind):
-            folder, download = tmp_path_factory.mktemp("case"), deepcopy(whole_download)
+            folder, download = tmp_path_factory.mktemp("case"), make_download(6, 2)
             download.train["100015"] = data
             out = folder / "out"
             result = pack(download.write_zips(folder / "source"), out)
@@ -214,7 +209,7 @@ def test_a_bad_image_is_rejected_and_the_rest_is_whole(
             [row] = rejected(out)
             assert (row["split"], row["id"], row["file"]) == ("train", "100015", "100015.jpg")
             assert reason in row["reason"]
-            assert len(packed_samples(out, "train")) == 29
+            assert len(packed_samples(out, "train")) == 5
             assert read_manifest(out).rejected == 1
             assert run("lint", out, "--workers", 1).exit_code == 0
             assert pack(folder / "source", out, "--overwrite", "--allow-rejects", 1).exit_code == 0
@@ -261,16 +256,16 @@ UNFIT = [
 
 
 def test_an_image_or_row_that_does_not_fit_is_rejected(
-    whole_download: Download, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
     for spoil, reason in UNFIT:
         with subtests.test(reason):
-            folder, download = tmp_path_factory.mktemp("case"), deepcopy(whole_download)
+            folder, download = tmp_path_factory.mktemp("case"), make_download(6, 2)
             spoil(download)
             result = pack(download.write_folder(folder / "source"), folder / "out")
             assert result.exit_code == 1
             assert reason in result.stderr
-            assert len(packed_samples(folder / "out", "train")) == 29
+            assert len(packed_samples(folder / "out", "train")) == 5
             assert len(rejected(folder / "out")) == 1
 
 
@@ -361,6 +356,19 @@ WRONG_USAGE = [
     (("--shards", "0"), "--shards"),
     (("--seed", "-1"), "--seed"),
     (("--nonsense",), "No such option"),
+    (("--catalogue", "c.csv", "--labels", "l.csv"), "exclude each other"),
+    (("--id-column", "id"), "need --catalogue"),
+    (("--file-column", "name"), "need --catalogue"),
+    (("--counts", "--fractions-of", "question"), "--counts"),
+    (("--quality", "0"), "--quality"),
+    (("--quality", "101"), "--quality"),
+    (("--resize", "0"), "--resize"),
+    (("--pad", "9999"), "--pad"),
+    (("--fits-range", "1", "0"), "--fits-"),
+    (("--fits-range", "0", "0"), "--fits-"),
+    (("--fits-range", "0", "inf"), "--fits-"),
+    (("--fits-range", "nan", "1"), "--fits-"),
+    (("--fits-range", "-0.1", "1.5", "--fits-softening", "0"), "--fits-"),
 ]
 
 
@@ -407,13 +415,6 @@ def test_results_go_to_stdout_and_progress_to_stderr(kaggle: Path, tmp_path: Pat
     assert "images/s" not in result.stdout
 
 
-def test_the_split_folders_may_hold_only_test_images(download: Download, tmp_path: Path) -> None:
-    source = tmp_path / f"{TEST_FOLDER}.zip"
-    download.write_zips(tmp_path)
-    assert pack(source, tmp_path / "out").exit_code == 0
-    assert list(read_manifest(tmp_path / "out").splits) == ["test"]
-
-
 def test_training_images_without_labels_are_an_error(download: Download, tmp_path: Path) -> None:
     download.write_zips(tmp_path)
     result = pack(tmp_path / f"{TRAIN_FOLDER}.zip", tmp_path / "out")
@@ -423,24 +424,26 @@ def test_training_images_without_labels_are_an_error(download: Download, tmp_pat
     assert pack(tmp_path / f"{TRAIN_FOLDER}.zip", tmp_path / "out", "--labels", labels).exit_code == 0
 
 
-@pytest.mark.parametrize("is_zipped", [False, True])
 def test_a_table_that_is_not_named_like_one_of_votes_is_the_last_thing_said(
-    download: Download, tmp_path: Path, is_zipped: bool
+    kaggle: Path, whole_download: Download, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    source, table = tmp_path / "my galaxies", tmp_path / "my galaxies" / "votes.csv"
-    download.write_folder(tmp_path / "kaggle")
-    (tmp_path / "kaggle" / TRAIN_FOLDER).rename(source)
-    shutil.move(tmp_path / "kaggle" / f"{TABLE}.csv", table)
-    says = f"their votes, run the same command with\n  --labels '{table}' --overwrite\n"
-    if is_zipped:
-        source = Path(shutil.make_archive(str(tmp_path / "galaxies"), "zip", source))
-        says = "take it out of the archive and run the same command with\n  --labels votes.csv --overwrite\n"
-    result = pack(source, tmp_path / "out")
-    assert (result.exit_code, result.stderr.endswith(says)) == (0, True), result.stderr
-    assert f"WARNING: NO VOTES. All {len(download.train)} images were packed as test images." in result.stderr
-    result = pack(source, tmp_path / "out", "--labels", table, "--overwrite")
-    assert (result.exit_code, "NO VOTES" in result.stderr) == (0, False), result.stderr
-    assert list(read_manifest(tmp_path / "out").splits) == ["train"]
+    folder = Path(shutil.copytree(kaggle / TRAIN_FOLDER, tmp_path / "my galaxies"))
+    table = Path(shutil.copy(kaggle / f"{TABLE}.csv", folder / "votes.csv"))
+    archive = Path(shutil.make_archive(str(tmp_path / "galaxies"), "zip", folder))
+    num_images = len(whole_download.train)
+    help_of = {
+        folder: f"their votes, run the same command with\n  --labels '{table}' --overwrite\n",
+        archive: "take it out of the archive and run the same command with\n  --labels votes.csv --overwrite\n",
+    }
+    for source, says in help_of.items():
+        with subtests.test(source.name):
+            out = tmp_path / f"packed {source.name}"
+            result = pack(source, out)
+            assert (result.exit_code, result.stderr.endswith(says)) == (0, True), result.stderr
+            assert f"WARNING: NO VOTES. All {num_images} images were packed as test images." in result.stderr
+            result = pack(source, out, "--labels", table, "--overwrite")
+            assert (result.exit_code, "NO VOTES" in result.stderr) == (0, False), result.stderr
+            assert list(read_manifest(out).splits) == ["train"]
 
 
 def test_an_id_in_train_and_test_is_warned_about(download: Download, tmp_path: Path) -> None:
@@ -454,20 +457,19 @@ def test_an_id_in_train_and_test_is_warned_about(download: Download, tmp_path: P
         assert (linted.exit_code, "1 ids are in train and test at once, as 100008" in linted.stderr) == (0, True)
 
 
-@pytest.mark.parametrize("layout", ["folder", "zips"])
-@pytest.mark.parametrize("options", [(), ("--pad", 80), ("--no-decode",)])
 def test_an_image_in_train_and_test_is_warned_about(
-    download: Download, tmp_path: Path, layout: str, options: tuple[object, ...]
+    download: Download, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
     download.test["200018"] = download.train["100008"]
-    result = pack(getattr(download, f"write_{layout}")(tmp_path / "in"), tmp_path / "out", *options)
-    assert result.exit_code == 0, result.stderr
-    assert (
-        "warning: 1 test images have the bytes of training images, as test 200018 and train 100008: "
-        in result.stderr
-    )
-    found = run("duplicates", tmp_path / "out", "--workers", 1)
-    assert (found.exit_code, found.stdout) == (1, "train/100008 test/200018\n")
+    for source in (download.write_folder(tmp_path / "folder"), download.write_zips(tmp_path / "zips")):
+        for options in ((), ("--pad", 80), ("--no-decode",)):
+            with subtests.test(source=source.name, options=options):
+                result = pack(source, tmp_path / "out", *options, "--overwrite")
+                assert result.exit_code == 0, result.stderr
+                says = "warning: 1 test images have the bytes of training images, as test 200018 and train 100008"
+                assert says in result.stderr
+                found = run("duplicates", tmp_path / "out", "--workers", 1)
+                assert (found.exit_code, found.stdout) == (1, "train/100008 test/200018\n")
 
 
 READ = [

@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kaggle_download import Download, contents, jpeg, make_download, pack, run
@@ -102,15 +101,15 @@ def test_what_cannot_be_drawn_is_refused(packed: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "sheet.png").exists()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_equal_images_are_listed_also_across_splits(tmp_path: Path, workers: int) -> None:
+def test_equal_images_are_listed_also_across_splits(tmp_path: Path) -> None:
     download = make_download(10, 6)
     train, test = list(download.train), list(download.test)
     download.train[train[3]] = download.train[train[7]]
     download.test[test[1]] = download.test[test[2]] = download.train[train[0]]
     assert pack(download.write_folder(tmp_path / "in"), tmp_path / "out").exit_code == 0
-    result = run("duplicates", tmp_path / "out", "--workers", workers)
+    result = run("duplicates", tmp_path / "out", "--workers", 1)
     assert result.exit_code == 1
+    assert run("duplicates", tmp_path / "out", "--workers", 2).stdout == result.stdout
     found = {frozenset(line.split()) for line in result.stdout.splitlines()}
     assert found == {
         frozenset({f"train/{train[3]}", f"train/{train[7]}"}),

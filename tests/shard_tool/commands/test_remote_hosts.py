@@ -36,17 +36,20 @@ def host(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("form", ["folder", "zips"])
 def test_a_host_gives_and_takes_the_bytes_of_a_local_pack(
-    form: str, host: str, whole_download: Download, packed: Path, tmp_path: Path
+    host: str, whole_download: Download, packed: Path, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    write = whole_download.write_folder if form == "folder" else whole_download.write_zips
-    write(tmp_path / "ftp" / "source")
-    result = pack(f"{host}/source", f"{host}/deep/out")
-    assert result.exit_code == 0, result.stderr
-    assert contents(tmp_path / "ftp" / "deep" / "out") == contents(packed)
-    assert run("lint", f"{host}/deep/out", "--workers", 1).exit_code == 0
-    again = pack(f"{host}/source", f"{host}/deep/out")
-    assert (again.exit_code, "not empty" in again.stderr) == (1, True)
-    shutil.rmtree(tmp_path / "ftp" / "source")
-    assert pack(f"{host}/source", f"{host}/other").exit_code == 1
+    files = tmp_path / "ftp"
+    whole_download.write_folder(files / "folder")
+    whole_download.write_zips(files / "zips")
+    for form in ("folder", "zips"):
+        with subtests.test(form):
+            source, out = f"{host}/{form}", f"{host}/deep/{form}"
+            result = pack(source, out)
+            assert result.exit_code == 0, result.stderr
+            assert contents(files / "deep" / form) == contents(packed)
+            assert run("lint", out, "--workers", 1).exit_code == 0
+            again = pack(source, out)
+            assert (again.exit_code, "not empty" in again.stderr) == (1, True)
+            shutil.rmtree(files / form)
+            assert pack(source, f"{host}/other").exit_code == 1

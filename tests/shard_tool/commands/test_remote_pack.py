@@ -38,25 +38,24 @@ def write_tar(path: Path, source: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "lay_out",
-    [
-        lambda download, bucket: download.write_folder(bucket / "source"),
-        lambda download, bucket: download.write_zips(bucket / "source"),
-        lambda download, bucket: download.write_one_zip(bucket / "source.zip"),
-        lambda download, bucket: download.write_zip_of_zips(bucket / "source.zip", zipfile.ZIP_DEFLATED),
-        lambda download, bucket: write_tar(bucket / "source.tar", download.write_folder(bucket / "source")),
-        lambda download, bucket: write_tar(bucket / "source.tgz", download.write_folder(bucket / "source")),
-    ],
-    ids=["folder", "zips", "zip", "zip of zips", "tar", "tgz"],
-)
 def test_every_source_gives_the_bytes_of_a_local_pack(
-    lay_out: Callable[[Download, Path], Path], bucket: Path, download: Download, packed: Path
+    bucket: Path, whole_download: Download, packed: Path, subtests: pytest.Subtests
 ) -> None:
-    source = lay_out(download, bucket)
-    result = pack(url(source), url(bucket / "out"))
-    assert result.exit_code == 0, result.stderr
-    assert contents(bucket / "out") == contents(packed)
+    folder = whole_download.write_folder(bucket / "folder")
+    sources = [
+        folder,
+        whole_download.write_zips(bucket / "zips"),
+        whole_download.write_one_zip(bucket / "one.zip"),
+        whole_download.write_zip_of_zips(bucket / "zips.zip", zipfile.ZIP_DEFLATED),
+        write_tar(bucket / "one.tar", folder),
+        write_tar(bucket / "one.tgz", folder),
+    ]
+    for source in sources:
+        with subtests.test(source.name):
+            out = bucket / f"out-{source.name}"
+            result = pack(url(source), url(out))
+            assert result.exit_code == 0, result.stderr
+            assert contents(out) == contents(packed)
 
 
 def test_tables_are_read_by_url_and_shards_are_read_back(bucket: Path, download: Download, tmp_path: Path) -> None:
@@ -230,47 +229,48 @@ def test_a_server_gone_for_good_is_one_error_and_nothing_is_lost(
     assert contents(bucket / "out") == contents(packed)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        ({"AWS_SECRET_ACCESS_KEY": "another-secret"}, "access denied"),
-        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "no credentials"),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "Could not connect to the endpoint URL"),
-    ],
-    ids=["wrong credentials", "no credentials", "no network"],
-)
+NOT_LET_IN = [
+    ({"AWS_SECRET_ACCESS_KEY": "another-secret"}, "access denied"),
+    ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "no credentials"),
+    ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "Could not connect to the endpoint URL"),
+]
+
+
 def test_who_is_not_let_in_gets_one_line_without_secrets(
-    spoil: dict[str, str],
-    message: str,
-    bucket: Path,
-    kaggle: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    bucket: Path, kaggle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
     monkeypatch.setenv(stores.RETRY_VARIABLE, "0.2")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    for name, value in spoil.items():
-        monkeypatch.setenv(name, value)
     shutil.copytree(kaggle, bucket / "source")
-    for source, out in ((url(bucket / "source"), tmp_path / "out"), (kaggle, url(bucket / "out"))):
-        result = pack(source, out)
-        assert result.exit_code == 1
-        assert message in result.stderr
-        assert len(result.stderr.strip().splitlines()) == 1, result.stderr
-        assert "secret" not in result.output
+    for variables, message in NOT_LET_IN:
+        for source, out in ((url(bucket / "source"), tmp_path / "out"), (kaggle, url(bucket / "out"))):
+            with subtests.test(message, out=out), monkeypatch.context() as patch:
+                for name, value in variables.items():
+                    patch.setenv(name, value)
+                stores.open_store.cache_clear()
+                result = pack(source, out)
+                assert result.exit_code == 1
+                assert message in result.stderr
+                assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+                assert "secret" not in result.output
     assert [path.name for path in bucket.iterdir()] == ["source"]
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("option", ["SOURCE", "OUT", "--labels", "--catalogue"])
-def test_a_missing_bucket_is_named(option: str, bucket: Path, kaggle: Path, tmp_path: Path) -> None:
-    where = "s3://no-such-bucket/there"
-    source, out = where if option == "SOURCE" else kaggle, where if option == "OUT" else tmp_path / "out"
-    options = (option, where) if option.startswith("--") else ()
-    result = pack(source, out, *options)
-    assert result.exit_code == 1
-    assert f"{where}: " in result.stderr
-    assert "there is no such" in result.stderr
+@pytest.mark.usefixtures("bucket")
+def test_a_missing_bucket_is_named(kaggle: Path, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    where, out = "s3://no-such-bucket/there", tmp_path / "out"
+    for source, target, *options in (
+        (where, out),
+        (kaggle, where),
+        (kaggle, out, "--labels", where),
+        (kaggle, out, "--catalogue", where),
+    ):
+        with subtests.test(source=source, target=target, options=options):
+            result = pack(source, target, *options)
+            assert result.exit_code == 1
+            assert f"{where}: " in result.stderr
+            assert "there is no such" in result.stderr
 
 
 def test_a_source_that_changes_meanwhile_is_refused(

@@ -22,17 +22,18 @@ def precious(tmp_path: Path) -> Path:
 
 
 def test_a_journal_that_is_a_link_is_refused_and_what_it_leads_to_stays(
-    precious: Path, kaggle: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+    precious: Path, kaggle: Path, packed: Path, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    for options in OPTIONS:
-        with subtests.test(options=options):
-            folder = tmp_path_factory.mktemp("case")
-            before, out = contents(precious), folder / "out"
-            out.mkdir()
-            (out / ".pack").symlink_to(precious)
-            result = pack(kaggle, out, *options)
-            assert (result.exit_code, ".pack is a symbolic link" in result.stderr) == (1, True)
-            assert contents(precious) == before
+    before = contents(precious)
+    (tmp_path / "pack").mkdir()
+    shutil.copytree(packed, tmp_path / "append")
+    for command in ("pack", "append"):
+        (tmp_path / command / f".{command}").symlink_to(precious)
+        for options in OPTIONS:
+            with subtests.test(command=command, options=options):
+                result = run(command, kaggle, tmp_path / command, *options)
+                assert (result.exit_code, f".{command} is a symbolic link" in result.stderr) == (1, True)
+                assert contents(precious) == before
 
 
 def test_a_link_in_the_journal_is_not_followed(
@@ -95,19 +96,6 @@ def test_a_damaged_entry_costs_no_more_than_its_shard(
             result = pack(kaggle, out, "--workers", 1, "--resume")
             assert result.exit_code == 0, result.stderr
             assert contents(out) == contents(packed)
-
-
-def test_append_follows_no_link(
-    precious: Path, kaggle: Path, packed: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
-) -> None:
-    for options in OPTIONS:
-        with subtests.test(options=options):
-            folder = tmp_path_factory.mktemp("case")
-            before, out = contents(precious), Path(shutil.copytree(packed, folder / "out"))
-            (out / ".append").symlink_to(precious)
-            result = run("append", kaggle, out, *options)
-            assert (result.exit_code, ".append is a symbolic link" in result.stderr) == (1, True)
-            assert contents(precious) == before
 
 
 COMMANDS = [("info",), ("lint",), ("lint", "--deep"), ("preview", "sheet.png"), ("duplicates",), ("objects",)]

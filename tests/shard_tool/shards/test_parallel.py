@@ -12,23 +12,25 @@ import pytest
 from shard_tool.shards.parallel import TASKS_AHEAD, run_tasks
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_tasks_are_drawn_as_workers_are_free_for_them(workers: int) -> None:
+def test_tasks_are_drawn_as_workers_are_free_for_them(subtests: pytest.Subtests) -> None:
     drawn = 0
 
     def tasks() -> Iterator[int]:
         nonlocal drawn
+        drawn = 0
         while drawn < 40:
             drawn += 1
             yield drawn
 
-    ahead, results = 0, 0
-    for result in run_tasks(operator.is_, tasks(), workers=workers, total=40, description="test"):
-        assert result is False  # a task is not its tick
-        results += 1
-        ahead = max(ahead, drawn - results)
-    assert results == 40
-    assert ahead <= TASKS_AHEAD * workers
+    for workers in (1, 2):
+        with subtests.test(workers=workers):
+            ahead, results = 0, 0
+            for result in run_tasks(operator.is_, tasks(), workers=workers, total=40, description="test"):
+                assert result is False  # a task is not its tick
+                results += 1
+                ahead = max(ahead, drawn - results)
+            assert results == 40
+            assert ahead <= TASKS_AHEAD * workers
 
 
 def test_no_task_is_no_result() -> None:

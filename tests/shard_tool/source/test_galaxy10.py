@@ -50,20 +50,20 @@ def pack10(source: Path, out: Path, *options: object):
     return pack(source, out, "--tree", "galaxy10", *options)
 
 
-@pytest.mark.parametrize(
-    ("side", "right", "wrong"), [(69, "galaxy10-sdss", "galaxy10"), (256, "galaxy10", "galaxy10-sdss")]
-)
 def test_the_classes_of_the_other_survey_are_refused_by_the_size_of_the_images(
-    side: int, right: str, wrong: str, tmp_path: Path
+    tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    source = write(tmp_path / "a.h5", images=np.zeros((NUM_IMAGES, side, side, 3), np.uint8))
-    refused = pack(source, tmp_path / "out", "--tree", wrong)
-    assert refused.exit_code == 1
-    assert f"use shard_tool pack --tree {right}" in refused.stderr
-    assert not (tmp_path / "out").exists()
-    assert pack(source, tmp_path / "out", "--tree", right).exit_code == 0
-    tree = read_manifest(tmp_path / "out").tree
-    assert (tree.name, len(tree.columns)) == (right, 10)
+    for side, right, wrong in ((69, "galaxy10-sdss", "galaxy10"), (256, "galaxy10", "galaxy10-sdss")):
+        with subtests.test(right):
+            out = tmp_path / right
+            source = write(tmp_path / "a.h5", images=np.zeros((NUM_IMAGES, side, side, 3), np.uint8))
+            refused = pack(source, out, "--tree", wrong)
+            assert refused.exit_code == 1
+            assert f"use shard_tool pack --tree {right}" in refused.stderr
+            assert not out.exists()
+            assert pack(source, out, "--tree", right).exit_code == 0
+            tree = read_manifest(out).tree
+            assert (tree.name, len(tree.columns)) == (right, 10)
 
 
 def test_a_file_that_says_it_holds_more_images_than_bytes_is_refused_at_once(tmp_path: Path) -> None:

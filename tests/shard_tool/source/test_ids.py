@@ -91,8 +91,8 @@ def test_ids_that_differ_in_form_alone_are_taken_for_the_images_and_it_is_said(
     for what, (image, row) in HARMLESS.items():
         with subtests.test(what=what):
             folder = tmp_path_factory.mktemp("case")
-            expected = renamed(make_download(), {"100008": image}, {"100008": image})
-            differing = renamed(make_download(), {"100008": image}, {"100008": row})
+            expected = renamed(make_download(6, 2), {"100008": image}, {"100008": image})
+            differing = renamed(make_download(6, 2), {"100008": image}, {"100008": row})
             assert pack(expected.write_folder(folder / "one"), folder / "expected").exit_code == 0
             result = pack(differing.write_folder(folder / "other"), folder / "out")
             assert result.exit_code == 0, result.stderr
@@ -126,8 +126,7 @@ def test_where_ids_do_not_meet_one_of_each_and_the_cause_are_shown_and_all_rejec
 ) -> None:
     for image, row, cause in DIFFERING:
         with subtests.test(cause):
-            folder = tmp_path_factory.mktemp("case")
-            download = make_download()
+            folder, download = tmp_path_factory.mktemp("case"), make_download(6, 2)
             images = {each: image.format(each) for each in download.train}
             rows = {each: row.format(each) for each in download.train}
             changed = renamed(download, images, rows)
@@ -136,11 +135,10 @@ def test_where_ids_do_not_meet_one_of_each_and_the_cause_are_shown_and_all_rejec
             assert result.exit_code == 1
             first = "100008"
             assert f"image {image.format(first)} and row {row.format(first)} differ in {cause}" in result.stderr
-            assert "30 x no image for this row of votes; 30 x no row of votes in" in result.stderr
-            assert len(rejected(folder / "out")) == 60
-            again = pack(
-                download.write_folder(folder / "mended"), folder / "out"
-            )  # the list of rejects is not in the way
+            assert "6 x no image for this row of votes; 6 x no row of votes in" in result.stderr
+            assert len(rejected(folder / "out")) == 12
+            # the list of rejects is not in the way
+            again = pack(download.write_folder(folder / "mended"), folder / "out")
             assert again.exit_code == 0, again.stderr
 
 

@@ -61,10 +61,8 @@ def test_a_read_far_back_inflates_only_from_the_snapshot_before_it() -> None:
     assert len(reads) * 16 * 1024 <= 1.5 * SMALLEST_SPACING_BYTES
 
 
-@pytest.mark.parametrize(
-    ("stored", "message"),
-    [(STORED[:-1000], "ends too early"), (b"\xff" * 9 + STORED[9:], "inner.zip: damaged at byte 0")],
-)
-def test_a_damaged_stream_is_named(stored: bytes, message: str) -> None:
-    with pytest.raises(SourceError, match=message):
-        reader(stored).read_at(SIZE - 1, 1)
+def test_a_damaged_stream_is_named() -> None:
+    with pytest.raises(SourceError, match="ends too early"):
+        reader(STORED[:-1000]).read_at(SIZE - 1, 1)
+    with pytest.raises(SourceError, match=r"inner\.zip: damaged at byte 0"):
+        reader(b"\xff" * 9 + STORED[9:]).read_at(SIZE - 1, 1)

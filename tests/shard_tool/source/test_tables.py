@@ -314,32 +314,30 @@ def pack_survey(folder: Path, *options: object) -> Result:
     return pack(folder / "train", folder / "out", *tree, *options)
 
 
-@pytest.mark.parametrize("kind", ["all", "question"])
-def test_fractions_of_a_questions_own_voters_become_fractions_of_all(kind: str, tmp_path: Path) -> None:
-    survey_of(tmp_path, kind)
-    result = pack_survey(tmp_path, "--fractions-of", kind)
-    assert result.exit_code == 0, result.stderr
-    for name, (smooth, disk, two, more) in SURVEY.items():
-        np.testing.assert_allclose(votes_in(tmp_path / "out")[name], [smooth, disk, two * disk, more * disk])
-
-
-@pytest.mark.parametrize(
-    ("kind", "asked", "total"), [("question", "all", "1, expected 0.6"), ("all", "question", "0.6, expected 1")]
-)
-def test_fractions_of_the_other_kind_are_rejected_with_the_sum_and_both_options(
-    kind: str, asked: str, total: str, tmp_path: Path
+def test_fractions_of_a_questions_own_voters_become_fractions_of_all(
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    survey_of(tmp_path, kind)
-    result = pack_survey(tmp_path, "--fractions-of", asked)
-    assert result.exit_code == 1
-    assert f"answers sum to {total}" in result.stderr
-    assert "--fractions-of all" in result.stderr
-    assert "--fractions-of question" in result.stderr
+    for kind in ("all", "question"):
+        folder = tmp_path_factory.mktemp(kind)
+        survey_of(folder, kind)
+        result = pack_survey(folder, "--fractions-of", kind)
+        assert result.exit_code == 0, result.stderr
+        votes = votes_in(folder / "out")
+        for name, (smooth, disk, two, more) in SURVEY.items():
+            np.testing.assert_allclose(votes[name], [smooth, disk, two * disk, more * disk], err_msg=kind)
 
 
-def test_counts_are_no_fractions(tmp_path: Path) -> None:
-    survey_of(tmp_path, "all")
-    assert pack_survey(tmp_path, "--counts", "--fractions-of", "question").exit_code == 2
+def test_fractions_of_the_other_kind_are_rejected_with_the_sum_and_both_options(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for kind, asked, total in (("question", "all", "1, expected 0.6"), ("all", "question", "0.6, expected 1")):
+        with subtests.test(kind=kind, asked=asked):
+            folder = tmp_path_factory.mktemp(kind)
+            survey_of(folder, kind)
+            result = pack_survey(folder, "--fractions-of", asked)
+            assert result.exit_code == 1
+            for says in (f"answers sum to {total}", "--fractions-of all", "--fractions-of question"):
+                assert says in result.stderr
 
 
 def test_a_table_with_semicolons_decimal_commas_and_comments_packs_to_the_same_bytes(

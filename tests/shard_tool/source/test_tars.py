@@ -174,44 +174,55 @@ def test_a_gzip_not_to_be_trusted_is_refused(
             assert not (folder / "out").exists()
 
 
-@pytest.mark.parametrize(("name", "is_gzipped"), [("a.tar", True), ("a.tar.gz", False), ("a.tgz", False)])
-def test_the_bytes_of_a_tar_say_whether_it_is_gzipped(name: str, is_gzipped: bool, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(WHOLE if is_gzipped else GOOD)
-    assert [(file.name, file.read()) for file in walk(tmp_path)] == [("1.jpg", jpeg(1)), ("2.jpg", jpeg(2))]
+def test_the_bytes_of_a_tar_say_whether_it_is_gzipped(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for name, data in (("a.tar", WHOLE), ("a.tar.gz", GOOD), ("a.tgz", GOOD)):
+        with subtests.test(name):
+            (tmp_path / name).write_bytes(data)
+            files = [(file.name, file.read()) for file in walk(tmp_path / name)]
+            assert files == [("1.jpg", jpeg(1)), ("2.jpg", jpeg(2))]
 
 
-@pytest.mark.parametrize(
-    ("data", "program"),
-    [(lzma.compress(GOOD), "xz"), (bz2.compress(GOOD), "bzip2"), (b"\x28\xb5\x2f\xfd" + bytes(99), "zstd")],
-)
-@pytest.mark.parametrize("name", ["a tar.tar", "a tar.tar.gz"])
+OTHERWISE_COMPRESSED = {
+    "xz": lzma.compress(GOOD),
+    "bzip2": bz2.compress(GOOD),
+    "zstd": b"\x28\xb5\x2f\xfd" + bytes(99),
+}
+
+
 def test_a_tar_compressed_in_another_way_is_named_with_the_command_that_helps(
-    data: bytes, program: str, name: str, tmp_path: Path
+    tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / name).write_bytes(data)
-    for source in (tmp_path / "in", tmp_path / "in" / name):
-        result = pack(source, tmp_path / "out")
-        says = f"{name}: compressed by {program}; decompress it first: {program} -d < '{name}' > new.tar"
-        assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
+    for program, data in OTHERWISE_COMPRESSED.items():
+        for name in ("a tar.tar", "a tar.tar.gz"):
+            folder = tmp_path / program / Path(name).suffix
+            folder.mkdir(parents=True)
+            (folder / name).write_bytes(data)
+            for source in (folder, folder / name):
+                with subtests.test(program=program, source=source.name):
+                    result = pack(source, tmp_path / "out")
+                    says = (
+                        f"{name}: compressed by {program}; decompress it first: {program} -d < '{name}' > new.tar"
+                    )
+                    assert (result.exit_code, says in result.stderr) == (1, True), result.stderr
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "says"),
-    [
-        ("a.tar", zip_of({"train/1.jpg": jpeg(1)}), "a.tar: not a tar: it is a zip; name it for what it is"),
-        ("a.tar.gz", b"<html>not found</html>" * 99, "a.tar.gz: not a tar: it is a web page or XML;"),
-        ("a.zip", WHOLE, "a.zip: not a zip: it is compressed by gzip;"),
-        ("a.zip", b"<html>not found</html>" * 99, "a.zip: not a zip: it is a web page or XML;"),
-        ("a.zip", zip_of({"train/1.jpg": jpeg(1)})[:-30], "a.zip: not a whole zip file"),
-    ],
-)
+NOT_WHAT_THEY_ARE_CALLED = [
+    ("a.tar", zip_of({"train/1.jpg": jpeg(1)}), "a.tar: not a tar: it is a zip; name it for what it is"),
+    ("a.tar.gz", b"<html>not found</html>" * 99, "a.tar.gz: not a tar: it is a web page or XML;"),
+    ("a.zip", WHOLE, "a.zip: not a zip: it is compressed by gzip;"),
+    ("a.zip", b"<html>not found</html>" * 99, "a.zip: not a zip: it is a web page or XML;"),
+    ("a.zip", zip_of({"train/1.jpg": jpeg(1)})[:-30], "a.zip: not a whole zip file"),
+]
+
+
 def test_an_archive_that_is_something_else_is_named_for_what_it_is(
-    name: str, data: bytes, says: str, tmp_path: Path
+    tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(SourceError, match=re.escape(says)):
-        list(walk(tmp_path / name))
+    for name, data, says in NOT_WHAT_THEY_ARE_CALLED:
+        with subtests.test(says):
+            (tmp_path / name).write_bytes(data)
+            with pytest.raises(SourceError, match=re.escape(says)):
+                list(walk(tmp_path / name))
 
 
 def test_a_tar_that_changes_after_it_was_listed_is_noticed(tmp_path: Path) -> None:

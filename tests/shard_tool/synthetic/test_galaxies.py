@@ -13,10 +13,6 @@ def galaxies() -> list[Galaxy]:
     return [draw_galaxy(np.random.default_rng([7, index])) for index in range(2000)]
 
 
-def test_the_same_stream_draws_the_same_galaxy() -> None:
-    assert draw_galaxy(np.random.default_rng(3)) == draw_galaxy(np.random.default_rng(3))
-
-
 def test_axis_ratios_are_spread_like_those_of_the_kaggle_galaxies(galaxies: list[Galaxy]) -> None:
     measured = np.percentile([galaxy.axis_ratio for galaxy in galaxies], [5, 25, 50, 75, 95])
     np.testing.assert_allclose(measured, [0.31, 0.52, 0.68, 0.82, 0.94], atol=0.06)

@@ -44,12 +44,6 @@ def axis_ratio_of(image: Image) -> float:
     return float(np.sqrt(small / large))
 
 
-def test_an_image_is_424_pixels_of_three_bytes(disk: Galaxy) -> None:
-    image = drawn(disk)
-    assert image.shape == (FRAME_PX, FRAME_PX, 3)
-    assert image.dtype == np.uint8
-
-
 def test_the_same_stream_draws_the_same_pixels_and_another_one_does_not(disk: Galaxy) -> None:
     np.testing.assert_array_equal(drawn(disk, 1), drawn(disk, 1))
     assert (drawn(disk, 1) != drawn(disk, 2)).any()

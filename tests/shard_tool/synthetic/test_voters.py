@@ -59,11 +59,6 @@ def test_each_question_sums_to_the_votes_of_its_parent(votes: Votes, tree: Decis
         assert not votes[asked == 0.0, columns].any()
 
 
-def test_question_6_is_answered_by_everybody(votes: Votes, tree: DecisionTree) -> None:
-    odd = [tree.columns.index(column) for column in ("Class6.1", "Class6.2")]
-    np.testing.assert_allclose(votes[:, odd].sum(axis=1), 1.0, rtol=0.0, atol=1e-15)
-
-
 def test_votes_are_shares_of_a_plausible_number_of_volunteers(votes: Votes) -> None:
     numbers = np.arange(VOTERS_RANGE[0], VOTERS_RANGE[1] + 1)
     for row in votes[:100]:
