@@ -95,15 +95,11 @@ def test_a_member_alone_is_the_same_as_in_company(
 def test_every_fold_gets_a_run_of_its_own(shards: Path, recipe: Path, tmp_path: Path) -> None:
     arguments = (shards, "--recipe", recipe, "--fold", "all/2", "--epochs", 1, "--out", tmp_path / "runs")
     assert run(*arguments).exit_code == 0
-    assert [
-        json.loads((tmp_path / "runs" / f"fold-{k}-of-2" / "run.json").read_text())["fold"] for k in (0, 1)
-    ] == [
-        "0/2",
-        "1/2",
-    ]
+    folders = [tmp_path / "runs" / f"fold-{k}-of-2" for k in (0, 1)]
+    assert [json.loads((each / "run.json").read_text())["fold"] for each in folders] == ["0/2", "1/2"]
     resumed = run(*arguments, "--resume")
     assert resumed.exit_code == 0, resumed.output
-    assert len(metrics(tmp_path / "runs" / "fold-1-of-2")) == 1
+    assert len(metrics(folders[1])) == 1
 
 
 def with_training(recipe: Path, folder: Path, **values: object) -> Path:

@@ -80,19 +80,8 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training_with_one_message(
                     raise OSError(errno.ENOSPC, "No space left on device", str(path))
                 whole(self, path)
 
-            arguments = (
-                shards,
-                "--recipe",
-                recipe,
-                "--epochs",
-                2,
-                "--fold",
-                "1/5",
-                "--save-steps",
-                2,
-                "--out",
-                out,
-            )
+            options = ("--epochs", 2, "--fold", "1/5", "--save-steps", 2, "--out", out)
+            arguments = (shards, "--recipe", recipe, *options)
             with monkeypatch.context() as patch:
                 patch.setattr(Snapshot, "write", write)
                 result = run(*arguments)
