@@ -111,13 +111,13 @@ def test_every_message_that_the_troubleshooting_quotes_is_the_programs_own() -> 
     assert [words for words in quoted if words not in text] == []
 
 
-@pytest.mark.parametrize("script", ["train", "predict"])
-def test_the_page_on_clusters_gives_torchrun_what_it_and_the_scripts_take(script: str) -> None:
+def test_the_page_on_clusters_gives_torchrun_what_it_and_the_scripts_take() -> None:
     """Ranks on two hosts are run by tests/test_parallel.py."""
     [text] = [block for block in blocks("scaling.md", "sh") if "torchrun" in block]
-    [command] = [line for line in text.replace("\\\n", " ").splitlines() if f"{script}.py" in line]
-    before, after = command.split(f"{script}.py")
-    program, *arguments = before.split()
-    assert program == "torchrun"
-    assert get_args_parser().parse_args([*arguments, f"{script}.py"]).nnodes == "2"
-    import_module(script).main.make_context(script, after.split(), resilient_parsing=False)
+    for script in ("train", "predict"):
+        [command] = [line for line in text.replace("\\\n", " ").splitlines() if f"{script}.py" in line]
+        before, after = command.split(f"{script}.py")
+        program, *arguments = before.split()
+        assert program == "torchrun"
+        assert get_args_parser().parse_args([*arguments, f"{script}.py"]).nnodes == "2"
+        import_module(script).main.make_context(script, after.split(), resilient_parsing=False)

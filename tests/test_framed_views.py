@@ -61,20 +61,20 @@ def test_images_get_the_votes_of_the_same_images_in_measured_shards(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["train", "predict", "views"])
 def test_shards_that_were_not_measured_are_one_error_that_says_how_to(
-    trained: Path, shards: Path, recipe: Path, tmp_path: Path, script: str
+    trained: Path, shards: Path, recipe: Path, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    command, *arguments = {
-        "train": (train.main, shards, "--recipe", recipe, "--out", tmp_path / "run"),
-        "predict": (predict.main, trained, shards, "--out", tmp_path / "votes.csv"),
-        "views": (views.main, shards, tmp_path / "sheet.png", "--recipe", recipe),
-    }[script]
-    result = run(command, *arguments)
-    assert result.exit_code == 1
-    assert f"{shards / OBJECTS_NAME}: missing" in result.stderr
-    assert "shard_tool objects SHARDS" in result.stderr
-    assert not (tmp_path / "run").exists()
+    for command, *arguments in (
+        (train.main, shards, "--recipe", recipe, "--out", tmp_path / "run"),
+        (predict.main, trained, shards, "--out", tmp_path / "votes.csv"),
+        (views.main, shards, tmp_path / "sheet.png", "--recipe", recipe),
+    ):
+        with subtests.test(command.name):
+            result = run(command, *arguments)
+            assert result.exit_code == 1
+            assert f"{shards / OBJECTS_NAME}: missing" in result.stderr
+            assert "shard_tool objects SHARDS" in result.stderr
+            assert not (tmp_path / "run").exists()
 
 
 def test_a_sheet_shows_framed_views(measured: Path, recipe: Path, tmp_path: Path) -> None:

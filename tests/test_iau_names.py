@@ -40,15 +40,16 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", ["shards", "source/images_test_rev1"])
-def test_predictions_hold_the_names(source: str, survey: Path, tmp_path: Path) -> None:
+def test_predictions_hold_the_names(survey: Path, tmp_path: Path, subtests: pytest.Subtests) -> None:
     out, details = tmp_path / "predicted.csv", tmp_path / "predicted.parquet"
     options = ("--out", out, "--details", details, "--device", "cpu", "--workers", 1)
-    run(predict.main, survey / "run", survey / source, *options)
     names = sorted(path.stem for path in (survey / "source" / "images_test_rev1").iterdir())
-    assert pd.read_csv(out)["GalaxyID"].tolist() == names
-    assert sorted(pd.read_parquet(details)["GalaxyID"]) == names
-    run(shard_tool, "check", out, "--ids", out)
+    for source in ("shards", "source/images_test_rev1"):
+        with subtests.test(source):
+            run(predict.main, survey / "run", survey / source, *options)
+            assert pd.read_csv(out)["GalaxyID"].tolist() == names
+            assert sorted(pd.read_parquet(details)["GalaxyID"]) == names
+            run(shard_tool, "check", out, "--ids", out)
 
 
 @pytest.mark.slow

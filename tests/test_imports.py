@@ -52,30 +52,30 @@ def top(module: str) -> str:
     return module.split(".", maxsplit=1)[0]
 
 
+def wrong_imports(paths: list[Path], banned: set[str]) -> set[str]:
+    """Which of these files import a module of a banned package, or of one below it."""
+    return {
+        f"{name_of(path)} imports {module}"
+        for path in paths
+        for module in imports_of(path)
+        if any(f"{module}.".startswith(f"{package}.") for package in banned)
+    }
+
+
 def test_a_package_imports_of_ours_only_what_lies_below_it(subtests: pytest.Subtests) -> None:
     for package, below in MAY_IMPORT.items():
         with subtests.test(package=package):
-            allowed = below | {package}
-            wrong = {
-                f"{name_of(path)} imports {module}"
-                for path in modules_of(package)
-                for module in imports_of(path)
-                if top(module) in OURS - allowed
-            }
-            assert not wrong
-
-
-def test_a_floor_of_shard_tool_imports_only_those_below_it(subtests: pytest.Subtests) -> None:
-    for floor in FLOORS:
+            assert not wrong_imports(modules_of(package), OURS - below - {package})
+    for number, floor in enumerate(FLOORS):
         with subtests.test(floor=floor):
-            above = {f"shard_tool.{name}" for name in FLOORS[FLOORS.index(floor) + 1 :]}
-            wrong = {
-                f"{name_of(path)} imports {module}"
-                for path in modules_of(f"shard_tool/{floor}")
-                for module in imports_of(path)
-                if ".".join(module.split(".")[:2]) in above
-            }
-            assert not wrong
+            above = {f"shard_tool.{name}" for name in FLOORS[number + 1 :]}
+            assert not wrong_imports(modules_of(f"shard_tool/{floor}"), above)
+
+
+def test_what_is_heavy_or_for_tests_is_imported_only_where_it_belongs() -> None:
+    assert not wrong_imports(modules(), FOR_TESTS)
+    assert not wrong_imports(modules_of("galaxy_zoo") + modules_of("shard_tool"), LOADS_TORCH)
+    assert not wrong_imports([path for path in modules() if top(name_of(path)) != "pipeline"], {"nvidia"})
 
 
 def test_the_data_needs_only_numpy_and_pandas_besides_its_console_and_its_stores() -> None:
@@ -93,23 +93,6 @@ def test_the_data_needs_only_numpy_and_pandas_besides_its_console_and_its_stores
     }
 
 
-def test_dali_is_imported_in_the_pipeline_only() -> None:
-    users = {name_of(path) for path in modules() if any(top(module) == "nvidia" for module in imports_of(path))}
-    assert {name.split(".")[0] for name in users} <= {"pipeline"}
-
-
-def test_data_and_packing_import_nothing_that_loads_torch(subtests: pytest.Subtests) -> None:
-    for package in ["galaxy_zoo", "shard_tool"]:
-        with subtests.test(package=package):
-            wrong = {
-                f"{name_of(path)} imports {module}"
-                for path in modules_of(package)
-                for module in imports_of(path)
-                if top(module) in LOADS_TORCH
-            }
-            assert not wrong
-
-
 @pytest.mark.slow
 def test_data_and_packing_run_without_torch_dali_webdataset_or_fsspec_being_loaded() -> None:
     names = [name_of(path) for package in ("galaxy_zoo", "shard_tool") for path in modules_of(package)]
@@ -119,16 +102,6 @@ def test_data_and_packing_run_without_torch_dali_webdataset_or_fsspec_being_load
         [sys.executable, "-c", f"{imports}\n{report}"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert loaded.stdout.split() == []
-
-
-def test_nothing_outside_the_tests_imports_tests_or_benchmarks() -> None:
-    wrong = {
-        f"{name_of(path)} imports {module}"
-        for path in modules()
-        for module in imports_of(path)
-        if top(module) in FOR_TESTS
-    }
-    assert not wrong
 
 
 def test_every_package_and_script_is_known_to_these_tests() -> None:

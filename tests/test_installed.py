@@ -46,11 +46,14 @@ def test_an_installation_is_two_commands_and_the_packages_with_all_their_files(i
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["train", "predict", "evaluate", "views"])
-def test_the_usage_shows_how_the_command_was_called(galaxy_zoo: Path, tmp_path: Path, name: str) -> None:
-    ended = run(galaxy_zoo, tmp_path, name, "--help")
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.startswith(f"Usage: galaxy_zoo {name} [OPTIONS] ")
+def test_the_usage_shows_how_the_command_was_called(
+    galaxy_zoo: Path, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    for name in ("train", "predict", "evaluate", "views"):
+        with subtests.test(name):
+            ended = run(galaxy_zoo, tmp_path, name, "--help")
+            assert ended.returncode == 0, ended.stderr
+            assert ended.stdout.startswith(f"Usage: galaxy_zoo {name} [OPTIONS] ")
 
 
 @pytest.mark.slow

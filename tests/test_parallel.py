@@ -16,7 +16,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 from starting import run_script, start
-from torch import distributed
 from torch.distributed import TCPStore
 from trained import RECIPE, metrics, run, run_and_interrupt, same, weights
 
@@ -26,8 +25,7 @@ from galaxy_zoo.fold import Fold
 from pipeline.cache import ShardSet
 from pipeline.groups import open_groups
 from training.checkpoint import load_state, positions, save_state
-from training.loop import weight_of
-from training.ranks import Ranks, members_of, started_by_torchrun
+from training.ranks import Ranks
 from training.run import load_run
 from training.samples import open_samples
 
@@ -88,20 +86,6 @@ def test_ranks_that_share_batches_go_on_within_an_epoch_of_one_process_and_learn
         assert one["rmse"] == pytest.approx(other["rmse"], rel=1e-4)
 
 
-def test_every_member_has_one_rank(subtests: pytest.Subtests) -> None:
-    for world_size in [1, 2, 3, 5]:
-        with subtests.test(world_size=world_size):
-            shares = [members_of(5, Ranks(rank, world_size), "members") for rank in range(world_size)]
-            assert sorted(member for share in shares for member in share) == list(range(5))
-
-
-def test_weights_of_ranks_make_the_mean_of_all_samples() -> None:
-    counts, losses = [3, 2, 0], [1.0, 5.0, 0.0]
-    weights = [weight_of(count, sum(counts), Ranks(rank, 3)) for rank, count in enumerate(counts)]
-    mean = sum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / 3
-    assert mean == pytest.approx((3 * 1.0 + 2 * 5.0) / 5)
-
-
 @contextmanager
 def elastic(folder: Path, *arguments: object, agents: int, ranks: int) -> Iterator[list[subprocess.Popen[str]]]:
     """A job of several torchruns, as of as many machines, that may lose all but one of them."""
@@ -158,47 +142,6 @@ def wait_for_checkpoint(out: Path) -> None:
     while not (member.exists() and any(position.step for position in positions(member))):
         assert time.monotonic() < deadline
         time.sleep(0.005)
-
-
-TORCHRUN = {
-    "WORLD_SIZE": "2",
-    "RANK": "0",
-    "LOCAL_RANK": "0",
-    "LOCAL_WORLD_SIZE": "2",
-    "MASTER_ADDR": "127.0.0.1",
-    "MASTER_PORT": "1",
-}
-
-
-def test_half_an_environment_of_torchrun_is_one_message(
-    monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
-) -> None:
-    for missing in [name for name in TORCHRUN if name != "WORLD_SIZE"]:
-        with subtests.test(missing=missing):
-            for name, value in TORCHRUN.items():
-                monkeypatch.setenv(name, value)
-            monkeypatch.delenv(missing)
-            with (
-                pytest.raises(RunError, match=f"WORLD_SIZE is set and {missing} is not"),
-                started_by_torchrun(torch.device("cpu")),
-            ):
-                pass
-
-
-def test_a_rank_that_finds_no_other_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after a restart, where it may look for one that has died; torch says so in a RuntimeError of many lines."""
-
-    def refuse(*args: object, **options: object) -> None:
-        raise RuntimeError("Gloo connectFullMesh failed with [gloo/pair.cc:152] Connection refused\nmore")
-
-    monkeypatch.setattr(distributed, "init_process_group", refuse)
-    for name, value in TORCHRUN.items():
-        monkeypatch.setenv(name, value)
-    with (
-        pytest.raises(RunError, match=r"rank 0 lost contact with another rank \(Gloo .* refused\); with"),
-        started_by_torchrun(torch.device("cpu")),
-    ):
-        pass
 
 
 @pytest.fixture
@@ -397,14 +340,3 @@ def test_a_run_keeps_its_groups_of_shards(shards: Path, plain: Path, tmp_path: P
     assert "balance takes the votes of all galaxies, which no rank has" in resumed.stderr
     with pytest.raises(RunError, match="3 ranks for the 2 groups of shards that the run was begun with; start at"):
         open_samples(load_run(out), ShardSet(shards, shards), None, Ranks(0, 3))
-
-
-def test_a_rank_that_sees_other_shards_than_the_first_is_stopped() -> None:
-    class Second(Ranks):
-        def broadcast_object(self, value):
-            return "of the first"
-
-    Ranks().check_same("anything", "the manifest")
-    Second(1, 2).check_same("of the first", "the manifest")
-    with pytest.raises(RunError, match="the manifest differs between rank 1 and the first rank"):
-        Second(1, 2).check_same("another", "the manifest")

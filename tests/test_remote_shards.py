@@ -167,37 +167,40 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "options", "says"),
-    [
-        (None, ("--cache-gb", "1e-5"), "has room for 0.00 GB (--cache-gb 1e-05); name a folder on a larger disk"),
-        ("train-000004.tar", (), "/shards/train-000004.tar: its bytes are not those that the manifest"),
-        ("AWS_ENDPOINT_URL", (), "the store fails for"),
-        ("AWS_SECRET_ACCESS_KEY", (), "access denied"),
-    ],
-    ids=["no room", "wrong bytes", "no server", "wrong secret"],
-)
+UNFETCHED = {
+    "no room": (
+        {},
+        ("--cache-gb", "1e-5"),
+        "has room for 0.00 GB (--cache-gb 1e-05); name a folder on a larger disk",
+    ),
+    "no server": ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, (), "the store fails for"),
+    "wrong secret": ({"AWS_SECRET_ACCESS_KEY": "a wrong one"}, (), "access denied"),
+    "wrong bytes": ({}, (), "/shards/train-000004.tar: its bytes are not those that the manifest"),
+}
+
+
 def test_what_cannot_be_fetched_is_one_message_before_a_run_is_made(
-    spoil: str | None,
-    options: tuple[str, ...],
-    says: str,
     stored: Path,
     recipe: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    subtests: pytest.Subtests,
 ) -> None:
-    monkeypatch.setenv(stores.RETRY_VARIABLE, "0.1")
-    if spoil is not None and spoil.startswith("AWS"):
-        monkeypatch.setenv(spoil, "http://127.0.0.1:9")
-    elif spoil is not None:
-        flip_a_byte(stored / spoil)
     out = tmp_path / "run"
-    result = run(train.main, url(stored), "--recipe", recipe, "--fold", "1/5", "--out", out, *options)
-    assert result.exit_code == 1
-    assert says in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("Error: ")
-    assert SECRET not in result.output
-    assert not out.exists()
+    for case, (variables, options, says) in UNFETCHED.items():
+        with subtests.test(case), monkeypatch.context() as patch:
+            patch.setenv(stores.RETRY_VARIABLE, "0.1")
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            stores.open_store.cache_clear()
+            if case == "wrong bytes":
+                flip_a_byte(stored / "train-000004.tar")
+            result = run(train.main, url(stored), "--recipe", recipe, "--fold", "1/5", "--out", out, *options)
+            assert result.exit_code == 1
+            assert says in result.stderr
+            assert result.stderr.splitlines()[-1].startswith("Error: ")
+            assert SECRET not in result.output
+            assert not out.exists()
 
 
 def test_only_the_shards_of_a_prediction_may_be_in_a_store(stored: Path) -> None:

@@ -81,28 +81,18 @@ def test_torch_loads_weights_only() -> None:
     assert {options.get("weights_only") for _, options in loads} == {"True"}, loads
 
 
-@pytest.mark.parametrize("as_zip", [True, False])
-def test_weights_that_are_a_pickle_are_refused(marker: Path, tmp_path: Path, *, as_zip: bool) -> None:
+def test_weights_that_are_a_pickle_are_refused(marker: Path, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
-    torch.save({"fc.weight": Bomb(marker)}, path, _use_new_zipfile_serialization=as_zip)
-    with pytest.raises(RunError, match="it could run code"):
-        read_weights(path)
-    assert not marker.exists()
+    for as_zip in (True, False):
+        torch.save({"fc.weight": Bomb(marker)}, path, _use_new_zipfile_serialization=as_zip)
+        with pytest.raises(RunError, match="it could run code"):
+            read_weights(path)
+        assert not marker.exists()
 
 
 def test_a_checkpoint_that_is_a_pickle_is_refused(marker: Path, shards: Path, tmp_path: Path) -> None:
-    arguments = [
-        str(shards),
-        "--recipe",
-        "quick",
-        "--epochs",
-        "1",
-        "--out",
-        str(tmp_path / "run"),
-        "--device",
-        "cpu",
-    ]
-    assert CliRunner().invoke(train.main, arguments).exit_code == 0
+    options = ["--recipe", "quick", "--epochs", "1", "--out", str(tmp_path / "run"), "--device", "cpu"]
+    assert CliRunner().invoke(train.main, [str(shards), *options]).exit_code == 0
     best = tmp_path / "run" / "member-00" / "best.safetensors"
     saved = io.BytesIO()
     torch.save({"weights": Bomb(marker)}, saved)

@@ -103,7 +103,12 @@ def test_several_runs_are_compared_on_galaxies_of_other_shards_with_a_table_of_v
 
 
 def test_bad_input_is_one_message_and_a_bad_exit_code(
-    trained: Path, other_fold: Path, shards: Path, labels: pd.DataFrame, tmp_path: Path
+    trained: Path,
+    other_fold: Path,
+    shards: Path,
+    labels: pd.DataFrame,
+    tmp_path: Path,
+    subtests: pytest.Subtests,
 ) -> None:
     unfinished = shutil.copytree(trained, tmp_path / "unfinished")
     (unfinished / "member-01" / "best.safetensors").unlink()
@@ -121,6 +126,7 @@ def test_bad_input_is_one_message_and_a_bad_exit_code(
         ((trained, tmp_path, *out), 1, "no manifest.json"),
         ((unfinished, shards, *out), 1, "member-01/best.safetensors: no checkpoint yet"),
         ((unlogged, shards, *out, *QUICK), 1, "not a log of a training"),
+        ((edited_run(trained, tmp_path / "all", fold="none"), shards, *out), 1, "--split test --truth"),
         ((trained, trained, shards, *out), 1, "name each run once"),
         ((trained, other_fold, shards, *out), 1, "every galaxy of"),
         ((trained, other_tree(shards, tmp_path), *out), 1, "was trained on the tree 'gz2-kaggle'"),
@@ -138,10 +144,11 @@ def test_bad_input_is_one_message_and_a_bad_exit_code(
         ((shards, *out), 2, "Missing argument"),
     ]
     for arguments, code, message in cases:
-        result = run(*arguments)
-        assert (result.exit_code, message in result.output) == (code, True), result.output
-        assert "Traceback" not in result.output
-        assert not (tmp_path / "report" / "report.html").exists()
+        with subtests.test(message):
+            result = run(*arguments)
+            assert (result.exit_code, message in result.output) == (code, True), result.output
+            assert "Traceback" not in result.output
+            assert not (tmp_path / "report" / "report.html").exists()
 
 
 def other_tree(shards: Path, tmp_path: Path) -> Path:
@@ -150,26 +157,6 @@ def other_tree(shards: Path, tmp_path: Path) -> Path:
     manifest["tree"]["question"][0]["name"] = "another question"
     (other / "manifest.json").write_text(json.dumps(manifest))
     return other
-
-
-def test_a_run_trained_on_everything_has_nothing_left_to_be_evaluated_on(
-    trained: Path, shards: Path, tmp_path: Path
-) -> None:
-    everything = edited_run(trained, tmp_path / "run", fold="none")
-    result = run(everything, shards, "--out", tmp_path / "report")
-    assert result.exit_code == 1
-    assert "--split test --truth" in result.output
-
-
-def test_a_run_whose_fold_was_edited_is_not_scored_on_what_it_was_trained_on(
-    trained: Path, shards: Path, tmp_path: Path
-) -> None:
-    edited = shutil.copytree(trained, tmp_path / "edited")
-    saved = json.loads((edited / "run.json").read_text())
-    (edited / "run.json").write_text(json.dumps({**saved, "fold": "2/5"}))
-    result = run(edited, shards, "--out", tmp_path / "report")
-    assert (result.exit_code, "edited/run.json is not what" in result.stderr) == (1, True), result.output
-    assert not (tmp_path / "report").exists()
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +65,18 @@ def page(browser: Any, report: Path) -> Iterator[Page]:
     assert opened.problems == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_it_loads_without_errors_and_nothing_is_wider_than_the_screen(
-    browser: Any, report: Path, scheme: str, size: dict[str, int]
+    browser: Any, report: Path, subtests: pytest.Subtests
 ) -> None:
-    opened = Page(browser, report, viewport=size, color_scheme=scheme)
-    assert opened.page.evaluate("document.documentElement.scrollWidth") == size["width"]
-    background = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
-    light = sum(int(part) for part in background[4:-1].split(",")) / 3
-    assert (light > 128) == (scheme == "light")
-    opened.context.close()
-    assert opened.problems == []
+    for size, scheme in product((DESKTOP, PHONE), ("light", "dark")):
+        with subtests.test(size=size, scheme=scheme):
+            opened = Page(browser, report, viewport=size, color_scheme=scheme)
+            assert opened.page.evaluate("document.documentElement.scrollWidth") == size["width"]
+            background = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+            light = sum(int(part) for part in background[4:-1].split(",")) / 3
+            assert (light > 128) == (scheme == "light")
+            opened.context.close()
+            assert opened.problems == []
 
 
 def test_every_figure_shows_and_says_what_it_shows(page: Page) -> None:

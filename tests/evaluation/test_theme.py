@@ -25,10 +25,6 @@ def test_colours_are_the_pages_own() -> None:
     )
 
 
-def test_text_stays_text() -> None:
-    assert ">a text</text>" in draw("a")
-
-
 def test_two_figures_on_a_page_share_no_id_and_a_figure_repeats() -> None:
     first, second = (set(re.findall(r'\bid="([^"]+)"', draw(name))) for name in ("a", "b"))
     assert first

@@ -24,13 +24,6 @@ def test_every_epoch_of_every_member_is_read_and_drawn(evidence: Evidence) -> No
     assert captions == ["Loss", "RMSE", "Accuracy", "Learning rate", "Speed", "Waiting for data"]
 
 
-def test_a_lost_log_is_an_error_that_names_it(trained: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(trained, tmp_path / "run")
-    (folder / "member-01" / "metrics.jsonl").unlink()
-    with pytest.raises(RunError, match=r"member-01/metrics\.jsonl: not a log of a training"):
-        training.read_metrics(load_run(folder), "tiny")
-
-
 DAMAGED = [
     "[]",
     "null",
@@ -43,16 +36,19 @@ DAMAGED = [
 ]
 
 
-def test_a_damaged_log_is_an_error_that_names_it(
-    trained: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+def test_a_lost_or_damaged_log_is_an_error_that_names_it(
+    trained: Path, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    log = folder / "member-01" / "metrics.jsonl"
+    whole = log.read_text()
+    says = r"member-01/metrics\.jsonl: (not a log of a training|line 3 is damaged)"
     for damage in DAMAGED:
         with subtests.test(damage=damage):
-            folder = shutil.copytree(trained, tmp_path_factory.mktemp("case") / "run")
-            with (folder / "member-01" / "metrics.jsonl").open("a") as file:
-                file.write(f"{damage}\n")
-            with pytest.raises(
-                RunError, match=r"member-01/metrics\.jsonl: (not a log of a training|line 3 is damaged)"
-            ) as raised:
+            log.write_text(f"{whole}{damage}\n")
+            with pytest.raises(RunError, match=says) as raised:
                 training.read_metrics(load_run(folder), "tiny")
             assert len(str(raised.value)) < 500
+    log.unlink()
+    with pytest.raises(RunError, match=r"member-01/metrics\.jsonl: not a log of a training"):
+        training.read_metrics(load_run(folder), "tiny")

@@ -81,13 +81,15 @@ def linted(folder: Path) -> Check:
     return check
 
 
-def test_lint_notices_every_byte_of_a_shard(folder: Path) -> None:
+def test_lint_notices_every_byte_of_shards_and_indexes_and_of_a_manifest_what_matters(
+    folder: Path, subtests: pytest.Subtests
+) -> None:
     """Also those that nothing is read from: the padding between the files of a tar, and the zeros at its end."""
-    assert flip(sorted(folder.glob("*.tar")), linted(folder)) == {"noticed": FLIPS}
-
-
-def test_lint_notices_every_byte_of_an_index(folder: Path) -> None:
-    assert flip(sorted(folder.glob("*.idx")), linted(folder)) == {"noticed": FLIPS}
+    for pattern in ("*.tar", "*.idx"):
+        with subtests.test(pattern):
+            assert flip(sorted(folder.glob(pattern)), linted(folder)) == {"noticed": FLIPS}
+    with subtests.test("manifest.json"):
+        assert flip([folder / "manifest.json"], linted(folder)).total() == FLIPS
 
 
 def test_loading_alone_notices_every_byte_of_an_index(folder: Path) -> None:
@@ -96,10 +98,6 @@ def test_loading_alone_notices_every_byte_of_an_index(folder: Path) -> None:
         return {"ids": samples.keys.tolist(), "votes": torch.from_numpy(samples.votes)}
 
     assert flip(sorted(folder.glob("train-*.idx")), check) == {"noticed": FLIPS}
-
-
-def test_lint_notices_every_byte_of_a_manifest_that_matters(folder: Path) -> None:
-    assert flip([folder / "manifest.json"], linted(folder)).total() == FLIPS
 
 
 def test_loading_notices_every_byte_of_a_checkpoint(tmp_path: Path) -> None:

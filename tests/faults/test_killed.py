@@ -31,22 +31,24 @@ def test_killed_at_random_moments_a_command_goes_on_to_the_same_result(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_asked_to_end_at_random_moments_a_command_ends_and_goes_on_to_the_same_result(
-    command: Command, number: signal.Signals, bench: Bench, tmp_path: Path
+    command: Command, bench: Bench, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    rng, seconds = np.random.default_rng(4), bench.undisturbed(command).seconds
-    for _ in range(4):
-        with bench.started(command, tmp_path) as process:
-            process.ends_within(rng.uniform(0, seconds))
-            process.send_to_all(number)
-            code = process.code()
-            assert code in (0, 130, -number), process.said
-            assert "Traceback" not in process.said
-        if code == 0:  # it had come to its end
-            bench.check(command, tmp_path)
-    bench.finish(command, tmp_path)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        rng, seconds = np.random.default_rng(4), bench.undisturbed(command).seconds
+        (out := tmp_path / number.name).mkdir()
+        with subtests.test(number.name):
+            for _ in range(4):
+                with bench.started(command, out) as process:
+                    process.ends_within(rng.uniform(0, seconds))
+                    process.send_to_all(number)
+                    code = process.code()
+                    assert code in (0, 130, -number), process.said
+                    assert "Traceback" not in process.said
+                if code == 0:  # it had come to its end
+                    bench.check(command, out)
+            bench.finish(command, out)
 
 
 @pytest.mark.slow

@@ -9,23 +9,24 @@ from pathlib import Path
 import pytest
 from harness import ROOT
 
+LINES = ["train.py shards", "predict.py run shards", "evaluate.py run shards", "views.py shards sheet.png"]
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "line", ["train.py shards", "predict.py run shards", "evaluate.py run shards", "views.py shards sheet.png"]
-)
-def test_ctrl_c_while_a_script_starts_shows_no_traceback(line: str) -> None:
-    script, *arguments = line.split()
-    command = [sys.executable, ROOT / script, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while "libtorch" not in (maps := _maps(process.pid)) and time.monotonic() < deadline:
-            time.sleep(0.005)
-        assert "libtorch" in maps
-        process.send_signal(signal.SIGINT)
-        said, errors = process.communicate(timeout=60)
-    assert process.returncode in (-signal.SIGINT, 130)
-    assert (said, errors.removesuffix("interrupted\n")) == ("", "")
+def test_ctrl_c_while_a_script_starts_shows_no_traceback(subtests: pytest.Subtests) -> None:
+    for line in LINES:
+        with subtests.test(line):
+            script, *arguments = line.split()
+            command = [sys.executable, ROOT / script, *arguments]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+                deadline = time.monotonic() + 60
+                while "libtorch" not in (maps := _maps(process.pid)) and time.monotonic() < deadline:
+                    time.sleep(0.005)
+                assert "libtorch" in maps
+                process.send_signal(signal.SIGINT)
+                said, errors = process.communicate(timeout=60)
+            assert process.returncode in (-signal.SIGINT, 130)
+            assert (said, errors.removesuffix("interrupted\n")) == ("", "")
 
 
 @pytest.mark.slow

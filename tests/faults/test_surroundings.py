@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -24,27 +25,30 @@ def is_one_message(said: str) -> bool:
 
 
 @EVERY
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_a_full_disk_is_one_message_and_with_more_room_it_goes_on(
-    command: Command, share: float, bench: Bench, tmp_path: Path
+    command: Command, bench: Bench, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
     needed = sum(map(len, bench.undisturbed(command).result.values()))
-    with disk(tmp_path / "disk", kib=4 * max(1, int(share * needed / 4096))) as out:
-        code, said = bench.run(command, out)
-        assert (code, "No space left on device" in said, is_one_message(said)) == (1, True, True), said
-        assert not list(out.rglob("*.part"))
-        remount(out, "size=64m")
-        bench.finish(command, out)
+    for share in (0.1, 0.5, 0.9):
+        with (
+            subtests.test(share=share),
+            disk(tmp_path / str(share), kib=4 * max(1, int(share * needed / 4096))) as out,
+        ):
+            code, said = bench.run(command, out)
+            assert (code, "No space left on device" in said, is_one_message(said)) == (1, True, True), said
+            assert not list(out.rglob("*.part"))
+            remount(out, "size=64m")
+            bench.finish(command, out)
 
 
-@EVERY
-def test_a_read_only_disk_is_one_message(command: Command, bench: Bench, tmp_path: Path) -> None:
-    with disk(tmp_path / "disk", kib=65536) as out:
-        remount(out, "ro")
-        code, said = bench.run(command, out)
-        assert (code, "ead-only" in said, is_one_message(said)) == (1, True, True), said
-        remount(out, "rw")
-        bench.finish(command, out)
+def test_a_read_only_disk_is_one_message(bench: Bench, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for command in COMMANDS:
+        with subtests.test(command.name), disk(tmp_path / command.name, kib=65536) as out:
+            remount(out, "ro")
+            code, said = bench.run(command, out)
+            assert (code, "ead-only" in said, is_one_message(said)) == (1, True, True), said
+            remount(out, "rw")
+            bench.finish(command, out)
 
 
 def test_what_is_read_may_lie_on_a_read_only_disk(bench: Bench, tmp_path: Path) -> None:
@@ -75,12 +79,13 @@ def test_with_too_little_memory_it_ends_and_with_more_it_goes_on(
     bench.finish(command, tmp_path)
 
 
-@EVERY
-@pytest.mark.parametrize("jump_s", [-DAY_S, DAY_S])
-def test_a_clock_that_jumps_changes_nothing(command: Command, jump_s: int, bench: Bench, tmp_path: Path) -> None:
-    code, said = bench.run(command, tmp_path, jumping_clock=jump_s)
-    assert code == 0, said
-    bench.check(command, tmp_path)
+def test_a_clock_that_jumps_changes_nothing(bench: Bench, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for command, jump_s in product(COMMANDS, (-DAY_S, DAY_S)):
+        with subtests.test(command.name, jump_s=jump_s):
+            (out := tmp_path / f"{command.name} {jump_s}").mkdir()
+            code, said = bench.run(command, out, jumping_clock=jump_s)
+            assert code == 0, said
+            bench.check(command, out)
 
 
 def test_files_of_the_future_are_files(bench: Bench, tmp_path: Path) -> None:
@@ -147,21 +152,22 @@ def stopped(command: Command, inputs: Inputs, bench: Bench, out: Path) -> Iterat
 def on_a_copy(bench: Bench, folder: Path) -> tuple[Inputs, Path]:
     """The same inputs, their shards and images in a copy that may be spoilt, and an empty folder for the output."""
     on, out = bench.inputs, folder / "out"
-    out.mkdir()
+    out.mkdir(parents=True)
     shards, kaggle = (shutil.copytree(each, folder / each.name) for each in (on.shards, on.kaggle))
     return replace(on, shards=shards, kaggle=kaggle), out
 
 
-@pytest.mark.parametrize("command", [STREAMED, PREDICT], ids=lambda command: command.name)
 def test_shards_that_are_deleted_meanwhile_are_read_to_the_end(
-    command: Command, bench: Bench, tmp_path: Path
+    bench: Bench, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    on, out = on_a_copy(bench, tmp_path)
-    with stopped(command, on, bench, out) as process:
-        for path in on.shards.glob("*.tar"):
-            path.unlink()
-    assert process.code() == 0, process.said
-    bench.check(command, out)
+    for command in (STREAMED, PREDICT):
+        with subtests.test(command.name):
+            on, out = on_a_copy(bench, tmp_path / command.name)
+            with stopped(command, on, bench, out) as process:
+                for path in on.shards.glob("*.tar"):
+                    path.unlink()
+            assert process.code() == 0, process.said
+            bench.check(command, out)
 
 
 @pytest.mark.parametrize(
@@ -193,31 +199,34 @@ def test_shards_that_change_meanwhile_end_the_command_and_when_they_are_restored
     bench.check(command, out)
 
 
-@pytest.mark.parametrize("damage", ["deleted", "overwritten", "truncated", "longer"])
 def test_images_that_change_while_they_are_packed_end_it_and_when_they_are_restored_it_goes_on(
-    damage: str, bench: Bench, tmp_path: Path
+    bench: Bench, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    on, out = on_a_copy(bench, tmp_path)
-    with stopped(ALONE, on, bench, out) as process:
-        for path in on.kaggle.rglob("*.jpg"):
-            spoil(path, damage)
-    assert (process.code(), is_one_message(process.said)) == (1, True), process.said
-    assert ("cannot be read" if damage == "deleted" else "has changed since it was listed") in process.said
-    assert not (out / "shards" / "manifest.json").exists()
-    bench.finish(PACK, out)
+    for damage in ("deleted", "overwritten", "truncated", "longer"):
+        with subtests.test(damage=damage):
+            on, out = on_a_copy(bench, tmp_path / damage)
+            with stopped(ALONE, on, bench, out) as process:
+                for path in on.kaggle.rglob("*.jpg"):
+                    spoil(path, damage)
+            assert (process.code(), is_one_message(process.said)) == (1, True), process.said
+            assert ("cannot be read" if damage == "deleted" else "has changed since it was listed") in process.said
+            assert not (out / "shards" / "manifest.json").exists()
+            bench.finish(PACK, out)
 
 
-@pytest.mark.parametrize("command", [PREDICT, EVALUATE], ids=lambda command: command.name)
 def test_a_truncated_checkpoint_is_one_message_and_when_it_is_restored_the_result_is_the_same(
-    command: Command, bench: Bench, tmp_path: Path
+    bench: Bench, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    run, out = shutil.copytree(bench.inputs.run, tmp_path / "run"), tmp_path / "out"
-    out.mkdir()
+    run = shutil.copytree(bench.inputs.run, tmp_path / "run")
     best = run / "member-01" / "best.safetensors"
     os.truncate(best, best.stat().st_size // 2)
-    code, said = bench.starter.run(command.line(replace(bench.inputs, run=run), out), out)
-    assert (code, is_one_message(said), f"{best}: the checkpoint is damaged" in said) == (1, True, True), said
-    bench.finish(command, out)
+    says = f"{best}: the checkpoint is damaged"
+    for command in (PREDICT, EVALUATE):
+        with subtests.test(command.name):
+            (out := tmp_path / command.name).mkdir()
+            code, said = bench.starter.run(command.line(replace(bench.inputs, run=run), out), out)
+            assert (code, is_one_message(said), says in said) == (1, True, True), said
+            bench.finish(command, out)
 
 
 def spoil(path: Path, damage: str) -> None:

@@ -35,25 +35,23 @@ def test_the_table_is_float64_by_text_ids_in_the_order_of_the_file(shapes: Decis
     assert set(votes.dtypes) == {np.dtype(np.float64)}
 
 
-def test_columns_may_stand_in_any_order_beside_others(shapes: DecisionTree) -> None:
-    assert read("name,more,two,disk,smooth,id\nM31,0.4,0.3,0.7,0.3,7\n", shapes) == [[0.3, 0.7, 0.3, 0.4]]
+READ = {
+    "a byte order mark": ("\ufeff" + SHAPES, [[0.25, 0.75, 0.5, 0.25], [1, 0, 0, 0]]),
+    "spaces after the commas": (SHAPES.replace(",", ", "), [[0.25, 0.75, 0.5, 0.25], [1, 0, 0, 0]]),
+    "blank lines at the end": (SHAPES + "\n\n", [[0.25, 0.75, 0.5, 0.25], [1, 0, 0, 0]]),
+    "columns in another order, beside others": (
+        "name,more,two,disk,smooth,id\nM31,0.4,0.3,0.7,0.3,7\n",
+        [[0.3, 0.7, 0.3, 0.4]],
+    ),
+    "scientific notation": ("id,smooth,disk,two,more\n1,2.5e-1,7.5E-01,0,1e-9\n", [[0.25, 0.75, 0, 1e-9]]),
+    "rounding errors outside [0, 1]": ("id,smooth,disk,two,more\n1,1.0000001,-1e-17,0,-9e-7\n", [[1, 0, 0, 0]]),
+}
 
 
-def test_a_byte_order_mark_before_the_header_does_no_harm(shapes: DecisionTree) -> None:
-    assert read(b"\xef\xbb\xbf" + SHAPES.encode(), shapes)[1] == [1, 0, 0, 0]
-
-
-def test_spaces_after_the_commas_do_no_harm(shapes: DecisionTree) -> None:
-    assert read(SHAPES.replace(",", ", "), shapes) == read(SHAPES, shapes)
-
-
-def test_a_table_in_utf_16_is_to_be_saved_again(shapes: DecisionTree) -> None:
-    with pytest.raises(LabelError, match="save it as CSV in UTF-8"):
-        read(SHAPES.encode("utf-16"), shapes)
-
-
-def test_scientific_notation_is_a_number(shapes: DecisionTree) -> None:
-    assert read("id,smooth,disk,two,more\n1,2.5e-1,7.5E-01,0,1e-9\n", shapes) == [[0.25, 0.75, 0, 1e-9]]
+def test_tables_are_read_as_people_write_them(shapes: DecisionTree, subtests: pytest.Subtests) -> None:
+    for how, (text, votes) in READ.items():
+        with subtests.test(how):
+            assert read(text, shapes) == votes
 
 
 @given(st.lists(st.floats(0, 1), min_size=37, max_size=37))
@@ -104,9 +102,13 @@ def test_a_bad_table_is_refused_with_file_line_and_column(shapes: DecisionTree, 
             assert says in str(caught.value)
 
 
-def test_an_image_is_no_table(shapes: DecisionTree) -> None:
-    with pytest.raises(LabelError, match=r"^votes\.csv: not a CSV file"):
-        read(b"\xff\xd8\xff\xe0\x00\x10JFIF", shapes)
+def test_what_is_no_text_in_utf_8_is_no_table(shapes: DecisionTree) -> None:
+    for data, says in (
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", r"^votes\.csv: not a CSV file"),
+        (SHAPES.encode("utf-16"), "save it as CSV in UTF-8"),
+    ):
+        with pytest.raises(LabelError, match=says):
+            read(data, shapes)
 
 
 def test_a_missing_file_is_named(shapes: DecisionTree, tmp_path: Path) -> None:
@@ -157,13 +159,3 @@ def test_only_the_first_of_many_missing_columns_are_listed() -> None:
         LabelError, match=r"36 of the 37 .*: Class1\.2, Class1\.3, Class2\.1, Class2\.2, Class3\.1, \.\.\.;"
     ):
         read("GalaxyID,Class1.1\n1,0.5\n", load_tree("gz2-kaggle"))
-
-
-def test_blank_lines_at_the_end_are_no_rows() -> None:
-    tree = load_tree("galaxy10")
-    text = ",".join(["id", *tree.columns]) + "\n7" + ",0.1" * 10 + "\n\n\n"
-    assert read_votes(io.BytesIO(text.encode()), tree).index.tolist() == ["7"]
-
-
-def test_a_vote_a_rounding_error_outside_is_0_or_1(shapes: DecisionTree) -> None:
-    assert read("id,smooth,disk,two,more\n1,1.0000001,-1e-17,0,-9e-7\n", shapes) == [[1, 0, 0, 0]]

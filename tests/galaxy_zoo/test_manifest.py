@@ -61,13 +61,10 @@ def test_one_checksum_stands_for_all_shards_in_order(manifest: Manifest, tmp_pat
         read_manifest(tmp_path)
 
 
-def test_missing_votes_are_counted(manifest: Manifest) -> None:
+def test_samples_are_counted_by_split_and_missing_votes_in_all(manifest: Manifest) -> None:
+    assert [manifest.samples(split) for split in ("train", "test", "validation")] == [1001, 7, 0]
     assert manifest.statistics is not None
     assert manifest.statistics.missing_votes == 4 * 1001 - 2005
-
-
-def test_samples_are_counted_by_split(manifest: Manifest) -> None:
-    assert [manifest.samples(split) for split in ("train", "test", "validation")] == [1001, 7, 0]
 
 
 def test_a_folder_without_a_manifest_is_not_a_finished_one(tmp_path: Path) -> None:

@@ -135,22 +135,18 @@ def test_a_time_that_is_no_number_is_an_error(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("s3://bucket/out", "needs a package that is missing; install it with: pip install s3fs"),
-        ("nonsense://bucket/out", "fsspec knows no such protocol"),
-    ],
-)
-def test_what_cannot_be_read_here_is_one_line(url: str, message: str, tmp_path: Path) -> None:
+def test_what_cannot_be_read_here_is_one_line(tmp_path: Path, subtests: pytest.Subtests) -> None:
     (tmp_path / "s3fs.py").write_text("raise ImportError('not installed')")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from shard_tool.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "info", url], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    for address, message in (
+        ("s3://bucket/out", "needs a package that is missing; install it with: pip install s3fs"),
+        ("nonsense://bucket/out", "fsspec knows no such protocol"),
+    ):
+        with subtests.test(address):
+            command = [sys.executable, "-c", code, "info", address]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert (done.returncode, message in done.stderr) == (1, True), done.stderr
+            assert "Traceback" not in done.stderr
 
 
 def test_a_store_that_needs_more_than_a_url_says_so() -> None:

@@ -106,13 +106,18 @@ BAD_VALUES = [
     ("saturation", -0.1),
     ("colour_noise", -0.5),
     ("std", (0.5, 0, 0.5)),
+    ("turns_deg", ()),
+]
+CONTRADICTIONS = [
+    ({"normalisation": "measured", "mean": (0.1, 0.2, 0.4)}, "not both"),
+    ({"grey": True, "channel": "red"}, "exclude each other"),
 ]
 
 
-def test_a_value_that_makes_no_view_is_refused_by_name(subtests: pytest.Subtests) -> None:
-    for field, value in BAD_VALUES:
-        with subtests.test(field=field, value=value), pytest.raises(ValueError, match=field):
-            replace(View(crop_px=207, size_px=69), **{field: value})
+def test_values_that_make_no_view_are_refused(subtests: pytest.Subtests) -> None:
+    for options, says in [*(({field: value}, field) for field, value in BAD_VALUES), *CONTRADICTIONS]:
+        with subtests.test(options=options), pytest.raises(ValueError, match=says):
+            View(**{"crop_px": 207, "size_px": 69} | options)
 
 
 def test_a_view_knows_whether_it_changes_colours(subtests: pytest.Subtests) -> None:
@@ -135,16 +140,3 @@ def test_measured_statistics_become_those_of_the_channels_shown() -> None:
     assert grey.mean == pytest.approx((0.299 * 0.1 + 0.587 * 0.2 + 0.114 * 0.4,) * 3)
     given = replace(MEASURED, normalisation="given", mean=MEAN)
     assert given.with_statistics(STD, MEAN) is given
-
-
-CONTRADICTIONS = [
-    ({"normalisation": "measured", "mean": MEAN}, "not both"),
-    ({"grey": True, "channel": "red"}, "exclude each other"),
-    ({"turns_deg": ()}, "turns_deg"),
-]
-
-
-def test_options_that_contradict_each_other_are_refused(subtests: pytest.Subtests) -> None:
-    for options, says in CONTRADICTIONS:
-        with subtests.test(options=options), pytest.raises(ValueError, match=says):
-            View(crop_px=64, size_px=32, **options)

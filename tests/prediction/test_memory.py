@@ -43,16 +43,18 @@ def test_much_memory_is_used() -> None:
     assert largest_batch(140 << 30, 25 << 20, 300) == 128
 
 
-@pytest.mark.parametrize(("peak", "expected"), [(64 << 20, 1024), (6 << 30, 256), (400 << 30, 16)])
 def test_on_a_gpu_the_batch_is_what_the_memory_of_a_measured_pass_allows(
-    monkeypatch: pytest.MonkeyPatch, peak: int, expected: int
+    monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
     """With the networks on the CPU and figures as CUDA would give them."""
     recipe = recipe_from_table(tomllib.loads(RECIPE), "tiny", where="tiny")
     turned = replace(recipe, view=replace(recipe.view, turns_deg=(0.0, 45.0)))
-    assert _network_bytes(recipe, TREE, on_cpu(monkeypatch, peak)) == (peak - 1000) // 32
     assert _loaded_bytes(turned, (96, 96), 3) == 3 * 96 * 96 + 2 * 3 * 16 * 16 * 2 * 3
-    assert largest_batch(140 << 30, _network_bytes(recipe, TREE, on_cpu(monkeypatch, peak)), 79_975) == expected
+    for peak, expected in ((64 << 20, 1024), (6 << 30, 256), (400 << 30, 16)):
+        with subtests.test(peak=peak):
+            need = _network_bytes(recipe, TREE, on_cpu(monkeypatch, peak))
+            assert need == (peak - 1000) // 32
+            assert largest_batch(140 << 30, need, 79_975) == expected
 
 
 def on_cpu(monkeypatch: pytest.MonkeyPatch, peak: int) -> torch.device:
