@@ -102,7 +102,7 @@ class Prediction:
             OutputError: the folder holds parts of another prediction.
         """
         if ranks.is_first and (num_parts := parts.begin(self.key)):
-            click.echo(f"going on with {num_parts} finished parts in {shown(parts.folder)}", err=True)
+            click.echo(f"resuming from {num_parts} finished parts in {shown(parts.folder)}", err=True)
         ranks.barrier()
         weights, lines = self._fit(parts, ranks)
         passes = Passes(

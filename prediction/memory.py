@@ -113,7 +113,7 @@ class Portions:
         self._most = len(portion.ids) // 2  # after the exception, which holds what memory was taken
         torch.cuda.empty_cache()
         click.echo(
-            f"warning: no memory for {len(portion.ids)} galaxies at once; going on with {self._most}", err=True
+            f"warning: no memory for {len(portion.ids)} galaxies at once; continuing with {self._most}", err=True
         )
         return None
 

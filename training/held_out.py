@@ -39,7 +39,7 @@ class HeldOut:
         """
         predicted, votes = self.predict(members)
         if not np.isfinite(predicted).all():
-            raise RunError("the predictions of a member are not finite; train anew with a lower learning rate")
+            raise RunError("the predictions of a member are not finite; train again with a lower learning rate")
         return [scores_by_name(each, votes, self.tree) for each in predicted]
 
     def predict(self, members: Sequence[Member]) -> tuple[Floats, Floats]:

@@ -272,7 +272,7 @@ class Trainer:
         if common or any(len(positions(folder)) > 1 or epochs_logged(folder) > 1 for folder in folders):
             raise RunError(
                 f"{self.run.folder}: no whole checkpoint that all members have, so it cannot go on; "
-                "restore member-*/last-*.safetensors, or train anew with another --out"
+                "restore member-*/last-*.safetensors, or train again with another --out"
             )
         self._forget_after(Position(0, 0))  # killed before all members were saved for the first time
         return Position(0, 0), EpochSums()

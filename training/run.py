@@ -103,7 +103,7 @@ class Run(_Facts):
             OutputError: the folder is not empty.
         """
         if any(map(_is_content, self.folder.iterdir())):
-            raise OutputError(f"{self.folder} is not empty; go on with --resume, or give another --out")
+            raise OutputError(f"{self.folder} is not empty; continue with --resume, or give another --out")
 
     def create(self) -> None:
         """Create the folders of the members and write run.json."""
@@ -125,7 +125,7 @@ class Run(_Facts):
         lock, is_new = self.folder / "lock", not self.folder.exists()
         has_lock = lock.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with exclusive(lock, busy=f"{self.folder}: another training writes to it; wait for its end"):
+        with exclusive(lock, busy=f"{self.folder}: another run is writing to it; wait for it to finish"):
             try:
                 yield
             finally:

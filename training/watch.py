@@ -93,6 +93,6 @@ class LossWatch:
         shown = ", ".join(ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
         raise RunError(
             f"{self._label}, step {group.first_step + step + 1}: the loss of member {self._members[member]} is "
-            f"{group.losses[step, member]:g} on {shown}; the last checkpoint is older than that; look at these "
-            "images (shard_tool preview), or train anew with a lower learning rate"
+            f"{group.losses[step, member]:g} on {shown}; the last checkpoint is from before this step; look at these "
+            "images (shard_tool preview), or train again with a lower learning rate"
         )

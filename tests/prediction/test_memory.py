@@ -102,8 +102,8 @@ def test_each_halving_is_one_line_and_the_next_batch_begins_with_what_fits(
         sizes = [len(each.ids) for each in portions.each(batch_of(10), with_memory_for(3))]
         assert sizes == [2, 2, 2, 2, 2]
     assert capsys.readouterr().err.splitlines() == [
-        "warning: no memory for 10 galaxies at once; going on with 5",
-        "warning: no memory for 5 galaxies at once; going on with 2",
+        "warning: no memory for 10 galaxies at once; continuing with 5",
+        "warning: no memory for 5 galaxies at once; continuing with 2",
     ]
 
 

@@ -19,7 +19,7 @@ from ensemble.model import Predictor
 from galaxy_zoo.files import exclusive
 from prediction import job
 from prediction.parts import Parts
-from prediction.passes import PendingPart
+from training.checkpoint import Snapshot
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +59,7 @@ def test_two_ranks_go_on_where_one_was_killed_and_write_the_bytes_of_one_that_wa
     ]
     said = [process.communicate()[1] for process in started]
     assert [process.returncode for process in started] == [0, 0], said
-    assert ["going on with " in each for each in said] == [True, False]
+    assert ["resuming from " in each for each in said] == [True, False]
     assert not folder.exists()
     (tmp_path / "alone").mkdir()
     elsewhere = [tmp_path / "alone" / each if each.endswith("parquet") else each for each in files]
@@ -125,7 +125,7 @@ def test_a_prediction_does_not_go_on_with_parts_of_another_one(
     assert "(of another batch_size)" in run(*what, "--batch-size", 2).output
     result = run(runs["tree"], shards, "--out", out)  # with the batch size of the parts
     assert result.exit_code == 0, result.output
-    assert "going on with 2 finished parts" in result.stderr
+    assert "resuming from 2 finished parts" in result.stderr
     assert "Kaggle takes a submission of its 79,975 test galaxies only" in result.stderr
     assert len(read(out)) == NUM_TEST
 
@@ -138,7 +138,7 @@ def test_parts_that_arrive_late_are_written_in_order_with_the_same_bytes(
     predicted(tmp_path / "whole.csv", *what)
     write = Parts.write
     monkeypatch.setattr(Parts, "write", lambda self, name, state: (written.append(name), write(self, name, state)))
-    monkeypatch.setattr(PendingPart, "is_there", False)
+    monkeypatch.setattr(Snapshot, "is_copied", False)
     predicted(tmp_path / "late.csv", *what)
     assert written == sorted(written)
     assert len(written) == 3
@@ -161,7 +161,7 @@ def test_a_batch_that_memory_does_not_suffice_for_is_predicted_in_portions(
     monkeypatch.setattr(Predictor, "predict", predict_few)
     result = run(*what, tmp_path / "few.parquet", "--out", tmp_path / "few.csv")
     assert result.exit_code == 0, result.output
-    assert "no memory for 21 galaxies at once; going on with 10" in result.stderr
+    assert "no memory for 21 galaxies at once; continuing with 10" in result.stderr
     pd.testing.assert_frame_equal(read(tmp_path / "few.csv"), whole, atol=1e-6)
     tables = [pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("few", "whole")]
     assert tables[0]["GalaxyID"].equals(tables[1]["GalaxyID"])

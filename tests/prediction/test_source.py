@@ -74,7 +74,7 @@ def test_a_folder_that_is_written_into_goes_on_too(
     assert (tmp_path / "s.csv.parts" / "images" / "test-000000.tar").exists()
     result = run(runs["tree"], tmp_path, "--batch-size", 1, "--out", tmp_path / "s.csv")
     assert result.exit_code == 0, result.output
-    assert "going on with " in result.stderr
+    assert "resuming from " in result.stderr
     assert len(read(tmp_path / "s.csv")) == NUM_TEST
 
 

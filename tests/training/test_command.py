@@ -122,6 +122,8 @@ def test_a_member_stops_after_rises_of_its_score_in_a_row(shards: Path, recipe: 
         rises = [later > earlier for earlier, later in pairwise(scores)]
         assert len(scores) < 30
         assert rises == [False] * (len(rises) - 1) + [True]
+    lasts = sorted(len(metrics(out, member)) for member in range(2))
+    assert len(re.findall(r"^epoch \d+: loss .*stopped", result.output, re.M)) == lasts[1] - lasts[0]
 
 
 @pytest.mark.slow
@@ -248,7 +250,7 @@ def test_a_folder_that_another_training_writes_to_is_busy_whatever_lies_in_it(
     for out, options in ((finished, ("--members", 2, "--fold", "1/5", "--resume")), (begun, ())):
         with exclusive(out / "lock", busy=""):
             result = run(shards, "--recipe", recipe, "--out", out, *options)
-        assert (result.exit_code, "another training writes to it" in result.output) == (1, True), result.output
+        assert (result.exit_code, "another run is writing to it" in result.output) == (1, True), result.output
 
 
 def test_a_folder_of_something_else_is_refused_and_left_as_it_was(
@@ -290,7 +292,7 @@ def bad_arguments(recipe: Path, finished: Path, tmp_path: Path) -> list[tuple[li
     return [
         (["--recipe", "quik"], 1, "did you mean 'quick'?"),
         (["--recipe", unknown], 1, "did you mean 'crop_px'?"),
-        (["--recipe", recipe, "--out", finished], 1, "is not empty; go on with --resume"),
+        (["--recipe", recipe, "--out", finished], 1, "is not empty; continue with --resume"),
         (
             ["--recipe", recipe, "--members", 3, "--fold", "1/5", "--out", finished, "--resume"],
             1,

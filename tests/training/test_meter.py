@@ -1,9 +1,11 @@
 from itertools import count
 
+import numpy as np
 import pytest
+import torch
 
 from training import meter
-from training.meter import FORECAST_AFTER_S, Forecast
+from training.meter import FORECAST_AFTER_S, Forecast, Meter
 
 
 def test_the_forecast_comes_once_and_leaves_the_first_step_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,3 +23,14 @@ def test_the_forecast_comes_once_and_leaves_the_first_step_out(monkeypatch: pyte
 def test_a_training_shorter_than_that_is_not_foretold() -> None:
     forecast = Forecast(total=3, done=0)
     assert [forecast.after_step() for _ in range(3)] == [""] * 3
+
+
+def test_members_that_have_stopped_count_for_no_speed() -> None:
+    speeds = []
+    for num_training in (4, 1):
+        counted = Meter(range(4), torch.device("cpu"))
+        counted.begin_epoch("", num_training=num_training)
+        counted.add(np.array(["1", "2"]), [torch.tensor(0.5)] * 4)
+        speed = counted.speed()
+        speeds.append(speed["images_per_s"] * speed["seconds"])
+    assert speeds == pytest.approx([8, 2], rel=0.1)

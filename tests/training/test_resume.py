@@ -65,6 +65,7 @@ def test_resuming_a_finished_run_changes_nothing(finished: Path, shards: Path, r
     before = weights(finished)
     result = run(shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", finished, "--resume")
     assert result.exit_code == 0, result.output
+    assert f"trained already: 2 x tiny: {finished}" in result.output
     assert same(before, weights(finished))
     assert len(metrics(finished)) == 4
 
@@ -332,6 +333,9 @@ def test_a_run_starts_from_a_file_of_weights_and_needs_it_no_more(
     arguments = (shards, "--recipe", own, "--epochs", 1, "--fold", "1/5", "--weights", file)
     whole = run(*arguments, "--out", tmp_path / "whole")
     assert whole.exit_code == 0, whole.output
+    assert f"starting from the weights in {file}\n" in whole.output
+    ours = tmp_path / "whole" / "member-00" / "best.safetensors"
+    assert f"--init-from {tmp_path / 'whole'}" in run(*arguments[:-1], ours, "--out", out).output
     with monkeypatch.context() as patch:
         run_and_interrupt(patch, 2, *arguments, "--out", out)
     assert json.loads((out / "run.json").read_text())["weights_sha256"] == sha256_of(file)
