@@ -108,6 +108,7 @@ def cases(runs: dict[str, Path], shards: Path, folder: Path) -> list[tuple[list[
         ([unfinished, shards], 1, "no checkpoint yet"),
         ([one, other, shards], 1, "predict with them one by one"),
         ([one, shards_of_another_tree(shards, folder)], 1, "was trained on the tree 'gz2-kaggle'"),
+        ([one, small, shards], 1, "was trained on images of (64, 64) px"),
         ([small, shards], 1, "was trained on images of (64, 64) px"),
         ([one, one, shards], 1, "has the same weights as"),
         ([one, "nothing"], 1, "no manifest.json"),
