@@ -24,7 +24,7 @@ from galaxy_zoo.errors import RunError
 from galaxy_zoo.fold import Fold
 from pipeline.cache import ShardSet
 from pipeline.groups import open_groups
-from training.checkpoint import load_state, positions, save_state
+from training.checkpoint import Snapshot, load_state, positions
 from training.ranks import Ranks
 from training.run import load_run
 from training.samples import open_samples
@@ -335,7 +335,7 @@ def test_a_run_keeps_its_groups_of_shards(shards: Path, plain: Path, tmp_path: P
     assert "(shard_groups 0, not 2)" in edited.stderr
     for path in out.glob("member-*/last-*"):  # as if it had been begun so
         state = load_state(path)
-        save_state(path, {**state, "run": {**state["run"], "shard_groups": 2}})
+        Snapshot.of({**state, "run": {**state["run"], "shard_groups": 2}}).write(path)
     resumed = run(*arguments, "--stick-to-shard", "--resume")
     assert "balance takes the votes of all galaxies, which no rank has" in resumed.stderr
     with pytest.raises(RunError, match="3 ranks for the 2 groups of shards that the run was begun with; start at"):

@@ -83,18 +83,8 @@ def _host_copy(tensor: Tensor) -> Tensor:
     return copy.copy_(tensor, non_blocking=True)
 
 
-def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write nested dicts and lists of tensors and JSON values.
-
-    Raises:
-        TypeError: something is neither a tensor nor JSON.
-        OSError: `path` cannot be written.
-    """
-    Snapshot.of(state).write(path)
-
-
 def load_state(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read what `save_state` wrote.
+    """Read what `Snapshot.write` wrote.
 
     Raises:
         RunError: the file is missing or damaged.
@@ -108,7 +98,7 @@ def load_state(path: Path, *, device: torch.device | str = "cpu") -> dict[str, A
 
 
 def load_header(path: Path) -> dict[str, Any]:
-    """Read what `save_state` wrote, without the tensors and the checksum, so the time does not grow with the file.
+    """Read what `Snapshot.write` wrote, without the tensors and the checksum, so the time does not grow with the file.
 
     Raises:
         RunError: the file is missing or its header is damaged.

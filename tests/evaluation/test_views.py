@@ -96,6 +96,7 @@ UNDRAWABLE = [
     (("sheet.png", "--recipe", "quik"), 1, "no recipe 'quik'"),
     (("sheet.png", "--split", "val"), 1, "no val shards"),
     (("none/sheet.png",), 1, "is missing; make it first"),
+    (("sheet.png", "--gallery", "--random-views", 2), 2, "omit --random-views"),
 ]
 
 

@@ -18,7 +18,7 @@ from galaxy_zoo.view import View
 from pipeline.saved_stamps import SavedStamps
 from pipeline.shards import open_shards
 from shard_tool.commands.lint import lint_folder
-from training.checkpoint import load_state, save_state
+from training.checkpoint import Snapshot, load_state
 
 FLIPS = 40
 """Of each kind of file; there are five kinds."""
@@ -103,7 +103,7 @@ def test_loading_alone_notices_every_byte_of_an_index(folder: Path) -> None:
 def test_loading_notices_every_byte_of_a_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "best.safetensors"
     weights = {f"layer {number}": torch.randn(7, 5) for number in range(20)}
-    save_state(path, {"weights": weights, "epoch": 3, "steps": torch.tensor(7)})
+    Snapshot.of({"weights": weights, "epoch": 3, "steps": torch.tensor(7)}).write(path)
     assert flip([path], lambda: load_state(path)).total() == FLIPS
 
 

@@ -14,7 +14,7 @@ from ensemble.networks.equivariant import GroupCnn, turn
 from ensemble.optimisers import Optimiser
 from ensemble.recipe import Recipe, recipe_from_table
 from galaxy_zoo.tree import load_tree
-from training.checkpoint import load_state, save_state
+from training.checkpoint import Snapshot, load_state
 from training.member import Member
 
 TREE = load_tree("gz2-kaggle")
@@ -72,7 +72,7 @@ def test_a_member_taken_up_from_a_checkpoint_goes_on_the_same(tmp_path: Path, su
             unbroken = make(kind)
             for step in range(2):
                 unbroken.step(*batch(step))
-            save_state(tmp_path / "state", unbroken.state())
+            Snapshot.of(unbroken.state()).write(tmp_path / "state")
             resumed = make(kind)
             resumed.load_state(load_state(tmp_path / "state"))
             for step in range(2, 4):

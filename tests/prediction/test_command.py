@@ -19,7 +19,7 @@ from predicting import predicted, read, run
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import rmse
 from shard_tool.cli import main as shard_tool
-from training.checkpoint import load_state, save_state
+from training.checkpoint import Snapshot, load_state
 
 TREE = load_tree("gz2-kaggle")
 
@@ -87,7 +87,7 @@ def test_weights_that_are_none_are_one_message(
     states += [trained | {"weights": weights} for weights in ([], None, {}, {"0.0.weight": 1.0})]
     for state in states:
         with subtests.test(state=state):
-            save_state(best, state)
+            Snapshot.of(state).write(best)
             result = run(spoilt, shards, "--out", tmp_path / "s.csv")
             assert (result.exit_code, result.stderr.count("Error: ")) == (1, 1), result.output
             assert f"{best}: " in result.stderr

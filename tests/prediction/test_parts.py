@@ -7,13 +7,14 @@ import torch
 
 from galaxy_zoo.errors import OutputError
 from prediction.parts import Parts
+from training.checkpoint import Snapshot
 
 
 def test_parts_go_on_by_the_same_key_only_and_their_folder_goes_with_the_last_one(tmp_path: Path) -> None:
     parts = Parts(tmp_path / "out.csv")
     with parts.locked():
         assert parts.begin({"views": 1, "seed": [2]}) == 0
-        parts.write("a", {"ids": ["7"], "votes": torch.ones(2)})
+        parts.write("a", Snapshot.of({"ids": ["7"], "votes": torch.ones(2)}))
         assert parts.is_whole("a")
         assert not parts.is_whole("b")
     with parts.locked():
@@ -44,7 +45,7 @@ def test_links_that_somebody_planted_are_not_followed(tmp_path: Path) -> None:
         (parts.folder / name).symlink_to(precious / "thesis.safetensors")
     with parts.locked():
         parts.begin({})
-        parts.write("a", {})
+        parts.write("a", Snapshot.of({}))
         parts.end()
     assert [path.read_text() for path in precious.iterdir()] == ["years of work"]
     assert not parts.folder.exists()
@@ -56,7 +57,7 @@ def test_what_is_not_of_a_prediction_stays(tmp_path: Path) -> None:
     (parts.folder / "notes.txt").write_text("mine")
     with parts.locked():
         parts.begin({})
-        parts.write("a", {})
+        parts.write("a", Snapshot.of({}))
         parts.end()
     assert [path.name for path in parts.folder.iterdir()] == ["notes.txt"]
 
@@ -72,7 +73,7 @@ def test_parts_with_a_damaged_key_are_those_of_another_prediction(
             parts = Parts(tmp_path / f"{number}.csv")
             with parts.locked():
                 parts.begin({"views": 1})
-                parts.write("a", {})
+                parts.write("a", Snapshot.of({}))
                 (parts.folder / "key.json").write_text(damage)
                 with pytest.raises(OutputError, match="of another unknown kind"):
                     parts.begin({"views": 1})

@@ -101,7 +101,7 @@ def test_a_part_with_a_right_checksum_and_wrong_content_is_one_message(
         stop_after(context, 1)
         assert run(*what).exit_code == 130
     for state in ({}, {"ids": 3, "members": []}, {"ids": ["1"], "members": [{"mean": 1}]}):
-        Parts(out).write("predict-000-000-00000000", state)
+        Parts(out).write("predict-000-000-00000000", Snapshot.of(state))
         result = run(*what)
         assert (result.exit_code, result.stderr.count("Error: ")) == (1, 1), result.output
         assert "is not a part of this prediction" in result.stderr

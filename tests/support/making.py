@@ -110,12 +110,12 @@ def pack(source: Path, out: Path, *options: str) -> Path:
 
 def edited_run(source: Path, out: Path, **values: object) -> Path:
     """A copy of a run with other values in run.json and in the checkpoints, as if it had been trained so."""
-    from training.checkpoint import load_state, save_state
+    from training.checkpoint import Snapshot, load_state
     from training.run import load_run
 
     shutil.copytree(source, out)
     saved = json.loads((out / "run.json").read_text())
     (out / "run.json").write_text(json.dumps({**saved, **values}))
     for path in out.glob("member-*/best.safetensors"):
-        save_state(path, {**load_state(path), "run": load_run(out).identity})
+        Snapshot.of({**load_state(path), "run": load_run(out).identity}).write(path)
     return out

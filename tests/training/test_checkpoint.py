@@ -18,7 +18,6 @@ from training.checkpoint import (
     load_weights,
     positions,
     save_checkpoint,
-    save_state,
 )
 
 STATE: dict[str, Any] = {
@@ -45,7 +44,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def test_a_state_comes_back_exactly_with_numbers_as_keys_and_from_any_memory_format(tmp_path: Path) -> None:
-    save_state(tmp_path / "c.safetensors", STATE)
+    Snapshot.of(STATE).write(tmp_path / "c.safetensors")
     assert same(STATE, load_state(tmp_path / "c.safetensors"))
 
 
@@ -82,7 +81,7 @@ def test_a_damaged_or_missing_checkpoint_is_named(tmp_path: Path, subtests: pyte
     path = tmp_path / "c.safetensors"
     with pytest.raises(RunError, match="no such checkpoint"):
         load_state(path)
-    save_state(path, STATE)
+    Snapshot.of(STATE).write(path)
     whole = path.read_bytes()
     for number, (damaged, message) in enumerate(DAMAGES):
         with subtests.test(message, number=number):
@@ -102,12 +101,12 @@ def test_the_newest_checkpoints_are_kept_and_found_in_order(tmp_path: Path) -> N
 
 def test_the_same_state_makes_the_same_bytes(tmp_path: Path) -> None:
     for name in "abcdefgh":  # a header of several entries would be in one of two orders
-        save_state(tmp_path / name, STATE)
+        Snapshot.of(STATE).write(tmp_path / name)
         assert (tmp_path / name).read_bytes() == (tmp_path / "a").read_bytes()
 
 
 def test_the_header_has_everything_but_the_tensors(tmp_path: Path) -> None:
-    save_state(tmp_path / "c.safetensors", STATE)
+    Snapshot.of(STATE).write(tmp_path / "c.safetensors")
     header = load_header(tmp_path / "c.safetensors")
     assert header.keys() == STATE.keys()
     assert header["optimiser"]["groups"] == STATE["optimiser"]["groups"]
@@ -152,7 +151,7 @@ def test_another_header_is_one_message(tmp_path: Path, subtests: pytest.Subtests
 def test_weights_that_are_none_are_one_message(tmp_path: Path, subtests: pytest.Subtests) -> None:
     for weights in [None, [], [torch.zeros(1)], {"a": 1}, "x"]:
         with subtests.test(weights=weights):
-            save_state(tmp_path / "c.safetensors", {"weights": weights})
+            Snapshot.of({"weights": weights}).write(tmp_path / "c.safetensors")
             with pytest.raises(RunError, match="holds no weights"):
                 load_weights(tmp_path / "c.safetensors")
 
@@ -160,7 +159,7 @@ def test_weights_that_are_none_are_one_message(tmp_path: Path, subtests: pytest.
 def test_a_checkpoint_whose_path_is_not_utf_8_is_not_called_damaged(tmp_path: Path) -> None:
     path = tmp_path / "run\udcff" / "best.safetensors"
     path.parent.mkdir()
-    save_state(path, {"weights": torch.ones(2)})
+    Snapshot.of({"weights": torch.ones(2)}).write(path)
     with pytest.raises(RunError, match=r"a path that is not UTF-8, .*; rename it"):
         load_state(path)
 
@@ -168,8 +167,8 @@ def test_a_checkpoint_whose_path_is_not_utf_8_is_not_called_damaged(tmp_path: Pa
 def test_weights_that_are_not_finite_are_named_with_their_file(tmp_path: Path, subtests: pytest.Subtests) -> None:
     for value in (float("nan"), float("inf")):
         with subtests.test(value=value):
-            save_state(
-                tmp_path / "best.safetensors", {"weights": {"a": torch.ones(2), "b": torch.tensor([1, value])}}
+            Snapshot.of({"weights": {"a": torch.ones(2), "b": torch.tensor([1, value])}}).write(
+                tmp_path / "best.safetensors"
             )
             with pytest.raises(RunError, match=r"best\.safetensors: tensor b holds values that are not finite"):
                 load_weights(tmp_path / "best.safetensors")

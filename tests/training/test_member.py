@@ -13,7 +13,7 @@ from ensemble import model
 from ensemble.recipe import Recipe, load_recipe, recipe_from_table
 from galaxy_zoo.tree import load_tree
 from galaxy_zoo.votes import check_votes, normalise_votes, rmse
-from training.checkpoint import load_state, save_state
+from training.checkpoint import Snapshot, load_state
 from training.member import Member
 
 TREE = load_tree("gz2-kaggle")
@@ -75,7 +75,7 @@ def test_a_member_taken_up_from_its_checkpoint_ends_with_the_same_weights(
     first = make(dropout=dropout, optimiser=optimiser)
     for images, votes in batches(6)[:3]:
         first.step(images, votes)
-    save_state(tmp_path / "first.safetensors", first.state())
+    Snapshot.of(first.state()).write(tmp_path / "first.safetensors")
     second = make(seed=9, dropout=dropout, optimiser=optimiser)
     second._seed = 0
     second.load_state(load_state(tmp_path / "first.safetensors"))
@@ -104,7 +104,7 @@ def test_every_schedule_and_optimiser_takes_its_own_state(tmp_path: Path, subtes
                     for _ in range(2)
                 )
                 one.step(*batches(1)[0])
-                save_state(tmp_path / "m", one.state())
+                Snapshot.of(one.state()).write(tmp_path / "m")
                 other.load_state(load_state(tmp_path / "m"))
                 assert equal(one, other)
 
@@ -165,7 +165,7 @@ def test_a_loaded_optimiser_state_lies_in_memory_as_its_parameters_do(tmp_path: 
     """Fused optimisers, on a GPU, need it."""
     member = make()
     member.step(*batches(1)[0])
-    save_state(tmp_path / "member.safetensors", member.state())
+    Snapshot.of(member.state()).write(tmp_path / "member.safetensors")
     again = make()
     again.load_state(load_state(tmp_path / "member.safetensors"))
     strides = [(p.stride(), v.stride()) for p, s in again._optimiser.state.items() for v in s.values() if v.ndim]

@@ -18,7 +18,7 @@ from galaxy_zoo.files import sha256_of
 from galaxy_zoo.submission import read_submission
 from galaxy_zoo.tree import load_tree
 from prediction.members import find_members
-from training.checkpoint import load_state, load_weights, save_state
+from training.checkpoint import Snapshot, load_state, load_weights
 from training.run import load_run
 
 
@@ -121,7 +121,7 @@ def test_a_checkpoint_of_another_step_or_without_a_loss_gives_way_to_the_one_bef
     for number, forged in enumerate(({"samples": 0}, {"samples": 10**9}, {"samples": -1}, {"loss_sum": math.nan})):
         out = Path(shutil.copytree(tmp_path / "stopped", tmp_path / str(number)))
         newest = sorted((out / "member-00").glob("last-*"))[-1]
-        save_state(newest, load_state(newest) | forged)
+        Snapshot.of(load_state(newest) | forged).write(newest)
         resumed = run(*arguments, "--out", out, "--resume")
         assert resumed.exit_code == 0, resumed.output
         assert "trying the checkpoints before" in resumed.output

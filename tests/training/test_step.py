@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ensemble.recipe import Recipe, recipe_from_table
 from galaxy_zoo.tree import load_tree
-from training.checkpoint import load_state, save_state
+from training.checkpoint import Snapshot, load_state
 from training.member import Member, _loss_function, _loss_of
 from training.step import COMPILED_GAIN_S, COMPILING_S, WARM_UPS, CudaGraphs, Recorder, Replay, compiling_pays
 from training.streams import side_by_side
@@ -134,7 +134,7 @@ def test_a_training_goes_on_from_the_checkpoint_of_replayed_and_of_ordinary_step
         unbroken.step(*batch(number, device))
     for number in range(3):
         begun.step(*batch(number, device))
-    save_state(tmp_path / "state", begun.state())
+    Snapshot.of(begun.state()).write(tmp_path / "state")
     resumed.step(*batch(9, device))  # what this recorded is forgotten
     resumed.load_state(load_state(tmp_path / "state"))
     for number in range(3, 5):
