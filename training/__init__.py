@@ -9,6 +9,7 @@ loop.py        the trainer: steps, epochs, when to save and when to stop
 held_out.py    scores on the fold held out
 member.py      a model and all its training state; initial.py starts it from the weights of an earlier run
 step.py        one step of a member, launched kernel by kernel or replayed as a CUDA graph
+streams.py     members side by side on a GPU, each on a CUDA stream of its own
 checkpoint.py  that state as a safetensors file; writer.py writes it beside the training
 run.py         the folder of a run
 ranks.py       the processes that torchrun started, and their collectives

@@ -29,7 +29,7 @@ TOLERANCE = 0.2
 Both run the same kernels, some of which add in no fixed order. That changes a gradient by about 1e-6 of the largest
 terms, but the first step of Adam is the sign of the gradient, so weights whose gradient is nearly 0, as that of a bias
 before a batch norm, may move the other way: if one in 200 does, the difference is 0.14. Another dropout mask, or a
-learning rate, an average or a clipping that was left out, differs by more. Calculated; to be confirmed on a card.
+learning rate, an average or a clipping that was left out, differs by more. Calculated; to be confirmed on a GPU.
 """
 
 WARM_UPS = 3
@@ -38,7 +38,7 @@ WARM_UPS = 3
 COMPILING_S, COMPILED_GAIN_S = 40.0, 2e-3
 """Seconds for which a network compiles (22 to over 50 on an H200), and those that a captured step then saves.
 
-The saving is an assumption, to be confirmed on a card: nobody has measured captured steps with and without compiling.
+The saving is an assumption, to be confirmed on a GPU: nobody has measured captured steps with and without compiling.
 """
 
 
