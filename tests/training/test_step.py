@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Callable
 from functools import partial
 from importlib import resources
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -100,17 +101,18 @@ def check_alike(one: Member, other: Member, device: str) -> None:
 
 
 @devices
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_replayed_steps_learn_what_ordinary_ones_do_whatever_the_size_of_the_batch(
-    optimiser: str, device: str
+    device: str, subtests: pytest.Subtests
 ) -> None:
-    recorder = recorder_for(device)
-    ordinary, replayed = make(device, optimiser), make(device, optimiser, recorder=recorder)
-    for number, size in enumerate([SIZE, SIZE, 3, SIZE, 0, SIZE]):
-        losses = [float(member.step(*batch(number, device, size))) for member in (ordinary, replayed)]
-        assert losses[1] == pytest.approx(losses[0], rel=1e-3 if device == "cpu" else 0.05)
-    check_alike(ordinary, replayed, device)
-    assert not isinstance(recorder, Again) or recorder.replays == 4
+    for optimiser in OPTIMISERS:
+        with subtests.test(optimiser=optimiser):
+            recorder = recorder_for(device)
+            ordinary, replayed = make(device, optimiser), make(device, optimiser, recorder=recorder)
+            for number, size in enumerate([SIZE, SIZE, 3, SIZE, 0, SIZE]):
+                losses = [float(member.step(*batch(number, device, size))) for member in (ordinary, replayed)]
+                assert losses[1] == pytest.approx(losses[0], rel=1e-3 if device == "cpu" else 0.05)
+            check_alike(ordinary, replayed, device)
+            assert not isinstance(recorder, Again) or recorder.replays == 4
 
 
 @devices
@@ -122,24 +124,24 @@ def test_losses_of_replayed_steps_are_kept_for_those_who_read_them_later(device:
 
 
 @devices
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-@pytest.mark.parametrize("resumed_replays", [True, False])
 def test_a_training_goes_on_from_the_checkpoint_of_replayed_and_of_ordinary_steps(
-    resumed_replays: bool, optimiser: str, device: str, tmp_path: Path
+    device: str, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    unbroken = make(device, optimiser)
-    begun = make(device, optimiser, recorder=None if resumed_replays else recorder_for(device))
-    resumed = make(device, optimiser, recorder=recorder_for(device) if resumed_replays else None)
-    for number in range(5):
-        unbroken.step(*batch(number, device))
-    for number in range(3):
-        begun.step(*batch(number, device))
-    Snapshot.of(begun.state()).write(tmp_path / "state")
-    resumed.step(*batch(9, device))  # what this recorded is forgotten
-    resumed.load_state(load_state(tmp_path / "state"))
-    for number in range(3, 5):
-        resumed.step(*batch(number, device))
-    check_alike(unbroken, resumed, device)
+    for optimiser, resumed_replays in product(OPTIMISERS, [True, False]):
+        with subtests.test(optimiser=optimiser, resumed_replays=resumed_replays):
+            unbroken = make(device, optimiser)
+            begun = make(device, optimiser, recorder=None if resumed_replays else recorder_for(device))
+            resumed = make(device, optimiser, recorder=recorder_for(device) if resumed_replays else None)
+            for number in range(5):
+                unbroken.step(*batch(number, device))
+            for number in range(3):
+                begun.step(*batch(number, device))
+            Snapshot.of(begun.state()).write(tmp_path / "state")
+            resumed.step(*batch(9, device))  # what this recorded is forgotten
+            resumed.load_state(load_state(tmp_path / "state"))
+            for number in range(3, 5):
+                resumed.step(*batch(number, device))
+            check_alike(unbroken, resumed, device)
 
 
 def spoil(what: str) -> tuple[Member, Member, list[str]]:
