@@ -60,9 +60,8 @@ def read_metrics(run: Run, name: str) -> pd.DataFrame:
         rows = read_log(folder := run.member_folder(member))
         if not rows or not all({"epoch", "loss"} <= row.keys() for row in rows):
             raise RunError(f"{folder / METRICS_NAME}: not a log of a training; train this run again")
-        overall = [
-            {key: value for key, value in row.items() if "/" not in key} for row in rows
-        ]  # leave out the scores of single questions
+        # without the scores of single questions
+        overall = [{key: value for key, value in row.items() if "/" not in key} for row in rows]
         parts.append(pd.DataFrame([{"run": name, "member": member, **row} for row in overall]))
     metrics = pd.concat(parts, ignore_index=True)
     if run.recipe.table["loss"]["kind"] == "mse" and "rmse" in metrics:

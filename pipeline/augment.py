@@ -252,9 +252,8 @@ def random_colours(view: View, uniforms: Floats) -> NDArray[np.float32] | None:
     offset = factor * -0.5 * _symmetric(contrast, view.contrast)
     colourful = 1 + _symmetric(saturation, view.saturation)
     normal = np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)  # Box-Muller
-    saturate = (
-        colourful[:, None, None] * np.eye(3) + (1 - colourful)[:, None, None] * LUMA
-    )  # rows: red, green, blue
+    # rows: red, green, blue
+    saturate = colourful[:, None, None] * np.eye(3) + (1 - colourful)[:, None, None] * LUMA
     noise = view.colour_noise * normal[:, None] * COLOUR_COMPONENT
     matrix = gain[:, None, None] * saturate
     changes = np.concatenate([matrix, (offset[:, None] + noise)[:, :, None]], axis=2)

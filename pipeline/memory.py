@@ -27,10 +27,8 @@ def _left_by_control_groups(root: Path) -> Iterator[int]:
     for line in (root / "proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", maxsplit=2)
         group = Path(path.lstrip("/"))
-        for each in (
-            group,
-            *group.parents,
-        ):  # a container sees its own group as the root, so folders may be missing
+        # a container sees its own group as the root, so folders may be missing
+        for each in (group, *group.parents):
             if not controllers:
                 yield from _left(groups / each, "memory.max", "memory.current", "inactive_file")
             elif controllers == "memory":

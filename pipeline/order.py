@@ -141,9 +141,8 @@ def group_positions(sizes: Sequence[int], group: int) -> Indices:
     of all N samples, one of G groups, has n / N of any batch, to within 1 + G * n / N samples.
     """
     size = sizes[group]
-    odd = (
-        2 * np.arange(size) + 1
-    )  # sample j of another group, of m samples, comes before sample k if (2 j + 1) / (2 m) < (2 k + 1) / (2 n)
+    # sample j of another group, of m samples, comes before sample k if (2 j + 1) / (2 m) < (2 k + 1) / (2 n)
+    odd = 2 * np.arange(size) + 1
     positions = np.zeros(size, np.int64)
     for other in set(sizes):
         earlier, later = sizes[:group].count(other), sizes[group:].count(other)

@@ -55,9 +55,7 @@ class WarpKernel:
         levels = np.arange(256, dtype=np.float32)[:, None] / 255
         self._table = _as_bits(np.asarray(levels * self._gain + self._offset, np.float32), dtype)[None]
         bounds = np.stack([self._offset, self._gain + self._offset])
-        self._bounds = np.tile(
-            bounds, (1, self._size)
-        )  # bounds of a whole row, so that numpy's inner loop is long
+        self._bounds = np.tile(bounds, (1, self._size))  # of a whole row, so that numpy's inner loop is long
 
     def start(self, count: int, stamp_of: Callable[[int], Pixels], views: Sequence[Parameters]) -> PendingViews:
         """Begin to make the views of `count` samples, without waiting for them.

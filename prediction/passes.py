@@ -153,9 +153,8 @@ class Passes:
             steps = PART_STEPS if part + 1 < len(names) else None
             batches = meter.timed(islice(stream, steps))
             made.append((names[part], Snapshot.of(predict_part(predictors, batches, embedders, portions))))
-            while len(made) > 1 or (
-                made and made[0][1].is_copied
-            ):  # else a GPU would idle until a part is written
+            # a part still on its way is written after the next, or a GPU would idle
+            while len(made) > 1 or (made and made[0][1].is_copied):
                 self.parts.write(*made.popleft())
         for each in made:
             self.parts.write(*each)

@@ -71,9 +71,8 @@ class Timm:
         import timm  # noqa: PLC0415
 
         options: dict[str, Any] = {"num_classes": outputs, "pretrained": pretrained}
-        options["drop_rate"] = (
-            0.0 if self.hidden else self.dropout
-        )  # otherwise dropout sits in front of our last layer
+        # with hidden layers, dropout sits in front of our last one
+        options["drop_rate"] = 0.0 if self.hidden else self.dropout
         if getattr(timm.get_pretrained_cfg(self.model), "fixed_input_size", False):
             options["img_size"] = size_px  # vision transformers resample their position embedding
         try:

@@ -194,11 +194,8 @@ def connected(address: str | None, path: AnyPath) -> Iterator[Cluster | None]:
     try:
         get_address_host_port(address)  # a client with a malformed address would wait for itself to close
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
-    except (
-        OSError,
-        ValueError,
-        MemoryError,
-    ) as error:  # Dask reads the answer of another kind of server as a length in bytes
+    # Dask reads the answer of another kind of server as a length in bytes
+    except (OSError, ValueError, MemoryError) as error:
         raise InputError(
             f"{address}: no Dask scheduler answers ({str(error).splitlines()[0]}); start one with: dask scheduler"
         ) from error
