@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from evaluation.evidence import Evidence
 from evaluation.gallery import to_uri
 from evaluation.section import Fragment, Section
-from galaxy_zoo.console import progress, shown
 from galaxy_zoo.errors import InputError
+from galaxy_zoo.progress import progress
+from galaxy_zoo.text import shown
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.view import View
 from pipeline.warp import rgb_pixels

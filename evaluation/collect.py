@@ -11,9 +11,9 @@ from evaluation.galaxies import Sets, group_folds, open_folds, open_sets, true_v
 from evaluation.network import check_wanted, network_sections
 from evaluation.report import check_folder, write_report
 from evaluation.request import ReportRequest
-from galaxy_zoo.console import counted, shown
 from galaxy_zoo.files import exclusive
 from galaxy_zoo.manifest import read_manifest
+from galaxy_zoo.text import counted, shown
 from galaxy_zoo.votes import Floats
 from pipeline.cache import Cache, open_set
 from pipeline.device import choose_device

@@ -20,7 +20,8 @@ from evaluation.evidence import Evidence, Scored
 from evaluation.extra import known_methods
 from evaluation.gallery import crop_px, draw
 from evaluation.section import Fragment, Section
-from galaxy_zoo.console import progress, shown
+from galaxy_zoo.progress import progress
+from galaxy_zoo.text import shown
 from galaxy_zoo.votes import Floats
 
 PICTURE_PX = 64

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from evaluation.evidence import Evidence
 from evaluation.section import Fragment, Section
-from galaxy_zoo.console import shown
+from galaxy_zoo.text import shown
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.votes import Floats, mean_votes, parent_votes
 from pipeline.proof import decode

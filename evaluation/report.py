@@ -17,10 +17,11 @@ from evaluation.evidence import Evidence
 from evaluation.request import JSON_NAME, PAGE_NAME, TABLES_NAME
 from evaluation.section import Section, Table
 from evaluation.theme import styled
-from galaxy_zoo.console import progress, shown
 from galaxy_zoo.errors import OutputError
 from galaxy_zoo.files import atomic_write, check_can_write, write_text
+from galaxy_zoo.progress import progress
 from galaxy_zoo.scores import bootstrap_interval
+from galaxy_zoo.text import shown
 from galaxy_zoo.version import __version__
 
 MOST_ROWS = 400

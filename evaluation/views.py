@@ -13,10 +13,11 @@ from torch import Tensor
 
 from ensemble.recipe import load_recipe
 from ensemble.recipe_files import Tables
-from galaxy_zoo.console import counted, progress, shown
 from galaxy_zoo.files import atomic_write, check_can_write, check_outputs
 from galaxy_zoo.manifest import read_manifest
+from galaxy_zoo.progress import progress
 from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.text import counted, shown
 from galaxy_zoo.view import Stamp, View
 from pipeline.augment import FixedViews, RandomViews, Views
 from pipeline.cache import Cache, open_set

@@ -1,4 +1,4 @@
-"""The command line: types of paths, progress on stderr, errors as one line with exit code 1."""
+"""The command line: types of paths, errors as one line with exit code 1."""
 
 import io
 import os
@@ -15,11 +15,11 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import click
-from tqdm import tqdm
 
 from galaxy_zoo.errors import GalaxyZooError
 from galaxy_zoo.files import cache_folder
 from galaxy_zoo.remote import AnyPath, path_of
+from galaxy_zoo.text import shown
 
 INTERRUPTED = 130
 NO_MEMORY = (
@@ -36,21 +36,6 @@ _ctrl_c_came = threading.Event()
 LONGEST_LINE = 4_000
 """Of a message, in characters: a value of a damaged file that it repeats may have millions."""
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def shown(name: object) -> str:
-    """Return a name that is safe to print: on one line, with control characters escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
-
-
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun, as in "1 view" and "1,000 galaxies". plural: where it is not the noun and an s."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
-def gigabytes(num_bytes: float) -> str:
-    """Return a number of bytes as text, as in "1.52 GB"."""
-    return f"{num_bytes / 1e9:.2f} GB"
 
 
 def _open_closed_streams() -> None:
@@ -396,39 +381,3 @@ def check_local(path: AnyPath) -> Path:
             "(train.py, predict.py, evaluate.py, views.py, shard_tool pack, info, lint and preview take URLs of shards)"
         )
     return path
-
-
-class _Lines(tqdm):  # type: ignore[type-arg]  # it is generic in its stubs only
-    """Progress as plain lines on stderr; what a bar needs besides, as returns and cursor moves, goes into `file`."""
-
-    _shown_n: float = -1
-
-    def display(self, msg: str | None = None, pos: int | None = None) -> None:  # noqa: ARG002
-        """Write a line, unless nothing was done since the last one."""
-        if self.n != self._shown_n and (self.desc or self.n != self.initial):
-            self._shown_n = self.n
-            print(*str(self).split(), file=sys.stderr, flush=True)
-
-
-def progress(*, total: int | None, unit: str, desc: str = "", done: int = 0, shown: bool = True) -> "tqdm[Any]":
-    """Return a progress bar on stderr; where that is a file or a pipe, it writes a line every ten seconds instead.
-
-    total: None where it is not known.
-    unit: what is counted, in the plural; "B" for bytes.
-    shown: whether to show it; one of several processes that do the same is enough.
-    """
-    what: dict[str, Any] = {
-        "total": total,
-        "initial": done,
-        "unit": unit if unit == "B" else f" {unit}",
-        "unit_scale": unit == "B",
-        "desc": f"{desc}: " if desc else "",
-        "disable": not shown,
-        "smoothing": 0.05,
-    }
-    if sys.stderr.isatty():
-        return tqdm(**what, dynamic_ncols=True)
-    line = "{desc}{percentage:.0f} %, {n_fmt} of {total_fmt}, {elapsed} elapsed, {remaining} left, {rate_fmt}{postfix}"
-    if total is None:
-        line = "{desc}{n_fmt}, {elapsed} elapsed, {rate_fmt}{postfix}"
-    return _Lines(**what, file=io.StringIO(), mininterval=10.0, bar_format=line)

@@ -25,14 +25,15 @@ from typing import BinaryIO
 
 import click
 
-from galaxy_zoo.console import gigabytes, progress
 from galaxy_zoo.errors import OutputError, ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, atomic_write, exclusive, in_turn, in_use
 from galaxy_zoo.index import index_path
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, manifest_bytes, parse_manifest
 from galaxy_zoo.objects import OBJECTS_NAME, not_measured
+from galaxy_zoo.progress import progress
 from galaxy_zoo.remote import AnyPath, RemotePath
 from galaxy_zoo.stores import until
+from galaxy_zoo.text import gigabytes
 from galaxy_zoo.view import View
 from pipeline.shards import shards_of
 

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from nvidia import dali
 from torch import Tensor
 
-from galaxy_zoo.console import progress
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import OutputError
 from galaxy_zoo.files import atomic_write, exclusive
+from galaxy_zoo.progress import progress
 from galaxy_zoo.view import Stamp
 from pipeline.shards import Samples
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from galaxy_zoo.console import shown
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.fold import Fold
@@ -19,6 +18,7 @@ from galaxy_zoo.index import Component, Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import Manifest, Shard, read_manifest
 from galaxy_zoo.objects import Objects, read_objects
 from galaxy_zoo.remote import AnyPath, is_url
+from galaxy_zoo.text import shown
 from galaxy_zoo.votes import CLASS_EXTENSION, npy_header, one_hot
 
 Bytes = NDArray[np.uint8]

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from galaxy_zoo.console import gigabytes, progress
+from galaxy_zoo.progress import progress
+from galaxy_zoo.text import gigabytes
 from galaxy_zoo.view import Stamp
 from pipeline.memory import free_bytes
 from pipeline.saved_stamps import SavedStamps

@@ -14,10 +14,10 @@ import numpy as np
 
 from ensemble.model import precision_on
 from galaxy_zoo.checking import Reference, read_reference
-from galaxy_zoo.console import counted, shown
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.manifest import Shard
 from galaxy_zoo.submission import read_submission, warnings_about, warnings_about_rows
+from galaxy_zoo.text import counted, shown
 from galaxy_zoo.version import __version__
 from galaxy_zoo.walk import describe_walk
 from pipeline.device import choose_device

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from ensemble.model import Predictor, build_network
-from galaxy_zoo.console import shown
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import sha256_of
+from galaxy_zoo.text import shown
 from training.checkpoint import load_header, load_weights
 from training.run import BEST_NAME, Run
 

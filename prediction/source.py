@@ -10,11 +10,11 @@ import click
 import pandas as pd
 import torch
 
-from galaxy_zoo.console import shown
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
+from galaxy_zoo.text import shown
 from galaxy_zoo.view import View
 from pipeline.augment import FixedView, FixedViews
 from pipeline.cache import Cache, ShardSet, open_set

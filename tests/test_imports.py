@@ -88,7 +88,7 @@ def test_the_data_needs_only_numpy_and_pandas_besides_its_console_and_its_stores
     }
     assert others == {
         ("galaxy_zoo.console", "click"),
-        ("galaxy_zoo.console", "tqdm"),
+        ("galaxy_zoo.progress", "tqdm"),
         ("galaxy_zoo.stores", "fsspec"),
     }
 

@@ -14,11 +14,12 @@ from torch import Tensor
 from ensemble.networks.backbones import Timm
 from ensemble.networks.weights import Weights, read_weights
 from ensemble.recipe import Recipe, load_recipe
-from galaxy_zoo.console import INTERRUPTED, counted, shown
+from galaxy_zoo.console import INTERRUPTED
 from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.files import check_outputs, is_utf8, sha256_of
 from galaxy_zoo.fold import Fold, folds_named
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
+from galaxy_zoo.text import counted, shown
 from pipeline.augment import FixedViews, RandomViews, Views, member_seeds
 from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.device import choose_device

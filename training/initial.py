@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ensemble.model import NETWORK, last_layer
 from ensemble.networks.backbones import Timm
-from galaxy_zoo.console import shown
 from galaxy_zoo.errors import RunError
 from galaxy_zoo.files import sha256_of
+from galaxy_zoo.text import shown
 from training.checkpoint import load_header, load_weights
 from training.member import Member
 from training.run import BEST_NAME, RUN_NAME, InitFrom, Run, load_run

@@ -8,9 +8,9 @@ import torch
 
 from ensemble.model import precision_on
 from ensemble.recipe_files import Tables
-from galaxy_zoo.console import counted
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.manifest import Manifest, Shard
+from galaxy_zoo.text import counted
 from pipeline.device import why_no_cuda
 from training.ranks import Ranks
 from training.run import Run

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from galaxy_zoo.console import progress, shown
+from galaxy_zoo.progress import progress
+from galaxy_zoo.text import shown
 from pipeline.loader import Batch
 from training.idle import CudaClock, IdleTime
 from training.ranks import ALONE, Ranks

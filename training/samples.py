@@ -5,10 +5,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from galaxy_zoo.console import shown
 from galaxy_zoo.errors import RecipeError, RunError, ShardError
 from galaxy_zoo.fold import Fold
 from galaxy_zoo.strict import nearest
+from galaxy_zoo.text import shown
 from galaxy_zoo.votes import classes_by, rmse
 from pipeline.cache import ShardSet
 from pipeline.groups import Opened, open_all, open_groups

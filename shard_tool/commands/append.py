@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path, shown
+from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
 from galaxy_zoo.cores import num_cores
+from galaxy_zoo.text import shown
 from shard_tool.commands.info import describe
 from shard_tool.commands.options import (
     SourceOptions,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path, shown
+from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import ImageError, OutputError, ShardError
 from galaxy_zoo.files import sha256_of, write_text
@@ -19,6 +19,7 @@ from galaxy_zoo.image_size import Size, common_size
 from galaxy_zoo.index import Sample, format_index, index_path, key_of, read_index
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, Statistics, repeated_shard
 from galaxy_zoo.strict import parse_json
+from galaxy_zoo.text import shown
 from galaxy_zoo.tree import DecisionTree, load_tree
 from galaxy_zoo.version import __version__
 from shard_tool.commands.info import describe

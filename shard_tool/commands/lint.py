@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
-from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url, shown
+from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import TEMPORARY_SUFFIX, is_special, kind_of, sha256_of
 from galaxy_zoo.index import Sample, index_path, key_of, read_index
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, Shard, is_as_written, read_manifest
 from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.text import shown
 from shard_tool.commands.info import is_labelled
 from shard_tool.commands.options import (
     check_workers,

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from galaxy_zoo.console import INTERRUPTED, options, path_or_url, rare_option, shown
+from galaxy_zoo.console import INTERRUPTED, options, path_or_url, rare_option
 from galaxy_zoo.errors import OutputError
 from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.text import shown
 from shard_tool.images.fits import Stretch
 
 if TYPE_CHECKING:  # slow to import, and --help does not need them

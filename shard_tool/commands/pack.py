@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from galaxy_zoo.console import Command, counted, ends_at_ctrl_c, path_or_url, rare_option, shown
+from galaxy_zoo.console import Command, ends_at_ctrl_c, path_or_url, rare_option
 from galaxy_zoo.cores import num_cores
 from galaxy_zoo.image_size import LARGEST_SIDE_PX
 from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.text import counted, shown
 from galaxy_zoo.tree import load_tree
 from shard_tool.commands.info import describe
 from shard_tool.commands.options import (

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
-from galaxy_zoo.console import Command, counted, ends_at_ctrl_c, local_path, path_or_url
+from galaxy_zoo.console import Command, ends_at_ctrl_c, local_path, path_or_url
 from galaxy_zoo.errors import ShardError
 from galaxy_zoo.files import atomic_write, check_outputs
 from galaxy_zoo.manifest import MANIFEST_NAME, read_manifest
 from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.text import counted
 from shard_tool.commands.options import echo
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from galaxy_zoo.console import shown
 from galaxy_zoo.errors import ImageError, ShardError
 from galaxy_zoo.index import Sample, key_of
 from galaxy_zoo.manifest import Manifest
 from galaxy_zoo.remote import AnyPath
+from galaxy_zoo.text import shown
 from galaxy_zoo.tree import DecisionTree
 from galaxy_zoo.walk import walk
 from shard_tool.images.jpeg import decode_strictly

@@ -18,8 +18,8 @@ from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
-from galaxy_zoo.console import progress
 from galaxy_zoo.errors import OutputError
+from galaxy_zoo.progress import progress
 from galaxy_zoo.stores import until
 
 T = TypeVar("T")

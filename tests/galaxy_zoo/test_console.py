@@ -12,10 +12,9 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
-from tqdm import tqdm
 
 from galaxy_zoo import errors
-from galaxy_zoo.console import Command, counted, progress, shown
+from galaxy_zoo.console import Command
 
 
 def run(error: BaseException | None, *arguments: str) -> Result:
@@ -156,17 +155,6 @@ def test_every_error_is_drawn_in_the_tree_of_the_docstring() -> None:
     assert all(each.__name__ in errors.__doc__ for each in ALL_ERRORS)
 
 
-def test_names_are_shown_on_one_line_without_what_a_terminal_obeys(subtests: pytest.Subtests) -> None:
-    for name in ["a\nb", "a\x1b[31mb", "a\x07b", "a\u202eb", "a\x85b", "a\udc80b"]:
-        with subtests.test(name=name):
-            assert shown(name).isprintable()
-            assert shown(name).startswith("a\\")
-
-
-def test_names_of_any_language_are_shown_as_they_are() -> None:
-    assert shown("Ceci n'est pas une 星系 🌌.jpg") == "Ceci n'est pas une 星系 🌌.jpg"
-
-
 @pytest.mark.slow
 def test_closed_standard_streams_change_no_exit_code(tmp_path: Path, subtests: pytest.Subtests) -> None:
     for closed in ("2>&-", "1>&-", "0<&- 1>&- 2>&-"):
@@ -194,34 +182,3 @@ def test_a_full_standard_output_is_named_and_a_full_standard_error_changes_nothi
             unheard = run_with(arguments, "2>/dev/full")
             assert (unheard.returncode, unheard.stdout) == (0, said)
             assert run_with(arguments, ">/dev/full 2>/dev/full").returncode == 1
-
-
-def test_only_one_thing_is_in_the_singular() -> None:
-    assert [counted(n, "view") for n in (0, 1, 2, 1000)] == ["0 views", "1 view", "2 views", "1,000 views"]
-    assert [counted(n, "galaxy", "galaxies") for n in (1, 2)] == ["1 galaxy", "2 galaxies"]
-
-
-def test_progress_into_a_file_or_a_pipe_is_whole_lines_that_end_with_the_total(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with progress(total=20, unit="steps", desc="train", done=3) as outer:
-        with progress(total=9, unit="B", desc="fetch") as inner:
-            inner.update(9)
-        with progress(total=9, unit="steps", desc="hidden", shown=False) as hidden:
-            hidden.update(9)
-        outer.set_description("epoch 2/2", refresh=False)
-        for _ in range(17):
-            outer.update()
-        tqdm.write("epoch 2: done", file=sys.stderr)
-    with progress(total=5, unit="steps", desc="nothing done"):
-        pass
-    with progress(total=None, unit="images", desc="index") as unknown:
-        unknown.update(7)
-    shown = capsys.readouterr().err
-    assert not set("\r\x1b") & set(shown)
-    begun, _, fetched, said, trained, _, _, indexed = shown.splitlines()
-    assert begun.startswith("train: 15 %, 3 of 20, ")
-    assert fetched.startswith("fetch: 100 %, 9.00 of 9.00, ")
-    assert said == "epoch 2: done"
-    assert indexed.startswith("index: 7, ") and indexed.endswith(" images/s")
-    assert trained.startswith("epoch 2/2: 100 %, 20 of 20, ")
