@@ -11,9 +11,9 @@ from galaxy_zoo.errors import InputError, OutputError, SourceError
 from galaxy_zoo.image_size import Size
 from galaxy_zoo.remote import AnyPath
 from galaxy_zoo.tree import DecisionTree
-from shard_tool.commands.objects import measure_folder
 from shard_tool.images.encoding import AS_IT_IS, Encoding
 from shard_tool.shards.journal import REJECTED_NAME
+from shard_tool.shards.measuring import measure_folder
 from shard_tool.shards.packing import OutOptions, Packed, begun, pack
 from shard_tool.shards.parallel import prepare_workers
 from shard_tool.source.options import PackOptions
