@@ -14,7 +14,7 @@ from ensemble.optimisers import SCHEDULES, Optimiser, Schedule
 from ensemble.recipe_files import Tables, merged, read_recipe_file
 from galaxy_zoo.errors import RecipeError
 from galaxy_zoo.fold import Fold
-from galaxy_zoo.strict import check_range, nearest, parse, parse_kind
+from galaxy_zoo.strict import check_range, parse, parse_kind, suggestion_or_list
 from galaxy_zoo.view import Triple, View
 
 Precision = Literal["auto", "bf16", "float32"]
@@ -117,7 +117,7 @@ def recipe_from_table(table: Mapping[str, Any], name: str, *, where: str) -> Rec
     """
     for key in table:
         if key not in TABLES:
-            raise RecipeError(f"{where}: unknown table [{key}]{nearest(key, TABLES)}")
+            raise RecipeError(f"{where}: unknown table [{key}]{suggestion_or_list(key, TABLES)}")
     for key in TABLES:
         if key not in table:
             raise RecipeError(f"{where}: table [{key}] is missing")

@@ -19,7 +19,7 @@ from typing import Any
 
 from galaxy_zoo.errors import RecipeError
 from galaxy_zoo.files import may_wait
-from galaxy_zoo.strict import guess, parse_toml
+from galaxy_zoo.strict import parse_toml, suggestion
 
 LIST_THEM = "list all recipes with: train.py --list"
 
@@ -45,7 +45,7 @@ def read_recipe_file(name_or_path: str) -> dict[str, Any]:
         return own
     base_name = own.pop("base")
     if base_name not in known_recipes():
-        hint = guess(str(base_name), known_recipes())
+        hint = suggestion(str(base_name), known_recipes())
         raise RecipeError(f"{where}: no recipe {base_name!r} to be its base{hint or ';'} {LIST_THEM}")
     base = read_recipe_file(base_name)
     base["about"] = {"source": f"based on {base_name}"}  # its own describes another recipe
@@ -85,7 +85,7 @@ def _read(name_or_path: str) -> dict[str, Any]:
     is_path = name_or_path.endswith(".toml")
     own = resources.files("ensemble.recipes").joinpath(f"{name_or_path}.toml")
     if not is_path and name_or_path not in known_recipes():
-        hint = guess(name_or_path, known_recipes())
+        hint = suggestion(name_or_path, known_recipes())
         raise RecipeError(f"no recipe {name_or_path!r}{hint or ';'} {LIST_THEM}, or give a .toml file")
     if is_path and may_wait(Path(name_or_path)):
         raise RecipeError(f"recipe {name_or_path}: a pipe or a device, not a file; write it to a file first")

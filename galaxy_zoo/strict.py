@@ -69,15 +69,15 @@ def check_range(name: str, value: float | tuple[float, ...], lowest: float, high
         raise ValueError(f"{name} must be from {lowest:,} to {highest:,}, not {value}")
 
 
-def guess(name: str, known: Sequence[str]) -> str:
-    """Return '; did you mean ...?' where a known name is close, otherwise nothing."""
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """Return '; did you mean ...?' if a known name is close, else an empty string."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return the known name that is close as a question, or all known names where none is."""
-    return guess(name, known) or f" (known: {', '.join(sorted(known))})"
+def suggestion_or_list(name: str, known: Sequence[str]) -> str:
+    """Return '; did you mean ...?' if a known name is close, else the list of known names."""
+    return suggestion(name, known) or f" (known: {', '.join(sorted(known))})"
 
 
 def parse(kind: type[T], table: object, where: str) -> T:
@@ -93,7 +93,7 @@ def parse(kind: type[T], table: object, where: str) -> T:
     fields = {each.metadata.get("key", each.name): each for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in table:
         if key not in fields:
-            raise ValueError(f"{where}: unknown key {key!r}{nearest(str(key), list(fields))}")
+            raise ValueError(f"{where}: unknown key {key!r}{suggestion_or_list(str(key), list(fields))}")
     for key, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and key not in table:
@@ -119,7 +119,7 @@ def parse_kind(kinds: Mapping[str, type[T]], table: object, where: str) -> T:
         raise ValueError(f"{where} must be a table with a key 'kind', one of: {', '.join(sorted(kinds))}")
     name = str(table["kind"])
     if name not in kinds:
-        raise ValueError(f"{where}: unknown kind {name!r}{nearest(name, list(kinds))}")
+        raise ValueError(f"{where}: unknown kind {name!r}{suggestion_or_list(name, list(kinds))}")
     return parse(kinds[name], {key: value for key, value in table.items() if key != "kind"}, where)
 
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from galaxy_zoo.errors import TreeError
 from galaxy_zoo.files import may_wait
-from galaxy_zoo.strict import nearest, parse, parse_toml
+from galaxy_zoo.strict import parse, parse_toml, suggestion_or_list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class DecisionTree:
             if question.parent is not None and question.parent not in self.columns:
                 raise ValueError(
                     f"question {question.name!r} hangs from {question.parent!r}, which is no column"
-                    f"{nearest(question.parent, self.columns)}"
+                    f"{suggestion_or_list(question.parent, self.columns)}"
                 )
         _ = self.order
 

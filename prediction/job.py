@@ -36,7 +36,7 @@ from prediction.parts import Parts
 from prediction.passes import PART_STEPS, Assignment, Passes, by_unseen
 from prediction.request import Blend, PredictionRequest
 from prediction.source import LINES_SHOWN, Shards, open_source
-from training.ranks import Ranks, started_by_torchrun
+from training.ranks import Ranks, joined_ranks
 from training.run import Run, load_run
 
 
@@ -48,7 +48,7 @@ def predict(request: PredictionRequest) -> int:
         OutputError: an output cannot be written.
     """
     device = choose_device(request.device)
-    with started_by_torchrun(device) as ranks, ExitStack() as stack:
+    with joined_ranks(device) as ranks, ExitStack() as stack:
         runs = [load_run(folder) for folder in request.runs]
         members, outputs = find_members(runs), Outputs(request.out, request.details, request.embeddings)
         outputs.check()

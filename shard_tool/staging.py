@@ -14,7 +14,7 @@ from galaxy_zoo.tree import DecisionTree
 from shard_tool.images.encoding import AS_IT_IS, Encoding
 from shard_tool.shards.journal import REJECTED_NAME
 from shard_tool.shards.measuring import measure_folder
-from shard_tool.shards.packing import OutOptions, Packed, begun, pack
+from shard_tool.shards.packing import OutOptions, Packed, locked_journal, pack
 from shard_tool.shards.parallel import prepare_workers
 from shard_tool.source.options import PackOptions
 from shard_tool.source.plan import make_plan
@@ -63,7 +63,7 @@ def _stage(
     workers = num_cores() if plan.num_samples >= WORTH_WORKERS else 1
     prepare_workers(workers)
     try:
-        with begun(place := OutOptions(folder=out, workers=workers)) as journal:
+        with locked_journal(place := OutOptions(folder=out, workers=workers)) as journal:
             packed = pack(options, place, plan, journal)
     except SourceError as error:
         if (out / REJECTED_NAME).exists():

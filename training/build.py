@@ -37,7 +37,7 @@ from training.logbook import Logbook
 from training.loop import SaveSchedule, TrackedMember, Trainer, train_step
 from training.member import Member
 from training.meter import Meter
-from training.ranks import ALONE, Ranks, members_of, own_device, own_threads, started_by_torchrun
+from training.ranks import ALONE, Ranks, joined_ranks, members_of, own_device, own_threads
 from training.request import TrainingRequest
 from training.run import BEST_NAME, RUN_NAME, Data, InitFrom, Run, current_versions, load_run
 from training.samples import balanced_shares, baseline_rmse, check_votes, open_samples
@@ -106,7 +106,7 @@ def train(request: TrainingRequest) -> None:
     stamps = StampPolicy(request.stamps, folder=request.stamps_folder, reused=recipe.training.epochs > 1)
     with (
         open_set(request.shards, Cache(request.cache_folder, request.cache_gb)) as source,
-        started_by_torchrun(device, request.parallel) as ranks,
+        joined_ranks(device, request.parallel) as ranks,
     ):
         manifest = read_manifest(source.folder)
         folds = folds_named(request.fold or _own_fold(recipe, manifest, quiet=not ranks.is_first))

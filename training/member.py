@@ -22,7 +22,7 @@ from galaxy_zoo.tree import DecisionTree
 from training.ranks import ALONE, Ranks
 from training.step import CapturedStep, EagerStep, Learner, Recorder, Step, compiling_pays
 
-OF_ALL_WEIGHTS = {"step", "mu_product"}
+SCALAR_STATES = {"step", "mu_product"}
 """Names of the scalars in an optimiser's state; its other tensors have the shape of the parameter."""
 
 
@@ -242,7 +242,7 @@ def _load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> 
         for name, value in values.items():
             if not isinstance(value, Tensor):
                 continue
-            if value.shape != (torch.Size() if name in OF_ALL_WEIGHTS else parameter.shape):
+            if value.shape != (torch.Size() if name in SCALAR_STATES else parameter.shape):
                 raise ValueError("the optimiser's state has another shape")
             if value.shape == parameter.shape:
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

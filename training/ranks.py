@@ -123,7 +123,7 @@ def own_threads(asked: int | None) -> int | None:
 
 
 @contextmanager
-def started_by_torchrun(device: torch.device, parallel: Parallel = "members") -> Iterator[Ranks]:
+def joined_ranks(device: torch.device, parallel: Parallel = "members") -> Iterator[Ranks]:
     """Join the other ranks within the block; yield a single rank if torchrun did not start this process.
 
     Ranks talk over gloo, except that GPUs exchange gradients over NCCL.

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from galaxy_zoo.errors import RecipeError, RunError, ShardError
 from galaxy_zoo.fold import Fold
-from galaxy_zoo.strict import nearest
+from galaxy_zoo.strict import suggestion_or_list
 from galaxy_zoo.text import shown
 from galaxy_zoo.votes import classes_by, rmse
 from pipeline.cache import ShardSet
@@ -73,7 +73,7 @@ def balanced_shares(run: Run, samples: Samples, *, quiet: bool) -> NDArray[np.fl
             "with --stick-to-shard; omit that option, or choose a recipe that balances nothing"
         )
     if name not in names:
-        hint = nearest(name, names)
+        hint = suggestion_or_list(name, names)
         raise RecipeError(
             f"recipe {run.recipe.name}: [training] balance: no question {name!r} in {tree.name}{hint}"
         )

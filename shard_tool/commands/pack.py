@@ -119,16 +119,16 @@ def pack(
 def _pack(options: "PackOptions", place: "OutOptions", scheduler: str | None) -> int:
     """Pack, print a summary and return the number of rejects."""
     from shard_tool.shards.cluster import connected
-    from shard_tool.shards.packing import begun, find_finished, pack, planned
+    from shard_tool.shards.packing import find_finished, locked_journal, pack, plan_or_list_rejects
     from shard_tool.source.contents import tables_not_taken
 
     if finished := find_finished(options, place):
         echo(f"{place.folder}: finished already, nothing to do", err=True)
         return finished.rejected
-    with begun(place) as journal, connected(scheduler, options.source) as cluster:
+    with locked_journal(place) as journal, connected(scheduler, options.source) as cluster:
         if cluster is None:
             prepare_workers(place.workers)
-        plan = planned(options, place)
+        plan = plan_or_list_rejects(options, place)
         echo_first((f"note: {note}" for note in plan.notes), len(plan.notes), "notes")
         ignored = (f"ignored: {name}: {why}" for name, why in plan.draft.ignored())
         echo_first(ignored, plan.draft.num_ignored, "ignored")

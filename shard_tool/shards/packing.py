@@ -90,7 +90,7 @@ def _check_same_samples(plan: PackPlan, manifest: Manifest, folder: AnyPath) -> 
 
 
 @contextmanager
-def begun(out: OutOptions) -> Iterator[Journal]:
+def locked_journal(out: OutOptions) -> Iterator[Journal]:
     """Keep every other pack out of OUT while this one plans and writes; yield its journal.
 
     Raises:
@@ -101,7 +101,7 @@ def begun(out: OutOptions) -> Iterator[Journal]:
         yield journal
 
 
-def planned(options: PackOptions, out: OutOptions) -> PackPlan:
+def plan_or_list_rejects(options: PackOptions, out: OutOptions) -> PackPlan:
     """Make the plan; if it leaves nothing to pack, and OUT holds no set yet, list the rejects in OUT.
 
     Raises:

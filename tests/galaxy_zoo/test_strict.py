@@ -2,7 +2,7 @@
 
 import pytest
 
-from galaxy_zoo.strict import nearest, parse_json, parse_toml
+from galaxy_zoo.strict import parse_json, parse_toml, suggestion_or_list
 
 NUMBERS = ["1e999", "1e30", "9" * 31, "1" + "0" * 5000]
 OUT_OF_RANGE = [
@@ -35,5 +35,5 @@ def test_what_is_within_bounds_is_read() -> None:
 
 
 def test_a_known_name_that_is_close_is_named_alone_and_all_of_them_where_none_is() -> None:
-    assert nearest("flipp", ["zoom", "flip"]) == "; did you mean 'flip'?"
-    assert nearest("xyz", ["zoom", "flip"]) == " (known: flip, zoom)"
+    assert suggestion_or_list("flipp", ["zoom", "flip"]) == "; did you mean 'flip'?"
+    assert suggestion_or_list("xyz", ["zoom", "flip"]) == " (known: flip, zoom)"

@@ -6,7 +6,7 @@ from torch import distributed
 
 from galaxy_zoo.errors import RunError
 from training.loop import weight_of
-from training.ranks import Ranks, members_of, started_by_torchrun
+from training.ranks import Ranks, joined_ranks, members_of
 
 
 def test_every_member_has_one_rank(subtests: pytest.Subtests) -> None:
@@ -43,7 +43,7 @@ def test_half_an_environment_of_torchrun_is_one_message(
             monkeypatch.delenv(missing)
             with (
                 pytest.raises(RunError, match=f"WORLD_SIZE is set and {missing} is not"),
-                started_by_torchrun(torch.device("cpu")),
+                joined_ranks(torch.device("cpu")),
             ):
                 pass
 
@@ -59,7 +59,7 @@ def test_a_rank_that_finds_no_other_is_one_message(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, value)
     with (
         pytest.raises(RunError, match=r"rank 0 lost contact with another rank \(Gloo .* refused\); with"),
-        started_by_torchrun(torch.device("cpu")),
+        joined_ranks(torch.device("cpu")),
     ):
         pass
 
