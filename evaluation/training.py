@@ -9,10 +9,9 @@ from evaluation.evidence import Evidence
 from evaluation.section import Figure, Figures, Section, Table
 from evaluation.theme import INK, MUTED, SERIES, add_legend, new_axes, short, to_svg
 from galaxy_zoo.errors import RunError
-from training.logbook import METRICS_NAME, read_log
+from training.logbook import BASELINE, METRICS_NAME, read_log
 from training.run import Run
 
-BASELINE = "baseline_rmse"
 CURVES: Sequence[tuple[str, str, Mapping[str, str]]] = (
     ("Loss", "loss", {"loss": "training", "validation_loss": "validation"}),
     ("RMSE", "RMSE", {"train_rmse": "training", "rmse": "validation"}),

@@ -24,6 +24,7 @@ from galaxy_zoo.manifest import Shard
 from galaxy_zoo.view import View
 from galaxy_zoo.votes import Floats
 from pipeline.loader import Batch, Loader
+from pipeline.order import num_steps
 from prediction.embedding import Embedder
 from prediction.members import TrainedMember
 from prediction.memory import Portions
@@ -169,9 +170,9 @@ class Passes:
 
     def _part_names(self, assignment: int, members: Sequence[int]) -> list[str]:
         """Return the names of the parts of a pass."""
-        num_steps = -(-self.assignments[assignment].num_galaxies // self.source.reading.batch_size)
+        steps = num_steps(self.assignments[assignment].num_galaxies, self.source.reading.batch_size)
         prefix = f"{self.name}-{assignment:03d}-{members[0]:03d}"
-        return [f"{prefix}-{step:08d}" for step in range(0, num_steps, PART_STEPS)]
+        return [f"{prefix}-{step:08d}" for step in range(0, steps, PART_STEPS)]
 
 
 def predict_part(

@@ -3,6 +3,8 @@
 command.py     the command galaxy_zoo train: its options
 request.py     the argument and options of train.py
 build.py       request -> recipe, shards, a run for each fold -> loaders, members and a trainer
+resuming.py    whether a run may begin in its folder, or resume the one there
+trials.py      initial weights chosen by their score after one epoch
 intro.py       what is said before the first step
 samples.py     the samples of a rank, how often each comes, the score of their mean votes
 loop.py        the trainer: steps, epochs, when to save and when to stop

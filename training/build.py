@@ -4,12 +4,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from operator import itemgetter
 from pathlib import Path
 
 import click
 import torch
-from torch import Tensor
 
 from ensemble.networks.backbones import Timm
 from ensemble.networks.weights import Weights, read_weights
@@ -19,7 +17,7 @@ from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.files import check_outputs, is_utf8, sha256_of
 from galaxy_zoo.fold import Fold, folds_named
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
-from galaxy_zoo.text import counted, shown
+from galaxy_zoo.text import shown
 from pipeline.augment import FixedViews, RandomViews, Views, member_seeds
 from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.device import choose_device
@@ -27,22 +25,24 @@ from pipeline.groups import Opened
 from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import Samples
 from pipeline.stamps import StampPolicy
-from training.checkpoint import Position, checkpoint_path, common_positions, load_header, positions
+from training.checkpoint import Position, common_positions
 from training.figures import draw
 from training.held_out import HeldOut
-from training.initial import check_start, initial_weights, start_from_earlier
+from training.initial import start_from_earlier
 from training.interrupt import Interrupt
 from training.intro import describe_start
 from training.logbook import Logbook
-from training.loop import SaveSchedule, TrackedMember, Trainer, train_step
+from training.loop import SaveSchedule, TrackedMember, Trainer
 from training.member import Member
 from training.meter import Meter
 from training.ranks import ALONE, Ranks, joined_ranks, members_of, own_device, own_threads
 from training.request import TrainingRequest
+from training.resuming import checked
 from training.run import BEST_NAME, RUN_NAME, Data, InitFrom, Run, current_versions, load_run
 from training.samples import balanced_shares, baseline_rmse, check_votes, open_samples
 from training.start import StartTimer
 from training.step import recorder_on
+from training.trials import best_trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +181,7 @@ def train_run(run: Run, fold: Fold | None, session: Session) -> bool:
         if ranks.is_first:
             stack.enter_context(run.locked())
         resume = ranks.broadcast_object(session.request.resume and (run.folder / RUN_NAME).exists())
-        run = _checked(run, ranks, resume=resume)
+        run = checked(run, ranks, resume=resume)
         ranks.check_same(run.data.manifest_sha256, f"the manifest of {source.path}")
         ranks.check_same(run.weights_sha256, "the file of --weights")
         opened = open_samples(run, source, fold, ranks)
@@ -207,64 +207,6 @@ def train_run(run: Run, fold: Fold | None, session: Session) -> bool:
             trained = "trained" if done < total else "trained already:"
             click.echo(shown(f"{trained} {run.members} x {run.recipe.name}: {run.folder}"))
         return finished
-
-
-def _checked(run: Run, ranks: Ranks, *, resume: bool) -> Run:
-    """Check that the run fits its folder, and return it with the groups of shards and the weights it was begun with.
-
-    Raises:
-        OutputError: the folder of a new run is not empty.
-        RunError: the folder holds another run, a new run would have a single group of shards, or it may not start from
-            the earlier one.
-    """
-    if resume:
-        saved = load_run(run.folder)
-        if run.shard_groups and saved.shard_groups:
-            run = replace(run, shard_groups=saved.shard_groups)
-        if run.init_from is None or (saved.init_from and saved.init_from.run == run.init_from.run):
-            run = replace(run, init_from=saved.init_from)
-        run = replace(run, weights_sha256=run.weights_sha256 or saved.weights_sha256)
-        run.check_same(saved)
-        _check_checkpoints(run)
-        _check_length(run)
-        return replace(run, versions=saved.versions)
-    if run.shard_groups == 1:
-        raise RunError("--stick-to-shard needs several ranks: torchrun --nproc-per-node 2 train.py ...")
-    if ranks.is_first:
-        run.check_free()
-    if run.init_from:
-        run = replace(run, init_from=initial_weights(Path(run.init_from.run)))
-        check_start(run)
-    return run
-
-
-def _check_checkpoints(run: Run) -> None:
-    """Check that the checkpoints in the folder of a run are its own.
-
-    Raises:
-        OutputError: the folder of a member is a symbolic link.
-        RunError: run.json was edited.
-    """
-    for folder in map(run.member_folder, range(run.members)):
-        if folder.is_symlink():
-            raise OutputError(f"{folder} is a symbolic link: old files would be removed where it leads; remove it")
-        for path in (checkpoint_path(folder, position) for position in positions(folder)):
-            try:
-                header = load_header(path)
-            except RunError:  # if one is damaged, use the one before
-                continue
-            run.check_header(header, path)
-
-
-def _check_length(run: Run) -> None:
-    """Raise RunError if a run has been trained for more epochs than it should have."""
-    if not (common := common_positions([run.member_folder(member) for member in range(run.members)])):
-        return
-    begun = common[-1].epoch + (common[-1].step > 0)
-    if begun > (epochs := run.recipe.training.epochs):
-        raise RunError(
-            f"{run.folder} has been trained for more than {counted(epochs, 'epoch')}; give --epochs {begun} or more"
-        )
 
 
 def _build_trainer(
@@ -306,7 +248,7 @@ def _build_trainer(
         if ranks.is_first:
             click.echo(line, err=True)
     elif training.trials > 1 and not goes_on:
-        best = _best_trials(
+        best = best_trials(
             build, training.trials, batches=batches, held_out=held_out, meter=meter, is_first=ranks.is_first
         )
         if best is None:
@@ -402,35 +344,3 @@ def _build_members(
         )
         for seed in seeds
     ]
-
-
-def _best_trials(
-    build: Callable[..., list[Member]],
-    num_trials: int,
-    *,
-    batches: Loader,
-    held_out: HeldOut | None,
-    meter: Meter,
-    is_first: bool,
-) -> list[dict[str, Tensor]] | None:
-    """Train all trials for one epoch; return each member's weights from its best trial, None if interrupted.
-
-    Raises:
-        RunError: there is no fold to score on.
-    """
-    if held_out is None:
-        raise RunError("the recipe chooses initial weights by their score, which needs a fold: --fold k/K")
-    best: list[tuple[float, dict[str, Tensor]]] = []
-    with Interrupt("finishing this step, then stopping ..." if is_first else "") as interrupt:
-        for trial in range(num_trials):
-            members = build(trial=trial)
-            meter.begin_epoch(f"trial {trial + 1}/{num_trials}")
-            for batch in meter.timed(batches.epoch(0)):
-                num_samples, stop = held_out.team.sum_numbers(len(batch.ids), interrupt.requested)
-                if stop:
-                    return None
-                train_step(members, batch, meter, num_samples=num_samples, team=held_out.team)
-            found = zip((each["rmse"] for each in held_out.score(members)), members, strict=True)
-            trained = [(rmse, member.weights()) for rmse, member in found]
-            best = [min(pair, key=itemgetter(0)) for pair in zip(best or trained, trained, strict=True)]
-    return [weights for _, weights in best]

@@ -18,11 +18,11 @@ from galaxy_zoo.votes import Floats
 from pipeline.loader import Batch
 from pipeline.warp import rgb_pixels
 from training.held_out import HeldOut
+from training.logbook import BASELINE
 from training.loop import TrackedMember
 from training.run import Run
 from training.style import INK, MUTED, PAPER, RULE, SERIES, style
 
-BASELINE = "baseline_rmse"
 CURVES = {
     "Training loss": ("loss",),
     "RMSE on the fold": ("rmse", BASELINE),

@@ -13,6 +13,8 @@ from galaxy_zoo.files import atomic_write, is_special
 from galaxy_zoo.strict import parse_json
 
 METRICS_NAME = "metrics.jsonl"
+BASELINE = "baseline_rmse"
+"""Name of the score of the mean votes among the metrics."""
 
 
 def epochs_logged(folder: Path) -> int:

@@ -25,7 +25,7 @@ from training.checkpoint import (
 )
 from training.held_out import HeldOut, ScoreHistory
 from training.interrupt import Interrupt
-from training.logbook import Logbook, epochs_logged
+from training.logbook import BASELINE, Logbook, epochs_logged
 from training.member import Member
 from training.meter import EpochSums, Meter
 from training.ranks import ALONE, Ranks
@@ -212,7 +212,7 @@ class Trainer:
         each.member.stopped = bool(training.patience) and each.history.rises >= training.patience
         if each.logbook is None:
             return False
-        baseline = {"baseline_rmse": self.held_out.baseline_rmse} if self.held_out else {}
+        baseline = {BASELINE: self.held_out.baseline_rmse} if self.held_out else {}
         each.logbook.add(epoch, measured | scores | baseline)
         return is_best
 

@@ -73,7 +73,7 @@ class Cluster:
             _check_versions(mine, theirs, worker)
 
     def run(
-        self, function: Callable[[T, Tick], R], tasks: Iterable[T], count: Callable[[int], None]
+        self, function: Callable[[T, Tick], R], tasks: Iterable[T], count: Callable[[int], object]
     ) -> Iterator[R]:
         """Yield results as they come; call `count` with the number of images of each. Errors name a task by its `str`.
 

@@ -24,7 +24,7 @@ from galaxy_zoo.stores import until
 
 T = TypeVar("T")
 R = TypeVar("R")
-Tick = Callable[[], None]
+Tick = Callable[[], object]
 
 POLL_S = 0.1
 TASKS_AHEAD = 2
@@ -42,7 +42,7 @@ class Executor(Protocol):
     """Runs tasks elsewhere."""
 
     def run(
-        self, function: Callable[[T, Tick], R], tasks: Iterable[T], count: Callable[[int], None]
+        self, function: Callable[[T, Tick], R], tasks: Iterable[T], count: Callable[[int], object]
     ) -> Iterator[R]:
         """Yield results as they come; call `count` with the number of images done since its last call."""
 
@@ -63,7 +63,7 @@ def run_tasks(
     """
     with progress(total=total or None, desc=description, unit="images") as bar:
         if executor is not None:
-            yield from executor.run(function, tasks, lambda num_images: _update(bar, num_images))
+            yield from executor.run(function, tasks, bar.update)
             return
         remaining = iter(tasks)
         first = list(islice(remaining, 2))
@@ -71,7 +71,7 @@ def run_tasks(
             yield from _in_processes(function, chain(first, remaining), workers, bar)
         else:
             for task in chain(first, remaining):
-                yield function(task, lambda: _update(bar, 1))
+                yield function(task, bar.update)
 
 
 def _in_processes(
@@ -89,7 +89,7 @@ def _in_processes(
                 if not waiting:
                     break
                 done, waiting = wait(waiting, POLL_S, FIRST_COMPLETED)
-                _update(bar, counter.value - bar.n)
+                bar.update(counter.value - bar.n)
                 for future in done:
                     yield future.result()
         except BrokenProcessPool as error:
@@ -137,10 +137,6 @@ def _ctrl_c_waits() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         if came:
             signal.raise_signal(signal.SIGINT)
-
-
-def _update(bar: "tqdm[Any]", num_images: int) -> None:
-    bar.update(num_images)
 
 
 def prepare_workers(workers: int) -> None:
