@@ -56,7 +56,9 @@ class ReportRequest:
         names = tuple(known_methods()) if self.embedding == "all" else tuple(self.embedding.split(","))
         for name in names:
             if name not in METHODS:
-                raise click.BadParameter(f"{name!r} is none of {', '.join(METHODS)}", param_hint="--embedding")
+                raise click.BadParameter(
+                    f"unknown method {name!r}; known: {', '.join(METHODS)}", param_hint="--embedding"
+                )
             if name not in known_methods():
                 raise click.BadParameter(
                     f"{name} needs a package; install it with: pip install umap-learn", param_hint="--embedding"

@@ -6,6 +6,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+RATE = "{rate_noinv_fmt}{postfix}"
+"""Per second also where less than one is done in a second."""
+
 
 class _Lines(tqdm):  # type: ignore[type-arg]  # it is generic in its stubs only
     """Progress as plain lines on stderr; what a bar needs besides, as returns and cursor moves, goes into `file`."""
@@ -36,8 +39,9 @@ def progress(*, total: int | None, unit: str, desc: str = "", done: int = 0, sho
         "smoothing": 0.05,
     }
     if sys.stderr.isatty():
-        return tqdm(**what, dynamic_ncols=True)
-    line = "{desc}{percentage:.0f} %, {n_fmt} of {total_fmt}, {elapsed} elapsed, {remaining} left, {rate_fmt}{postfix}"
+        bar = f"{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}} [{{elapsed}}<{{remaining}}, {RATE}]"
+        return tqdm(**what, dynamic_ncols=True, bar_format=None if total is None else bar)
+    line = f"{{desc}}{{percentage:.0f}} %, {{n_fmt}} of {{total_fmt}}, {{elapsed}} elapsed, {{remaining}} left, {RATE}"
     if total is None:
-        line = "{desc}{n_fmt}, {elapsed} elapsed, {rate_fmt}{postfix}"
+        line = f"{{desc}}{{n_fmt}}, {{elapsed}} elapsed, {RATE}"
     return _Lines(**what, file=io.StringIO(), mininterval=10.0, bar_format=line)

@@ -297,7 +297,7 @@ class Loader:
             return self._empty_batch()
         views = _stack_turns(pending.result(), self._num_turns)
         if self._resident is not None:
-            self._resident.note_progress()
+            self._resident.check_memory()
         votes = torch.from_numpy(self._samples.votes[plan.samples])
         if self._work.device.type == "cuda":
             votes = votes.pin_memory().to(self._work.device, non_blocking=True)

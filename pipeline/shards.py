@@ -25,6 +25,13 @@ Bytes = NDArray[np.uint8]
 JPEGS, VOTES = ("jpg", "jpeg"), "votes.npy"
 
 
+WHAT_NEXT = {
+    "train": ". Pack images with their votes",
+    "test": ". Name a folder of images, or shards packed without votes",
+}
+"""What to do where a split is missing."""
+
+
 class Samples:
     """The samples of some shards, in the order they were packed.
 
@@ -84,7 +91,7 @@ def shards_of(path: AnyPath, manifest: Manifest, split: str) -> tuple[Shard, ...
     shards = manifest.splits.get(split, ())
     if not shards:
         known = ", ".join(manifest.splits) or "none"
-        raise ShardError(f"{path}: no {split} shards; its splits are: {known}")
+        raise ShardError(f"{path}: no {split} shards; its splits are: {known}{WHAT_NEXT.get(split, '')}")
     return shards
 
 

@@ -9,7 +9,7 @@ of samples (`order.GroupedOrder`) keeps only those, and one epoch is enough.
 import os
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 from weakref import WeakSet
 
 import click
@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from galaxy_zoo.progress import progress
 from galaxy_zoo.text import gigabytes
 from galaxy_zoo.view import Stamp
 from pipeline.memory import free_bytes
@@ -68,11 +67,9 @@ class ResidentStamps:
 
     _hosts: ClassVar["WeakSet[ResidentStamps]"] = WeakSet()
 
-    def __init__(self, pixels: Tensor, has: NDArray[np.bool_], *, shows_progress: bool = False) -> None:
+    def __init__(self, pixels: Tensor, has: NDArray[np.bool_]) -> None:
         self.pixels = pixels
         self._has, self._fills = has, not has.all()
-        self._shows_progress = shows_progress
-        self._bar: Any = None
         if pixels.device.type == "cpu":
             self._host: Pixels = pixels.numpy()
             self._hosts.add(self)
@@ -112,36 +109,26 @@ class ResidentStamps:
         self.pixels.index_copy_(0, rows, stamps)
         self._has[samples] = True
 
-    def note_progress(self) -> None:
-        """Show how many stamps are kept; on a CPU stop keeping more before memory runs out.
+    def check_memory(self) -> None:
+        """On a CPU stop keeping more stamps before memory runs out.
 
         Stamps kept until then stay in use; the others are decoded each time they are needed.
         """
         if not self._fills:
             return
-        if self._bar is None:
-            shown = self._shows_progress
-            self._bar = progress(total=len(self._has), unit="galaxies", desc="stamps kept", shown=shown)
-        self._bar.update(int(self._has.sum()) - self._bar.n)
         if self.is_full:
-            self._end()
+            self._fills = False
         elif self.pixels.device.type == "cpu" and free_bytes(self.pixels.device) < RESERVE_BYTES:
             kept = f"{int(self._has.sum()):,} of {len(self._has):,}"
             click.echo(f"warning: memory runs out; {kept} stamps are kept, the others are streamed", err=True)
-            self._end()
+            self._fills = False
 
     def close(self) -> None:
-        """End the progress bar and release the memory."""
-        self._end()
+        """Release the memory."""
+        self._fills = False
         self._hosts.discard(self)
         self.pixels = torch.empty(0, dtype=torch.uint8)
         self._host = self.pixels.numpy()
-
-    def _end(self) -> None:
-        self._fills = False
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
 
 class Opener:
@@ -191,7 +178,7 @@ class Opener:
         pixels = self._allocate()
         if pixels is None:
             return None
-        return ResidentStamps(pixels, np.zeros(len(pixels), bool), shows_progress=self._is_first)
+        return ResidentStamps(pixels, np.zeros(len(pixels), bool))
 
     def save(self, resident: ResidentStamps) -> None:
         """Save all stamps if the policy says so; warn if that fails."""
@@ -203,7 +190,7 @@ class Opener:
         if self._device.type == "cuda" and (pixels := self._allocate()) is None:
             return None
         pixels, intact = file.read(pixels)
-        return ResidentStamps(pixels, intact, shows_progress=self._is_first)
+        return ResidentStamps(pixels, intact)
 
     def _allocate(self) -> Tensor | None:
         """Return memory for all stamps, None if they are to be streamed; print which."""

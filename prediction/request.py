@@ -83,6 +83,8 @@ class PredictionRequest:
             raise click.UsageError(
                 f"{self.source}: --out-of-fold and --blend need the shards trained on, not images"
             )
+        if isinstance(self.source, Path) and not self.source.exists():
+            raise click.UsageError(f"{self.source}: no such file or folder; the last path is what to predict")
         if self.resize and not self.is_images:
             raise click.UsageError("--resize is for images; shards are resized by shard_tool pack")
         if self.out_of_fold and (self.blend != "uniform" or self.embeddings):

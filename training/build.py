@@ -17,7 +17,7 @@ from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.files import check_outputs, is_utf8, sha256_of
 from galaxy_zoo.fold import Fold, folds_named
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
-from galaxy_zoo.text import shown
+from galaxy_zoo.text import counted, shown
 from pipeline.augment import FixedViews, RandomViews, Views, member_seeds
 from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.device import choose_device
@@ -131,9 +131,12 @@ def train(request: TrainingRequest) -> None:
                 click.echo(f"{shown(run.folder)}: stopped and saved; {resuming}", err=True)
                 raise SystemExit(INTERRUPTED)
         if ranks.is_first:
-            command = "predict.py" if set(folds) == {"none"} else "evaluate.py"
             runs, how = (f"{folder}/fold-*", " --out-of-fold") if len(folds) > 1 else (folder, "")
-            click.echo(shown(f"next: {command} {runs} {request.shards}{how}"))
+            command = f"evaluate.py {runs} {request.shards}{how}"
+            if set(folds) == {"none"}:
+                others = request.shards if "test" in manifest.splits else "FOLDER_OF_IMAGES"
+                command = f"predict.py {runs} {others}"
+            click.echo(shown(f"next: {command}"))
 
 
 def _own_fold(recipe: Recipe, manifest: Manifest, *, quiet: bool) -> str:
@@ -200,12 +203,15 @@ def train_run(run: Run, fold: Fold | None, session: Session) -> bool:
         num_steps = len(trainer.batches)
         done, total = start.epoch * num_steps + start.step, run.recipe.training.epochs * num_steps
         stack.enter_context(trainer.meter.bar(total, done=done, is_shown=ranks.is_first))
+        has_work = done < total and not all(member.stopped for member in trainer.members)
         finished = trainer.train(start, sums)
         if finished and team.is_first:
             draw(trainer.tracked, trainer.held_out, run)
         if finished and ranks.is_first:
-            trained = "trained" if done < total else "trained already:"
-            click.echo(shown(f"{trained} {run.members} x {run.recipe.name}: {run.folder}"))
+            trained = "trained" if has_work else "trained already:"
+            stopped = sum(member.stopped for member in trainer.members)
+            early = f" ({counted(stopped, 'member')} stopped early, as patience asks)" if stopped else ""
+            click.echo(shown(f"{trained} {run.members} x {run.recipe.name}: {run.folder}{early}"))
         return finished
 
 

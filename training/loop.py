@@ -195,6 +195,8 @@ class Trainer:
             if self.held_out:
                 baseline = self.held_out.baseline_rmse
                 score = f", RMSE {_list(each['rmse'] for each in scores)} (mean votes: {baseline:.5f})"
+                if self.run.recipe.training.select == "accuracy":
+                    score += f", accuracy {_list(each['accuracy'] for each in scores)}"
             told = " ".join(
                 "stopped" if done else f"{loss:.5f}" for done, loss in zip(stopped, losses, strict=True)
             )

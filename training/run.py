@@ -148,7 +148,7 @@ class Run(_Facts):
             kind = self.recipe.table["schedule"]["kind"]
             raise RunError(
                 f"{self.folder} was started with {different}, and with schedule {kind!r} all learning rates depend on "
-                "that; resume with the same number, or begin a new run from its weights: "
+                f"that; resume with --epochs {saved.recipe.training.epochs}, or begin a new run from its weights: "
                 f"--init-from {self.folder} --out ..."
             )
         raise RunError(

@@ -43,7 +43,10 @@ def check_votes(opened: Opened, source: ShardSet, team: Ranks, *, has_fold: bool
     """
     for some in (opened.samples, opened.held_out) if has_fold else (opened.samples,):
         if not any(team.all_gather_object(some is not None and not np.isnan(some.votes).all())):
-            raise ShardError(f"{source.path}: no votes at all; pack the images with their labels")
+            raise ShardError(
+                f"{source.path}: no votes at all; pack the images with their labels, or index tars of classes with "
+                "their tree: shard_tool index FOLDER --tree TREE --overwrite"
+            )
 
 
 def baseline_rmse(opened: Opened, team: Ranks) -> float:

@@ -70,9 +70,9 @@ def index(*, folder: Path, tree: str, split_by_name: bool, overwrite: bool, work
         num_answers, name = len(indexed.manifest.tree.columns), indexed.manifest.tree.name
         echo(
             f"no votes: they are taken from KEY.votes.npy or KEY.npy (float32, shape ({num_answers},) for tree {name})"
-            ", or from KEY.cls for a tree of one question, and these tars hold "
-            f"{' and '.join(unused)}; pass the --tree of these classes, write the tars anew, or pack images and a "
-            "table: shard_tool pack",
+            f", or from KEY.cls for a tree of one question, and these tars hold {' and '.join(unused)}; for classes "
+            "index again with their --tree and --overwrite, else write the tars anew, or pack images and a table: "
+            "shard_tool pack",
             err=True,
         )
     others = (f"not of a sample: {tar}: {member}" for tar, member in indexed.others)

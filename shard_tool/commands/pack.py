@@ -111,8 +111,8 @@ def pack(
         num_rejected = _pack(options, place, about.scheduler)
     if num_rejected > about.allow_rejects:
         raise click.ClickException(
-            f"{num_rejected} rejected, {about.allow_rejects} allowed; the shards are whole without them. Fix "
-            f"what {shown(out / REJECTED_NAME)} lists, or accept it with --allow-rejects {num_rejected}."
+            f"{num_rejected:,} rejected, {about.allow_rejects:,} allowed; the shards are whole without them. Fix "
+            f"what {shown(out / REJECTED_NAME)} lists, or accept it with --resume --allow-rejects {num_rejected}."
         )
 
 

@@ -54,5 +54,5 @@ def preview(*, shards: AnyPath, out: Path, count: int, seed: int, split: str | N
     with atomic_write(out) as file:
         draw_sheet(galaxies).save(file, "PNG")
     echo(f"{out}: {len(galaxies):,} of {counted(manifest.samples(split), f'{split} galaxy', f'{split} galaxies')}")
-    if any(galaxy.lines[1:] for galaxy in galaxies):
+    if len(manifest.tree.questions) > 1 and any(galaxy.lines[1:] for galaxy in galaxies):
         echo("numbers are fractions of all volunteers, also of those who were not asked the question")

@@ -138,7 +138,7 @@ def test_bad_input_is_one_message_and_a_bad_exit_code(
         ((trained, shards, "--out", tmp_path / "taken"), 1, "taken/report.html is a folder"),
         ((trained, shards, "--out", tmp_path / "linked"), 1, "linked/tables is a symbolic link"),
         ((trained, shards, "--views", 3, *out), 2, "give 1 or a multiple of 2"),
-        ((trained, shards, "--embedding", "pca,tsen", *out), 2, "'tsen' is none of pca, tsne, umap"),
+        ((trained, shards, "--embedding", "pca,tsen", *out), 2, "unknown method 'tsen'; known: pca, tsne, umap"),
         ((trained, shards, *out, *QUICK, "--galaxy", "1"), 1, "--galaxy 1: not among the"),
         ((trained, shards, *out, "--points", 0, "--layer", "conv9"), 1, "no such layer; convolutions: 0.0, 0.4"),
         ((shards, *out), 2, "Missing argument"),

@@ -111,7 +111,7 @@ def cases(runs: dict[str, Path], shards: Path, folder: Path) -> list[tuple[list[
         ([one, small, shards], 1, "was trained on images of (64, 64) px"),
         ([small, shards], 1, "was trained on images of (64, 64) px"),
         ([one, one, shards], 1, "has the same weights as"),
-        ([one, "nothing"], 1, "no manifest.json"),
+        ([one, "nothing"], 2, "nothing: no such file or folder"),
         ([one, shards_without_test(shards, folder)], 1, "no test shards"),
         ([one, folder / "images"], 1, "no image among"),
         ([one, folder, "--out-of-fold"], 2, "need the shards trained on"),
