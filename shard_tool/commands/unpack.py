@@ -176,9 +176,9 @@ class UnpackedRows:
             ShardError: an id does.
         """
         found = self._database.execute(
-            "SELECT shard, id FROM row WHERE split = ?1 AND id IN "
-            "(SELECT id FROM row WHERE split = ?1 GROUP BY id HAVING count(*) > 1) ORDER BY shard, place LIMIT 1",
-            (split,),
+            "SELECT shard, id FROM row WHERE split = :split AND id IN "
+            "(SELECT id FROM row WHERE split = :split GROUP BY id HAVING count(*) > 1) ORDER BY shard, place LIMIT 1",
+            {"split": split},
         ).fetchone()
         if found:
             raise ShardError(

@@ -58,7 +58,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor", "ignore:Sparse invariant checks")
 def test_what_is_not_weights_is_one_line_that_names_the_file(tmp_path: Path, subtests: pytest.Subtests) -> None:
     for name, (make, words) in BAD.items():
         with subtests.test(name):
