@@ -22,6 +22,9 @@ from galaxy_zoo.stores import host_of, open_store, patiently
 
 T = TypeVar("T")
 
+UPLOAD_S, SLOWEST_BYTES_PER_S = 60.0, 100_000
+"""An upload fails after this time, and what its bytes take at this rate: aiohttp does not bound the time for which it
+waits until a store lets it send (Expect: 100-continue) or takes more bytes."""
 PART_BYTES = 16 * 2**20
 """Size of a part of a multipart upload."""
 BUFFER_BYTES = 8 * 2**20
@@ -188,8 +191,9 @@ class RemotePath:
                 store.put_file(local, temporary)
                 store.mv(temporary, path)
                 return
+            longest_s = UPLOAD_S + Path(local).stat().st_size / SLOWEST_BYTES_PER_S
             try:
-                store.put_file(local, path, chunksize=PART_BYTES)
+                store.put_file(local, path, chunksize=PART_BYTES, timeout=longest_s)
             except FileNotFoundError as error:
                 if _has_bucket(store, path):
                     raise ConnectionError("it lost the parts that were uploaded") from error

@@ -11,7 +11,7 @@ import fsspec
 import pytest
 from s3_server import S3Server, url
 
-from galaxy_zoo import stores
+from galaxy_zoo import remote, stores
 from galaxy_zoo.errors import InputError
 from galaxy_zoo.files import atomic_write, sha256_of, write_text
 from galaxy_zoo.remote import RemotePath, path_of, remove_files
@@ -188,4 +188,16 @@ def test_a_store_that_says_nothing_is_asked_again_and_given_up_in_time(
     assert path.read_text() == "here"
     with server.silent(), pytest.raises(OSError, match=r"the store fails for .*[Tt]imeout"):
         path.read_text()
+    assert path.read_text() == "here"
+
+
+def test_a_store_that_takes_no_upload_is_given_up_in_time(
+    server: S3Server, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "UPLOAD_S", 0.5)
+    monkeypatch.setenv(stores.RETRY_VARIABLE, "0.3")
+    path = RemotePath(url(bucket / "a"))
+    with server.silent(), pytest.raises(OSError, match=r"the store fails for .*[Tt]imeout"):
+        write_text(path, "here")
+    write_text(path, "here")
     assert path.read_text() == "here"

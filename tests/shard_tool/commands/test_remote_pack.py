@@ -21,7 +21,7 @@ import pytest
 from kaggle_download import Download, contents, jpeg, pack, run
 from s3_server import LISTED_AGAIN_S, SECRET, S3Server, url
 
-from galaxy_zoo import stores
+from galaxy_zoo import remote, stores
 from galaxy_zoo.errors import SourceError
 from galaxy_zoo.files import sha256_of
 from galaxy_zoo.remote import PART_BYTES, RemotePath, path_of
@@ -191,6 +191,7 @@ def test_a_server_that_hangs_for_good_is_one_error_and_nothing_is_lost(
 ) -> None:
     monkeypatch.setenv(stores.RETRY_VARIABLE, "0.5")
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.5}})
+    monkeypatch.setattr(remote, "UPLOAD_S", 1.0)
     download.write_one_zip(bucket / "source.zip")
     with ExitStack() as silence:
         result = pack_and_disturb(bucket, lambda: silence.enter_context(server.silent()))
