@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness import ROOT
 
-LINES = ["train.py shards", "predict.py run shards", "evaluate.py run shards", "views.py shards sheet.png"]
+LINES = ["train.py shards", "predict.py run tests", "evaluate.py run shards", "views.py shards sheet.png"]
 
 
 @pytest.mark.slow

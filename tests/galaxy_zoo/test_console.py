@@ -89,6 +89,7 @@ def press_ctrl_c_in_a_library() -> None:
 
 
 def test_ctrl_c_is_one_word_and_exit_code_130_wherever_it_is_met(subtests: pytest.Subtests) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a library of another test may have set its own
     for pressed in (raise_as_python_does, press_ctrl_c, press_ctrl_c_in_a_finaliser, press_ctrl_c_in_a_library):
         with subtests.test(pressed=pressed.__name__):
             result = CliRunner().invoke(Command("pressed", callback=pressed))
