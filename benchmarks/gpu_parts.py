@@ -1,6 +1,5 @@
 """The parts of `benchmarks.gpu`: each takes a setup, and yields its results or raises CheckFailedError."""
 
-import copy
 import json
 import re
 import subprocess
@@ -21,11 +20,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from nvidia.dali import fn
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import throughput
+from benchmarks.convolutions import convolutions
 from benchmarks.measuring import ROOT, Result, ask_nvidia_smi, measured
 from benchmarks.throughput import RESIDENT, Setup, count_samples, fixed_batch, new_member, step_rates, take_steps
 from ensemble.model import Predictor, build_network
@@ -39,7 +38,7 @@ from prediction.passes import predict_part
 GOAL_LEVELS = 2.0
 """Largest mean difference between two ways to make the same pixels, in grey levels."""
 
-DECODED, CONVOLVED, COMMANDED = "ng_cnn", "ng_cnn", "ng_cnn"
+DECODED, COMMANDED = "ng_cnn", "ng_cnn"
 PIXELS_OF = ("quick", "ng_cnn", "serrano_2")
 STEPPED = (
     "ng_cnn",
@@ -152,22 +151,6 @@ def steps(setup: Setup) -> Iterator[Result]:
         yield measured(f"{label}: device busy", "%", [100 * working * rate for rate in rates])
 
 
-def convolutions(setup: Setup) -> Iterator[Result]:
-    """Measure each convolution of a recipe, forward and backward in bfloat16, and other ways to compute the first."""
-    recipe = setup.recipe(CONVOLVED)
-    network = build_network(recipe, setup.tree, pretrained=False).to(setup.device)
-    batch = fixed_batch(recipe, setup, recipe.training.batch_size)
-    found = layers_with_inputs(network, batch.views[0])
-    for number, (layer, images) in enumerate(found, 1):
-        in_bf16 = copy.deepcopy(layer).bfloat16()
-        rates = convolution_rates(setup, in_bf16, images.bfloat16(), is_first=number == 1)
-        yield measured(f"{CONVOLVED}, convolution {number}", "images/s", rates)
-    first, images = found[0]
-    for name, (way, inputs) in other_ways(first, images.bfloat16()).items():
-        rates = convolution_rates(setup, way, inputs, is_first=True)
-        yield measured(f"{CONVOLVED}, convolution 1, {name}", "images/s", rates)
-
-
 def commands(setup: Setup) -> Iterator[Result]:
     """Measure train.py, started twice, and predict.py, as users run them."""
     recipe = "quick" if setup.quick else COMMANDED
@@ -231,64 +214,6 @@ def run_command(command: list[Any], name: str, last: Path) -> tuple[Result, Resu
         measured(f"{name}: in all", "s", [ended - started]),
         measured(f"{name}: from its last result to its end", "s", [ended - last.stat().st_mtime]),
     )
-
-
-class AsMatrixProduct(nn.Module):
-    """A convolution that keeps the size, as one product of its kernels with all windows of the images."""
-
-    def __init__(self, layer: nn.Conv2d) -> None:
-        super().__init__()
-        assert layer.bias is not None
-        self.kernel_px = layer.kernel_size[0]
-        self.weight, self.bias = nn.Parameter(layer.weight.flatten(1)), nn.Parameter(layer.bias[:, None])
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Convolve images, shape (batch, channels, height, width)."""
-        windows = functional.unfold(images, self.kernel_px, padding=self.kernel_px // 2)
-        return (self.weight @ windows + self.bias).view(len(images), -1, *images.shape[2:])
-
-
-def other_ways(layer: nn.Conv2d, images: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
-    """Return other ways to compute a convolution, each with its input."""
-    ways: dict[str, tuple[nn.Module, Tensor]] = {
-        "contiguous": (layer, images.contiguous()),
-        "float16": (layer, images.half()),
-        "as a matrix product": (AsMatrixProduct(layer), images),
-    }
-    for channels in (4, 8):
-        wide, more = copy.deepcopy(layer), (0, 0, 0, 0, 0, channels - images.shape[1])
-        wide.weight = nn.Parameter(functional.pad(layer.weight.detach(), more))
-        padded = functional.pad(images, more).to(memory_format=torch.channels_last)
-        ways[f"{channels} channels"] = wide, padded
-    return {name: (copy.deepcopy(each).to(inputs.dtype), inputs) for name, (each, inputs) in ways.items()}
-
-
-def layers_with_inputs(network: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, Tensor]]:
-    """Return the convolutions of a network in the order they run, each with its input."""
-    found: list[tuple[nn.Conv2d, Tensor]] = []
-    hooks = [
-        each.register_forward_pre_hook(lambda layer, inputs: found.append((layer, inputs[0].detach())))
-        for each in network.modules()
-        if isinstance(each, nn.Conv2d)
-    ]
-    with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16):
-        network(images)
-    for hook in hooks:
-        hook.remove()
-    return found
-
-
-def convolution_rates(setup: Setup, layer: nn.Module, images: Tensor, *, is_first: bool) -> list[float]:
-    """Return images per second of a layer, forward and backward; the first layer needs no gradient of its input."""
-    images = images.requires_grad_(not is_first)
-    gradient = torch.ones_like(layer(images))
-
-    def work(run: int) -> int:  # noqa: ARG001
-        for _ in range(PROFILED_STEPS):
-            layer(images).backward(gradient)
-        return PROFILED_STEPS * len(images)
-
-    return setup.rates(work)
 
 
 def count_predicted(member: Predictor, loader: Loader, run: int) -> int:  # noqa: ARG001

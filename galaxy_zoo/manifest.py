@@ -238,9 +238,9 @@ def _number(data: Any) -> float:
     return float(data)
 
 
-def _integer(data: Any, *, lowest: int = 0, highest: int = LARGEST_COUNT) -> int:
-    if type(data) is not int or not lowest <= data <= highest:
-        raise ValueError(f"{data!r} is not a whole number from {lowest:,} to {highest:,}")
+def _integer(data: Any, *, highest: int = LARGEST_COUNT) -> int:
+    if type(data) is not int or not 0 <= data <= highest:
+        raise ValueError(f"{data!r} is not a whole number from 0 to {highest:,}")
     return data
 
 

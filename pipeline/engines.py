@@ -79,7 +79,7 @@ class Held:
     def until_read(self, outputs: list[Tensor]) -> None:
         """Hold outputs until the work queued so far is done: a few batches of them, then wait for the oldest.
 
-        Outputs in host memory are not held: nothing reads them later.
+        Outputs in host memory are not held: their tensors keep them.
         """
         if not outputs[0].is_cuda:
             return

@@ -17,7 +17,7 @@ from galaxy_zoo.errors import OutputError, RunError
 from galaxy_zoo.files import check_outputs, is_utf8, sha256_of
 from galaxy_zoo.fold import Fold, folds_named
 from galaxy_zoo.manifest import MANIFEST_NAME, Manifest, read_manifest
-from galaxy_zoo.text import counted, shown
+from galaxy_zoo.text import shown
 from pipeline.augment import FixedViews, RandomViews, Views, member_seeds
 from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.device import choose_device
@@ -37,7 +37,7 @@ from training.member import Member
 from training.meter import Meter
 from training.ranks import ALONE, Ranks, joined_ranks, members_of, own_device, own_threads
 from training.request import TrainingRequest
-from training.resuming import checked
+from training.resuming import check_run
 from training.run import BEST_NAME, RUN_NAME, Data, InitFrom, Run, current_versions, load_run
 from training.samples import balanced_shares, baseline_rmse, check_votes, open_samples
 from training.start import StartTimer
@@ -184,7 +184,7 @@ def train_run(run: Run, fold: Fold | None, session: Session) -> bool:
         if ranks.is_first:
             stack.enter_context(run.locked())
         resume = ranks.broadcast_object(session.request.resume and (run.folder / RUN_NAME).exists())
-        run = checked(run, ranks, resume=resume)
+        run = check_run(run, ranks, resume=resume)
         ranks.check_same(run.data.manifest_sha256, f"the manifest of {source.path}")
         ranks.check_same(run.weights_sha256, "the file of --weights")
         opened = open_samples(run, source, fold, ranks)
@@ -203,14 +203,15 @@ def train_run(run: Run, fold: Fold | None, session: Session) -> bool:
         num_steps = len(trainer.batches)
         done, total = start.epoch * num_steps + start.step, run.recipe.training.epochs * num_steps
         stack.enter_context(trainer.meter.bar(total, done=done, is_shown=ranks.is_first))
-        has_work = done < total and not all(member.stopped for member in trainer.members)
+        # other ranks may train members that this one does not know
+        has_work = done < total and (ranks.world_size > 1 or not all(each.stopped for each in trainer.members))
         finished = trainer.train(start, sums)
         if finished and team.is_first:
             draw(trainer.tracked, trainer.held_out, run)
         if finished and ranks.is_first:
             trained = "trained" if has_work else "trained already:"
-            stopped = sum(member.stopped for member in trainer.members)
-            early = f" ({counted(stopped, 'member')} stopped early, as patience asks)" if stopped else ""
+            has_stopped = any(member.stopped for member in trainer.members)
+            early = " (some members stopped early, as patience asks)" if has_stopped else ""
             click.echo(shown(f"{trained} {run.members} x {run.recipe.name}: {run.folder}{early}"))
         return finished
 

@@ -11,7 +11,7 @@ from training.ranks import Ranks
 from training.run import Run, load_run
 
 
-def checked(run: Run, ranks: Ranks, *, resume: bool) -> Run:
+def check_run(run: Run, ranks: Ranks, *, resume: bool) -> Run:
     """Check that the run fits its folder, and return it with the groups of shards and the weights it was begun with.
 
     Raises:

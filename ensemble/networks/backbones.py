@@ -71,7 +71,7 @@ class Timm:
         import timm  # noqa: PLC0415
 
         options: dict[str, Any] = {"num_classes": outputs, "pretrained": pretrained}
-        # with hidden layers, dropout sits in front of our last one
+        # with hidden layers, `_linear` puts dropout before the last one
         options["drop_rate"] = 0.0 if self.hidden else self.dropout
         if getattr(timm.get_pretrained_cfg(self.model), "fixed_input_size", False):
             options["img_size"] = size_px  # vision transformers resample their position embedding

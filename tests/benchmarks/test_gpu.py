@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from benchmarks import gpu, gpu_parts
+from benchmarks import convolutions, gpu, gpu_parts
 from benchmarks.goals import GOALS, verdicts
 from benchmarks.gpu import Send, isolated
 from benchmarks.measuring import make_shards
@@ -167,5 +167,5 @@ def test_other_ways_to_convolve_give_the_same_images() -> None:
     layer, images = torch.nn.Conv2d(3, 4, 5, padding=2), torch.randn(2, 3, 12, 12)
     with torch.no_grad():
         expected = layer(images)
-        for name, (way, inputs) in gpu_parts.other_ways(layer, images).items():
+        for name, (way, inputs) in convolutions.other_ways(layer, images).items():
             assert torch.allclose(way(inputs).float(), expected, atol=0.02 if name == "float16" else 1e-5), name

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from making import TREE, pack
-from trained import RECIPE, metrics, run, run_and_interrupt, same, weights
+from trained import metrics, run, run_and_interrupt, same, weights
 
 from ensemble.model import build_network, last_layer
 from ensemble.recipe import load_recipe
@@ -20,19 +20,10 @@ from training.run import load_run
 TIMM = ("--set", "network.kind=timm", "--set", "network.model=resnet10t")
 
 
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
-    path.write_text(RECIPE)
-    return path
-
-
-@pytest.fixture(scope="module")
-def earlier(shards: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("earlier") / "run"
-    result = run(shards, "--recipe", recipe, "--members", 2, "--fold", "1/5", "--out", out)
-    assert result.exit_code == 0, result.output
-    return out
+@pytest.fixture
+def earlier(finished: Path) -> Path:
+    """The run that others start from."""
+    return finished
 
 
 @pytest.fixture(scope="module")
