@@ -48,12 +48,37 @@ class AsMatrixProduct(nn.Module):
         return (self.weight @ windows + self.bias).view(len(images), -1, *images.shape[2:])
 
 
+class AsRows(nn.Module):
+    """A convolution that keeps the size; what a row of its kernels sees becomes the channels of one pixel.
+
+    The kernels that are left have one column, and channels in multiples of 8, as cuDNN's for the matrix units want.
+    """
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.margin, self.bias = layer.kernel_size[0] // 2, layer.bias
+        rows = layer.weight.detach().permute(0, 2, 3, 1).flatten(2)
+        self.unused = -rows.shape[2] % 8  # weights that are 0
+        kernels = functional.pad(rows, (0, self.unused)).mT.unsqueeze(-1)
+        self.weight = nn.Parameter(kernels.contiguous(memory_format=torch.channels_last))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Convolve images, shape (batch, channels, height, width)."""
+        channels, width = images.shape[1], images.shape[3]
+        beyond = -(-self.unused // channels)  # pixels on the right that only these weights see
+        pixels = functional.pad(images.movedim(1, -1), (0, 0, self.margin, self.margin + beyond))
+        seen = pixels.flatten(2).unfold(2, self.weight.shape[1], channels)[:, :, :width].movedim(-1, 1)
+        seen = seen.contiguous(memory_format=torch.channels_last)
+        return functional.conv2d(seen, self.weight, self.bias, padding=(self.margin, 0))
+
+
 def other_ways(layer: nn.Conv2d, images: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
     """Return other ways to compute a convolution, each with its input."""
     ways: dict[str, tuple[nn.Module, Tensor]] = {
         "contiguous": (layer, images.contiguous()),
         "float16": (layer, images.half()),
         "as a matrix product": (AsMatrixProduct(layer), images),
+        "as rows": (AsRows(layer), images),
     }
     for channels in (4, 8):
         wide, more = copy.deepcopy(layer), (0, 0, 0, 0, 0, channels - images.shape[1])

@@ -60,7 +60,10 @@ STAMPS = {(128, 256), (128, 1024), (224, 512)}
 """View size in pixels and batch size."""
 
 NUM_VIEWS, EPOCHS, PROFILED_STEPS = 16, 3, 3
-TESTS = {"cuda": ["-m", "gpu", "tests"], "cpu": ["-m", "not slow", "tests/pipeline/test_warp.py"]}
+TESTS = {
+    "cuda": ["-m", "gpu", "tests/gpu", "tests/pipeline", "tests/training"],
+    "cpu": ["-m", "not slow", "tests/pipeline/test_warp.py"],
+}
 """Arguments of pytest."""
 
 

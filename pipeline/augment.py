@@ -44,6 +44,10 @@ class Parameters:
     warps: NDArray[np.float32]
     colours: NDArray[np.float32] | None
 
+    def __getitem__(self, some: slice) -> "Parameters":
+        """Return the parameters of some of the samples."""
+        return Parameters(self.warps[some], None if self.colours is None else self.colours[some])
+
 
 class Views(Protocol):
     """The views to make of each sample."""

@@ -13,6 +13,7 @@ kernel makes the views from stamps in memory: OpenCV on a CPU, Triton on a GPU.
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -33,6 +34,9 @@ from pipeline.stamps import STREAM, Opener, ResidentStamps, StampPolicy
 from pipeline.warp import PendingViews
 
 Backend = Literal["auto", "dali", "opencv", "triton"]
+
+SAMPLES_AT_ONCE = 1024
+"""Parameters of views are drawn for this many samples at once: numpy takes as long for a small batch."""
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -249,12 +253,16 @@ class Loader:
 
     def _plans(self, epoch: int, start: int) -> Iterator[BatchPlan]:
         """Yield the plans of the batches from position `start` of an epoch on."""
-        take, count = self._order.epoch(epoch), len(self._order)
-        for first in range(start, count, self._batch_size):
-            positions, samples = take(range(first, min(first + self._batch_size, count)))
-            decode = np.arange(len(samples)) if self._resident is None else self._resident.missing(samples)
-            views = self._views.parameters(self._work.stamp, epoch, positions)
-            yield BatchPlan(samples, self._frame(views, samples), decode)
+        take, count, size = self._order.epoch(epoch), len(self._order), self._batch_size
+        batches = (take(range(first, min(first + size, count))) for first in range(start, count, size))
+        while some := list(islice(batches, max(1, SAMPLES_AT_ONCE // size))):
+            positions, samples = (np.concatenate(each) for each in zip(*some, strict=True))
+            views = self._frame(self._views.parameters(self._work.stamp, epoch, positions), samples)
+            end = 0
+            for _, mine in some:
+                begin, end = end, end + len(mine)
+                decode = np.arange(len(mine)) if self._resident is None else self._resident.missing(mine)
+                yield BatchPlan(mine, [view[begin:end] for view in views], decode)
 
     def _one_ahead(self, plans: Iterator[BatchPlan]) -> Iterator[Batch]:
         """Yield the batches of plans; make the views of the next batch while one is in use."""
