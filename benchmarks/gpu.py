@@ -28,11 +28,19 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # if run as a file, only benchmarks/ is on the path
 
 from benchmarks.goals import verdicts
-from benchmarks.measuring import RESULTS, ROOT, command_line, make_shards, provenance, write_json
+from benchmarks.measuring import (
+    RESULTS,
+    ROOT,
+    CheckFailedError,
+    command_line,
+    make_shards,
+    provenance,
+    write_json,
+)
 from galaxy_zoo.console import Command
 from galaxy_zoo.errors import GalaxyZooError
 
-PARTS = ("tests", "decode", "stamps", "pixels", "steps", "convolutions", "commands", "predict")
+PARTS = ("tests", "decode", "stamps", "pixels", "steps", "trainings", "commands", "predict", "convolutions")
 ENTRIES = ("small_data:4", "ng_cnn", "ng_baseline", "ng_cbam", "dieleman", "serrano_1", "serrano_2", "serrano_3")
 """Arguments of benchmarks.accuracy."""
 
@@ -54,7 +62,7 @@ def check_device(send: Send, device: str) -> None:
 
 def run_part(send: Send, name: str, shards: Path, device: str, quick: bool) -> None:
     """Run one part and send its results as they come, then its status; also print an unexpected error on stderr."""
-    from benchmarks.gpu_parts import PARTS, CheckFailedError  # noqa: PLC0415 - see above
+    from benchmarks.gpu_parts import PARTS  # noqa: PLC0415 - see above
     from benchmarks.throughput import Setup  # noqa: PLC0415
 
     try:
@@ -177,8 +185,8 @@ def main(
 ) -> None:
     """Check and measure what needs a GPU: all parts, or those named, then say which goals are met.
 
-    Parts: tests, decode, stamps, pixels, steps, convolutions, commands, predict. Each may take half of the time that
-    is left, the last all of it.
+    Parts: tests, decode, stamps, pixels, steps, trainings, commands, predict, convolutions. Each may take half of the
+    time that is left, the last all of it.
 
     Writes OUT/<device>-<part>.json for each part and prints the results, both as they come. A part that fails is
     recorded and the others go on. Exit codes: 0 good, 1 a part failed, 2 wrong usage.

@@ -25,15 +25,18 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import throughput
 from benchmarks.convolutions import convolutions
-from benchmarks.measuring import ROOT, Result, ask_nvidia_smi, measured
+from benchmarks.measuring import ROOT, CheckFailedError, Result, ask_nvidia_smi, last_line, measured
 from benchmarks.throughput import RESIDENT, Setup, count_samples, fixed_batch, new_member, step_rates, take_steps
+from benchmarks.trainings import trainings
 from ensemble.model import Predictor, build_network
 from ensemble.recipe import Recipe
 from galaxy_zoo.view import View
 from pipeline.augment import FixedViews, RandomViews, rotations_and_flips
 from pipeline.graph import decode_window
 from pipeline.loader import Backend, Decoding, Loader, Sampling
+from pipeline.order import num_steps as num_batches
 from prediction.passes import predict_part
+from training.step import compiling_pays
 
 GOAL_LEVELS = 2.0
 """Largest mean difference between two ways to make the same pixels, in grey levels."""
@@ -53,22 +56,20 @@ STEPPED = (
 )
 """Recipes, each with the number of its members if it is not one."""
 
+COMPARED = ("ng_cnn", "ng_resnet50", "quick", "small_data")
+
 PREDICTED = {"ng_cnn": 1024, "ng_resnet50": 512}
 """Recipes and their batches."""
 
 STAMPS = {(128, 256), (128, 1024), (224, 512)}
 """View size in pixels and batch size."""
 
-NUM_VIEWS, EPOCHS, PROFILED_STEPS = 16, 3, 3
+NUM_VIEWS, PROFILED_STEPS = 16, 3
 TESTS = {
     "cuda": ["-m", "gpu", "tests/gpu", "tests/pipeline", "tests/training"],
     "cpu": ["-m", "not slow", "tests/pipeline/test_warp.py"],
 }
 """Arguments of pytest."""
-
-
-class CheckFailedError(Exception):
-    """A part has run, but its results are wrong."""
 
 
 def tests(setup: Setup) -> Iterator[Result]:
@@ -79,7 +80,7 @@ def tests(setup: Setup) -> Iterator[Result]:
         yield measured(f"tests {what}", "tests", [int(count)])
     if done.returncode:
         failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-        raise CheckFailedError(" ".join(failed) or (done.stderr or done.stdout).strip().rpartition("\n")[2])
+        raise CheckFailedError(" ".join(failed) or last_line(done.stderr or done.stdout))
 
 
 def decode(setup: Setup) -> Iterator[Result]:
@@ -139,40 +140,54 @@ def pixels(setup: Setup) -> Iterator[Result]:
 
 
 def steps(setup: Setup) -> Iterator[Result]:
-    """Measure steps on a fixed batch: images per second, and the share of the time that the device works."""
+    """Measure steps on a fixed batch: images per second, and the share of the time that the device works.
+
+    Networks are compiled as train.py would on these shards; those of `COMPARED` also the other way.
+    """
     for label in STEPPED:
         name, _, members = label.partition(" x ")
         recipe = setup.recipe(name)
-        torch.compiler.reset()  # or another batch size is compiled for any size, which is slower
-        batch = fixed_batch(recipe, setup, recipe.training.batch_size)
-        team = [new_member(recipe, setup) for _ in range(int(members or 1))]
-        rates = step_rates(setup, team, batch)
-        yield measured(f"{label}: steps", "images/s", rates)
-        working = device_seconds(setup, partial(take_steps, team, batch, PROFILED_STEPS)) / (
-            PROFILED_STEPS * len(team) * len(batch.votes)
-        )
-        yield measured(f"{label}: device busy", "%", [100 * working * rate for rate in rates])
+        num_steps = num_batches(len(setup.samples()), recipe.training.batch_size) * recipe.training.epochs
+        pays = compiling_pays(num_steps)
+        for compiles in (pays, not pays) if label in COMPARED and setup.on_gpu else (pays,):
+            what = label if compiles is pays else f"{label}, {'compiled' if compiles else 'not compiled'}"
+            yield from stepping(setup, recipe, what, num_members=int(members or 1), compiles=compiles)
+
+
+def stepping(setup: Setup, recipe: Recipe, what: str, *, num_members: int, compiles: bool) -> Iterator[Result]:
+    """Measure steps of one recipe."""
+    torch.compiler.reset()  # or another batch size is compiled for any size, which is slower
+    batch = fixed_batch(recipe, setup, recipe.training.batch_size)
+    team = [new_member(recipe, setup, compiles=compiles) for _ in range(num_members)]
+    started = time.perf_counter()
+    take_steps(team, batch, 1)
+    setup.synchronise()
+    yield measured(f"{what}: first step", "s", [time.perf_counter() - started])
+    rates = step_rates(setup, team, batch)
+    yield measured(f"{what}: steps", "images/s", rates)
+    working = device_seconds(setup, partial(take_steps, team, batch, PROFILED_STEPS)) / (
+        PROFILED_STEPS * len(team) * len(batch.votes)
+    )
+    yield measured(f"{what}: device busy in steps", "%", [100 * working * rate for rate in rates])
 
 
 def commands(setup: Setup) -> Iterator[Result]:
     """Measure train.py, started twice, and predict.py, as users run them."""
     recipe = "quick" if setup.quick else COMMANDED
-    training = ["train.py", setup.shards, "--recipe", recipe, "--device", setup.device, "--epochs"]
+    training = ["train.py", setup.shards, "--recipe", recipe, "--device", setup.device, "--epochs", 1]
     with TemporaryDirectory() as folder:
-        runs = [Path(folder) / name for name in ("first", "second")]
+        runs = {name: Path(folder) / name for name in ("train.py", "train.py, second start")}
         log = "member-00/metrics.jsonl"
-        yield from run_command([*training, EPOCHS, "--out", runs[0]], "train.py", runs[0] / log)
-        epochs = [json.loads(line) for line in (runs[0] / log).read_text().splitlines()]
-        yield measured("train.py: first epoch", "s", [epochs[0]["seconds"]])
-        yield measured("train.py: last epoch", "images/s", [epochs[-1]["images_per_s"]])
-        yield measured("train.py: last epoch, data wait", "%", [100 * epochs[-1]["data_wait"]])
-        again, _ = run_command([*training, 1, "--out", runs[1]], "train.py, second start", runs[1] / log)
-        yield again
-        others = again.value - epochs[-1]["seconds"]
-        yield measured("train.py, second start: all but steps", "s", [others])
+        for name, run in runs.items():
+            yield from run_command([*training, "--out", run], name, run / log)
+            [epoch] = [json.loads(line) for line in (run / log).read_text().splitlines()]
+            parts = [seconds for key, seconds in epoch.items() if key.startswith("start_")]
+            yield measured(f"{name}: first step", "s", [sum(parts)])
         out = Path(folder) / "predicted.csv"
         views = ["--views", NUM_VIEWS, "--split", "train", "--device", setup.device]
-        yield from run_command(["predict.py", runs[0], setup.shards, *views, "--out", out], "predict.py", out)
+        yield from run_command(
+            ["predict.py", runs["train.py"], setup.shards, *views, "--out", out], "predict.py", out
+        )
         yield measured("predict.py: galaxies", "galaxies", [len(out.read_text().splitlines()) - 1])
 
 
@@ -197,6 +212,7 @@ PARTS: dict[str, Callable[[Setup], Iterator[Result]]] = {
     "pixels": pixels,
     "steps": steps,
     "convolutions": convolutions,
+    "trainings": trainings,
     "commands": commands,
     "predict": predict,
 }
@@ -210,9 +226,7 @@ def run_command(command: list[Any], name: str, last: Path) -> tuple[Result, Resu
     )
     ended = time.time()
     if done.returncode:
-        raise CheckFailedError(
-            f"{name}: exit code {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}"
-        )
+        raise CheckFailedError(f"{name}: exit code {done.returncode}: {last_line(done.stderr)}")
     return (
         measured(f"{name}: in all", "s", [ended - started]),
         measured(f"{name}: from its last result to its end", "s", [ended - last.stat().st_mtime]),

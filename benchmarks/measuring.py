@@ -26,6 +26,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
 
+class CheckFailedError(Exception):
+    """What was to be measured has run, but its results are wrong."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """One result: the median of several runs, with the lowest and the highest."""
@@ -80,6 +84,11 @@ def ask_nvidia_smi(field: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return answer.strip().partition("\n")[0] or "unknown"
+
+
+def last_line(text: str) -> str:
+    """Return the last line of text, without the space around it."""
+    return text.strip().rpartition("\n")[2].strip()
 
 
 def command_line() -> str:

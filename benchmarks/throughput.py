@@ -43,7 +43,7 @@ from training.loop import train_step
 from training.member import Member
 from training.meter import Meter
 from training.ranks import ALONE
-from training.step import recorder_on
+from training.step import compiling_pays, recorder_on
 from training.streams import side_by_side
 
 QUICK_PX, QUICK_BATCH = 64, 4
@@ -251,12 +251,14 @@ def take_steps(members: list[Member], batch: Batch, count: int) -> None:
         side_by_side(jobs, batch.votes.device)
 
 
-def new_member(recipe: Recipe, setup: Setup) -> Member:
-    """Return a member with random weights and a schedule longer than any measurement."""
+def new_member(recipe: Recipe, setup: Setup, *, compiles: bool = True) -> Member:
+    """Return a member with random weights, as for a training that is long enough to compile, or one that is not."""
     device = torch.device(setup.device)
     recorder = recorder_on(device, ALONE, print)
+    steps = 10_000 if compiles else max(1, 10_000 // recipe.training.epochs)
+    assert compiling_pays(recipe.training.epochs * steps) is compiles
     return Member(
-        recipe, setup.tree, seed=0, steps_per_epoch=10_000, device=device, pretrained=False, recorder=recorder
+        recipe, setup.tree, seed=0, steps_per_epoch=steps, device=device, pretrained=False, recorder=recorder
     )
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from benchmarks import convolutions, gpu, gpu_parts
+from benchmarks import convolutions, gpu, gpu_parts, trainings
 from benchmarks.goals import GOALS, verdicts
 from benchmarks.gpu import Send, isolated
-from benchmarks.measuring import make_shards
+from benchmarks.measuring import CheckFailedError, make_shards
 from galaxy_zoo.cores import num_cores
 
 FIELDS = {"part", "status", "message", "shards", "quick", "date", "command", "machine", "versions", "results"}
@@ -66,6 +66,12 @@ def test_a_check_that_is_not_met_keeps_its_results(shards: Path, monkeypatch: py
     assert sent[-1]["status"] == "failed"
     assert "grey levels" in sent[-1]["message"]
     assert any("result" in each for each in sent)
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(CheckFailedError, match=r"exit code 1: .*nowhere.*"):
+        trainings.train(["train.py", str(tmp_path / "nowhere")], tmp_path / "run")
 
 
 def one_result(send: Send, name: str, *_: object) -> None:
