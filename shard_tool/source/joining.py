@@ -86,7 +86,10 @@ def _bring_together(draft: Draft) -> Iterator[str]:
         if cause := likely_cause(images, rows):
             yield f"ids do not meet: {cause}"
         elif not draft.first("SELECT id FROM vote WHERE id IN (SELECT id FROM file) LIMIT 1"):
-            yield f"ids do not meet: an image is {images[0]}, a row {rows[0]}"
+            yield (
+                f"ids do not meet: an image is {images[0]}, a row {rows[0]}; a table that says which file each image "
+                "is in goes with --catalogue"
+            )
 
 
 def _lost(draft: Draft) -> tuple[list[str], list[str]] | None:
