@@ -1,6 +1,6 @@
-"""A part of `benchmarks.gpu`: the convolutions of `ng_cnn`, and other ways to compute the first.
+"""A part of `benchmarks.gpu`: the convolutions of `ng_cnn`, and other ways to compute them.
 
-One cuDNN kernel takes 4.8 of the 12.3 ms of a step on an H200, probably that of the first (docs/experiments.md).
+One cuDNN kernel takes 4.8 of the 12.3 ms of a step on an H200, of which layer is not known (docs/experiments.md).
 """
 
 import copy
@@ -15,22 +15,25 @@ from benchmarks.throughput import Setup, fixed_batch
 from ensemble.model import build_network
 
 RECIPE, STEPS = "ng_cnn", 3
+FAST_SIZES = sorted(2**a * 3**b for a in range(12) for b in range(3))
+"""Sizes of fast Fourier transforms."""
 
 
 def convolutions(setup: Setup) -> Iterator[Result]:
-    """Measure each convolution of `RECIPE`, forward and backward in bfloat16, and other ways to compute the first."""
+    """Measure each convolution of `RECIPE` in every way, in bfloat16: forward and backward, and forward alone."""
     recipe = setup.recipe(RECIPE)
     network = build_network(recipe, setup.tree, pretrained=False).to(setup.device)
     batch = fixed_batch(recipe, setup, recipe.training.batch_size)
-    found = layers_with_inputs(network, batch.views[0])
-    for number, (layer, images) in enumerate(found, 1):
-        in_bf16 = copy.deepcopy(layer).bfloat16()
-        rates = convolution_rates(setup, in_bf16, images.bfloat16(), is_first=number == 1)
-        yield measured(f"{RECIPE}, convolution {number}", "images/s", rates)
-    first, images = found[0]
-    for name, (way, inputs) in other_ways(first, images.bfloat16()).items():
-        rates = convolution_rates(setup, way, inputs, is_first=True)
-        yield measured(f"{RECIPE}, convolution 1, {name}", "images/s", rates)
+    for number, (layer, images) in enumerate(layers_with_inputs(network, batch.views[0]), 1):
+        name, is_first = f"{RECIPE}, convolution {number}", number == 1
+        in_bf16 = images.bfloat16()
+        ways = {"": (copy.deepcopy(layer).bfloat16(), in_bf16), **other_ways(layer, in_bf16)}
+        if is_first:
+            ways |= ways_for_few_channels(layer, in_bf16)
+        for way, (module, inputs) in ways.items():
+            what = f"{name}, {way}" if way else name
+            yield measured(what, "images/s", convolution_rates(setup, module, inputs, is_first=is_first))
+            yield measured(f"{what}, forward", "images/s", forward_rates(setup, module, inputs))
 
 
 class AsMatrixProduct(nn.Module):
@@ -72,14 +75,46 @@ class AsRows(nn.Module):
         return functional.conv2d(seen, self.weight, self.bias, padding=(self.margin, 0))
 
 
+class AsFourierProduct(nn.Module):
+    """A convolution that keeps the size, as a product of Fourier transforms in float32.
+
+    The time does not grow with the kernel: 17 x 17 products for each pixel become about 4 x log2(pixels).
+    """
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Convolve images, shape (batch, channels, height, width)."""
+        kernel_px, shape = self.weight.shape[-1], images.shape[2:]
+        margin = kernel_px // 2
+        padded = [next(n for n in FAST_SIZES if n >= size + margin) for size in shape]
+        beyond = (0, padded[1] - kernel_px, 0, padded[0] - kernel_px)
+        kernels = functional.pad(self.weight.float(), beyond).roll((-margin, -margin), (2, 3))
+        seen, wanted = torch.fft.rfft2(images.float(), s=padded), torch.fft.rfft2(kernels).conj()
+        product = torch.fft.irfft2(torch.einsum("bchw,ochw->bohw", seen, wanted), s=padded)
+        assert self.bias is not None
+        convolved: Tensor = product[..., : shape[0], : shape[1]] + self.bias[:, None, None]
+        return convolved.to(images.dtype)
+
+
 def other_ways(layer: nn.Conv2d, images: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
     """Return other ways to compute a convolution, each with its input."""
+    half = copy.deepcopy(layer).half()
     ways: dict[str, tuple[nn.Module, Tensor]] = {
         "contiguous": (layer, images.contiguous()),
-        "float16": (layer, images.half()),
-        "as a matrix product": (AsMatrixProduct(layer), images),
+        "float16": (half, images.half()),
+        "float16, contiguous": (half, images.half().contiguous()),
         "as rows": (AsRows(layer), images),
+        "as a Fourier product": (AsFourierProduct(layer), images),
     }
+    return {name: (copy.deepcopy(each).to(inputs.dtype), inputs) for name, (each, inputs) in ways.items()}
+
+
+def ways_for_few_channels(layer: nn.Conv2d, images: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
+    """Return ways to compute a convolution that would take too much memory, or make no sense, for many channels."""
+    ways: dict[str, tuple[nn.Module, Tensor]] = {"as a matrix product": (AsMatrixProduct(layer), images)}
     for channels in (4, 8):
         wide, more = copy.deepcopy(layer), (0, 0, 0, 0, 0, channels - images.shape[1])
         wide.weight = nn.Parameter(functional.pad(layer.weight.detach(), more))
@@ -105,12 +140,24 @@ def layers_with_inputs(network: nn.Module, images: Tensor) -> list[tuple[nn.Conv
 
 def convolution_rates(setup: Setup, layer: nn.Module, images: Tensor, *, is_first: bool) -> list[float]:
     """Return images per second of a layer, forward and backward; the first layer needs no gradient of its input."""
-    images = images.requires_grad_(not is_first)
+    images = images.detach().requires_grad_(not is_first)
     gradient = torch.ones_like(layer(images))
 
     def work(run: int) -> int:  # noqa: ARG001
         for _ in range(STEPS):
             layer(images).backward(gradient)
+        return STEPS * len(images)
+
+    return setup.rates(work)
+
+
+def forward_rates(setup: Setup, layer: nn.Module, images: Tensor) -> list[float]:
+    """Return images per second of a layer that is not trained."""
+
+    @torch.no_grad()
+    def work(run: int) -> int:  # noqa: ARG001
+        for _ in range(STEPS):
+            layer(images)
         return STEPS * len(images)
 
     return setup.rates(work)
