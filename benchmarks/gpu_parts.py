@@ -196,13 +196,18 @@ def predict(setup: Setup) -> Iterator[Result]:
     num_views = 4 if setup.quick else NUM_VIEWS
     for name, batch_size in PREDICTED.items():
         recipe = setup.recipe(name)
-        torch.compiler.reset()
-        member = Predictor(build_network(recipe, setup.tree, pretrained=False), torch.device(setup.device))
         views = FixedViews(recipe.view, rotations_and_flips(num_views))
         sampling = Sampling(batch_size=setup.batch_size if setup.quick else batch_size, shuffle=False)
         with Loader(setup.samples(), views, sampling, Decoding(device=setup.device)) as loader:
-            rates = setup.rates(partial(count_predicted, member, loader))
-        yield measured(f"{name}, {num_views} views", "galaxies/s", rates)
+            for compiled in (True, False) if setup.on_gpu else (False,):
+                torch.compiler.reset()
+                network = build_network(recipe, setup.tree, pretrained=False)
+                member = Predictor(network, torch.device(setup.device), compiled=compiled)
+                what = f"{name}, {num_views} views{', compiled' if compiled else ''}"
+                started = time.perf_counter()
+                count_predicted(member, loader, 0)
+                yield measured(f"{what}: with the start", "s", [time.perf_counter() - started])
+                yield measured(what, "galaxies/s", setup.rates(partial(count_predicted, member, loader)))
 
 
 PARTS: dict[str, Callable[[Setup], Iterator[Result]]] = {

@@ -97,12 +97,14 @@ class Predictor:
     """A model in evaluation mode, which predicts votes.
 
     Args:
-        compiled: compile the network on a GPU; hooks do not see the layers of a compiled network.
+        compiled: compile the network on a GPU; not for a batch that is smaller than one before, as the last of an
+            epoch, for which torch would compile anew. Hooks do not see the layers of a compiled network.
     """
 
     def __init__(self, network: nn.Module, device: torch.device, *, compiled: bool = True) -> None:
         self.network = network.to(device)
-        self._votes: Any = torch.compile(network) if compiled and device.type == "cuda" else network
+        self._compiled: Any = torch.compile(network) if compiled and device.type == "cuda" else None
+        self._compiled_size = 0
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
@@ -112,7 +114,11 @@ class Predictor:
             images: shape (batch, 3, size, size), channels-last, on the device.
         """
         self.network.eval()
-        votes: Tensor = self._votes(images)
+        if self._compiled is None or len(images) < self._compiled_size:
+            votes: Tensor = self.network(images)
+            return votes
+        votes = self._compiled(images)
+        self._compiled_size = len(images)  # there was memory for it
         return votes
 
 

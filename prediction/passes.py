@@ -37,6 +37,10 @@ from training.ranks import Ranks, share_of
 PART_STEPS = 8
 """Batches of a part: 1,024 galaxies at 128 a batch, some seconds of work; a kill costs one part, on a GPU two."""
 
+COMPILED_FROM = 500_000
+"""Fewest images for which a GPU compiles a network, which takes up to a minute. `ng_cnn` sees so many in 28 s on an
+H200; what of that compiling saves has not been measured."""
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -108,11 +112,12 @@ class Passes:
                 mine = share_of(missing, ranks)
                 total = sum(min(at_once, assignment.num_galaxies - part * at_once) for part in mine)
                 if mine:
+                    predictors = self._load(members, num_images=total * len(self.source.reading.views))
                     with (
                         self.source.open(assignment.shards, view) as loader,
                         PredictionMeter(self.name, total, is_shown=ranks.is_first) as meter,
                     ):
-                        self._make(loader, names, mine, members, meter)
+                        self._make(loader, names, mine, predictors, meter)
         ranks.barrier()
 
     def blocks(self) -> Iterator[Block]:
@@ -133,18 +138,22 @@ class Passes:
                         f"{self.parts.folder}: {names[0]} is not a part of this prediction ({error}); remove the folder"
                     ) from error
 
+    def _load(self, members: Sequence[int], *, num_images: int) -> list[Predictor]:
+        """Load members that will see so many images."""
+        compiled = num_images >= COMPILED_FROM and not self.with_embeddings
+        return [self.members[each].load(self.source.reading.device, compiled=compiled) for each in members]
+
     def _make(
         self,
         loader: Loader,
         names: Sequence[str],
         parts: Sequence[int],
-        members: Sequence[int],
+        predictors: Sequence[Predictor],
         meter: PredictionMeter,
     ) -> None:
         """Make some parts of a pass; neighbouring parts come from one stream of batches."""
-        device, embeds = self.source.reading.device, self.with_embeddings
-        predictors = [self.members[each].load(device, compiled=not embeds) for each in members]
-        embedders = [Embedder(each.network, remedy="omit --embeddings") for each in predictors] if embeds else []
+        embedded = predictors if self.with_embeddings else ()
+        embedders = [Embedder(each.network, remedy="omit --embeddings") for each in embedded]
         stream: Iterator[Batch] = iter(())
         portions, made = Portions(), deque[tuple[str, Snapshot]]()
         for before, part in pairwise([-2, *parts]):

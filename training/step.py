@@ -186,15 +186,16 @@ def recorder_on(device: torch.device, team: Ranks, say: Callable[[str], object])
 class CapturedStep:
     """A step that is recorded on the first full batch and replayed on those that follow.
 
-    Smaller batches take an ordinary step. The first replay starts from the same state as an ordinary step. If they
-    differ, or nothing can be recorded, all steps are ordinary ones, and `say` is told why. What changes from step to
-    step reaches the recorded kernels in tensors: images, votes, learning rates, the rate of the running average. They
-    hold other values while they are recorded, so that a value that was not read from its tensor shows.
+    Smaller batches take a step that is not compiled, or torch would compile anew. The first replay starts from the same
+    state as an ordinary step. If they differ, or nothing can be recorded, all steps are ordinary ones, and `say` is
+    told why. What changes from step to step reaches the recorded kernels in tensors: images, votes, learning rates, the
+    rate of the running average. They hold other values while they are recorded, so that a value that was not read from
+    its tensor shows.
 
     Args:
         learner: what full batches are learned with.
         smaller: step on smaller batches.
-        ordinary: step on all batches if nothing is recorded.
+        ordinary: step on full batches if nothing is recorded.
     """
 
     def __init__(
@@ -214,10 +215,10 @@ class CapturedStep:
 
     def __call__(self, images: Tensor, votes: Tensor, *, seed: int, number: int, weight: float = 1.0) -> Tensor:
         """Update everything but the schedule; see `Step`."""
-        if self._has_failed:
-            return self._ordinary(images, votes, seed=seed, number=number, weight=weight)
         if len(images) != self._batch_size or weight != 1:
             return self._smaller(images, votes, seed=seed, number=number, weight=weight)
+        if self._has_failed:
+            return self._ordinary(images, votes, seed=seed, number=number, weight=weight)
         if self._replay is None:
             return self._first(images, votes, seed=seed, number=number)
         return self._replayed(self._replay, images, votes, seed=seed, number=number)

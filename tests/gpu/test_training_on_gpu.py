@@ -1,5 +1,6 @@
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -9,13 +10,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 from making import RECIPE
+from torch._dynamo.utils import counters
 
+from ensemble.model import Predictor, build_network
 from ensemble.networks.equivariant import GroupCnn, turn
 from ensemble.optimisers import Optimiser
 from ensemble.recipe import Recipe, recipe_from_table
 from galaxy_zoo.tree import load_tree
 from training.checkpoint import Snapshot, load_state
 from training.member import Member
+from training.step import Replay
 
 TREE = load_tree("gz2-kaggle")
 TOML = (
@@ -97,6 +101,43 @@ def test_weights_have_the_names_of_the_network_that_was_not_compiled() -> None:
     member = make()
     member.step(*batch(0))
     assert set(member.weights()) == set(make(device="cpu").weights())
+
+
+class RecordsNothing:
+    def record(self, work: Callable[[], torch.Tensor]) -> Replay:
+        raise RuntimeError("not on this card")
+
+
+def test_a_short_batch_is_not_compiled_in_training() -> None:
+    told: list[str] = []
+    member = Member(
+        recipe(),
+        TREE,
+        seed=0,
+        steps_per_epoch=8,
+        device=torch.device("cuda"),
+        recorder=RecordsNothing(),
+        say=told.append,
+    )
+    for _ in range(2):  # the second compiles, since nothing was recorded
+        member.step(*batch(0))
+    compiled = counters["stats"]["unique_graphs"]
+    for size in (19, 32, 1):
+        assert member.step(*batch(1, size)).isfinite()
+    assert counters["stats"]["unique_graphs"] == compiled > 0
+    assert "not on this card" in told[0]
+
+
+def test_a_short_batch_is_not_compiled_in_prediction() -> None:
+    network = build_network(recipe(), TREE, pretrained=False)
+    predictor = Predictor(network, torch.device("cuda"))
+    predictor.predict(batch(0)[0])
+    compiled = counters["stats"]["unique_graphs"]
+    for size in (19, 32):
+        images, _ = batch(1, size)
+        with torch.no_grad():
+            assert torch.allclose(predictor.predict(images), network(images), atol=0.01)
+    assert counters["stats"]["unique_graphs"] == compiled > 0
 
 
 def test_train_and_predict_run_on_a_gpu(shards: Path, tiny: Path, tmp_path: Path) -> None:
