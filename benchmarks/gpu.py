@@ -40,7 +40,7 @@ from benchmarks.measuring import (
 from galaxy_zoo.console import Command
 from galaxy_zoo.errors import GalaxyZooError
 
-PARTS = ("tests", "decode", "stamps", "pixels", "steps", "trainings", "commands", "predict", "convolutions")
+PARTS = ("tests", "steps", "trainings", "predict", "commands", "stamps", "convolutions", "decode", "pixels")
 ENTRIES = ("small_data:4", "ng_cnn", "ng_baseline", "ng_cbam", "dieleman", "serrano_1", "serrano_2", "serrano_3")
 """Arguments of benchmarks.accuracy."""
 
@@ -185,7 +185,7 @@ def main(
 ) -> None:
     """Check and measure what needs a GPU: all parts, or those named, then say which goals are met.
 
-    Parts: tests, decode, stamps, pixels, steps, trainings, commands, predict, convolutions. Each may take half of the
+    Parts: tests, steps, trainings, predict, commands, stamps, convolutions, decode, pixels. Each may take half of the
     time that is left, the last all of it.
 
     Writes OUT/<device>-<part>.json for each part and prints the results, both as they come. A part that fails is

@@ -212,14 +212,14 @@ def predict(setup: Setup) -> Iterator[Result]:
 
 PARTS: dict[str, Callable[[Setup], Iterator[Result]]] = {
     "tests": tests,
-    "decode": decode,
-    "stamps": stamps,
-    "pixels": pixels,
     "steps": steps,
-    "convolutions": convolutions,
     "trainings": trainings,
-    "commands": commands,
     "predict": predict,
+    "commands": commands,
+    "stamps": stamps,
+    "convolutions": convolutions,
+    "decode": decode,
+    "pixels": pixels,
 }
 
 
