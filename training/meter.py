@@ -102,7 +102,7 @@ class EpochSums:
 
 
 class Meter:
-    """Counts the steps, images and waiting time of an epoch; the sums of losses stay on the device until it ends.
+    """Counts the steps, images, losses and waiting time of an epoch.
 
     "Data wait" is the share of time lost to the loader: on a CPU, while this process waits for a batch; on a GPU, while
     the device is idle because it does. "Host wait" is the rest of the share of time in which a GPU is idle between
@@ -145,11 +145,9 @@ class Meter:
         """
         self._num_training = len(self._members) if num_training is None else num_training
         self._bar.set_description(label, refresh=False)
-        self._watch.begin(label, step)
         before = sums if sums is not None and self._team.is_first else EpochSums()  # only one rank counts them
         self._samples = self._seen_before = before.samples
-        loss_sums = before.loss_sums or (0.0,) * len(self._members)
-        self._losses = torch.tensor(loss_sums, dtype=torch.float64, device=self._device)
+        self._watch.begin(label, step, before.loss_sums or (0.0,) * len(self._members))
         self._stopwatch, self._shown = Stopwatch(), time.perf_counter()
         if self._idle is not None:
             self._idle.begin_epoch()
@@ -170,13 +168,11 @@ class Meter:
         Raises:
             RunError: a loss is not finite.
         """
-        stacked = torch.stack(losses)
         if not self._has_stepped:
             self._has_stepped = True
-            stacked.cpu()  # wait for the device, this once
+            torch.stack(losses).cpu()  # wait for the device, this once
             self.start.end("first step")
-        self._watch.add(ids, stacked)
-        self._losses += stacked.double() * len(ids)
+        self._watch.add(ids, losses)
         self._samples += len(ids)
         self._bar.update()
         if self._forecast is not None and (words := self._forecast.after_step()):
@@ -196,7 +192,8 @@ class Meter:
         if self._idle is not None:
             self._idle.finish()
         [samples] = self._team.sum_numbers(self._samples)
-        return EpochSums(samples, tuple(self._team.all_reduce(self._losses.clone()).tolist()))
+        loss_sums = torch.tensor(self._watch.sums, dtype=torch.float64, device=self._device)
+        return EpochSums(samples, tuple(self._team.all_reduce(loss_sums).tolist()))
 
     def mean_losses(self) -> list[float]:
         """Return for each member its mean loss over the samples of this epoch. This waits for the device.

@@ -1,4 +1,4 @@
-"""Check every loss without making a GPU wait: losses are copied to the host while the next steps run."""
+"""Check and sum every loss without making a GPU wait: losses are copied to the host while the next steps run."""
 
 import math
 from collections.abc import Sequence
@@ -27,22 +27,25 @@ class _Group:
 
 
 class LossWatch:
-    """Checks losses; keeps the ids of each step until its losses are known to be finite."""
+    """Checks and sums losses; keeps the ids of each step until its losses are known to be finite.
+
+    sums: for each member the sum over the samples of its losses, as far as they have come.
+    """
 
     def __init__(self, members: Sequence[int], device: torch.device) -> None:
         self._members, self._on_gpu = members, device.type == "cuda"
         self.mean = math.nan
-        self.begin("", 0)
+        self.begin("", 0, [0.0] * len(members))
 
-    def begin(self, label: str, step: int) -> None:
-        """Start an epoch at a step, counted from 0."""
-        self._label, self._next = label, step
+    def begin(self, label: str, step: int, sums: Sequence[float]) -> None:
+        """Start an epoch at a step, counted from 0. sums: those of the steps before."""
+        self._label, self._next, self.sums = label, step, list(sums)
         self._ids: list[NDArray[np.str_]] = []
-        self._losses: list[Tensor] = []
+        self._losses: list[list[Tensor]] = []
         self._under_way: _Group | None = None
 
-    def add(self, ids: NDArray[np.str_], losses: Tensor) -> None:
-        """Add the losses of a step, shape (members,).
+    def add(self, ids: NDArray[np.str_], losses: list[Tensor]) -> None:
+        """Add the losses of a step, a scalar for each member.
 
         Raises:
             RunError: a loss of this step or of one before is not finite.
@@ -64,7 +67,7 @@ class LossWatch:
 
     def _hand_over(self) -> None:
         self._examine()
-        losses = torch.stack(self._losses)
+        losses = torch.stack([loss for step in self._losses for loss in step]).view(len(self._losses), -1)
         copied = None
         if self._on_gpu:
             host = torch.empty(losses.shape, dtype=losses.dtype, pin_memory=True)
@@ -86,6 +89,8 @@ class LossWatch:
         if not group.losses.isfinite().all():
             self._complain(group)
         self.mean = float(group.losses.mean())
+        for ids, losses in zip(group.ids, group.losses.tolist(), strict=True):
+            self.sums = [total + loss * len(ids) for total, loss in zip(self.sums, losses, strict=True)]
 
     def _complain(self, group: _Group) -> None:
         step, member = (~group.losses.isfinite()).nonzero()[0].tolist()
