@@ -1,6 +1,6 @@
 """A part of `benchmarks.gpu`: the convolutions of `ng_cnn`, and other ways to compute them.
 
-One cuDNN kernel takes 4.8 of the 12.3 ms of a step on an H200, of which layer is not known (docs/experiments.md).
+One cuDNN kernel takes 4.8 of the 12.3 ms of a step on an H200, for which layers is not known (docs/experiments.md).
 """
 
 import copy
@@ -54,7 +54,7 @@ class AsMatrixProduct(nn.Module):
 class AsRows(nn.Module):
     """A convolution that keeps the size; what a row of its kernels sees becomes the channels of one pixel.
 
-    The kernels that are left have one column, and channels in multiples of 8, as cuDNN's for the matrix units want.
+    The kernels that are left have one column, and channels in multiples of 8, as cuDNN needs for the matrix units.
     """
 
     def __init__(self, layer: nn.Conv2d) -> None:

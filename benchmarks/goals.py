@@ -36,6 +36,12 @@ def busy(recipe: str, wanted: float) -> Goal:
     return Goal(what, wanted, "%", lambda values: values[f"{recipe}: device busy"])
 
 
+def predicting_s(values: Values, what: str) -> float:
+    """Return the seconds that Kaggle's test galaxies take, with compiling, by a result of the part `predict`."""
+    compiling_s = values[f"{what}: with the start"] - values["predict.py: galaxies"] / values[what]
+    return compiling_s + KAGGLE_TEST / values[what]
+
+
 GOALS = (
     *(busy(name, 97) for name in BUSY),
     *(busy(name, 90) for name in MEMBERS_BUSY),
@@ -66,7 +72,8 @@ GOALS = (
         "s",
         lambda values: (
             values["predict.py: in all"]
-            + (KAGGLE_TEST - values["predict.py: galaxies"]) / values["ng_cnn, 16 views, compiled"]
+            - values["predict.py: galaxies"] / values["ng_cnn, 16 views"]  # too few to compile for
+            + predicting_s(values, "ng_cnn, 16 views, compiled")
         ),
         is_most=True,
     ),
@@ -74,7 +81,7 @@ GOALS = (
         "ng_resnet50: 16 views of Kaggle's test galaxies, by calculation",
         120,
         "s",
-        lambda values: KAGGLE_TEST / values["ng_resnet50, 16 views, compiled"],
+        lambda values: predicting_s(values, "ng_resnet50, 16 views, compiled"),
         is_most=True,
     ),
     Goal("four views of each streamed galaxy", 80_000, "views/s", lambda values: values["four views, streamed"]),

@@ -167,7 +167,7 @@ def measure_accuracy(kaggle: Path, out: Path, device: str, quick: bool, timeout_
     type=click.Path(exists=True, path_type=Path),
     help="Folder of the challenge's files, to measure accuracy too.  [default: none]",
 )
-@click.option("--count", default=8192, type=click.IntRange(16), help="Synthetic galaxies to make.")
+@click.option("--count", default=16_384, type=click.IntRange(16), help="Synthetic galaxies to make.")
 @click.option("--minutes", default=10.0, type=click.FloatRange(min=0.1), help="Time for all parts.")
 @click.option("--out", default=RESULTS, type=click.Path(path_type=Path), help="Folder of the JSON files.")
 @click.option("--device", default="cuda", type=click.Choice(["cuda", "cpu"]), help="What to measure.")

@@ -1,6 +1,5 @@
 """The parts of `benchmarks.gpu`: each takes a setup, and yields its results or raises CheckFailedError."""
 
-import json
 import re
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from benchmarks import throughput
 from benchmarks.convolutions import convolutions
 from benchmarks.measuring import ROOT, CheckFailedError, Result, ask_nvidia_smi, last_line, measured
 from benchmarks.throughput import RESIDENT, Setup, count_samples, fixed_batch, new_member, step_rates, take_steps
-from benchmarks.trainings import trainings
+from benchmarks.trainings import logged, train, trainings
 from ensemble.model import Predictor, build_network
 from ensemble.recipe import Recipe
 from galaxy_zoo.view import View
@@ -142,7 +141,7 @@ def pixels(setup: Setup) -> Iterator[Result]:
 def steps(setup: Setup) -> Iterator[Result]:
     """Measure steps on a fixed batch: images per second, and the share of the time that the device works.
 
-    Networks are compiled as train.py would on these shards; those of `COMPARED` also the other way.
+    Networks are compiled as train.py would on these shards; those in `COMPARED` are measured both ways.
     """
     for label in STEPPED:
         name, _, members = label.partition(" x ")
@@ -174,20 +173,15 @@ def stepping(setup: Setup, recipe: Recipe, what: str, *, num_members: int, compi
 def commands(setup: Setup) -> Iterator[Result]:
     """Measure train.py, started twice, and predict.py, as users run them."""
     recipe = "quick" if setup.quick else COMMANDED
-    training = ["train.py", setup.shards, "--recipe", recipe, "--device", setup.device, "--epochs", 1]
     with TemporaryDirectory() as folder:
-        runs = {name: Path(folder) / name for name in ("train.py", "train.py, second start")}
-        log = "member-00/metrics.jsonl"
-        for name, run in runs.items():
-            yield from run_command([*training, "--out", run], name, run / log)
-            [epoch] = [json.loads(line) for line in (run / log).read_text().splitlines()]
-            parts = [seconds for key, seconds in epoch.items() if key.startswith("start_")]
+        for name in ("train.py", "train.py, second start"):
+            run = Path(folder) / name
+            train(setup, ["--recipe", recipe], run, epochs=1)
+            parts = [seconds for key, seconds in logged(run)[0].items() if key.startswith("start_")]
             yield measured(f"{name}: first step", "s", [sum(parts)])
         out = Path(folder) / "predicted.csv"
         views = ["--views", NUM_VIEWS, "--split", "train", "--device", setup.device]
-        yield from run_command(
-            ["predict.py", runs["train.py"], setup.shards, *views, "--out", out], "predict.py", out
-        )
+        yield from run_command(["predict.py", run, setup.shards, *views, "--out", out], "predict.py", out)
         yield measured("predict.py: galaxies", "galaxies", [len(out.read_text().splitlines()) - 1])
 
 

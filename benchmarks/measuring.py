@@ -77,8 +77,9 @@ def describe_machine(device: str = "cpu") -> dict[str, Any]:
 
 
 def ask_nvidia_smi(field: str) -> str:
-    """Return one field of `nvidia-smi --query-gpu` of the first GPU; "unknown" if that fails."""
-    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    """Return one field of `nvidia-smi --query-gpu` of the first GPU that is visible; "unknown" if that fails."""
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+    command = ["nvidia-smi", f"--id={gpu}", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):

@@ -13,6 +13,7 @@ and model. On a CPU they share the cores, so end to end is slower than each of t
 
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ from training.loop import train_step
 from training.member import Member
 from training.meter import Meter
 from training.ranks import ALONE
-from training.step import compiling_pays, recorder_on
+from training.step import COMPILED_GAIN_S, COMPILING_S, recorder_on
 from training.streams import side_by_side
 
 QUICK_PX, QUICK_BATCH = 64, 4
@@ -255,8 +256,8 @@ def new_member(recipe: Recipe, setup: Setup, *, compiles: bool = True) -> Member
     """Return a member with random weights, as for a training that is long enough to compile, or one that is not."""
     device = torch.device(setup.device)
     recorder = recorder_on(device, ALONE, print)
-    steps = 10_000 if compiles else max(1, 10_000 // recipe.training.epochs)
-    assert compiling_pays(recipe.training.epochs * steps) is compiles
+    enough = COMPILING_S / COMPILED_GAIN_S / recipe.training.epochs  # steps of an epoch
+    steps = math.ceil(2 * enough if compiles else enough / 2)
     return Member(
         recipe, setup.tree, seed=0, steps_per_epoch=steps, device=device, pretrained=False, recorder=recorder
     )

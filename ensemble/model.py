@@ -97,8 +97,8 @@ class Predictor:
     """A model in evaluation mode, which predicts votes.
 
     Args:
-        compiled: compile the network on a GPU; not for a batch that is smaller than one before, as the last of an
-            epoch, for which torch would compile anew. Hooks do not see the layers of a compiled network.
+        compiled: compile the network on a GPU. Batches smaller than an earlier one, such as the last of an epoch, are
+            not compiled, since torch would compile anew. Hooks do not see the layers of a compiled network.
     """
 
     def __init__(self, network: nn.Module, device: torch.device, *, compiled: bool = True) -> None:
@@ -118,7 +118,7 @@ class Predictor:
             votes: Tensor = self.network(images)
             return votes
         votes = self._compiled(images)
-        self._compiled_size = len(images)  # there was memory for it
+        self._compiled_size = len(images)  # set only now: a batch that ran out of memory does not count
         return votes
 
 

@@ -53,7 +53,7 @@ def check_wanted(first: TrainedMember, validation: Subset, wanted: ReportRequest
     """
     attention.positions_of(wanted.galaxies, validation.samples.keys.tolist())
     if wanted.layers:
-        network = first.load(validation.source.reading.device, compiled=False, in_float32=True).network
+        network = first.load(validation.source.reading.device, in_float32=True).network
         attention.choose_layers(network, wanted.layers)
 
 
@@ -63,7 +63,7 @@ def network_sections(
     """Return the sections about the first member's network: what it looks at, and its embedding."""
     view = first.run.recipe.view
     # float32: gradients and maps become numpy arrays, which have no bf16
-    network = first.load(sets.validation.source.reading.device, compiled=False, in_float32=True).network.eval()
+    network = first.load(sets.validation.source.reading.device, in_float32=True).network.eval()
     sections: list[Callable[[], Section]] = []
     looked = attention.choose(evidence, wanted.cams, wanted.galaxies)
     layers = attention.choose_layers(network, wanted.layers)

@@ -26,7 +26,7 @@ class TrainedMember:
         """The member's folder, safe to print."""
         return shown(self.run.member_folder(self.index))
 
-    def load(self, device: torch.device, *, compiled: bool = True, in_float32: bool = False) -> Predictor:
+    def load(self, device: torch.device, *, compiled: bool = False, in_float32: bool = False) -> Predictor:
         """Load the network with the best weights. in_float32: ignore the recipe's precision.
 
         Raises:

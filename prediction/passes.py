@@ -39,7 +39,7 @@ PART_STEPS = 8
 
 COMPILED_FROM = 500_000
 """Fewest images for which a GPU compiles a network, which takes up to a minute. `ng_cnn` sees so many in 28 s on an
-H200; what of that compiling saves has not been measured."""
+H200; how much of that compiling saves has not been measured."""
 
 
 @dataclass(frozen=True)

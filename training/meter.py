@@ -117,7 +117,7 @@ class Meter:
     def __init__(
         self, members: Sequence[int], device: torch.device, team: Ranks = ALONE, start: StartTimer | None = None
     ) -> None:
-        self._members, self._device, self._team, self.start = members, device, team, start or StartTimer()
+        self._members, self._team, self.start = members, team, start or StartTimer()
         self._bar: tqdm[Any] = tqdm(disable=True)
         self._forecast: Forecast | None = None
         self._watch, self._has_stepped = LossWatch(members, device), False
@@ -192,8 +192,8 @@ class Meter:
         if self._idle is not None:
             self._idle.finish()
         [samples] = self._team.sum_numbers(self._samples)
-        loss_sums = torch.tensor(self._watch.sums, dtype=torch.float64, device=self._device)
-        return EpochSums(samples, tuple(self._team.all_reduce(loss_sums).tolist()))
+        loss_sums = self._team.all_reduce(torch.tensor(self._watch.sums, dtype=torch.float64))
+        return EpochSums(samples, tuple(loss_sums.tolist()))
 
     def mean_losses(self) -> list[float]:
         """Return for each member its mean loss over the samples of this epoch. This waits for the device.

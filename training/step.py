@@ -187,10 +187,10 @@ class CapturedStep:
     """A step that is recorded on the first full batch and replayed on those that follow.
 
     Smaller batches take a step that is not compiled, or torch would compile anew. The first replay starts from the same
-    state as an ordinary step. If they differ, or nothing can be recorded, all steps are ordinary ones, and `say` is
-    told why. What changes from step to step reaches the recorded kernels in tensors: images, votes, learning rates, the
-    rate of the running average. They hold other values while they are recorded, so that a value that was not read from
-    its tensor shows.
+    state as an ordinary step. If they differ, or nothing can be recorded, full batches take ordinary steps from then
+    on, and `say` is told why. What changes from step to step reaches the recorded kernels in tensors: images, votes,
+    learning rates, the rate of the running average. They hold other values while they are recorded, so that a value
+    that was not read from its tensor shows.
 
     Args:
         learner: what full batches are learned with.

@@ -29,7 +29,7 @@ class _Group:
 class LossWatch:
     """Checks and sums losses; keeps the ids of each step until its losses are known to be finite.
 
-    sums: for each member the sum over the samples of its losses, as far as they have come.
+    sums: for each member the sum of its losses over the samples of the steps checked so far.
     """
 
     def __init__(self, members: Sequence[int], device: torch.device) -> None:
@@ -38,7 +38,7 @@ class LossWatch:
         self.begin("", 0, [0.0] * len(members))
 
     def begin(self, label: str, step: int, sums: Sequence[float]) -> None:
-        """Start an epoch at a step, counted from 0. sums: those of the steps before."""
+        """Start an epoch at a step, counted from 0. sums: the sums over the steps before."""
         self._label, self._next, self.sums = label, step, list(sums)
         self._ids: list[NDArray[np.str_]] = []
         self._losses: list[list[Tensor]] = []

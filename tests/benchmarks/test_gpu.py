@@ -14,6 +14,7 @@ from benchmarks import convolutions, gpu, gpu_parts, trainings
 from benchmarks.goals import GOALS, verdicts
 from benchmarks.gpu import Send, isolated
 from benchmarks.measuring import CheckFailedError, make_shards
+from benchmarks.throughput import Setup
 from galaxy_zoo.cores import num_cores
 
 FIELDS = {"part", "status", "message", "shards", "quick", "date", "command", "machine", "versions", "results"}
@@ -71,7 +72,7 @@ def test_a_check_that_is_not_met_keeps_its_results(shards: Path, monkeypatch: py
 @pytest.mark.slow
 def test_a_training_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(CheckFailedError, match=r"exit code 1: .*nowhere.*"):
-        trainings.train(["train.py", str(tmp_path / "nowhere")], tmp_path / "run")
+        trainings.train(Setup(tmp_path / "nowhere", "cpu", quick=True), [], tmp_path / "run", epochs=1)
 
 
 def one_result(send: Send, name: str, *_: object) -> None:
