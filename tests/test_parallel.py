@@ -237,7 +237,8 @@ def test_a_rank_that_is_killed_has_all_started_again_and_go_on_to_the_same_weigh
         wait_for_checkpoint(out)
         workers(job)[-1].kill()
         assert job.wait(120) == 0, (tmp_path / "log").read_text()
-    assert "lost contact with another rank" in (tmp_path / "log").read_text()
+    log = (tmp_path / "log").read_text()
+    assert "exitcode: -9" in log  # whether the other rank complains before torchrun ends it is chance
     assert same(weights(out, 0), weights(tmp_path / "unbroken", 0))
     assert [m["loss"] for m in metrics(out)] == [m["loss"] for m in metrics(tmp_path / "unbroken")]
 
