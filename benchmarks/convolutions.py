@@ -1,6 +1,7 @@
 """A part of `benchmarks.gpu`: the convolutions of `ng_cnn`, and other ways to compute them.
 
-One cuDNN kernel takes 4.8 of the 12.3 ms of a step on an H200, for which layers is not known (docs/experiments.md).
+Of the 12.3 ms of a step on an H200 one cuDNN kernel takes 4.8; which layers it serves is not known
+(docs/experiments.md).
 """
 
 import copy
@@ -16,7 +17,7 @@ from ensemble.model import build_network
 
 RECIPE, STEPS = "ng_cnn", 3
 FAST_SIZES = sorted(2**a * 3**b for a in range(12) for b in range(3))
-"""Sizes of fast Fourier transforms."""
+"""Sizes whose Fourier transforms are fast."""
 
 
 def convolutions(setup: Setup) -> Iterator[Result]:
@@ -78,7 +79,7 @@ class AsRows(nn.Module):
 class AsFourierProduct(nn.Module):
     """A convolution that keeps the size, as a product of Fourier transforms in float32.
 
-    The time does not grow with the kernel: 17 x 17 products for each pixel become about 4 x log2(pixels).
+    The number of operations hardly depends on the size of the kernels.
     """
 
     def __init__(self, layer: nn.Conv2d) -> None:

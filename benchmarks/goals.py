@@ -37,8 +37,8 @@ def busy(recipe: str, wanted: float) -> Goal:
 
 
 def predicting_s(values: Values, what: str) -> float:
-    """Return the seconds that Kaggle's test galaxies take, with compiling, by a result of the part `predict`."""
-    compiling_s = values[f"{what}: with the start"] - values["predict.py: galaxies"] / values[what]
+    """Return the seconds that Kaggle's test galaxies take, compiling included. what: a result of the part `predict`."""
+    compiling_s = values[f"{what}: first epoch"] - values["predict.py: galaxies"] / values[what]
     return compiling_s + KAGGLE_TEST / values[what]
 
 

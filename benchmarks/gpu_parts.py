@@ -200,7 +200,7 @@ def predict(setup: Setup) -> Iterator[Result]:
                 what = f"{name}, {num_views} views{', compiled' if compiled else ''}"
                 started = time.perf_counter()
                 count_predicted(member, loader, 0)
-                yield measured(f"{what}: with the start", "s", [time.perf_counter() - started])
+                yield measured(f"{what}: first epoch", "s", [time.perf_counter() - started])
                 yield measured(what, "galaxies/s", setup.rates(partial(count_predicted, member, loader)))
 
 

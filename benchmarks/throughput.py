@@ -253,10 +253,10 @@ def take_steps(members: list[Member], batch: Batch, count: int) -> None:
 
 
 def new_member(recipe: Recipe, setup: Setup, *, compiles: bool = True) -> Member:
-    """Return a member with random weights, as for a training that is long enough to compile, or one that is not."""
+    """Return a member with random weights. compiles: whether its training is long enough to compile the network."""
     device = torch.device(setup.device)
     recorder = recorder_on(device, ALONE, print)
-    enough = COMPILING_S / COMPILED_GAIN_S / recipe.training.epochs  # steps of an epoch
+    enough = COMPILING_S / COMPILED_GAIN_S / recipe.training.epochs  # steps of an epoch from which compiling pays
     steps = math.ceil(2 * enough if compiles else enough / 2)
     return Member(
         recipe, setup.tree, seed=0, steps_per_epoch=steps, device=device, pretrained=False, recorder=recorder

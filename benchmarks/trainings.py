@@ -1,6 +1,7 @@
 """A part of `benchmarks.gpu`: train.py as users run it, and how busy it keeps the GPU."""
 
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -58,19 +59,17 @@ def training(setup: Setup, label: str) -> Iterator[Result]:
 
 
 def train(setup: Setup, options: list[str], run: Path, *, epochs: int, watched_s: float = 0.0) -> list[float]:
-    """Run train.py on the shards of a setup, and press Ctrl-C after some epochs; return what `watch` does.
+    """Run train.py on the shards of a setup, and press Ctrl-C after some epochs; return the uses that `watch` saw.
 
     Raises:
         CheckFailedError: it fails, ends before that, or does not end when asked to.
     """
     command = ["train.py", str(setup.shards), *options, "--device", setup.device, "--out", str(run)]
     with (run.parent / "errors").open("w+") as errors:
-        process = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors, text=True
-        )
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors)
         try:
             uses = watch(process, run, epochs=epochs, watched_s=watched_s)
-            process.send_signal(SIGINT)  # nothing to a process that has ended
+            process.send_signal(SIGINT)  # without effect on a process that has ended
             code = process.wait(ENDING_S)
         except subprocess.TimeoutExpired as error:
             raise CheckFailedError(f"{' '.join(command)}: runs on {ENDING_S:.0f} s after Ctrl-C") from error
@@ -83,20 +82,20 @@ def train(setup: Setup, options: list[str], run: Path, *, epochs: int, watched_s
     return uses
 
 
-def watch(process: subprocess.Popen[str], run: Path, *, epochs: int, watched_s: float) -> list[float]:
+def watch(process: subprocess.Popen[bytes], run: Path, *, epochs: int, watched_s: float) -> list[float]:
     """Wait for a number of epochs, or for the process to end; return uses of the GPU in per cent.
 
     watched_s: seconds for which the GPU is watched after the first epoch; 0: not at all.
     """
     uses: list[float] = []
-    first = 0.0
+    start = math.inf  # of watching, known once the first epoch is logged
     while process.poll() is None:
         done, now = len(logged(run)), time.monotonic()
-        first = first or (now if done else 0.0)
-        watched = now - first - SETTLING_S if first else 0.0
-        if done >= epochs and watched >= watched_s:
+        if done:
+            start = min(start, now + SETTLING_S)
+        if done >= epochs and now >= start + watched_s:
             break
-        if watched_s and watched > 0 and (use := ask_nvidia_smi("utilization.gpu")).isdecimal():
+        if watched_s and now >= start and (use := ask_nvidia_smi("utilization.gpu")).isdecimal():
             uses.append(float(use))
         time.sleep(LOOK_EVERY_S)
     return uses

@@ -101,7 +101,7 @@ class Predictor:
             not compiled, since torch would compile anew. Hooks do not see the layers of a compiled network.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device, *, compiled: bool = True) -> None:
+    def __init__(self, network: nn.Module, device: torch.device, *, compiled: bool = False) -> None:
         self.network = network.to(device)
         self._compiled: Any = torch.compile(network) if compiled and device.type == "cuda" else None
         self._compiled_size = 0

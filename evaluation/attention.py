@@ -62,7 +62,7 @@ def positions_of(ids: Sequence[str], keys: Sequence[str]) -> list[int]:
     at = {key: position for position, key in enumerate(keys)}
     if unknown := [each for each in ids if each not in at]:
         raise InputError(
-            f"--galaxy {unknown[0]}: not among the {len(at):,} galaxies that are evaluated, such as {keys[0]}"
+            f"--galaxy {unknown[0]}: not among the {len(at):,} galaxies evaluated; give one of those, such as {keys[0]}"
         )
     return [at[each] for each in ids]
 

@@ -23,8 +23,8 @@ from galaxy_zoo.stores import host_of, open_store, patiently
 T = TypeVar("T")
 
 UPLOAD_S, SLOWEST_BYTES_PER_S = 60.0, 100_000
-"""An upload fails after this time, and what its bytes take at this rate: aiohttp does not bound the time for which it
-waits until a store lets it send (Expect: 100-continue) or takes more bytes."""
+"""An upload fails after `UPLOAD_S` plus the time that its bytes take at the slowest rate: aiohttp waits without limit
+until a store accepts the upload (Expect: 100-continue) or takes more bytes."""
 PART_BYTES = 16 * 2**20
 """Size of a part of a multipart upload."""
 BUFFER_BYTES = 8 * 2**20

@@ -73,7 +73,7 @@ def _loaded_bytes(recipe: Recipe, image_px: tuple[int, int], num_views: int) -> 
 
 def _network_bytes(recipe: Recipe, tree: DecisionTree, device: torch.device) -> int:
     """Return the bytes that a network takes for an image beside its weights, as measured on some images."""
-    predictor = Predictor(build_network(recipe, tree, pretrained=False), device, compiled=False)
+    predictor = Predictor(build_network(recipe, tree, pretrained=False), device)
     view = recipe.view
     turns = (len(view.turns_deg),) if len(view.turns_deg) > 1 else ()
     shape = (PROBED_IMAGES, *turns, 3, view.size_px, view.size_px)

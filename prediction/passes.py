@@ -38,8 +38,8 @@ PART_STEPS = 8
 """Batches of a part: 1,024 galaxies at 128 a batch, some seconds of work; a kill costs one part, on a GPU two."""
 
 COMPILED_FROM = 500_000
-"""Fewest images for which a GPU compiles a network, which takes up to a minute. `ng_cnn` sees so many in 28 s on an
-H200; how much of that compiling saves has not been measured."""
+"""Fewest images for which a network is compiled on a GPU, which takes up to a minute. `ng_cnn` predicts so many in 28 s
+on an H200 (calculated, at 17,600 images/s); how much of that compiling saves has not been measured."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Passes:
                     ) from error
 
     def _load(self, members: Sequence[int], *, num_images: int) -> list[Predictor]:
-        """Load members that will see so many images."""
+        """Load members to predict `num_images` images."""
         compiled = num_images >= COMPILED_FROM and not self.with_embeddings
         return [self.members[each].load(self.source.reading.device, compiled=compiled) for each in members]
 

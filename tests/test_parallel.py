@@ -214,6 +214,34 @@ def test_hosts_that_have_but_a_cable_between_them_train_and_predict_together(
 
 
 @pytest.mark.slow
+def test_a_rank_that_loses_another_says_so(shards: Path, plain: Path, tmp_path: Path) -> None:
+    """Without torchrun, which may end it before it has said anything."""
+    out, meeting_place = tmp_path / "run", TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    options = ["--recipe", plain, "--epochs", 999, "--parallel", "data", "--save-steps", 1, "--out", out]
+    command = [sys.executable, ROOT / "train.py", shards, *options, "--device", "cpu", "--workers", "1"]
+    where = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(meeting_place.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }
+    ranks = []
+    for rank in ("0", "1"):
+        who = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        environment = os.environ | where | who | {"OMP_NUM_THREADS": "1"}
+        ranks.append(subprocess.Popen(list(map(str, command)), env=environment, stderr=subprocess.PIPE, text=True))
+    try:
+        wait_for_checkpoint(out)
+        ranks[1].kill()
+        _, errors = ranks[0].communicate(timeout=120)
+        assert ranks[0].returncode == 1
+        assert "Error: rank 0 lost contact with another rank" in errors
+    finally:
+        for each in ranks:
+            each.kill()
+            each.communicate()
+
+
+@pytest.mark.slow
 def test_a_rank_that_is_killed_has_all_started_again_and_go_on_to_the_same_weights(
     shards: Path, plain: Path, tmp_path: Path
 ) -> None:
@@ -237,8 +265,7 @@ def test_a_rank_that_is_killed_has_all_started_again_and_go_on_to_the_same_weigh
         wait_for_checkpoint(out)
         workers(job)[-1].kill()
         assert job.wait(120) == 0, (tmp_path / "log").read_text()
-    log = (tmp_path / "log").read_text()
-    assert "exitcode: -9" in log  # whether the other rank complains before torchrun ends it is chance
+    assert "exitcode: -9" in (tmp_path / "log").read_text()
     assert same(weights(out, 0), weights(tmp_path / "unbroken", 0))
     assert [m["loss"] for m in metrics(out)] == [m["loss"] for m in metrics(tmp_path / "unbroken")]
 

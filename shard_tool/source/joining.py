@@ -87,8 +87,8 @@ def _bring_together(draft: Draft) -> Iterator[str]:
             yield f"ids do not meet: {cause}"
         elif not draft.first("SELECT id FROM vote WHERE id IN (SELECT id FROM file) LIMIT 1"):
             yield (
-                f"ids do not meet: an image is {images[0]}, a row {rows[0]}; a table that says which file each image "
-                "is in goes with --catalogue"
+                f"ids do not meet: an image is {images[0]}, a row {rows[0]}; if a column of the table names the image "
+                "files, pass the table with --catalogue"
             )
 
 

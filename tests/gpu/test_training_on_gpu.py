@@ -130,7 +130,7 @@ def test_a_short_batch_is_not_compiled_in_training() -> None:
 
 def test_a_short_batch_is_not_compiled_in_prediction() -> None:
     network = build_network(recipe(), TREE, pretrained=False)
-    predictor = Predictor(network, torch.device("cuda"))
+    predictor = Predictor(network, torch.device("cuda"), compiled=True)
     predictor.predict(batch(0)[0])
     compiled = counters["stats"]["unique_graphs"]
     for size in (19, 32):

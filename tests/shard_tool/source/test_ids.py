@@ -148,9 +148,8 @@ def test_where_nothing_explains_that_ids_do_not_meet_a_catalogue_is_named(tmp_pa
     images = {each: f"{chr(ord('a') + number)}x" for number, each in enumerate(download.train)}
     result = pack(renamed(download, images, {}).write_folder(tmp_path / "source"), tmp_path / "out")
     assert result.exit_code == 1
-    assert "an image is ax, a row 100008; a table that says which file each image is in goes with --catalogue" in (
-        result.stderr
-    )
+    assert "ids do not meet: an image is ax, a row 100008; if a column" in result.stderr
+    assert "pass the table with --catalogue" in result.stderr
 
 
 def test_a_row_that_breaks_the_tree_is_why_nothing_is_left(tmp_path: Path) -> None:
