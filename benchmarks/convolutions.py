@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from benchmarks.measuring import Result, measured
 from benchmarks.throughput import Setup, fixed_batch
-from ensemble.model import build_network
+from ensemble.model import build_network, precision_on
 
 RECIPE, STEPS = "ng_cnn", 3
 FAST_SIZES = sorted(2**a * 3**b for a in range(12) for b in range(3))
@@ -21,20 +21,25 @@ FAST_SIZES = sorted(2**a * 3**b for a in range(12) for b in range(3))
 
 
 def convolutions(setup: Setup) -> Iterator[Result]:
-    """Measure each convolution of `RECIPE` in every way, in bfloat16: forward and backward, and forward alone."""
+    """Measure each convolution of `RECIPE` in every way: forward and backward, and forward alone.
+
+    The precision is that of its training, unless the way has another.
+    """
     recipe = setup.recipe(RECIPE)
     network = build_network(recipe, setup.tree, pretrained=False).to(setup.device)
+    precision = precision_on(torch.device(setup.device), recipe.training.precision)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     batch = fixed_batch(recipe, setup, recipe.training.batch_size)
     for number, (layer, images) in enumerate(layers_with_inputs(network, batch.views[0]), 1):
         name, is_first = f"{RECIPE}, convolution {number}", number == 1
-        in_bf16 = images.bfloat16()
-        ways = {"": (copy.deepcopy(layer).bfloat16(), in_bf16), **other_ways(layer, in_bf16)}
+        inputs = images.to(dtype)
+        ways = {"": (copy.deepcopy(layer).to(dtype), inputs), **other_ways(layer, inputs)}
         if is_first:
-            ways |= ways_for_few_channels(layer, in_bf16)
-        for way, (module, inputs) in ways.items():
+            ways |= ways_for_few_channels(layer, inputs)
+        for way, (module, converted) in ways.items():
             what = f"{name}, {way}" if way else name
-            yield measured(what, "images/s", convolution_rates(setup, module, inputs, is_first=is_first))
-            yield measured(f"{what}, forward", "images/s", forward_rates(setup, module, inputs))
+            yield measured(what, "images/s", convolution_rates(setup, module, converted, is_first=is_first))
+            yield measured(f"{what}, forward", "images/s", forward_rates(setup, module, converted))
 
 
 class AsMatrixProduct(nn.Module):
@@ -102,11 +107,12 @@ class AsFourierProduct(nn.Module):
 
 def other_ways(layer: nn.Conv2d, images: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
     """Return other ways to compute a convolution, each with its input."""
-    half = copy.deepcopy(layer).half()
+    # torch computes in channels-last if images or weights are
+    contiguous = copy.deepcopy(layer).to(memory_format=torch.contiguous_format)
     ways: dict[str, tuple[nn.Module, Tensor]] = {
-        "contiguous": (layer, images.contiguous()),
-        "float16": (half, images.half()),
-        "float16, contiguous": (half, images.half().contiguous()),
+        "contiguous": (contiguous, images.contiguous()),
+        "float16": (layer, images.half()),
+        "float16, contiguous": (contiguous, images.half().contiguous()),
         "as rows": (AsRows(layer), images),
         "as a Fourier product": (AsFourierProduct(layer), images),
     }

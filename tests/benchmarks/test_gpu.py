@@ -171,9 +171,12 @@ def test_a_part_ends_with_all_that_it_has_started() -> None:
 
 
 def test_other_ways_to_convolve_give_the_same_images() -> None:
-    layer, images = torch.nn.Conv2d(3, 4, 5, padding=2), torch.randn(2, 3, 12, 12)
+    layer = torch.nn.Conv2d(3, 4, 5, padding=2).to(memory_format=torch.channels_last)
+    images = torch.randn(2, 3, 12, 12).to(memory_format=torch.channels_last)
     with torch.no_grad():
         expected = layer(images)
         ways = {**convolutions.other_ways(layer, images), **convolutions.ways_for_few_channels(layer, images)}
         for name, (way, inputs) in ways.items():
-            assert torch.allclose(way(inputs).float(), expected, atol=0.02 if "float16" in name else 1e-5), name
+            found = way(inputs)
+            assert torch.allclose(found.float(), expected, atol=0.02 if "float16" in name else 1e-5), name
+            assert found.is_contiguous() or "contiguous" not in name, f"{name}: computed in channels-last"
