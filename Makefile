@@ -46,7 +46,7 @@ check: $(TOOLS)  ## all a change must pass: format, lint, types, Dockerfile, she
 coverage: $(TOOLS)  ## run the core of the tests and say which lines it leaves out
 	$(BIN)/python -m pytest -m 'not slow' --cov
 
-format: $(TOOLS)  ## format the code and mend what ruff can mend
+format: $(TOOLS)  ## format the code and apply ruff's fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

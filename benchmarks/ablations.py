@@ -56,8 +56,8 @@ def to_toml(table: Mapping[str, Mapping[str, Any]]) -> str:
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("kaggle", type=click.Path(exists=True, path_type=Path))
 @click.option("--recipe", default="small_data", help="The recipe to change.")
-@click.option("--epochs", default=12, type=click.IntRange(1), help="Of each variant.")
-@click.option("--members", default=2, type=click.IntRange(1), help="Networks of each variant, of different seeds.")
+@click.option("--epochs", default=12, type=click.IntRange(1), help="Number of epochs of each variant.")
+@click.option("--members", default=2, type=click.IntRange(1), help="Number of members of each variant.")
 @measuring_options
 def main(
     *,

@@ -12,7 +12,6 @@ members over the test-time views, with an interval from resampling galaxies (boo
 entry on the same resamples. Each member's weights are those of its best epoch on the same fold.
 """
 
-import json
 import os
 import shlex
 import shutil
@@ -28,6 +27,7 @@ import numpy as np
 import torch
 
 from benchmarks.measuring import RESULTS, ROOT, provenance, write_json
+from ensemble.model import predict_views
 from ensemble.recipe import load_recipe
 from galaxy_zoo.console import Command, options
 from galaxy_zoo.errors import RunError
@@ -39,6 +39,7 @@ from pipeline.loader import Decoding, Loader, Sampling
 from pipeline.shards import Samples, open_shards
 from prediction.members import find_members
 from training.checkpoint import Position, positions
+from training.logbook import read_log
 from training.run import RUN_NAME, Run, load_run
 
 LABELLED_SHARDS, PARTLY_SHARDS = 10, 4
@@ -146,10 +147,7 @@ def predict(plan: Plan, entry: Entry, samples: Samples) -> Floats:
     members = [member.load(device) for member in find_members([run])]
     views = FixedViews(run.recipe.view, rotations_and_flips(plan.views))
     with Loader(samples, views, Sampling(batch_size=64, shuffle=False), Decoding(device=device)) as loader:
-        parts = [
-            torch.stack([torch.stack([m.predict(images) for images in batch.views]) for m in members]).cpu()
-            for batch in loader.epoch(0)
-        ]
+        parts = [predict_views(members, batch.views).cpu() for batch in loader.epoch(0)]
     votes: Floats = torch.cat(parts, dim=2).numpy()
     return votes
 
@@ -200,7 +198,7 @@ def speed(run: Path, images: int) -> dict[str, Any]:
         run: the folder of the run.
         images: number of images trained on in an epoch, over all members.
     """
-    lines = [json.loads(line) for line in (run / "member-00" / "metrics.jsonl").read_text().splitlines()]
+    lines = read_log(run / "member-00")
     rates = np.array([line["images_per_s"] for line in lines])
     return {
         "epochs": len(lines),
@@ -237,11 +235,13 @@ def measure(plan: Plan, entry: Entry, reference: Floats | None) -> tuple[dict[st
 
 measuring_options = options(
     click.option(
-        "--out", default="accuracy", type=click.Path(path_type=Path), help="For shards, recipes and runs."
+        "--out", default="accuracy", type=click.Path(path_type=Path), help="Folder for shards, recipes and runs."
     ),
-    click.option("--results", default=RESULTS, type=click.Path(path_type=Path), help="For the scores, as JSON."),
-    click.option("--fold", default="4/5", help="The one held out, k/K of the labelled galaxies."),
-    click.option("--views", default=16, type=click.IntRange(1), help="Test-time views."),
+    click.option(
+        "--results", default=RESULTS, type=click.Path(path_type=Path), help="Folder for the scores, as JSON."
+    ),
+    click.option("--fold", default="4/5", help="Fold k/K of the labelled galaxies to hold out."),
+    click.option("--views", default=16, type=click.IntRange(1), help="Number of test-time views."),
     click.option(
         "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if there."
     ),
@@ -253,7 +253,7 @@ measuring_options = options(
 @click.argument("kaggle", type=click.Path(exists=True, path_type=Path))
 @click.argument("entries", nargs=-1, required=True)
 @click.option("--partly", type=click.Path(exists=True, path_type=Path), help="Folder of partly labelled galaxies.")
-@click.option("--epochs", type=click.IntRange(1), help="Instead of the recipes', to try it out.")
+@click.option("--epochs", type=click.IntRange(1), help="Number of epochs, to try it out.  [default: the recipe's]")
 @measuring_options
 def main(
     *,

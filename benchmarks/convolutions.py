@@ -32,14 +32,10 @@ def convolutions(setup: Setup) -> Iterator[Result]:
     batch = fixed_batch(recipe, setup, recipe.training.batch_size)
     for number, (layer, images) in enumerate(layers_with_inputs(network, batch.views[0]), 1):
         name, is_first = f"{RECIPE}, convolution {number}", number == 1
-        inputs = images.to(dtype)
-        ways = {"": (copy.deepcopy(layer).to(dtype), inputs), **other_ways(layer, inputs)}
-        if is_first:
-            ways |= ways_for_few_channels(layer, inputs)
-        for way, (module, converted) in ways.items():
+        for way, (module, inputs) in ways(layer, images.to(dtype), is_first=is_first).items():
             what = f"{name}, {way}" if way else name
-            yield measured(what, "images/s", convolution_rates(setup, module, converted, is_first=is_first))
-            yield measured(f"{what}, forward", "images/s", forward_rates(setup, module, converted))
+            yield measured(what, "images/s", convolution_rates(setup, module, inputs, is_first=is_first))
+            yield measured(f"{what}, forward", "images/s", forward_rates(setup, module, inputs))
 
 
 class AsMatrixProduct(nn.Module):
@@ -105,29 +101,26 @@ class AsFourierProduct(nn.Module):
         return convolved.to(images.dtype)
 
 
-def other_ways(layer: nn.Conv2d, images: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
-    """Return other ways to compute a convolution, each with its input."""
+def ways(layer: nn.Conv2d, images: Tensor, *, is_first: bool) -> dict[str, tuple[nn.Module, Tensor]]:
+    """Return the ways to compute a convolution, each with its input; some make sense for few channels alone."""
     # torch computes in channels-last if images or weights are
     contiguous = copy.deepcopy(layer).to(memory_format=torch.contiguous_format)
-    ways: dict[str, tuple[nn.Module, Tensor]] = {
+    found: dict[str, tuple[nn.Module, Tensor]] = {
+        "": (layer, images),
         "contiguous": (contiguous, images.contiguous()),
         "float16": (layer, images.half()),
         "float16, contiguous": (contiguous, images.half().contiguous()),
         "as rows": (AsRows(layer), images),
         "as a Fourier product": (AsFourierProduct(layer), images),
     }
-    return {name: (copy.deepcopy(each).to(inputs.dtype), inputs) for name, (each, inputs) in ways.items()}
-
-
-def ways_for_few_channels(layer: nn.Conv2d, images: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
-    """Return ways to compute a convolution that would take too much memory, or make no sense, for many channels."""
-    ways: dict[str, tuple[nn.Module, Tensor]] = {"as a matrix product": (AsMatrixProduct(layer), images)}
-    for channels in (4, 8):
-        wide, more = copy.deepcopy(layer), (0, 0, 0, 0, 0, channels - images.shape[1])
-        wide.weight = nn.Parameter(functional.pad(layer.weight.detach(), more))
-        padded = functional.pad(images, more).to(memory_format=torch.channels_last)
-        ways[f"{channels} channels"] = wide, padded
-    return {name: (copy.deepcopy(each).to(inputs.dtype), inputs) for name, (each, inputs) in ways.items()}
+    if is_first:
+        found["as a matrix product"] = AsMatrixProduct(layer), images
+        for channels in (4, 8):
+            wide, more = copy.deepcopy(layer), (0, 0, 0, 0, 0, channels - images.shape[1])
+            wide.weight = nn.Parameter(functional.pad(layer.weight.detach(), more))
+            padded = functional.pad(images, more).to(memory_format=torch.channels_last)
+            found[f"{channels} channels"] = wide, padded
+    return {name: (copy.deepcopy(each).to(inputs.dtype), inputs) for name, (each, inputs) in found.items()}
 
 
 def layers_with_inputs(network: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, Tensor]]:

@@ -1,4 +1,4 @@
-"""Check and measure what needs a GPU, in the order of worth, from a checkout that need not be installed.
+"""Check and measure what needs a GPU, the most useful first, from a checkout that need not be installed.
 
 python benchmarks/gpu.py                                    everything in 10 minutes, on synthetic galaxies
 python benchmarks/gpu.py decode pixels --out /tmp/results   some parts
@@ -155,12 +155,12 @@ def measure_accuracy(kaggle: Path, out: Path, device: str, quick: bool, timeout_
 
 
 @click.command(cls=Command, context_settings={"show_default": True, "max_content_width": 100})
-@click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[PART]...")
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS))
 @click.option(
     "--shards",
     type=click.Path(path_type=Path),
     default=None,
-    help="Measure on these.  [default: synthetic galaxies, made once in the temporary folder]",
+    help="Folder of shards to measure on.  [default: synthetic galaxies, made once in the temporary folder]",
 )
 @click.option(
     "--kaggle",
@@ -170,7 +170,7 @@ def measure_accuracy(kaggle: Path, out: Path, device: str, quick: bool, timeout_
 @click.option("--count", default=16_384, type=click.IntRange(16), help="Synthetic galaxies to make.")
 @click.option("--minutes", default=10.0, type=click.FloatRange(min=0.1), help="Time for all parts.")
 @click.option("--out", default=RESULTS, type=click.Path(path_type=Path), help="Folder of the JSON files.")
-@click.option("--device", default="cuda", type=click.Choice(["cuda", "cpu"]), help="What to measure.")
+@click.option("--device", default="cuda", type=click.Choice(["cuda", "cpu"]), help="Device to measure.")
 @click.option("--quick", is_flag=True, help="Tiny sizes: shows that the parts run, not how fast.")
 def main(
     *,
@@ -185,8 +185,7 @@ def main(
 ) -> None:
     """Check and measure what needs a GPU: all parts, or those named, then say which goals are met.
 
-    Parts: tests, steps, trainings, predict, commands, stamps, convolutions, decode, pixels. Each may take half of the
-    time that is left, the last all of it.
+    Each part may take half of the time that is left, the last all of it.
 
     Writes OUT/<device>-<part>.json for each part and prints the results, both as they come. A part that fails is
     recorded and the others go on. Exit codes: 0 good, 1 a part failed, 2 wrong usage.

@@ -114,7 +114,9 @@ def stamps(setup: Setup) -> Iterator[Result]:
         sampling = Sampling(batch_size=setup.batch_size if setup.quick else batch_size)
         decoding = Decoding(device=setup.device, stamps=RESIDENT)
         with Loader(samples, RandomViews(view, (0,)), sampling, decoding) as batches:
-            yield measured(f"{what}: filling", "images/s", [throughput.filling_rate(setup, batches)])
+            yield measured(
+                f"{what}: filling", "images/s", [setup.rate(partial(throughput.count_samples, batches), 0)]
+            )
             yield measured(f"{what}: from the stamps", "images/s", setup.rates(partial(count_samples, batches)))
         if setup.on_gpu:
             yield measured(f"{what}: kernel alone", "images/s", kernel_rates(setup, view, batch_size))

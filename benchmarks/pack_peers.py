@@ -72,10 +72,8 @@ def pack_mosaic(samples: list[Sample], out: Path, *, strict: bool) -> None:
 
     columns = {"id": "str", "image": "bytes", "votes": "ndarray:float32:37"}
     with MDSWriter(out=str(out), columns=columns, hashes=["sha256"], size_limit=SHARD_BYTES) as writer:
-        for key, path, votes in samples:
-            missing = np.full(37, np.nan, np.float32)
-            image = read(path, strict=strict)
-            writer.write({"id": key, "image": image, "votes": missing if votes is None else votes})
+        for sample in samples:
+            writer.write(fields_of(sample, strict=strict))
 
 
 def pack_litdata(samples: list[Sample], out: Path, *, strict: bool) -> None:
@@ -83,7 +81,7 @@ def pack_litdata(samples: list[Sample], out: Path, *, strict: bool) -> None:
     import litdata  # noqa: PLC0415
 
     litdata.optimize(
-        fn=partial(litdata_sample, strict=strict),
+        fn=partial(fields_of, strict=strict),
         inputs=samples,
         output_dir=str(out),
         chunk_bytes=SHARD_BYTES,
@@ -91,8 +89,8 @@ def pack_litdata(samples: list[Sample], out: Path, *, strict: bool) -> None:
     )
 
 
-def litdata_sample(sample: Sample, *, strict: bool) -> dict[str, Any]:
-    """Return a sample as LitData stores it."""
+def fields_of(sample: Sample, *, strict: bool) -> dict[str, Any]:
+    """Return the fields of a sample that Mosaic and LitData store."""
     key, path, votes = sample
     missing = np.full(37, np.nan, np.float32)
     return {"id": key, "image": read(path, strict=strict), "votes": missing if votes is None else votes}

@@ -39,7 +39,7 @@ TURNED_PX, CROP_PX, SIZE_PX = 364, 256, 128
 MEAN = STD = (0.5, 0.5, 0.5)
 SHARD_BYTES = 64 * 2**20
 
-Pixels = NDArray[np.float32]
+Levels = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Contender:
     """
 
     epoch: Callable[[], Iterable[Tensor]]
-    views: Callable[[list[float]], Pixels]
+    views: Callable[[list[float]], Levels]
     packages: tuple[str, ...]
 
 
@@ -92,10 +92,10 @@ def random_view(jpeg: bytes, *, cut_first: bool = True) -> Tensor:
         return finished(turned(image.convert("RGB"), random.uniform(0, 360), cut_first=cut_first))
 
 
-def views_by_pil(work: Work) -> Callable[[list[float]], Pixels]:
+def views_by_pil(work: Work) -> Callable[[list[float]], Levels]:
     """Return a function for `Contender.views`."""
 
-    def views(angles: list[float]) -> Pixels:
+    def views(angles: list[float]) -> Levels:
         images = [Image.open(path).convert("RGB") for path in work.files[: len(angles)]]
         return np.stack([np.asarray(turned(i, a), np.float32) for i, a in zip(images, angles, strict=True)])
 
@@ -210,7 +210,7 @@ def spdl(work: Work) -> Contender:
         with pipeline.auto_stop():
             yield from pipeline
 
-    def views(angles: list[float]) -> Pixels:
+    def views(angles: list[float]) -> Levels:
         some = [view(path, a, flip=False) for path, a in zip(work.files[: len(angles)], angles, strict=True)]
         return np.stack(some).astype(np.float32)
 
@@ -243,7 +243,7 @@ def ffcv(work: Work) -> Contender:
 
     loader = load(OrderOption.RANDOM, image=[SimpleRGBImageDecoder(), Turn(), RandomHorizontalFlip(), *finish])
 
-    def views(angles: list[float]) -> Pixels:
+    def views(angles: list[float]) -> Levels:
         plain = [SimpleRGBImageDecoder(), Turn(angles), ToTensor()]
         parts = [images.numpy().copy() for (images,) in load(OrderOption.SEQUENTIAL, image=plain)]
         return np.concatenate(parts)[: len(angles)].astype(np.float32)
@@ -278,7 +278,7 @@ def ours(work: Work, **options: Any) -> Contender:
     loader = Loader(samples, RandomViews(view, (0,)), Sampling(batch_size=BATCH_SIZE), decoding)
     epochs = iter(range(2**31))
 
-    def views(angles: list[float]) -> Pixels:
+    def views(angles: list[float]) -> Levels:
         chosen = TurnedViews(view, tuple(angles))
         with Loader(samples, chosen, Sampling(batch_size=len(angles), shuffle=False), decoding) as plain:
             images = next(iter(plain.epoch(0))).views[0]

@@ -42,9 +42,9 @@ from numpy.typing import NDArray
 from benchmarks.measuring import ROOT, provenance, write_json
 from benchmarks.peer_loaders import CROP_PX, OURS, PEERS, SIZE_PX
 from benchmarks.processes import memory_bytes
-from benchmarks.warp_error import TurnedViews, reference, rms
+from benchmarks.warp_error import TurnedViews, references, rms
 from galaxy_zoo.console import Command
-from galaxy_zoo.view import Stamp, View
+from galaxy_zoo.view import View
 from pipeline.shards import Samples, open_shards
 
 NEED_NO_PEERS = ("torchvision", "torchvision_cut", "webdataset", *OURS)
@@ -140,18 +140,11 @@ def write_files(samples: Samples, folder: Path) -> None:
         (folder / f"{place:07d}.jpg").write_bytes(jpeg.tobytes())
 
 
-def references(samples: Samples, angles: Sequence[float]) -> NDArray[np.float64]:
-    """Return the supersampled views of the first images turned by `angles` in degrees."""
-    images = [simplejpeg.decode_jpeg(jpeg) for jpeg in samples.jpegs(np.arange(len(angles)))]
-    whole = Stamp(samples.image_px, samples.image_px)
-    (parameters,) = TurnedViews(VIEW, tuple(angles)).parameters(whole, 0, range(len(angles)))
-    return np.stack([reference(i, VIEW, warp) for i, warp in zip(images, parameters.warps, strict=True)])
-
-
 def check(contenders: dict[str, Contender], samples: Samples, count: int) -> list[Row]:
     """Return a row for each contender, with the error of its first `count` views."""
     angles = [(37.3 * place) % 360 for place in range(count)]
-    either_way = [references(samples, [way * angle for angle in angles]) for way in (1, -1)]
+    images = [simplejpeg.decode_jpeg(jpeg) for jpeg in samples.jpegs(np.arange(count))]
+    either_way = [references(images, TurnedViews(VIEW, tuple(way * angle for angle in angles))) for way in (1, -1)]
     rows = []
     for name, contender in contenders.items():
         try:
@@ -199,10 +192,17 @@ def table(rows: list[Row]) -> str:
 @click.command(cls=Command, context_settings={"show_default": True})
 @click.argument("shards", type=click.Path(path_type=Path))
 @click.option("--peers", "python", default="", help="Interpreter that has the peers; see `benchmarks/peers.py`.")
-@click.option("--only", default="", help="Names of contenders with commas between; all: none given.")
-@click.option("--runs", default=5, type=click.IntRange(1), help="Timed epochs of each.")
-@click.option("--cores", default=len(os.sched_getaffinity(0)), type=click.IntRange(1), help="Cores, and threads.")
-@click.option("--checked", default=100, type=click.IntRange(1), help="Images to compare with the reference.")
+@click.option("--only", default="", help="Names of contenders, separated by commas.  [default: all that can run]")
+@click.option("--runs", default=5, type=click.IntRange(1), help="Number of timed epochs of each.")
+@click.option(
+    "--cores",
+    default=len(os.sched_getaffinity(0)),
+    type=click.IntRange(1),
+    help="Number of cores, and of threads of each.",
+)
+@click.option(
+    "--checked", default=100, type=click.IntRange(1), help="Number of images to compare with the reference."
+)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="JSON file to write.")
 def main(shards: Path, python: str, only: str, runs: int, cores: int, checked: int, out: Path | None) -> None:
     """Time the loaders on the training images of the folder SHARDS.

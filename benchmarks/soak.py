@@ -27,34 +27,6 @@ from training.command import train
 from training.loop import Trainer
 
 SETTLED = 20
-RECIPE = """
-[about]
-source = "the soak"
-[view]
-crop_px = {crop}
-size_px = 48
-rotation_deg = 180
-flip = true
-[network]
-kind = "cnn"
-channels = [16, 32, 32]
-kernels = [3, 3, 3]
-batch_norm = true
-features = "mean"
-[head]
-kind = "tree"
-[loss]
-kind = "mse"
-[optimiser]
-kind = "adamw"
-lr = 0.003
-[schedule]
-kind = "one_cycle"
-[training]
-epochs = {epochs}
-batch_size = 64
-ema_decay = 0.99
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +102,13 @@ def summarise(held: list[Footprint]) -> dict[str, object]:
 
 @click.command(cls=Command, context_settings={"show_default": True})
 @click.argument("shards", type=click.Path(path_type=Path))
-@click.option("--epochs", default=100, type=click.IntRange(SETTLED + 3), help="Of the training.")
-@click.option("--predict-every", default=5, type=click.IntRange(1), help="Epochs between predictions.")
-@click.option("--minutes", default=20.0, help="Stop the training after so long.")
-@click.option("--crop-px", default=64, help="Of the images.")
-@click.option("--out", default=RESULTS / "soak.json", type=click.Path(path_type=Path))
+@click.option("--epochs", default=100, type=click.IntRange(SETTLED + 3), help="Number of epochs.")
+@click.option("--predict-every", default=5, type=click.IntRange(1), help="Number of epochs between predictions.")
+@click.option(
+    "--minutes", default=20.0, type=click.FloatRange(min=0), help="Stop the training after this many minutes."
+)
+@click.option("--crop-px", default=64, type=click.IntRange(1), help="Side of the crop in pixels.")
+@click.option("--out", default=RESULTS / "soak.json", type=click.Path(path_type=Path), help="JSON file to write.")
 def main(shards: Path, epochs: int, predict_every: int, minutes: float, crop_px: int, out: Path) -> None:
     """Train on the folder SHARDS, predict its test galaxies now and then, and print what the process holds.
 
@@ -143,10 +117,10 @@ def main(shards: Path, epochs: int, predict_every: int, minutes: float, crop_px:
       python -m benchmarks.soak shards --epochs 100
     """
     with tempfile.TemporaryDirectory() as folder:
-        run, recipe = Path(folder) / "run", Path(folder) / "soak.toml"
-        recipe.write_text(RECIPE.format(crop=crop_px, epochs=epochs))
+        run = Path(folder) / "run"
+        recipe = ["--recipe", "quick", "--set", f"view.crop_px={crop_px}", "--set", "view.size_px=48"]
         options = ["--members", "2", "--fold", "0/4", "--save-steps", "1", "--stamps", "stream", "--workers", "1"]
-        training = [str(shards), "--recipe", str(recipe), "--out", str(run), *options]
+        training = [str(shards), *recipe, "--epochs", str(epochs), "--out", str(run), *options]
 
         def predict_now_and_then(epoch: int) -> None:
             if epoch % predict_every == 0:

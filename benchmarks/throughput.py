@@ -110,14 +110,15 @@ class Setup:
         Args:
             work: takes the number of the run, 0 for the warm-up, and returns the amount of work done.
         """
-        rates = []
-        for run in range(self.runs + 1):
-            self.synchronise()
-            started = time.perf_counter()
-            amount = work(run)
-            self.synchronise()
-            rates.append(amount / (time.perf_counter() - started))
-        return rates[1:]
+        return [self.rate(work, run) for run in range(self.runs + 1)][1:]
+
+    def rate(self, work: Callable[[int], int], run: int) -> float:
+        """Return the amount of work per second in one run."""
+        self.synchronise()
+        started = time.perf_counter()
+        amount = work(run)
+        self.synchronise()
+        return amount / (time.perf_counter() - started)
 
     def synchronise(self) -> None:
         """Wait until the device has done all its work."""
@@ -135,7 +136,7 @@ def measure(setup: Setup, recipe: Recipe) -> list[Result]:
         rates["loader"] = setup.rates(partial(count_samples, batches))
         speeds = epoch_speeds(setup, batches, member)
     with Loader(samples, views, sampling, Decoding(device=setup.device, stamps=RESIDENT)) as batches:
-        rates["fill"] = [filling_rate(setup, batches)]
+        rates["fill"] = [setup.rate(partial(count_samples, batches), 0)]
         rates["resident"] = setup.rates(partial(count_samples, batches))
         from_stamps = epoch_speeds(setup, batches, member)
     rates["model"] = step_rates(setup, [member], fixed_batch(recipe, setup, size))
@@ -211,15 +212,6 @@ def running(setup: Setup, graph: Graph, *, on_gpu: bool) -> Iterator[Any]:
         pipeline.set_outputs(graph(jpegs))
     pipeline.build()
     yield pipeline
-
-
-def filling_rate(setup: Setup, batches: Loader) -> float:
-    """Return images per second of the first epoch of a loader, which fills its stamps."""
-    setup.synchronise()
-    started = time.perf_counter()
-    count = count_samples(batches, 0)
-    setup.synchronise()
-    return count / (time.perf_counter() - started)
 
 
 def epoch_speeds(setup: Setup, batches: Loader, member: Member) -> list[dict[str, float]]:

@@ -20,7 +20,7 @@ TRAINED = ("quick", "ng_cnn", "small_data x 4", "ng_resnet50", "dieleman", "fast
 """Recipes, each with the number of its members if it is not one."""
 
 EPOCHS, LENGTH = 4, 40
-"""Fewest epochs that are measured, and the epochs of a recipe that has fewer, so that a fast one lasts some seconds."""
+"""Epochs after which a training may be stopped; those it is given at least, so that a fast one lasts some seconds."""
 
 SETTLING_S, WATCHED_S, LOOK_EVERY_S, ENDING_S = 1.0, 5.0, 0.05, 60.0
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from galaxy_zoo.console import Command
 from galaxy_zoo.view import Stamp, View
-from pipeline.augment import Parameters, Positions, RandomViews, warp_matrices
+from pipeline.augment import Parameters, Positions, RandomViews, Views, warp_matrices
 from pipeline.loader import Backend, Decoding, Loader, Sampling
 from pipeline.shards import Samples, open_shards
 from pipeline.warp import WarpKernel, reduce_window
@@ -73,11 +73,11 @@ def reference(image: NDArray[np.uint8], view: View, warp: NDArray[np.float32]) -
     return means
 
 
-def references(images: list[NDArray[np.uint8]], view: View) -> Floats:
-    """Return the references for the views that `RandomViews(view, (0,))` draws in epoch 0."""
+def references(images: list[NDArray[np.uint8]], views: Views) -> Floats:
+    """Return the references for the first view of each image in epoch 0."""
     whole = Stamp(images[0].shape[:2], images[0].shape[:2])
-    (parameters,) = RandomViews(view, (0,)).parameters(whole, 0, range(len(images)))
-    return np.stack([reference(i, view, warp) for i, warp in zip(images, parameters.warps, strict=True)])
+    parameters = views.parameters(whole, 0, range(len(images)))[0]
+    return np.stack([reference(i, views.view, warp) for i, warp in zip(images, parameters.warps, strict=True)])
 
 
 def error_by_oversampling(images: list[NDArray[np.uint8]], view: View, truth: Floats, factor: float) -> float:
@@ -110,7 +110,7 @@ def rms(values: Floats) -> float:
 
 @click.command(cls=Command, context_settings={"show_default": True})
 @click.argument("shards", type=click.Path(path_type=Path))
-@click.option("--count", default=200, type=click.IntRange(1), help="How many galaxies.")
+@click.option("--count", default=200, type=click.IntRange(1), help="Number of galaxies.")
 def main(shards: Path, count: int) -> None:
     """Print the errors on the first training galaxies of SHARDS.
 
@@ -123,7 +123,7 @@ def main(shards: Path, count: int) -> None:
     images = [simplejpeg.decode_jpeg(jpeg) for jpeg in samples.jpegs(np.arange(count))]
     click.echo(f"{count} galaxies\n{'':18}" + "".join(f"{f:>7.2f}" for f in OVERSAMPLINGS) + "    dali  opencv")
     for name, view in VIEWS.items():
-        truth = references(images, view)
+        truth = references(images, RandomViews(view, (0,)))
         by_factor = [error_by_oversampling(images, view, truth, factor) for factor in OVERSAMPLINGS]
         as_they_are = [error_of(samples, view, truth, backend) for backend in ("dali", "opencv")]
         click.echo(

@@ -36,7 +36,7 @@ def evaluate(request: ReportRequest) -> None:
         views=request.fixed_views,
         batch_size=request.batch_size,
         device=choose_device(request.device),
-        threads=request.workers,
+        num_threads=request.workers,
         stamps=StampPolicy(request.stamps, folder=request.stamps_folder, reused=False),
     )
     runs = [load_run(folder) for folder in request.runs]

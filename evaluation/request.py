@@ -3,22 +3,20 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import click
 
 from evaluation.extra import METHODS, known_methods
 from galaxy_zoo.files import check_outputs
 from galaxy_zoo.remote import AnyPath
-from pipeline.augment import FixedView
-from pipeline.options import parse_views
+from pipeline.options import ViewsRequest
 from prediction.request import files_of_runs, files_of_set
 
 PAGE_NAME, TABLES_NAME, JSON_NAME = "report.html", "tables", "tables.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportRequest:
+class ReportRequest(ViewsRequest):
     """The options of evaluate.py, by their names there.
 
     layers, galaxies: what to explain; empty: `attention` chooses. embedding: names of methods, or "all".
@@ -30,25 +28,12 @@ class ReportRequest:
     split: str
     out_of_fold: bool
     truth: Path | None
-    views: int
-    zooms: str
     cams: int
     galaxies: tuple[str, ...]
     layers: tuple[str, ...]
     points: int
     embedding: str
     batch_size: int
-    device: str
-    workers: int | None
-    stamps: Literal["auto", "stream", "resident"]
-    stamps_folder: Path | None
-    cache_folder: Path
-    cache_gb: float | None
-
-    @cached_property
-    def fixed_views(self) -> tuple[FixedView, ...]:
-        """Test-time views."""
-        return parse_views(self.views, self.zooms)
 
     @cached_property
     def methods(self) -> tuple[str, ...]:

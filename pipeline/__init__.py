@@ -10,8 +10,10 @@ docs/library.md shows a training loop around it.
     shards.py        the samples: memory-mapped shards, votes, folds
     proof.py         checks that keep damaged JPEGs from DALI
     cache.py         shards of an object store, downloaded to the disk
+    groups.py        the shards that a rank opens with --stick-to-shard
     order.py         the order of samples: pure functions of seed, epoch and rank
     augment.py       parameters of views: warps and colours, drawn or fixed
+    framing.py       views centred on the galaxy and scaled by its size
     graph.py         the DALI graphs: decode (-> stamp -> warp -> colour -> normalise)
     plan.py          the plan of a batch, and the stream DALI decodes
     stamps.py        stamps kept in memory; memory.py: free memory; saved_stamps.py: their file
@@ -19,6 +21,7 @@ docs/library.md shows a training loop around it.
     warp_triton.py   the same warp on a GPU, from stamps in its memory
     engines.py       graph, or stamps + warp, behind one interface
     loader.py        the loader: orders x samples x views -> batches
+    device.py        the device to run on
     options.py       options of the commands that load galaxies
 
 Imports `galaxy_zoo` only. DALI is imported here and nowhere else.

@@ -100,7 +100,7 @@ class ShardSet:
 class CachedSet(ShardSet):
     """A set of shards of a store; `need` fetches what is missing. Use it only within `open_set`, which locks it."""
 
-    source: RemotePath
+    path: RemotePath
     manifest: Manifest
     cache: Cache
 
@@ -122,7 +122,7 @@ class CachedSet(ShardSet):
         """
         if not self._missing(shards):
             return
-        note = f"process {os.getpid()} fetches shards of {self.source}"
+        note = f"process {os.getpid()} fetches shards of {self.path}"
         with in_turn(self.cache.folder / f"fetching{LOCK_SUFFIX}", note=note, on_wait=self._say_waiting):
             for suffix in (".tar", ".idx"):
                 for left in self.folder.glob(f"*{suffix}{TEMPORARY_SUFFIX}"):  # left by a killed process
@@ -143,9 +143,9 @@ class CachedSet(ShardSet):
         if view.framing == "image" or path.exists():
             return
         try:
-            data = (self.source / OBJECTS_NAME).read_bytes()
+            data = (self.path / OBJECTS_NAME).read_bytes()
         except FileNotFoundError as error:
-            raise not_measured(self.source / OBJECTS_NAME) from error
+            raise not_measured(self.path / OBJECTS_NAME) from error
         with atomic_write(path, is_contested=True) as file:
             file.write(data)
 
@@ -184,7 +184,7 @@ class CachedSet(ShardSet):
         with (
             progress(total=total, unit="B", desc="shards") as bar,
             until(is_over.is_set),
-            ThreadPoolExecutor(FETCHERS if self.source.takes_many_at_once else 1) as pool,
+            ThreadPoolExecutor(FETCHERS if self.path.takes_many_at_once else 1) as pool,
         ):
 
             def note(num_bytes: int) -> None:
@@ -203,8 +203,8 @@ class CachedSet(ShardSet):
     def _fetch(self, shard: Shard, note: Callable[[int], None]) -> None:
         """Fetch the index of a shard, then the shard, so that a shard that is there has its index."""
         index = index_path(Path(shard.name)).name
-        _download(self.source / index, self.folder / index, shard.index_sha256, lambda _: note(0))
-        _download(self.source / shard.name, self.folder / shard.name, shard.sha256, note)
+        _download(self.path / index, self.folder / index, shard.index_sha256, lambda _: note(0))
+        _download(self.path / shard.name, self.folder / shard.name, shard.sha256, note)
 
 
 @contextmanager
@@ -228,7 +228,7 @@ def open_set(path: AnyPath, cache: Cache) -> Iterator[ShardSet]:
             with atomic_write(folder / MANIFEST_NAME, is_contested=True) as file:
                 file.write(data)
         os.utime(folder / MANIFEST_NAME)  # the time of last use
-        yield CachedSet(path=path, folder=folder, source=path, manifest=manifest, cache=cache)
+        yield CachedSet(path=path, folder=folder, manifest=manifest, cache=cache)
 
 
 def _download(source: RemotePath, target: Path, digest: str, note: Callable[[int], None]) -> None:

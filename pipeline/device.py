@@ -5,7 +5,9 @@ import torch
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device that an option names: "auto" (CUDA if there is one), "cpu" or "cuda".
+    """Return the device that an option names; let cuDNN search for its fastest kernels.
+
+    name: "auto" (CUDA if there is one), "cpu" or "cuda".
 
     Raises:
         click.BadParameter: CUDA was asked for and there is none; says why.

@@ -64,7 +64,7 @@ class Engine(Protocol):
         """Return the inputs of the pipeline for a batch; `jpegs` are the images that the plan has to decode."""
 
     def start(self, plan: BatchPlan, outputs: Any) -> PendingViews:
-        """Begin to make the views of a batch from the outputs of the pipeline; None if nothing was decoded."""
+        """Begin to make the views of a batch. outputs: what the pipeline returned, None if nothing was decoded."""
 
     def close(self) -> None:
         """End the threads of the engine, and release DALI's memory."""
@@ -79,7 +79,7 @@ class Held:
     def until_read(self, outputs: list[Tensor]) -> None:
         """Hold outputs until the work queued so far is done: a few batches of them, then wait for the oldest.
 
-        Outputs in host memory are not held: their tensors keep them.
+        Outputs in host memory need no holding: the tensors own them.
         """
         if not outputs[0].is_cuda:
             return
@@ -204,7 +204,7 @@ class TritonEngine:
         else:
             stamps = resident.pixels
             if decoded is not None:
-                resident.put_all(plan.samples[plan.decode], self._places(rows, plan), decoded)
+                resident.put_all(plan.samples[plan.decode], self._decoded_rows(rows, plan), decoded)
         assert stamps is not None, "without resident stamps every sample is decoded"
         views = tuple(
             self._kernel(stamps, rows, packed, has_colours=view.colours is not None)
@@ -214,8 +214,8 @@ class TritonEngine:
             self._held.until_read([decoded])
         return PendingViews([], views)
 
-    def _places(self, rows: Tensor, plan: BatchPlan) -> Tensor:
-        """Return an index of the decoded samples in the batch."""
+    def _decoded_rows(self, rows: Tensor, plan: BatchPlan) -> Tensor:
+        """Return the numbers of the decoded samples, int64, on the device."""
         if len(plan.decode) == len(rows):
             return rows.long()
         return rows[torch.from_numpy(plan.decode).to(rows.device)].long()

@@ -1,4 +1,4 @@
-"""Groups of shards: a rank opens only its groups of a split, so its machine reads nothing else in any epoch.
+"""Groups of training shards: a rank opens only its groups, so its machine reads nothing else in any epoch.
 
 The training shards are dealt into groups once for a run, and the groups are dealt to the ranks at each start. So the
 order of an epoch (`order.GroupedOrder`) does not depend on the number of ranks, and a run can go on with fewer.
@@ -18,7 +18,7 @@ from pipeline.shards import Samples, open_shards, shards_of
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """The samples of a split that a rank has open.
+    """The training samples that a rank has open.
 
     held_out: samples of the fold held out; None without a fold, or on a rank that has none of them.
     groups, held_groups: groups of the samples of all ranks; None if every rank has all samples.
@@ -30,29 +30,27 @@ class Opened:
     held_groups: Groups | None = None
 
 
-def open_all(source: ShardSet, split: str, *, fold: Fold | None) -> Opened:
-    """Open all samples of a split."""
-    source.need(split)
+def open_all(source: ShardSet, *, fold: Fold | None) -> Opened:
+    """Open all training samples."""
+    source.need("train")
     return Opened(
-        samples=open_shards(source.folder, split, fold=fold),
-        held_out=open_shards(source.folder, split, fold=fold, held_out=True) if fold is not None else None,
+        samples=open_shards(source.folder, "train", fold=fold),
+        held_out=open_shards(source.folder, "train", fold=fold, held_out=True) if fold is not None else None,
     )
 
 
-def open_groups(
-    source: ShardSet, split: str, *, fold: Fold | None, num_groups: int, rank: int, world_size: int
-) -> Opened:
+def open_groups(source: ShardSet, *, fold: Fold | None, num_groups: int, rank: int, world_size: int) -> Opened:
     """Open the rank's groups, of `num_groups` in all, and its part of the shards held out.
 
     Raises:
-        ShardError: there is no such split, it has too few shards, or a shard is not what the manifest says.
+        ShardError: there are no training shards or too few of them, or a shard is not what the manifest says.
     """
     manifest = read_manifest(source.folder)
-    shards = shards_of(source.path, manifest, split)
+    shards = shards_of(source.path, manifest, "train")
     kept, held = fold.split(shards) if fold is not None else (shards, ())
     if len(kept) < num_groups:
         raise ShardError(
-            f"{source.path}: {len(kept)} {split} shards to train on for {num_groups} groups, of a shard at least; "
+            f"{source.path}: {len(kept)} shards to train on for {num_groups} groups, of a shard at least; "
             f"start at most {len(kept)} ranks, or pack with --shards {2 * num_groups} or more"
         )
     groups = deal(kept, num_groups)

@@ -5,9 +5,9 @@
     for batch in loader:
         batch.views[0]                # for the member with seed 1; images are decoded once for all members
 
-On a GPU one DALI graph does everything. On a CPU DALI decodes and `warp.WarpKernel` does the rest, unless
-`backend="dali"` asks for the whole graph there too. With resident stamps, images are decoded once; from then on a warp
-kernel makes the views from stamps in memory: OpenCV on a CPU, Triton on a GPU.
+DALI always decodes. On a CPU OpenCV makes the views; on a GPU Triton does, except that DALI's graph makes a single view
+of a streamed image. `Decoding.backend` overrides the choice. With resident stamps, images are decoded once, and the
+views are made from stamps in memory.
 """
 
 from collections.abc import Iterator
@@ -107,7 +107,7 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """Where and how images become views. Only `dtype` changes the values of a view.
+    """Where and how images become views. Devices and backends make the same views to within a grey level on average.
 
     >>> import torch
     >>> views = RandomViews(View(crop_px=256, size_px=128))

@@ -1,8 +1,10 @@
 """Options of the commands that load galaxies. Imports neither torch nor DALI."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import click
 
@@ -13,12 +15,39 @@ MOST_VIEWS, MOST_ZOOM = 1024, 10
 """Limits beyond any use: the winner of the challenge used 60 views and zooms up to 1.2."""
 LARGEST_BATCH = 2**16
 
+StampMode = Literal["auto", "stream", "resident"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadingRequest:
+    """The options of every command that loads galaxies, by their names there."""
+
+    device: str
+    workers: int | None
+    stamps: StampMode
+    stamps_folder: Path | None
+    cache_folder: Path
+    cache_gb: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewsRequest(LoadingRequest):
+    """The options of every command that predicts test-time views, by their names there."""
+
+    views: int
+    zooms: str
+
+    @cached_property
+    def fixed_views(self) -> tuple[FixedView, ...]:
+        """Test-time views."""
+        return parse_views(self.views, self.zooms)
+
 
 stamps_options = options(
     rare_option(
         "--stamps",
         default="auto",
-        type=click.Choice(["auto", "stream", "resident"]),
+        type=click.Choice(get_args(StampMode)),
         help="Keep decoded stamps in memory, or decode every time; auto: keep them if they are used again and fit.",
     ),
     rare_option(

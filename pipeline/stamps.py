@@ -9,7 +9,7 @@ of samples (`order.GroupedOrder`) keeps only those, and one epoch is enough.
 import os
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 from weakref import WeakSet
 
 import click
@@ -21,11 +21,11 @@ from torch import Tensor
 from galaxy_zoo.text import gigabytes
 from galaxy_zoo.view import Stamp
 from pipeline.memory import free_bytes
+from pipeline.options import StampMode
 from pipeline.saved_stamps import SavedStamps
 from pipeline.shards import Samples
 
 Pixels = NDArray[np.uint8]
-StampMode = Literal["auto", "stream", "resident"]
 
 RESERVE_BYTES = 1 << 29
 """Bytes of host memory left free for other processes when stamps are kept."""
@@ -42,7 +42,8 @@ class StampPolicy:
     True
     True
 
-    mode: "stream" keeps none; "resident" keeps all if they fit; "auto" does so only if they are `reused`.
+    mode: "stream" keeps none; "resident" keeps all if they fit; "auto" does so only if they are `reused`
+        or were saved in `folder`.
     share: share of the free memory that stamps may take.
     folder: folder to save all stamps in once they are made, and to load them from at the next start.
     reused: whether there will be more than one epoch.

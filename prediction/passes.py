@@ -24,7 +24,7 @@ from galaxy_zoo.manifest import Shard
 from galaxy_zoo.view import View
 from galaxy_zoo.votes import Floats
 from pipeline.loader import Batch, Loader
-from pipeline.order import num_steps
+from pipeline.order import num_steps, rank_share
 from prediction.embedding import Embedder
 from prediction.members import TrainedMember
 from prediction.memory import Portions
@@ -32,7 +32,7 @@ from prediction.parts import Parts
 from prediction.source import Shards
 from training.checkpoint import Snapshot
 from training.meter import PredictionMeter
-from training.ranks import Ranks, share_of
+from training.ranks import Ranks
 
 PART_STEPS = 8
 """Batches of a part: 1,024 galaxies at 128 a batch, some seconds of work; a kill costs one part, on a GPU two."""
@@ -109,7 +109,8 @@ class Passes:
                 names = self._part_names(number, members)
                 whole = [self.parts.is_whole(name) for name in names] if ranks.is_first else []
                 missing = ranks.broadcast_object([at for at, is_whole in enumerate(whole) if not is_whole])
-                mine = share_of(missing, ranks)
+                share = rank_share(range(len(missing)), rank=ranks.rank, world_size=ranks.world_size)
+                mine = missing[share.start : share.stop]
                 total = sum(min(at_once, assignment.num_galaxies - part * at_once) for part in mine)
                 if mine:
                     predictors = self._load(members, num_images=total * len(self.source.reading.views))

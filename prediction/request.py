@@ -12,21 +12,18 @@ from galaxy_zoo.files import check_outputs
 from galaxy_zoo.manifest import MANIFEST_NAME
 from galaxy_zoo.objects import OBJECTS_NAME
 from galaxy_zoo.remote import AnyPath
-from pipeline.augment import FixedView
-from pipeline.options import parse_views
+from pipeline.options import ViewsRequest
 
 Blend = Literal["uniform", "best-k", "weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictionRequest:
+class PredictionRequest(ViewsRequest):
     """The options of predict.py, by their names there; `out_of_fold` overrides `split`."""
 
     runs: tuple[Path, ...]
     source: AnyPath
     out: Path
-    views: int
-    zooms: str
     split: str
     out_of_fold: bool
     blend: Blend
@@ -36,12 +33,6 @@ class PredictionRequest:
     ids: Path | None
     truth: Path | None
     batch_size: int | None
-    device: str
-    workers: int | None
-    stamps: Literal["auto", "stream", "resident"]
-    stamps_folder: Path | None
-    cache_folder: Path
-    cache_gb: float | None
 
     @cached_property
     def is_images(self) -> bool:
@@ -62,11 +53,6 @@ class PredictionRequest:
     def needed_splits(self) -> set[str]:
         """Splits to read; a blend is fitted on training galaxies."""
         return {self.predicted_split} if self.blend == "uniform" else {self.predicted_split, "train"}
-
-    @cached_property
-    def fixed_views(self) -> tuple[FixedView, ...]:
-        """Test-time views."""
-        return parse_views(self.views, self.zooms)
 
     def check(self) -> None:
         """Check that the options go together, and that no output is an input.

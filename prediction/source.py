@@ -33,12 +33,12 @@ LINES_SHOWN = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How to read galaxies. threads: number of decoding threads; None: one for each core."""
+    """How to read galaxies. num_threads: number of decoding threads; None: one for each core."""
 
     views: tuple[FixedView, ...]
     batch_size: int
     device: torch.device
-    threads: int | None = None
+    num_threads: int | None = None
     stamps: StampPolicy = STREAM
 
 
@@ -81,7 +81,7 @@ class Shards:
         self.shard_set.need_objects(view)
         reading = self.reading
         sampling = Sampling(batch_size=reading.batch_size, shuffle=False)
-        decoding = Decoding(device=reading.device, num_threads=reading.threads, stamps=reading.stamps)
+        decoding = Decoding(device=reading.device, num_threads=reading.num_threads, stamps=reading.stamps)
         return Loader(self.samples(shards), FixedViews(view, reading.views), sampling, decoding)
 
     def check_fits(self, run: Run) -> None:
@@ -146,7 +146,7 @@ def open_source(
         views=request.fixed_views,
         batch_size=request.batch_size or BATCH_ON_CPU,
         device=own_device(device),
-        threads=own_threads(request.workers),
+        num_threads=own_threads(request.workers),
         stamps=StampPolicy(request.stamps, folder=request.stamps_folder, reused=False),
     )
     with ExitStack() as stack:

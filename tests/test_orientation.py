@@ -18,8 +18,9 @@ from galaxy_zoo.manifest import read_manifest
 from galaxy_zoo.view import View
 from pipeline.augment import FixedViews
 from pipeline.loader import Backend
+from pipeline.options import StampMode
 from pipeline.shards import open_shards
-from pipeline.stamps import StampMode, StampPolicy
+from pipeline.stamps import StampPolicy
 from shard_tool.images.encoding import Encoding, size_of
 from shard_tool.images.jpeg import decode_strictly
 from shard_tool.images.png import decode_png

@@ -314,9 +314,7 @@ def test_hosts_that_stick_to_their_shards_need_no_others_and_learn_what_one_proc
     options = ("--recipe", plain, "--fold", "1/5", "--parallel", "data", "--stick-to-shard")
     processes = []
     for rank in range(2):
-        part = open_groups(
-            ShardSet(shards, shards), "train", fold=Fold(1, 5), num_groups=2, rank=rank, world_size=2
-        )
+        part = open_groups(ShardSet(shards, shards), fold=Fold(1, 5), num_groups=2, rank=rank, world_size=2)
         assert part.held_out is not None
         names = [shard.name for some in (part.samples, part.held_out) for shard in some.shards]
         (folder := tmp_path / f"shards-{rank}").mkdir()

@@ -69,11 +69,10 @@ class Session:
             RunError: a batch is too small for the ranks.
         """
         team = self.team
-        if sampling.batch_size < team.world_size:
-            raise RunError(
-                f"a batch of {sampling.batch_size} samples is too small for {team.world_size} ranks; start fewer"
-            )
-        sampling = replace(sampling, rank=team.rank, world_size=team.world_size)
+        try:
+            sampling = replace(sampling, rank=team.rank, world_size=team.world_size)
+        except ValueError as error:
+            raise RunError(f"{error}; start fewer") from error
         return Loader(samples, views, sampling, self.decoding)
 
 

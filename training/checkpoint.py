@@ -83,13 +83,13 @@ def _host_copy(tensor: Tensor) -> Tensor:
     return copy.copy_(tensor, non_blocking=True)
 
 
-def load_state(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load_state(path: Path) -> dict[str, Any]:
     """Read what `Snapshot.write` wrote.
 
     Raises:
         RunError: the file is missing or damaged.
     """
-    with _opened(path, device) as file:
+    with _opened(path) as file:
         whole = json.loads(file.metadata()[_WHOLE])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it cannot be iterated)
         if _sha256(tensors, whole[_STATE]) != whole[_SHA256]:
@@ -103,7 +103,7 @@ def load_header(path: Path) -> dict[str, Any]:
     Raises:
         RunError: the file is missing or its header is damaged.
     """
-    with _opened(path, "cpu") as file:
+    with _opened(path) as file:
         whole = json.loads(file.metadata()[_WHOLE])
         return _mapping(_put_tensors(json.loads(whole[_STATE]), None))
 
@@ -123,14 +123,14 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _opened(path: Path, device: torch.device | str) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[Any]:
     """Open a checkpoint; within the block, raise any error about its content as a RunError of one line."""
     if not is_utf8(path):
         raise RunError(f"{path}: a path that is not UTF-8, which safetensors cannot open; rename it")
     if is_special(path) or path.is_dir():
         raise RunError(f"{path}: not a file; remove it")
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError as error:
         raise RunError(f"{path}: there is no such checkpoint") from error

@@ -28,10 +28,10 @@ REFRESH_S, FORECAST_AFTER_S = 1.0, 10.0
 
 
 class Stopwatch:
-    """Measures the time since it was created, and the time that a loop waited for its batches."""
+    """Measures the time since it was created, and `waited_s`, the seconds that a loop waited for its batches."""
 
     def __init__(self) -> None:
-        self._started, self._waited_s = time.perf_counter(), 0.0
+        self._started, self.waited_s = time.perf_counter(), 0.0
 
     @property
     def seconds(self) -> float:
@@ -39,14 +39,9 @@ class Stopwatch:
         return max(time.perf_counter() - self._started, 1e-9)
 
     @property
-    def waited_s(self) -> float:
-        """Seconds spent waiting."""
-        return self._waited_s
-
-    @property
     def waited(self) -> float:
         """Share of the time spent waiting, from 0 to 1."""
-        return self._waited_s / self.seconds
+        return self.waited_s / self.seconds
 
     def timed(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield the batches; count the time until each batch, and until the end, as waiting."""
@@ -54,7 +49,7 @@ class Stopwatch:
         while True:
             asked = time.perf_counter()
             batch = next(source, None)
-            self._waited_s += time.perf_counter() - asked
+            self.waited_s += time.perf_counter() - asked
             if batch is None:
                 return
             yield batch

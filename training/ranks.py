@@ -9,7 +9,7 @@ member together. A prediction is cut into parts, and the ranks only agree on who
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -91,12 +91,6 @@ class Ranks:
 
 
 ALONE = Ranks()
-
-
-def share_of(values: Sequence[T], ranks: Ranks) -> Sequence[T]:
-    """Return this rank's share of the values: neighbouring values; two shares differ by at most one value."""
-    ends = [len(values) * rank // ranks.world_size for rank in range(ranks.world_size + 1)]
-    return values[ends[ranks.rank] : ends[ranks.rank + 1]]
 
 
 def members_of(num_members: int, ranks: Ranks, parallel: Parallel) -> list[int]:

@@ -6,13 +6,14 @@ from typing import Literal
 
 from ensemble.recipe_files import Tables
 from galaxy_zoo.remote import AnyPath
+from pipeline.options import LoadingRequest
 
 MOST_MEMBERS = 99
 Parallel = Literal["members", "data"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingRequest:
+class TrainingRequest(LoadingRequest):
     """The argument and options of train.py; the recipe decides those of `out` and `fold` that are None.
 
     settings: from --set and --epochs.
@@ -33,9 +34,3 @@ class TrainingRequest:
     stick_to_shard: bool
     save_steps: int
     save_minutes: float
-    device: Literal["auto", "cpu", "cuda"]
-    workers: int | None
-    stamps: Literal["auto", "stream", "resident"]
-    stamps_folder: Path | None
-    cache_folder: Path
-    cache_gb: float | None

@@ -164,7 +164,7 @@ class Run(_Facts):
         return values
 
     def check_header(self, header: Mapping[str, Any], path: Path) -> None:
-        """Check by the header of a checkpoint that it belongs to this run; older checkpoints do not say and pass.
+        """Check by the header of a checkpoint that it belongs to this run; older checkpoints name no run and pass.
 
         Raises:
             RunError: run.json was edited, or the checkpoint belongs to another run.
@@ -178,7 +178,7 @@ class Run(_Facts):
     def _difference(self, kept: Any) -> str:
         """Return in words the first difference from an identity that was kept, "" if there is none.
 
-        Another number of epochs is none, unless the learning rates depend on it.
+        Another number of epochs counts only if the learning rates depend on it.
         """
         passed_over = () if self.recipe.schedule.spans_training else (EPOCHS,)
         return _first_difference(kept, self.identity, "", passed_over)
@@ -254,7 +254,7 @@ def _commit() -> str:
 
 
 def _first_difference(kept: Any, asked: Any, name: str, passed_over: Collection[str]) -> str:
-    """Return "NAME KEPT, not ASKED" for the first value that differs, "" if none does but for some names."""
+    """Return "NAME KEPT, not ASKED" for the first value that differs, "" if none does. passed_over: names to ignore."""
     if name in passed_over:
         return ""
     if isinstance(kept, Mapping) and isinstance(asked, Mapping):

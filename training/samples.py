@@ -25,14 +25,14 @@ def open_samples(run: Run, source: ShardSet, fold: Fold | None, ranks: Ranks) ->
         RunError: there are more ranks than groups of shards.
     """
     if not run.shard_groups:
-        return open_all(source, "train", fold=fold)
+        return open_all(source, fold=fold)
     if ranks.world_size > run.shard_groups:
         raise RunError(
             f"{ranks.world_size} ranks for the {run.shard_groups} groups of shards that the run was begun with; "
             f"start at most {run.shard_groups}, or begin anew with another --out"
         )
     rank, world_size = ranks.rank, ranks.world_size
-    return open_groups(source, "train", fold=fold, num_groups=run.shard_groups, rank=rank, world_size=world_size)
+    return open_groups(source, fold=fold, num_groups=run.shard_groups, rank=rank, world_size=world_size)
 
 
 def check_votes(opened: Opened, source: ShardSet, team: Ranks, *, has_fold: bool) -> None:

@@ -120,7 +120,7 @@ class Recorder(Protocol):
     """Records work on a device."""
 
     def record(self, work: Callable[[], Tensor]) -> Replay:
-        """Return a function that does the same to the same tensors; `work` is also done some times meanwhile.
+        """Record `work`, running it a few times, and return a function that replays it on the same tensors.
 
         The result is overwritten by the next call.
         """
@@ -161,7 +161,7 @@ class CudaGraphs:
 def _random_numbers_from(generator: torch.Generator) -> Iterator[None]:
     """Let kernels take random numbers from a generator of a GPU within the block.
 
-    A failed capture leaves a generator unusable; then it is this one, and the default generator is as before.
+    A failed capture leaves its generator unusable. This keeps the default generator out of it.
     """
     default = torch.cuda.default_generators[generator.device.index]
     before = default.graphsafe_get_state()
@@ -188,9 +188,9 @@ class CapturedStep:
 
     Smaller batches take a step that is not compiled, or torch would compile anew. The first replay starts from the same
     state as an ordinary step. If they differ, or nothing can be recorded, full batches take ordinary steps from then
-    on, and `say` is told why. What changes from step to step reaches the recorded kernels in tensors: images, votes,
-    learning rates, the rate of the running average. They hold other values while they are recorded, so that a value
-    that was not read from its tensor shows.
+    on, and `say` is told why. The recorded kernels read whatever changes from step to step from tensors: images, votes,
+    learning rates, the rate of the running average. The rates are 0 during recording, so the first replay differs if
+    one of them was recorded as a number.
 
     Args:
         learner: what full batches are learned with.

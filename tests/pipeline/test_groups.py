@@ -21,7 +21,8 @@ from pipeline.augment import FixedViews, RandomViews
 from pipeline.cache import Cache, ShardSet, open_set
 from pipeline.groups import Opened, deal, open_all, open_groups
 from pipeline.loader import Backend, Batch, Loader
-from pipeline.stamps import StampMode, StampPolicy
+from pipeline.options import StampMode
+from pipeline.stamps import StampPolicy
 
 VIEW = View(crop_px=64, size_px=16, rotation_deg=180, zoom=(0.9, 1.1), shift_px=2, flip=True)
 FOLD = Fold(1, 5)
@@ -33,7 +34,7 @@ def shard(name: str, samples: int) -> Shard:
 
 def opened(folder: Path, rank: int, world_size: int, *, num_groups: int = 3, fold: Fold | None = FOLD) -> Opened:
     source = ShardSet(folder, folder)
-    return open_groups(source, "train", fold=fold, num_groups=num_groups, rank=rank, world_size=world_size)
+    return open_groups(source, fold=fold, num_groups=num_groups, rank=rank, world_size=world_size)
 
 
 def load(part: Opened, views: RandomViews | None = None, **options) -> Loader:
@@ -82,7 +83,7 @@ def test_every_group_has_its_share_of_what_was_appended() -> None:
 
 
 def test_ranks_open_each_shard_once(shards: Path, subtests: pytest.Subtests) -> None:
-    whole = open_all(ShardSet(shards, shards), "train", fold=FOLD)
+    whole = open_all(ShardSet(shards, shards), fold=FOLD)
     assert whole.held_out is not None
     for world_size in (1, 2, 3):
         with subtests.test(world_size=world_size):
@@ -116,7 +117,7 @@ WAYS: list[tuple[Backend, StampMode]] = [("opencv", "stream"), ("opencv", "resid
 
 
 def test_all_numbers_of_ranks_make_the_same_batches(shards: Path, subtests: pytest.Subtests) -> None:
-    whole = open_all(ShardSet(shards, shards), "train", fold=FOLD).samples
+    whole = open_all(ShardSet(shards, shards), fold=FOLD).samples
     votes = dict(zip(whole.keys.tolist(), whole.votes, strict=True))
     for backend, mode in WAYS:
         options = {"backend": backend, "stamps": StampPolicy(mode, share=1.0)}
@@ -145,7 +146,7 @@ def test_a_rank_may_have_nothing_of_a_batch(shards: Path) -> None:
 
 
 def test_the_fold_is_met_once_over_all_ranks(shards: Path) -> None:
-    whole = open_all(ShardSet(shards, shards), "train", fold=FOLD).held_out
+    whole = open_all(ShardSet(shards, shards), fold=FOLD).held_out
     assert whole is not None
     keys = []
     for rank in range(3):
@@ -174,9 +175,7 @@ def test_a_rank_keeps_the_stamps_of_its_own_samples_and_each_rank_saves_its_own(
 
 
 def test_more_groups_than_shards_are_refused(shards: Path) -> None:
-    with pytest.raises(
-        ShardError, match=r"8 train shards to train on for 9 groups.* start at most 8 ranks, or pack"
-    ):
+    with pytest.raises(ShardError, match=r"8 shards to train on for 9 groups.* start at most 8 ranks, or pack"):
         opened(shards, 0, 9, num_groups=9)
 
 
@@ -188,7 +187,7 @@ def test_of_a_store_only_what_the_ranks_of_a_machine_read_is_fetched(
         cache, read = Cache(tmp_path / str(machine)), set[str]()
         for rank in (2 * machine, 2 * machine + 1):
             with open_set(path_of(url(stored)), cache) as source:
-                part = open_groups(source, "train", fold=FOLD, num_groups=4, rank=rank, world_size=4)
+                part = open_groups(source, fold=FOLD, num_groups=4, rank=rank, world_size=4)
             read |= {
                 each.name for each in (*part.samples.shards, *(part.held_out.shards if part.held_out else ()))
             }

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from galaxy_zoo.manifest import Shard
 from prediction.passes import by_unseen
-from training.ranks import Ranks, share_of
 
 
 def shards(count: int) -> list[Shard]:
@@ -23,10 +22,3 @@ def test_each_shard_is_predicted_once_by_exactly_the_members_that_have_not_seen_
     assignments = by_unseen(shards(8), names)
     assert sum(each.num_galaxies for each in assignments) == 10 * len(found)
     assert len({each.members for each in assignments}) == len(assignments)
-
-
-@given(st.lists(st.integers(), max_size=30), st.integers(1, 9))
-def test_ranks_share_all_values_evenly_in_their_order(values: list[int], world_size: int) -> None:
-    shares = [share_of(values, Ranks(rank, world_size)) for rank in range(world_size)]
-    assert [each for share in shares for each in share] == values
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
