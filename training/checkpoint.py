@@ -71,7 +71,8 @@ class Snapshot:
             OSError: `path` cannot be written.
         """
         if self.copied is not None:
-            self.copied.synchronize()
+            with torch.cuda.device(self.copied.device):  # or a thread makes a context on the first GPU too
+                self.copied.synchronize()
         whole = json.dumps({_STATE: self.rest, _SHA256: _sha256(self.tensors, self.rest)})
         with atomic_write(path) as file:
             file.write(save(dict(self.tensors), metadata={_WHOLE: whole}))

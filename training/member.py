@@ -70,11 +70,11 @@ class Member:
         )
         decay = recipe.training.ema_decay
         self._ema = ModelEmaV3(self._network, decay=decay, use_warmup=True) if decay else None
-        pays = recorder is None or compiling_pays(recipe.training.epochs * steps_per_epoch)
+        self._device, self._recorder, self._say = device, recorder, say
+        self._compiles = recorder is None or compiling_pays(recipe.training.epochs * steps_per_epoch)
         averaged = self._network if self._ema is None else self._ema.module
-        self.predictor = Predictor(averaged, device, compiled=pays)
-        self._build_step = partial(self._new_step, device, recorder, say, compiles=pays)
-        self._step = self._build_step()
+        self.predictor = Predictor(averaged, device, compiled=self._compiles)
+        self._step = self._new_step()
         self.steps, self.stopped = 0, False
 
     @property
@@ -109,9 +109,7 @@ class Member:
         self._schedule.step()
         return loss
 
-    def _new_step(
-        self, device: torch.device, recorder: Recorder | None, say: Callable[[str], object], *, compiles: bool
-    ) -> Step:
+    def _new_step(self) -> Step:
         """Return a step that has recorded nothing yet."""
         plain = Learner(
             network=self._network,
@@ -121,17 +119,17 @@ class Member:
             gradient_clip=self._recipe.training.gradient_clip,
         )
         compiled = plain
-        if device.type == "cuda":
+        if self._device.type == "cuda":
             compiled = replace(plain, loss_of=partial(_compiled_loss_of(), self._trained, self._loss))
-        if recorder is None:
+        if self._recorder is None:
             return EagerStep(compiled)
         return CapturedStep(
-            compiled if compiles else plain,
+            compiled if self._compiles else plain,
             smaller=EagerStep(plain),
             ordinary=EagerStep(compiled),
             batch_size=self._recipe.training.batch_size,
-            recorder=recorder,
-            say=say,
+            recorder=self._recorder,
+            say=self._say,
         )
 
     def broadcast_buffers(self) -> None:
@@ -178,7 +176,7 @@ class Member:
         if self._ema is not None:
             self._ema.module.load_state_dict(state["ema"])
         _load_optimiser(self._optimiser, state["optimiser"])
-        self._step = self._build_step()  # what was recorded writes to the old state of the optimiser
+        self._step = self._new_step()  # what was recorded writes to the old state of the optimiser
         self._schedule.load_state_dict(state["schedule"])
         self.steps, self.stopped = state["steps"], state["stopped"]
 

@@ -5,6 +5,7 @@ an H200, of which the GPU worked 18. `CapturedStep` records forward pass, loss, 
 running average once, and replays them with one call.
 """
 
+import gc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -141,12 +142,14 @@ class CudaGraphs:
         generator, graph = torch.Generator(here.device), torch.cuda.CUDAGraph()
         with _random_numbers_from(generator):
             stream.wait_stream(here)
-            with torch.cuda.stream(stream):
-                for _ in range(WARM_UPS):
-                    work()
-            here.wait_stream(stream)
+            try:
+                with torch.cuda.stream(stream):
+                    for _ in range(WARM_UPS):
+                        work()
+            finally:
+                here.wait_stream(stream)
             # other threads load images meanwhile, so only what this one does may spoil the capture
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            with _no_collection(), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 result = work()
 
         def replay(seed: int) -> Tensor:
@@ -170,6 +173,19 @@ def _random_numbers_from(generator: torch.Generator) -> Iterator[None]:
         yield
     finally:
         default.graphsafe_set_state(before)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect garbage before the block and none within it: to destroy a graph or kernel spoils a capture."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def recorder_on(device: torch.device, team: Ranks, say: Callable[[str], object]) -> Recorder | None:

@@ -1,6 +1,8 @@
 """Steps that are recorded and replayed: on a GPU as CUDA graphs, on a CPU by doing the same again."""
 
+import gc
 import tomllib
+import weakref
 from collections.abc import Callable
 from functools import partial
 from importlib import resources
@@ -15,7 +17,16 @@ from ensemble.recipe import Recipe, recipe_from_table
 from galaxy_zoo.tree import load_tree
 from training.checkpoint import Snapshot, load_state
 from training.member import Member, _loss_function, _loss_of
-from training.step import COMPILED_GAIN_S, COMPILING_S, WARM_UPS, CudaGraphs, Recorder, Replay, compiling_pays
+from training.step import (
+    COMPILED_GAIN_S,
+    COMPILING_S,
+    WARM_UPS,
+    CudaGraphs,
+    Recorder,
+    Replay,
+    _no_collection,
+    compiling_pays,
+)
 from training.streams import side_by_side
 
 TREE = load_tree("gz2-kaggle")
@@ -237,6 +248,27 @@ def test_equal_networks_are_compiled_once() -> None:
 def test_a_short_training_does_not_compile() -> None:
     enough = round(COMPILING_S / COMPILED_GAIN_S)
     assert [compiling_pays(steps) for steps in (1, enough - 1, enough, 10 * enough)] == [False, False, True, True]
+
+
+@devices
+def test_a_member_that_is_not_used_any_more_frees_its_memory_and_its_graph_at_once(device: str) -> None:
+    recorder = CudaGraphs() if device == "cuda" else Refusing()
+    member = make(device, recorder=recorder, say=lambda _: None)
+    member.step(*batch(0, device))
+    network = weakref.ref(member._network)
+    gc.disable()
+    try:
+        del member
+        assert network() is None
+    finally:
+        gc.enable()
+
+
+def test_no_garbage_is_collected_while_steps_are_recorded() -> None:
+    with pytest.raises(RuntimeError, match="capture"), _no_collection():
+        assert not gc.isenabled()
+        raise RuntimeError("capture failed")
+    assert gc.isenabled()
 
 
 @devices
