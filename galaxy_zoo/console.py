@@ -346,7 +346,8 @@ cache_options = options(
         "--cache-gb",
         type=click.FloatRange(0, min_open=True),
         default=None,
-        help="Largest size of the cache in GB; unused sets are removed to make room.  [default: the free disk space]",
+        help="Largest size of the cache in GB; unused sets are removed to make room.  "
+        "[default: the disk's free space, less 2 GB]",
     ),
 )
 """Options of commands that map shards, which may lie in an object store (`pipeline.cache`)."""

@@ -60,7 +60,7 @@ set_option = click.option(
     help="List all recipes and exit.",
 )
 @click.option(
-    "--members", default=1, type=click.IntRange(1, MOST_MEMBERS), help="Number of models in the ensemble."
+    "--members", default=1, type=click.IntRange(1, MOST_MEMBERS), help="Number of members of the ensemble."
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), default=None, help="Folder of the run.  [default: runs/RECIPE]"
@@ -122,11 +122,11 @@ set_option = click.option(
 @stamps_options
 @cache_options
 def train(*, settings: tuple[str, ...], epochs: int | None, **options: Any) -> None:
-    """Train an ensemble of MEMBERS models from the folder SHARDS, or from the URL of one in an object store.
+    """Train an ensemble of MEMBERS members from the folder SHARDS, or from the URL of one in an object store.
 
-    Ctrl-C saves and stops; the same command with --resume goes on at that step, with the same result as a training
-    that was never stopped. With torchrun --max-restarts add --resume too, so that restarted ranks go on from the last
-    checkpoint. Exit codes: 0 done, 1 an input or output is bad, 2 wrong usage, 130 interrupted.
+    Ctrl-C saves and stops; the same command with --resume goes on at that step, on a CPU with the same bits as a
+    training that was never stopped. With torchrun --max-restarts add --resume too, so that restarted ranks go on from
+    the last checkpoint. Exit codes: 0 done, 1 an input or output is bad, 2 wrong usage, 130 interrupted.
 
     \b
     Examples:

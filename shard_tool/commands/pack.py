@@ -72,7 +72,7 @@ def pack(
     """Pack the images and votes of SOURCE into shards in the folder OUT.
 
     SOURCE is the Kaggle download in any layout (folder, zips in a folder, one zip, a zip of zips), any folder, zip
-    or tar of JPEGs, PNGs and FITS images, or the HDF5 file of Galaxy10 DECaLS. Nothing is unpacked to the disk.
+    or tar of JPEGs, PNGs and FITS images, or the HDF5 file of Galaxy10. Nothing is unpacked to the disk.
     Every image is decoded and every row of votes checked; those that fail are left out and listed in OUT/rejected.csv,
     and make the exit code 1.
 
