@@ -90,6 +90,8 @@ class Optimiser:
 class Schedule(Protocol):
     """Description of a learning-rate schedule in a recipe; it advances after every step of the optimiser.
 
+    It changes nothing but learning rates: a step that is replayed as a CUDA graph reads only those anew.
+
     spans_training: whether learning rates depend on the number of epochs, so that a longer training has others from
     the start.
     """
@@ -204,6 +206,8 @@ class WarmRestarts:
 class OneCycle:
     """Rise to the optimiser's learning rate over the fraction `warmup` of the training, then fall to nearly 0.
 
+    Momentum stays the same.
+
     warmup: fraction of the training, above 0 and below 1.
 
     Source: Smith & Topin 2018, "Super-Convergence".
@@ -228,6 +232,7 @@ class OneCycle:
             max_lr=[group["lr"] for group in optimiser.param_groups],
             total_steps=total_steps,
             pct_start=max(self.warmup, 2 / total_steps),  # torch divides by zero if the warm-up is one step
+            cycle_momentum=False,
         )
 
 

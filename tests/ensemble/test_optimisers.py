@@ -1,3 +1,5 @@
+from itertools import product
+
 import pytest
 import timm
 import torch
@@ -53,6 +55,21 @@ def test_a_schedule_spans_the_training_if_a_longer_one_has_other_rates(subtests:
         with subtests.test(schedule=schedule):
             longer = rates(schedule, epochs=EPOCHS + 1)
             assert schedule.spans_training == (longer[: EPOCHS * STEPS] != rates(schedule))
+
+
+def test_a_schedule_changes_learning_rates_alone(subtests: pytest.Subtests) -> None:
+    """Or steps that are replayed as a CUDA graph would go on with the values of the first."""
+    for schedule, kind in product(ALL, ("adamw", "muon", "sgd")):
+        with subtests.test(schedule=schedule, kind=kind):
+            momentum = 0.9 if kind == "sgd" else 0.0
+            optimiser = Optimiser(kind=kind, lr=0.1, momentum=momentum).build(nn.Linear(2, 2), fused=False)
+            group = optimiser.param_groups[0]
+            expected = {key: value for key, value in group.items() if "lr" not in key}
+            moving = schedule.build(optimiser, epochs=EPOCHS, steps_per_epoch=STEPS)
+            for _ in range(EPOCHS * STEPS):
+                optimiser.step()
+                moving.step()
+                assert {key: group[key] for key in expected} == expected
 
 
 def test_steps_are_at_shares_of_the_training() -> None:
