@@ -38,7 +38,7 @@ def busy(recipe: str, wanted: float) -> Goal:
 
 def predicting_s(values: Values, what: str) -> float:
     """Return the seconds that Kaggle's test galaxies take, compiling included. what: a result of the part `predict`."""
-    compiling_s = values[f"{what}: first epoch"] - values["predict.py: galaxies"] / values[what]
+    compiling_s = values[f"{what}: first epoch"] - values["predicted"] / values[what]
     return compiling_s + KAGGLE_TEST / values[what]
 
 
@@ -72,7 +72,7 @@ GOALS = (
         "s",
         lambda values: (
             values["predict.py: in all"]
-            - values["predict.py: galaxies"] / values["ng_cnn, 16 views"]  # too few to compile for
+            - values["predicted"] / values["ng_cnn, 16 views"]  # too few to compile for
             + predicting_s(values, "ng_cnn, 16 views, compiled")
         ),
         is_most=True,

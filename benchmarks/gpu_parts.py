@@ -73,13 +73,15 @@ TESTS = {
 
 def tests(setup: Setup) -> Iterator[Result]:
     """Run the tests that need a GPU; without one, some of those that do not."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS[setup.device]]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # a test that hangs shows where on stderr
+    options = ["-q", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=60"]
+    command = [sys.executable, "-m", "pytest", *options, *TESTS[setup.device]]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     for count, what in re.findall(r"(\d+) (passed|failed|errors?)", done.stdout.rpartition("\n\n")[2]):
         yield measured(f"tests {what}", "tests", [int(count)])
     if done.returncode:
         failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-        raise CheckFailedError(" ".join(failed) or last_line(done.stderr or done.stdout))
+        raise CheckFailedError(" ".join(failed) or last_line(done.stdout))
 
 
 def decode(setup: Setup) -> Iterator[Result]:
@@ -143,16 +145,27 @@ def pixels(setup: Setup) -> Iterator[Result]:
 def steps(setup: Setup) -> Iterator[Result]:
     """Measure steps on a fixed batch: images per second, and the share of the time that the device works.
 
-    Networks are compiled as train.py would on these shards; those in `COMPARED` are measured both ways.
+    Networks are compiled if train.py would compile them on these shards.
     """
     for label in STEPPED:
         name, _, members = label.partition(" x ")
         recipe = setup.recipe(name)
-        num_steps = num_batches(len(setup.samples()), recipe.training.batch_size) * recipe.training.epochs
-        pays = compiling_pays(num_steps)
-        for compiles in (pays, not pays) if label in COMPARED and setup.on_gpu else (pays,):
-            what = label if compiles is pays else f"{label}, {'compiled' if compiles else 'not compiled'}"
-            yield from stepping(setup, recipe, what, num_members=int(members or 1), compiles=compiles)
+        compiles = compiling_pays(num_steps(setup, recipe))
+        yield from stepping(setup, recipe, label, num_members=int(members or 1), compiles=compiles)
+
+
+def compiling(setup: Setup) -> Iterator[Result]:
+    """Measure steps of `COMPARED` in the other way: compiled if `steps` does not compile, and the reverse."""
+    for name in COMPARED if setup.on_gpu else ():
+        recipe = setup.recipe(name)
+        compiles = not compiling_pays(num_steps(setup, recipe))
+        what = f"{name}, {'compiled' if compiles else 'not compiled'}"
+        yield from stepping(setup, recipe, what, num_members=1, compiles=compiles)
+
+
+def num_steps(setup: Setup, recipe: Recipe) -> int:
+    """Return the number of steps of a training on the shards of a setup."""
+    return num_batches(len(setup.samples()), recipe.training.batch_size) * recipe.training.epochs
 
 
 def stepping(setup: Setup, recipe: Recipe, what: str, *, num_members: int, compiles: bool) -> Iterator[Result]:
@@ -184,17 +197,18 @@ def commands(setup: Setup) -> Iterator[Result]:
         out = Path(folder) / "predicted.csv"
         views = ["--views", NUM_VIEWS, "--split", "train", "--device", setup.device]
         yield from run_command(["predict.py", run, setup.shards, *views, "--out", out], "predict.py", out)
-        yield measured("predict.py: galaxies", "galaxies", [len(out.read_text().splitlines()) - 1])
 
 
 def predict(setup: Setup) -> Iterator[Result]:
     """Measure the prediction of the training samples by a member with random weights, and test-time views."""
     num_views = 4 if setup.quick else NUM_VIEWS
+    yield measured("predicted", "galaxies", [len(setup.samples())])
     for name, batch_size in PREDICTED.items():
         recipe = setup.recipe(name)
         views = FixedViews(recipe.view, rotations_and_flips(num_views))
         sampling = Sampling(batch_size=setup.batch_size if setup.quick else batch_size, shuffle=False)
         with Loader(setup.samples(), views, sampling, Decoding(device=setup.device)) as loader:
+            count_samples(loader, 0)  # starts DALI and the warp kernel, and fills caches
             for compiled in (True, False) if setup.on_gpu else (False,):
                 torch.compiler.reset()
                 network = build_network(recipe, setup.tree, pretrained=False)
@@ -203,16 +217,17 @@ def predict(setup: Setup) -> Iterator[Result]:
                 started = time.perf_counter()
                 count_predicted(member, loader, 0)
                 yield measured(f"{what}: first epoch", "s", [time.perf_counter() - started])
-                yield measured(what, "galaxies/s", setup.rates(partial(count_predicted, member, loader)))
+                yield measured(what, "galaxies/s", [setup.rate(partial(count_predicted, member, loader), 1)])
 
 
 PARTS: dict[str, Callable[[Setup], Iterator[Result]]] = {
     "tests": tests,
     "steps": steps,
     "trainings": trainings,
-    "predict": predict,
     "commands": commands,
+    "predict": predict,
     "stamps": stamps,
+    "compiling": compiling,
     "convolutions": convolutions,
     "decode": decode,
     "pixels": pixels,

@@ -204,7 +204,8 @@ class TritonEngine:
         else:
             stamps = resident.pixels
             if decoded is not None:
-                resident.put_all(plan.samples[plan.decode], self._decoded_rows(rows, plan), decoded)
+                decoded_rows, _ = self._kernel.upload(plan.samples[plan.decode], [])
+                resident.put_all(plan.samples[plan.decode], decoded_rows.long(), decoded)
         assert stamps is not None, "without resident stamps every sample is decoded"
         views = tuple(
             self._kernel(stamps, rows, packed, has_colours=view.colours is not None)
@@ -213,12 +214,6 @@ class TritonEngine:
         if decoded is not None:
             self._held.until_read([decoded])
         return PendingViews([], views)
-
-    def _decoded_rows(self, rows: Tensor, plan: BatchPlan) -> Tensor:
-        """Return the numbers of the decoded samples, int64, on the device."""
-        if len(plan.decode) == len(rows):
-            return rows.long()
-        return rows[torch.from_numpy(plan.decode).to(rows.device)].long()
 
     def close(self) -> None:
         """Release DALI's memory."""

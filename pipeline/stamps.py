@@ -155,7 +155,10 @@ class Opener:
         self._policy, self._device, self._is_first = policy, device, rank == 0
         self._saves = has_own or self._is_first
         self._shape = (len(samples), *stamp.size_px, 3)
-        self._ranks = int(os.environ.get("LOCAL_WORLD_SIZE", world_size)) if device.type == "cpu" else 1
+        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+        self._ranks = (
+            ranks if device.type == "cpu" else -(-ranks // torch.cuda.device_count())
+        )  # that share the memory
         self._file = None
         if policy.folder is not None and policy.mode != "stream":
             self._file = SavedStamps(
@@ -197,7 +200,8 @@ class Opener:
         """Return memory for all stamps, None if they are to be streamed; print which."""
         free = free_bytes(self._device)
         if self._device.type == "cpu":
-            free = (free - ResidentStamps.promised_bytes()) // self._ranks
+            free -= ResidentStamps.promised_bytes()
+        free //= self._ranks
         where = "on the GPU" if self._device.type == "cuda" else "in memory"
         allowed = f"{self._policy.share:.0%} of {gigabytes(free)} free"
         if self.num_bytes > self._policy.share * free:

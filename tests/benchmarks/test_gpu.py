@@ -60,6 +60,17 @@ def test_a_part_that_fails_is_recorded_and_the_others_go_on(tmp_path: Path, shar
     assert "Traceback" not in result.output
 
 
+@pytest.mark.slow
+def test_parts_without_time_are_not_run_and_named(
+    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "STARTING_S", 1e9)
+    result = run(tmp_path, "decode", "pixels", "--shards", str(shards))
+    assert result.exit_code == 0, result.output
+    assert "no time is left for: decode, pixels" in result.output
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_check_that_is_not_met_keeps_its_results(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_parts, "GOAL_LEVELS", -1.0)
     sent: list[dict[str, Any]] = []
