@@ -69,7 +69,8 @@ def find_members(runs: Sequence[Run]) -> list[TrainedMember]:
             path = run.member_folder(index) / BEST_NAME
             if not path.exists():
                 raise RunError(
-                    f"{path}: no checkpoint yet; train at least one epoch: python train.py ... --resume"
+                    f"{path}: no checkpoint yet, or it was removed; restore it, or train at least one epoch: "
+                    "python train.py ... --resume"
                 )
             run.check_header(load_header(path), path)
             members.append(TrainedMember(run, index, sha256_of(path)))

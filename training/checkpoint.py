@@ -117,7 +117,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """
     weights = load_state(path).get("weights")
     if not isinstance(weights, dict) or not all(isinstance(each, Tensor) for each in weights.values()):
-        raise RunError(f"{path}: the checkpoint holds no weights; delete it, or train again")
+        raise RunError(f"{path}: the checkpoint holds no weights; restore it, or train again")
     if bad := next((name for name, each in weights.items() if not each.isfinite().all()), None):
         raise RunError(f"{path}: tensor {bad} holds values that are not finite; restore the file, or train again")
     return {str(name): each for name, each in weights.items()}
@@ -137,7 +137,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise RunError(f"{path}: there is no such checkpoint") from error
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         reason = str(error).partition("\n")[0]
-        raise RunError(f"{path}: the checkpoint is damaged ({reason}); delete it, or train again") from error
+        raise RunError(f"{path}: the checkpoint is damaged ({reason}); restore it, or train again") from error
 
 
 def _mapping(state: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from training.checkpoint import (
     checkpoint_path,
     common_positions,
     forget_after,
+    load_header,
     load_state,
     positions,
     save_checkpoint,
@@ -259,7 +260,8 @@ class Trainer:
             The step to resume at, and the sums over its epoch before that step, from any number of ranks.
 
         Raises:
-            RunError: the folder was trained in but has no usable checkpoint, or the checkpoints are of another run.
+            RunError: the folder was trained in but has no usable checkpoint, the checkpoints are of another run, or the
+                training is over and best weights are lost.
         """
         folders = [each.folder for each in self.tracked]
         common = common_positions(folders)
@@ -270,6 +272,8 @@ class Trainer:
                 self.meter.write(f"warning: {error}; trying the checkpoints before")
                 continue
             self._forget_after(position)
+            if position.epoch:
+                self._check_best(position)
             return position, sums
         if common or any(len(positions(folder)) > 1 or epochs_logged(folder) > 1 for folder in folders):
             raise RunError(
@@ -278,6 +282,19 @@ class Trainer:
             )
         self._forget_after(Position(0, 0))  # killed before all members were saved for the first time
         return Position(0, 0), EpochSums()
+
+    def _check_best(self, position: Position) -> None:
+        """Check that the best weights of every member are there; take the best of later epochs for those lost."""
+        for each in self.tracked:
+            try:
+                load_header(each.folder / BEST_NAME)
+            except RunError as error:
+                if position.epoch >= self.run.recipe.training.epochs or each.member.stopped:
+                    raise RunError(
+                        f"{error}; the best weights are lost: train again with another --out"
+                    ) from error
+                self.meter.write(f"warning: {error}; the best of the epochs to come will take its place")
+                each.history = ScoreHistory()
 
     def _forget_after(self, position: Position) -> None:
         self.team.barrier()  # wait until all ranks have read, then the first removes

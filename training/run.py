@@ -32,7 +32,8 @@ from training.request import MOST_MEMBERS
 RUN_NAME = "run.json"
 BEST_NAME = "best.safetensors"
 EPOCHS = "recipe.training.epochs"
-"""Name of the number of epochs in the identity of a run."""
+SHARDS = "data.manifest_sha256"
+"""Names of the number of epochs and of the set of shards in the identity of a run."""
 PACKAGES = ("torch", "nvidia-dali-cuda120", "timm", "numpy")
 
 
@@ -151,6 +152,8 @@ class Run(_Facts):
                 f"that; resume with --epochs {saved.recipe.training.epochs}, or begin a new run from its weights: "
                 f"--init-from {self.folder} --out ..."
             )
+        if different.startswith(SHARDS):
+            different = "other shards"
         raise RunError(
             f"{self.folder} was started with {different}; "
             "resume with the same options and shards, or give another --out"

@@ -57,6 +57,7 @@ def test_broken_images_are_named_and_the_others_predicted(
     assert "not predicted: 2.jpg: damaged JPEG" in result.stderr
     assert "not predicted: 4.jpg: 48 x 48 pixels" in result.stderr
     assert "are scaled with --resize" in result.stderr
+    assert result.stderr.endswith("2 images could not be used, listed above; all others are predicted\n")
     assert read(tmp_path / "s.csv").index.tolist() == ["1", "3"]
     result = run(runs["tree"], folder, "--out", tmp_path / "s.csv", "--resize")
     assert result.exit_code == 1

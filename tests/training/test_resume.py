@@ -18,7 +18,7 @@ from galaxy_zoo.files import sha256_of
 from galaxy_zoo.submission import read_submission
 from galaxy_zoo.tree import load_tree
 from prediction.members import find_members
-from training.checkpoint import Snapshot, load_state, load_weights
+from training.checkpoint import Snapshot, load_header, load_state, load_weights
 from training.run import load_run
 
 
@@ -129,6 +129,29 @@ def test_a_checkpoint_of_another_step_or_without_a_loss_gives_way_to_the_one_bef
 
 
 @pytest.mark.slow
+def test_best_weights_that_are_lost_are_those_of_later_epochs_or_an_error(
+    finished: Path, shards: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = copy_of(finished, tmp_path / "over")
+    os.truncate(over / "member-01" / "best.safetensors", 1000)
+    for _ in range(2):
+        result = resume(shards, recipe, over)
+        assert result.exit_code == 1, result.output
+        assert result.output.endswith("the best weights are lost: train again with another --out\n")
+        (over / "member-01" / "best.safetensors").unlink(missing_ok=True)
+
+    arguments = (shards, "--recipe", recipe, "--epochs", 2, "--fold", "1/5", "--out", tmp_path / "half")
+    run_and_interrupt(monkeypatch, 6, *arguments)
+    monkeypatch.undo()
+    best = tmp_path / "half" / "member-00" / "best.safetensors"
+    best.unlink()
+    result = run(*arguments, "--resume")
+    assert result.exit_code == 0, result.output
+    assert f"warning: {best}: there is no such checkpoint; the best of the epochs to come" in result.output
+    assert load_header(best)["epoch"] == 1
+
+
+@pytest.mark.slow
 def test_a_run_killed_while_it_saved_for_the_first_time_begins_again(
     finished: Path, shards: Path, recipe: Path, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
@@ -208,6 +231,8 @@ def test_an_edited_run_is_not_scored_predicted_with_or_resumed(
                 assert f"{out / 'run.json'} is not what {best} was trained with" in result.output
                 assert says in result.output
             assert not (tmp_path / "report").exists()
+            if key == "manifest_sha256":
+                assert f"{out} was started with other shards; resume with" in resume(shards, recipe, out).output
             if key in {"fold", "seed"}:
                 assert "was started with" in resume(shards, recipe, out).output
                 asked = ("--members", 2, "--fold", saved["fold"], "--seed", saved["seed"])
