@@ -28,9 +28,14 @@ def test_the_commands_of_the_page_on_predicting_run_as_they_stand_there(
     runs: dict[str, Path], shards: Path, kaggle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    links = {"runs/a": runs["tree"], "runs/b": runs["sigmoid"], "shards": shards}
+    links = {
+        "runs/a": runs["tree"],
+        "runs/b": runs["sigmoid"],
+        "runs/c/fold-1-of-5": runs["tree"],
+        "shards": shards,
+    }
     for name, target in {**links, "images": kaggle_folder / "images_test_rev1"}.items():
-        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).symlink_to(target)
     Path("kaggle").mkdir()
     with zipfile.ZipFile("kaggle/training_solutions_rev1.zip", "w") as file:
@@ -47,7 +52,7 @@ def test_the_commands_of_the_page_on_predicting_run_as_they_stand_there(
             result = CliRunner().invoke(shard_tool, command[1:])
         else:
             assert command[:2] == ["python", "predict.py"]
-            result = run(*command[2:])
+            result = run(*(path for part in command[2:] for path in sorted(Path().glob(part)) or [part]))
         assert result.exit_code == 0, result.output
 
 
