@@ -77,11 +77,8 @@ class DecisionTree:
                     f"question {question.name!r} hangs from {question.parent!r}, which is no column"
                     f"{suggestion_or_list(question.parent, self.columns)}"
                 )
-        _ = (
-            self.order,
-            self.slices,
-            self.parents,
-        )  # torch.compile breaks its graph where a property is first computed
+        # now, since torch.compile breaks its graph where a property is first computed
+        _ = self.order, self.slices, self.parents
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

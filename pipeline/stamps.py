@@ -156,9 +156,8 @@ class Opener:
         self._saves = has_own or self._is_first
         self._shape = (len(samples), *stamp.size_px, 3)
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
-        self._ranks = (
-            ranks if device.type == "cpu" else -(-ranks // torch.cuda.device_count())
-        )  # that share the memory
+        # those that share the memory
+        self._ranks = ranks if device.type == "cpu" else -(-ranks // torch.cuda.device_count())
         self._file = None
         if policy.folder is not None and policy.mode != "stream":
             self._file = SavedStamps(

@@ -286,14 +286,14 @@ class Trainer:
     def _check_best(self, position: Position) -> None:
         """Check that the best weights of every member are there; take the best of later epochs for those lost."""
         for each in self.tracked:
+            path = each.folder / BEST_NAME
             try:
-                load_header(each.folder / BEST_NAME)
+                load_header(path)
             except RunError as error:
+                lost = f"{path}: the best weights are missing or damaged"
                 if position.epoch >= self.run.recipe.training.epochs or each.member.stopped:
-                    raise RunError(
-                        f"{error}; the best weights are lost: train again with another --out"
-                    ) from error
-                self.meter.write(f"warning: {error}; the best of the epochs to come will take its place")
+                    raise RunError(f"{lost}; restore the file, or train again with another --out") from error
+                self.meter.write(f"warning: {lost}; the best of the epochs to come will take their place")
                 each.history = ScoreHistory()
 
     def _forget_after(self, position: Position) -> None:

@@ -137,7 +137,7 @@ def test_best_weights_that_are_lost_are_those_of_later_epochs_or_an_error(
     for _ in range(2):
         result = resume(shards, recipe, over)
         assert result.exit_code == 1, result.output
-        assert result.output.endswith("the best weights are lost: train again with another --out\n")
+        assert result.output.endswith("missing or damaged; restore the file, or train again with another --out\n")
         (over / "member-01" / "best.safetensors").unlink(missing_ok=True)
 
     arguments = (shards, "--recipe", recipe, "--epochs", 2, "--fold", "1/5", "--out", tmp_path / "half")
@@ -147,7 +147,7 @@ def test_best_weights_that_are_lost_are_those_of_later_epochs_or_an_error(
     best.unlink()
     result = run(*arguments, "--resume")
     assert result.exit_code == 0, result.output
-    assert f"warning: {best}: there is no such checkpoint; the best of the epochs to come" in result.output
+    assert f"warning: {best}: the best weights are missing or damaged; the best of" in result.output
     assert load_header(best)["epoch"] == 1
 
 
