@@ -1,8 +1,8 @@
 """Check and measure what needs a GPU, the most useful first, from a checkout that need not be installed.
 
-python benchmarks/gpu.py                                    everything in 10 minutes, on synthetic galaxies
+python benchmarks/gpu.py                                    what fits into 10 minutes, on synthetic galaxies
 python benchmarks/gpu.py decode pixels --out /tmp/results   some parts
-python benchmarks/gpu.py --kaggle kaggle                    also accuracy, on the challenge's files
+python benchmarks/gpu.py --minutes 60 --kaggle kaggle       everything, also accuracy, on the challenge's files
 
 Each part runs in its own process group, which ends with the part. That process exits without Python's clean-up, and
 this one imports neither torch nor DALI: after a part, CUDA or DALI may hang while they shut down.

@@ -81,7 +81,9 @@ def tests(setup: Setup) -> Iterator[Result]:
         yield measured(f"tests {what}", "tests", [int(count)])
     if done.returncode:
         failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-        raise CheckFailedError(" ".join(failed) or last_line(done.stdout))
+        raise CheckFailedError(
+            " ".join(failed) or last_line(done.stdout) or f"pytest: exit code {done.returncode}"
+        )
 
 
 def decode(setup: Setup) -> Iterator[Result]:

@@ -103,10 +103,9 @@ class Predictor:
 
     def __init__(self, network: nn.Module, device: torch.device, *, compiled: bool = False) -> None:
         self.network = network.to(device)
+        compiled = compiled and device.type == "cuda"
         # not dynamic, or networks of a second image size get slower code
-        self._compiled: Any = None
-        if compiled and device.type == "cuda":
-            self._compiled = torch.compile(network, dynamic=False)
+        self._compiled: Any = torch.compile(network, dynamic=False) if compiled else None
         self._compiled_size = 0
 
     @torch.no_grad()

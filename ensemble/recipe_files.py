@@ -92,7 +92,7 @@ def _read(name_or_path: str) -> dict[str, Any]:
     try:
         return parse_toml(Path(name_or_path).read_text() if is_path else own.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = error.strerror if isinstance(error, OSError) else error
         raise RecipeError(f"recipe {name_or_path}: cannot be read ({reason}); {LIST_THEM}") from error
     except ValueError as error:
         raise RecipeError(f"recipe {name_or_path}: not a TOML file: {error}") from error

@@ -77,7 +77,7 @@ class DecisionTree:
                     f"question {question.name!r} hangs from {question.parent!r}, which is no column"
                     f"{suggestion_or_list(question.parent, self.columns)}"
                 )
-        # now, since torch.compile breaks its graph where a property is first computed
+        # now, since on Python 3.11 torch.compile cannot compile the first read of a cached property
         _ = self.order, self.slices, self.parents
 
     @cached_property

@@ -160,8 +160,10 @@ def rotations_and_flips(count: int, zooms: Sequence[float] = (1.0,)) -> tuple[Fi
     otherwise they would be the same view to a network that is equivariant to rotations by 90 degrees.
 
     Raises:
-        ValueError: there are no such views.
+        ValueError: there are no such views, or a zoom is not above 0.
     """
+    if not zooms or not all(0 < zoom < math.inf for zoom in zooms):
+        raise ValueError(f"zooms must be above 0, not {', '.join(map(str, zooms)) or 'none'}")
     if count == len(zooms):
         return tuple(FixedView(zoom=zoom) for zoom in zooms)
     rotations, rest = divmod(count, 2 * len(zooms))

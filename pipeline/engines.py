@@ -204,8 +204,9 @@ class TritonEngine:
         else:
             stamps = resident.pixels
             if decoded is not None:
-                decoded_rows, _ = self._kernel.upload(plan.samples[plan.decode], [])
-                resident.put_all(plan.samples[plan.decode], decoded_rows.long(), decoded)
+                new = plan.samples[plan.decode]
+                new_rows, _ = self._kernel.upload(new, [])
+                resident.put_all(new, new_rows.long(), decoded)
         assert stamps is not None, "without resident stamps every sample is decoded"
         views = tuple(
             self._kernel(stamps, rows, packed, has_colours=view.colours is not None)

@@ -22,7 +22,7 @@ StampMode = Literal["auto", "stream", "resident"]
 class LoadingRequest:
     """The options of every command that loads galaxies, by their names there."""
 
-    device: str
+    device: Literal["auto", "cpu", "cuda"]
     workers: int | None
     stamps: StampMode
     stamps_folder: Path | None

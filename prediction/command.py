@@ -6,8 +6,6 @@ from typing import Any, get_args
 import click
 
 from galaxy_zoo.console import Command, cache_options, ends_at_ctrl_c, local_path, machine_options, path_or_url
-from galaxy_zoo.errors import ImageError
-from galaxy_zoo.text import counted, shown
 from pipeline.options import auto_batch_size_option, stamps_options, views_option, zooms_option
 from prediction.request import Blend, PredictionRequest
 
@@ -72,8 +70,4 @@ def predict(**options: Any) -> None:
     request.check()
     with ends_at_ctrl_c():
         from prediction import job  # noqa: PLC0415 - takes seconds
-    if num_unusable := job.predict(request):
-        images = counted(num_unusable, "image", "images")
-        raise ImageError(
-            f"{shown(request.source)}: {images} could not be used, listed above; all others are predicted"
-        )
+    job.predict(request)

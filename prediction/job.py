@@ -14,7 +14,7 @@ import numpy as np
 
 from ensemble.model import precision_on
 from galaxy_zoo.checking import Reference, read_reference
-from galaxy_zoo.errors import RunError
+from galaxy_zoo.errors import ImageError, RunError
 from galaxy_zoo.manifest import Shard
 from galaxy_zoo.submission import read_submission, warnings_about, warnings_about_rows
 from galaxy_zoo.text import counted, shown
@@ -40,10 +40,11 @@ from training.ranks import Ranks, joined_ranks
 from training.run import Run, load_run
 
 
-def predict(request: PredictionRequest) -> int:
-    """Predict and write everything that is asked for; return the number of images that could not be used.
+def predict(request: PredictionRequest) -> None:
+    """Predict and write everything that is asked for.
 
     Raises:
+        ImageError: some images could not be used; all others are predicted.
         InputError: a run, shards, images or a reference cannot be used.
         OutputError: an output cannot be written.
     """
@@ -78,7 +79,12 @@ def predict(request: PredictionRequest) -> int:
             _compare(predicted, runs[0], reference)
             if reference.ids is not None:
                 read_submission(request.out, runs[0].data.tree, expected_ids=reference.ids)
-    return num_unusable
+    if num_unusable:
+        images = counted(num_unusable, "image", "images")
+        raise ImageError(
+            f"{shown(request.source)}: {images} could not be used, see above; repair or remove them; "
+            f"{shown(request.out)} holds all others"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

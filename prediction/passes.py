@@ -110,7 +110,7 @@ class Passes:
                 whole = [self.parts.is_whole(name) for name in names] if ranks.is_first else []
                 missing = ranks.broadcast_object([at for at, is_whole in enumerate(whole) if not is_whole])
                 share = rank_share(range(len(missing)), rank=ranks.rank, world_size=ranks.world_size)
-                mine = missing[share.start : share.stop]
+                mine = [missing[at] for at in share]
                 total = sum(min(at_once, assignment.num_galaxies - part * at_once) for part in mine)
                 if mine:
                     predictors = self._load(members, num_images=total * len(self.source.reading.views))

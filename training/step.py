@@ -177,7 +177,7 @@ def _random_numbers_from(generator: torch.Generator) -> Iterator[None]:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Collect garbage before the block and none within it: to destroy a graph or kernel spoils a capture."""
+    """Collect garbage before the block and none within it: destroying a graph or a kernel would spoil a capture."""
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()

@@ -59,7 +59,7 @@ def test_a_schedule_spans_the_training_if_a_longer_one_has_other_rates(subtests:
 
 def test_a_schedule_changes_learning_rates_alone(subtests: pytest.Subtests) -> None:
     """Or steps that are replayed as a CUDA graph would go on with the values of the first."""
-    for schedule, kind in product(ALL, ("adamw", "muon", "sgd")):
+    for schedule, kind in product(ALL, ("adam", "adamw", "adamax", "muon", "sgd")):
         with subtests.test(schedule=schedule, kind=kind):
             momentum = 0.9 if kind == "sgd" else 0.0
             optimiser = Optimiser(kind=kind, lr=0.1, momentum=momentum).build(nn.Linear(2, 2), fused=False)

@@ -87,6 +87,9 @@ def test_test_time_views_are_every_rotation_at_every_zoom_plain_and_mirrored() -
     assert rotations_and_flips(2, (0.9, 1.1)) == (FixedView(zoom=0.9), FixedView(zoom=1.1))
     with pytest.raises(ValueError, match="give 3 or a multiple of 6"):
         rotations_and_flips(16, (0.83, 1.0, 1.2))
+    for wrong in ((), (0.0,), (1.0, float("nan")), (float("inf"),)):
+        with pytest.raises(ValueError, match="zooms"):
+            rotations_and_flips(12, wrong)
 
 
 LAWS: dict[Any, Callable[[np.ndarray], np.ndarray]] = {

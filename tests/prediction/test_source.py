@@ -52,12 +52,13 @@ def test_broken_images_are_named_and_the_others_predicted(
     pixels = make_image(np.random.default_rng(0))
     Image.fromarray(pixels).save(folder / "3.png")
     (folder / "4.jpg").write_bytes(simplejpeg.encode_jpeg(make_image(np.random.default_rng(0), 48)))
-    result = run(runs["tree"], folder, "--out", tmp_path / "s.csv")
+    out = tmp_path / "s.csv"
+    result = run(runs["tree"], folder, "--out", out)
     assert result.exit_code == 1
     assert "not predicted: 2.jpg: damaged JPEG" in result.stderr
     assert "not predicted: 4.jpg: 48 x 48 pixels" in result.stderr
     assert "are scaled with --resize" in result.stderr
-    assert result.stderr.endswith("2 images could not be used, listed above; all others are predicted\n")
+    assert f"{folder}: 2 images could not be used, see above; repair or remove them; {out}" in result.stderr
     assert read(tmp_path / "s.csv").index.tolist() == ["1", "3"]
     result = run(runs["tree"], folder, "--out", tmp_path / "s.csv", "--resize")
     assert result.exit_code == 1
